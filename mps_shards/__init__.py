@@ -1,0 +1,38 @@
+"""Streaming WebDataset shards to Apple's MPS, CUDA or the CPU: exact, resumable, and fast.
+
+    from mps_shards import DeviceLoader, ShardDataset, classify
+
+    data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True, seed=0)
+    for images, targets in DeviceLoader(data, device="auto"):
+        ...
+
+Names are loaded when first used, so that packing and ``--help`` never wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mps_shards.pack import pack  # at once: the function must win over the folder of the same name
+
+if TYPE_CHECKING:
+    from mps_shards.dataset import ShardDataset
+    from mps_shards.loader import DeviceLoader
+    from mps_shards.read.place import Place
+    from mps_shards.vision import classify, segment
+
+__all__ = ["DeviceLoader", "Place", "ShardDataset", "classify", "pack", "segment"]
+
+_HOMES = {
+    "DeviceLoader": "mps_shards.loader",
+    "Place": "mps_shards.read.place",
+    "ShardDataset": "mps_shards.dataset",
+    "classify": "mps_shards.vision.classify",
+    "segment": "mps_shards.vision.segment",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(_HOMES[name])
+    return module if name == module.__name__.rpartition(".")[2] else getattr(module, name)

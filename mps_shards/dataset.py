@@ -1,0 +1,430 @@
+"""`ShardDataset`: a shard set as a torch IterableDataset, assembled from webdataset pipeline stages."""
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Self
+
+import torch
+from webdataset.filters import map as map_stage
+from webdataset.filters import select as select_stage
+from webdataset.pipeline import DataPipeline
+from webdataset.shardlists import expand_urls
+
+from mps_shards.errors import ConfigError, DataError, DecodeError, ResumeMismatch
+from mps_shards.feed import tree
+from mps_shards.feed.batch import HostBatch, Made
+from mps_shards.metrics import StageTimes
+from mps_shards.read.cursor import Cursor, check_resume
+from mps_shards.read.deal import Deal, Remainder
+from mps_shards.read.order import Shuffle
+from mps_shards.read.place import Place
+from mps_shards.read.progress import Progress
+from mps_shards.read.source import Request, Source, Step, open_source
+from mps_shards.shards.keyed import check_seed
+from mps_shards.shards.sample import MASK_FIELD, RawSample
+from mps_shards.storage.location import locate
+from mps_shards.vision.decode import decode_image, decode_mask
+from mps_shards.vision.randomness import KeyedRandom
+
+__all__ = ["Batch", "Policy", "Reading", "ShardDataset", "Transform"]
+
+# (image uint8 (3, height, width), target, generator keyed by the sample's position) -> (image, target)
+Transform = Callable[[Any, Any, Any], tuple[Any, Any]]
+Policy = Literal["raise", "skip"] | Callable[[DataError], bool]
+Shards = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+_log = logging.getLogger("mps_shards")
+
+
+class Batch(NamedTuple):
+    """What a step gave: its content (None where every sample of it was skipped), and the cursor after it."""
+
+    content: Any
+    cursor: Cursor
+
+
+class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stubs without this base's types
+    """Batches of a shard set, in an order that depends on nothing but the set, `seed` and `epoch`.
+
+    Yields (images float32 [batch, 3, height, width], RGB, 0..1; targets int64 [batch], or masks int64 [batch, height,
+    width]); with `keys` also the list of keys. Targets are -1 where a set has no labels. Images are, bit for bit, what
+    torchvision's ToTensor gives for Pillow's RGB image (after `transform`, which works on uint8).
+
+    Every rank gets its share of each global batch; more ranks or workers than shards is normal. Works alone, in
+    `DeviceLoader`, and in ``DataLoader(dataset, batch_size=None, num_workers=n)``, with the same batches. Call
+    `set_epoch` before each epoch for a new order.
+
+    A sample that `on_bad_sample` skips keeps its position, so its batch is shorter and ranks stay in step. A step all
+    of whose samples are skipped is left out where one rank reads in one process, else it is an error, since ranks or
+    workers would no longer agree on how many steps there are.
+
+    Args:
+        shards: a directory with a manifest, tars of one, a brace pattern, foreign tars; or a list. Several sets are
+            mixed: an epoch holds as many samples as they have together.
+        batch_size: samples of a batch on this rank; None yields single samples without the batch dimension.
+        transform: any callable (image uint8 [3, height, width], target, rng) -> (image, target). `rng` is a NumPy
+            Generator keyed by (seed, epoch, position): use it and nothing else, and pixels never depend on threads,
+            ranks or resuming. The image may come back as uint8 (0..255) or float32 (left as it is).
+        shuffle: True, or a `Shuffle` with other distances. Foreign tars are shuffled through a buffer.
+        remainder: the last samples, where they do not give every rank one: "pad" repeats the epoch's first samples,
+            "drop" leaves them out, "keep" delivers each exactly once, so ranks may differ by one.
+        drop_last: leave out a last batch that is not full.
+        place: overrides the detected rank and world size (see `Place.detect`).
+        on_bad_sample: for a sample that cannot be read or decoded: "raise", "skip", or a callable that is given the
+            error and returns True to skip it, in webdataset's convention for handlers.
+        weights: of several sets, relative; by default their sizes, which gives each sample once.
+
+    Raises:
+        ConfigError, ManifestError, ShardError, StorageError: at once, where they can be known without reading samples.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        *,
+        batch_size: int | None,
+        transform: Transform | None = None,
+        shuffle: bool | Shuffle = False,
+        seed: int = 0,
+        epoch: int = 0,
+        remainder: Remainder = "pad",
+        drop_last: bool = False,
+        place: Place | None = None,
+        on_bad_sample: Policy = "raise",
+        keys: bool = False,
+        weights: Sequence[float] | None = None,
+    ):
+        check_seed(seed, epoch)
+        if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+            raise ConfigError(f"batch_size must be at least 1, or None for single samples, not {batch_size!r}")
+        if remainder not in ("pad", "drop", "keep"):
+            raise ConfigError(f"remainder must be 'pad', 'drop' or 'keep', not {remainder!r}")
+        if on_bad_sample not in ("raise", "skip") and not callable(on_bad_sample):
+            raise ConfigError(f"on_bad_sample must be 'raise', 'skip' or a callable, not {on_bad_sample!r}")
+        mixing = Shuffle() if shuffle is True else shuffle or None
+        self.batch_size, self.transform, self.seed, self.remainder = batch_size, transform, seed, remainder
+        self.drop_last, self.place, self.on_bad_sample, self.keys = drop_last, place, on_bad_sample, keys
+        self.source: Source = open_source(locate(_expanded(shards)), weights=weights, shuffle=mixing)
+        self._fingerprint = {
+            **self.source.fingerprint,
+            "samples": self.source.samples,
+            "seed": seed,
+            "shuffle": None if mixing is None else [mixing.block, mixing.lanes, mixing.window],
+            "remainder": remainder,
+        }
+        self._state = _ReadState(Progress(epoch))
+        self._exact_length = True
+        super().__init__(self._readings, self._made, self._delivered)
+
+    # Iterating
+
+    def begin(self) -> "Reading":
+        """Start an iteration: fixes epoch, start and place. `iter()` and `DeviceLoader` call this."""
+        place, in_worker = self._place_here()
+        epoch, start = self._state.progress.begin(place, in_worker=in_worker)
+        own, self._state.own = self._state.own, None
+        if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
+            epoch, start = own.epoch, own.position
+            place = Place(rank=place.rank, world=place.world, worker=0, workers=place.workers)
+        return Reading(self, place=place, epoch=epoch, start=start)
+
+    def _readings(self) -> Iterator["Reading"]:
+        yield self.begin()
+
+    def _made(self, readings: Iterator["Reading"]) -> Iterator[Batch]:
+        """Each reading's steps, made into batches in this thread."""
+        for reading in readings:
+            make = reading.maker(StageTimes())
+            for step in reading.steps():
+                batch = HostBatch(len(step.items), _host_memory, pixels=torch.float32)
+                for row, entry in enumerate(zip(step.positions, step.items, strict=True)):
+                    made = make(entry)
+                    if made is None:
+                        batch.skip(row)
+                    else:
+                        batch.put(row, made)
+                batch.finish()
+                content = self.content(batch.rebuilt(batch.leaves), batch.keys) if batch.rows else None
+                yield reading.finished(content, step)
+
+    def _delivered(self, batches: Iterator[Batch]) -> Iterator[Any]:
+        """The contents; the cursor moves as each is handed out."""
+        for batch in batches:
+            self.moved(batch)
+            if batch.content is not None:
+                yield batch.content
+
+    def moved(self, batch: Batch) -> None:
+        """Let `state_dict` stand behind this batch, which is about to be handed out."""
+        self._state.live = batch.cursor
+
+    def content(self, tensors: tuple[Any, Any], keys: list[str]) -> Any:
+        """What is yielded for a batch: with keys where they were asked for, without the dimension of batches of None."""
+        if self.batch_size is None:
+            images, targets = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])
+            return (images, targets, keys[0]) if self.keys else (images, targets)
+        return (*tensors, keys) if self.keys else tensors
+
+    def __len__(self) -> int:
+        """Batches (samples, for ``batch_size=None``) of a whole epoch on this rank, over all its workers.
+
+        Raises:
+            TypeError: not known: foreign tars, or a data set with `select`.
+        """
+        if self.source.samples is None or not self._exact_length:
+            why = "a selection has" if self.source.samples is not None else "tars without a manifest have"
+            raise TypeError(f"{why} no length that is known before the end")
+        return self._deal(0).steps
+
+    # Position
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be of this epoch, from its start; also in workers that are running.
+
+        For the epoch that is set already, nothing changes: a position that was loaded into it is kept.
+        """
+        check_seed(self.seed, epoch)
+        if epoch != self._state.progress.epoch:
+            self._state.move(epoch, 0)
+
+    def state_dict(self, batches: int | None = None) -> dict[str, Any]:
+        """A cursor after the last batch that was handed out, as plain values (JSON-able, under 1 kB).
+
+        Args:
+            batches: instead, the cursor after this many batches of the running iteration: for a plain DataLoader with
+                workers, whose main process knows only how many it received.
+        """
+        progress = self._state.progress
+        if batches is not None:
+            start = progress.current_start()
+            return self._cursor(progress.epoch, self._deal(start).after(batches - 1) if batches else start).state()
+        if self._state.live is None:
+            self._state.live = self._cursor(progress.epoch, progress.current_start())
+        return self._state.live.state()
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Let the next iteration go on behind the cursor in `state`; batch size and world size may have changed.
+
+        Args:
+            strict: False resumes at the cursor's position although seed, shuffle, remainder or data set differ, with a
+                warning that names what does. Samples may then be seen twice or not at all.
+
+        Raises:
+            ResumeMismatch: naming what differs, with both values.
+        """
+        cursor = Cursor.from_state(state)
+        differences = check_resume(cursor, self._fingerprint, samples=self.source.samples, strict=strict)
+        if differences:
+            warnings.warn(f"resuming although {'; '.join(differences)}", stacklevel=2)
+        if cursor.worker is None:
+            self._state.move(cursor.epoch, cursor.position)
+            return
+        place, in_worker = self._place_here()
+        if not in_worker or cursor.worker != (place.worker, place.workers):
+            here = f"worker {place.worker} of {place.workers}" if in_worker else "no worker"
+            raise ResumeMismatch(
+                f"this is the state of DataLoader worker {cursor.worker[0]} of {cursor.worker[1]}, here is {here}; "
+                "keep num_workers, or save dataset.state_dict(batches=n) in the main process instead"
+            )
+        if cursor.epoch != self._state.progress.epoch:
+            self._state.move(cursor.epoch, 0)
+        self._state.own, self._state.live = cursor, cursor
+
+    # As webdataset has them
+
+    def compose(self, *stages: Any) -> Self:
+        """This data set with further stages behind it; both share one position."""
+        composed = type(self).__new__(type(self))
+        composed.__dict__.update(self.__dict__)
+        composed.pipeline = [*self.pipeline, *stages]
+        return composed
+
+    def map(self, function: Callable[[Any], Any]) -> Self:
+        """This data set with `function` applied to each item that it yields (on the device, in `DeviceLoader`)."""
+        return self.compose(map_stage(function))
+
+    def select(self, predicate: Callable[[Any], bool]) -> Self:
+        """This data set with only the items for which `predicate` is true; its length is not known."""
+        selected = self.compose(select_stage(predicate))
+        selected._exact_length = False
+        return selected
+
+    @property
+    def stages_behind(self) -> list[Any]:
+        """What `map`, `select` and `compose` added."""
+        return list(self.pipeline[3:])
+
+    def close(self) -> None:
+        """Close open files. The data set can be used again."""
+        self.source.close()
+
+    def __repr__(self) -> str:
+        samples = "?" if self.source.samples is None else f"{self.source.samples:,}"
+        return f"ShardDataset({samples} samples, batch_size={self.batch_size}, {self._place_here()[0]})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a spawned worker has no process group to ask, so it is told its place
+        return {**self.__dict__, "place": self.place or Place.detect()}
+
+    def _place_here(self) -> tuple[Place, bool]:
+        """Our share, and whether that is one of a DataLoader's workers."""
+        return (self.place or Place.detect()).in_torch_worker(), torch.utils.data.get_worker_info() is not None
+
+    def _deal(self, start: int) -> Deal:
+        """All batches of this rank, whichever worker makes them."""
+        place = self._place_here()[0]
+        return self.request(Place(rank=place.rank, world=place.world), 0, start).deal(self.source.samples)
+
+    def request(self, place: Place, epoch: int, start: int) -> Request:
+        """What `source` is asked for."""
+        return Request(
+            seed=self.seed,
+            epoch=epoch,
+            start=start,
+            batch=self.batch_size or 1,
+            place=place,
+            remainder=self.remainder,
+            drop_last=self.drop_last,
+        )
+
+    def _cursor(self, epoch: int, position: int, worker: tuple[int, int] | None = None) -> Cursor:
+        return Cursor(epoch=epoch, position=position, fingerprint=self._fingerprint, worker=worker)
+
+
+class Reading:
+    """One iteration over one place's share of an epoch."""
+
+    def __init__(self, dataset: ShardDataset, *, place: Place, epoch: int, start: int):
+        self._dataset, self._epoch = dataset, epoch
+        self._request = dataset.request(place, epoch, start)
+        self._in_worker = torch.utils.data.get_worker_info()
+
+    def steps(self) -> Iterator[Step]:
+        """The batches to make. To be pulled by one thread at a time."""
+        return self._dataset.source.steps(self._request)
+
+    def maker(self, times: StageTimes) -> Callable[[tuple[int, Any]], Made | None]:
+        """Makes the sample of a (position, item); None where it is skipped. One for each thread.
+
+        Args:
+            times: where the seconds of each stage are added.
+        """
+        dataset, epoch = self._dataset, self._epoch
+        random, transform, clock = KeyedRandom(seed=dataset.seed), dataset.transform, time.perf_counter
+
+        def make(entry: tuple[int, Any]) -> Made | None:
+            position, item = entry
+            began = clock()
+            raw = None
+            try:
+                raw = dataset.source.fetch(item)
+                read = clock()
+                name, content = raw.image()
+                image: Any = torch.from_numpy(decode_image(content)).permute(2, 0, 1)
+                target = _target(raw, dataset.source, image.shape[1:])
+            except (DataError, OSError) as error:
+                error.add_note(f"in sample {raw.key!r} of shard {raw.shard}" if raw else f"at position {position}")
+                if isinstance(error, DataError) and _skipped(error, dataset.on_bad_sample):
+                    return None
+                raise
+            decoded = clock()
+            if transform is not None:
+                try:
+                    image, target = transform(image, target, random.at(epoch, position))
+                except Exception as error:
+                    error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
+                    raise
+            times.read += read - began
+            times.decode += decoded - read
+            times.transform += clock() - decoded
+            times.bytes_read += len(content)
+            return Made(image, target, raw.key)
+
+        return make
+
+    def finished(self, content: Any, step: Step) -> Batch:
+        """A batch with the cursor after it.
+
+        Raises:
+            DataError: nothing is left of it, and other ranks or workers count on it.
+        """
+        place = self._request.place
+        if content is None and (place.world > 1 or self._in_worker is not None):
+            raise DataError(
+                f"all {len(step.items)} samples of a batch (positions {step.positions[0]} to {step.positions[-1]}) were "
+                "skipped; with several ranks or DataLoader workers that would put them out of step"
+            )
+        if self._in_worker is None:
+            return Batch(content, self._dataset._cursor(self._epoch, step.after))
+        ahead = (place.workers - 1) * self._request.batch * place.world
+        after = step.after + ahead if self._dataset.source.samples is None else min(step.after + ahead, self._dataset.source.samples)
+        worker = (self._in_worker.id, place.workers)
+        return Batch(content, self._dataset._cursor(self._epoch, after, worker))
+
+
+class _ReadState:
+    """Where reading stands. Shared by a data set and those composed from it; a pickled copy goes its own way."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+        self.live: Cursor | None = None  # after what was handed out last
+        self.own: Cursor | None = None  # where this torch worker alone goes on
+
+    def move(self, epoch: int, start: int) -> None:
+        self.progress.move(epoch, start)
+        self.live = self.own = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"progress": self.progress, "live": None, "own": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def _expanded(shards: Shards) -> list[str | os.PathLike[str]]:
+    """Brace patterns as webdataset expands them."""
+    named = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    found: list[str | os.PathLike[str]] = []
+    for item in named:
+        found += expand_urls(item) if isinstance(item, str) and "{" in item else [item]
+    return found
+
+
+def _host_memory(nbytes: int) -> torch.Tensor:
+    return torch.empty(nbytes, dtype=torch.uint8)
+
+
+def _target(raw: RawSample, source: Source, size: torch.Size) -> Any:
+    """The label as a number, or the mask as a tensor, as the set's task asks for.
+
+    Raises:
+        DecodeError: it is missing, malformed, no class of the set, or a mask of another size than its image.
+    """
+    if source.task == "segmentation":
+        content = raw.fields.get(MASK_FIELD)
+        if content is None:
+            raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
+        mask = torch.from_numpy(decode_mask(content))
+        if mask.shape != size:
+            raise DecodeError(f"the mask is {tuple(mask.shape)}, its image {tuple(size)} (height, width)")
+        return mask
+    label = raw.label()
+    if (label < 0) != (source.task == "unlabeled"):
+        found = "no label, the set has" if label < 0 else "a label, the set has none"
+        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has {found}")
+    if source.classes and label >= len(source.classes):
+        raise DecodeError(f"label {label} of sample {raw.key!r} is no class: the set has {len(source.classes)}")
+    return label
+
+
+def _skipped(error: DataError, policy: Policy) -> bool:
+    """Whether to leave the sample out."""
+    if policy == "raise":
+        return False
+    if policy != "skip" and not policy(error):
+        return False
+    _log.warning("skipped a bad sample: %s (%s)", error, "; ".join(getattr(error, "__notes__", ())))
+    return True

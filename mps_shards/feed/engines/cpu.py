@@ -1,0 +1,39 @@
+"""The CPU: workers wrote float32 into the slot, and the batch is delivered as it lies there, without another copy."""
+
+from typing import Any
+
+import torch
+
+from mps_shards.feed.batch import HostBatch
+from mps_shards.feed.engines import Flight
+from mps_shards.feed.slots import Recycler, Slot
+
+__all__ = ["CpuEngine"]
+
+
+class CpuEngine:
+    """Gives the slot's memory to the user outright; it is used again once no tensor shares it any more.
+
+    Args:
+        slots: how many slots the loader has; as many idle buffers are kept.
+    """
+
+    name = "cpu"
+    pixels = torch.float32
+    ahead = 0
+
+    def __init__(self, *, slots: int):
+        self._memory = Recycler(keep=slots)
+
+    def allocate(self, nbytes: int) -> torch.Tensor:
+        """Memory that was given back, or fresh."""
+        return self._memory.lease(nbytes)
+
+    def send(self, batch: HostBatch, slot: Slot) -> tuple[tuple[Any, Any], Flight]:
+        """Hand the memory over."""
+        slot.detach()
+        return batch.rebuilt(batch.leaves), Flight(slot)
+
+    def finished(self, flight: Flight) -> bool:
+        """At once: the slot has let go of the memory."""
+        return True

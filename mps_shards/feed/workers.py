@@ -1,0 +1,311 @@
+"""Worker threads that make samples and write them into slots; batches come out in order, errors among them.
+
+Each thread lives exactly as long as somebody can still take batches: until the block ends, or the thread that takes
+them is gone (as at the interpreter's end, which would otherwise wait for ever).
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import torch
+
+from mps_shards.errors import ShutdownTimeout
+from mps_shards.feed.batch import HostBatch, Made
+from mps_shards.feed.slots import Slot, State
+from mps_shards.metrics import LoaderStats, StageTimes
+
+__all__ = ["Draft", "Make", "Ready", "Workers"]
+
+# Makes one sample from an item; None where it was skipped. One for each thread, with that thread's times.
+Make = Callable[[Any], Made | None]
+
+_PATIENCE_S = 60.0  # TRANSFER.md, 6
+_GLANCE_S = 0.5  # how often an idle worker looks whether anybody is still there to take what it makes
+
+
+class Draft(NamedTuple):
+    """A batch to be made: its items, and a token that comes back with it."""
+
+    items: list[Any]
+    token: Any
+
+
+class Ready(NamedTuple):
+    """A finished batch in its slot, or the error that stands in its place."""
+
+    batch: HostBatch | None
+    slot: Slot | None
+    token: Any
+    failure: BaseException | None
+
+
+class _Open:
+    """A batch that workers are filling."""
+
+    __slots__ = ("batch", "draft", "failures", "handed_out", "left", "slot")
+
+    def __init__(self, draft: Draft, batch: HostBatch | None, slot: Slot | None):
+        self.draft, self.batch, self.slot = draft, batch, slot
+        self.handed_out = 0
+        self.left = len(draft.items)
+        self.failures: list[tuple[int, BaseException]] = []
+
+
+class Workers:
+    """Threads that turn drafts into batches, in the drafts' order. A context manager; leaving it joins the threads.
+
+    Args:
+        drafts: pulled by one worker at a time.
+        make: gives a thread's `Make`, given its times.
+        slots: all that may be in use at once.
+        pixels: dtype of pixels in memory, see `HostBatch`.
+        threads: how many.
+        max_bytes: of batches being filled or waiting; the oldest may always go on, so one batch may be larger.
+    """
+
+    def __init__(
+        self,
+        drafts: Iterator[Draft],
+        make: Callable[[StageTimes], Make],
+        *,
+        slots: list[Slot],
+        pixels: torch.dtype,
+        threads: int,
+        max_bytes: int | None,
+        stats: LoaderStats,
+    ):
+        self._drafts, self._make, self._slots, self._pixels = drafts, make, slots, pixels
+        self._max_bytes, self.stats = max_bytes, stats
+        self._pulling = threading.Lock()
+        self._changed = threading.Condition()
+        self._open: deque[_Open] = deque()  # oldest first; the last one may have items left to hand out
+        self._newest: _Open | None = None  # guarded by _pulling; the only one with items left to hand out
+        self._ended = self._closed = False
+        self._idle = 0  # workers that look for something to do
+        self._pid = os.getpid()
+        self._taker = threading.current_thread()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"mps-shards-worker-{number}") for number in range(threads)
+        ]
+        stats.workers = threads
+
+    def __enter__(self) -> "Workers":
+        with _one_torch_thread_each(len(self._threads)) as self._started:
+            for thread in self._threads:
+                thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pid != os.getpid():
+            return  # a fork's copy: the threads, and whoever held the locks, are not here
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        until = time.monotonic() + _PATIENCE_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        busy = [thread.name for thread in self._threads if thread.is_alive()]
+        if busy:
+            raise ShutdownTimeout(f"{', '.join(busy)} still busy {_PATIENCE_S:.0f} s after the end\n{self.describe()}")
+
+    def take(self, *, wait: bool) -> Ready | None:
+        """The next batch in order, its slot READY; None at the end, or, without `wait`, if it is not ready yet."""
+        began = time.perf_counter()
+        with self._changed:
+            self._taker = threading.current_thread()
+            while not (self._open and self._open[0].left == 0):
+                if not wait or (self._ended and not self._open):
+                    return None
+                self._changed.wait()
+            self.stats.starved_s += time.perf_counter() - began
+            opened = self._open.popleft()
+            self._changed.notify_all()
+        failure = min(opened.failures, key=lambda found: found[0])[1] if opened.failures else None
+        if opened.slot is not None:
+            opened.slot.state = State.QUARANTINED if failure else State.READY
+        return Ready(opened.batch, opened.slot, opened.draft.token, failure)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every batch was taken."""
+        with self._changed:
+            return self._ended and not self._open
+
+    def free(self, slot: Slot) -> None:
+        """Give a slot back for another batch."""
+        with self._changed:
+            slot.state = State.FREE
+            slot.nbytes = 0
+            self._changed.notify_all()
+
+    def levels(self) -> tuple[int, int, int]:
+        """Batches being filled, ready, and in flight."""
+        with self._changed:
+            done = sum(opened.left == 0 for opened in self._open)
+            flying = sum(slot.state in (State.READY, State.IN_FLIGHT) for slot in self._slots)
+            return len(self._open) - done, done, flying
+
+    def describe(self) -> str:
+        """Slots and queue, a line each, for messages."""
+        filling, ready, flying = self.levels()
+        lines = [f"{filling} batches being filled, {ready} ready, {flying} in flight", *map(repr, self._slots)]
+        return "\n".join(lines)
+
+    # Everything below runs in the worker threads.
+
+    def _work(self) -> None:
+        torch.set_num_threads(1)
+        self._started()
+        times = StageTimes()
+        try:
+            make = self._make(times)
+            while (unit := self._next_unit()) is not None:
+                opened, first, last = unit
+                failure = None
+                for row in range(first, last):
+                    try:
+                        self._make_row(opened, row, make, times)
+                    except BaseException as error:  # it changes thread here, and is raised where the batch is taken
+                        failure = (row, error)
+                        break
+                self._finish_unit(opened, last - first, failure, times)
+        except BaseException as error:  # not a sample's: without this, whoever waits for a batch would wait for ever
+            with self._changed:
+                self._end(error)
+
+    def _make_row(self, opened: _Open, row: int, make: Make, times: StageTimes) -> None:
+        assert opened.batch is not None
+        made = make(opened.draft.items[row])
+        if made is None:
+            opened.batch.skip(row)
+            return
+        began = time.perf_counter()
+        opened.batch.put(row, made)
+        times.assemble += time.perf_counter() - began
+
+    def _finish_unit(
+        self, opened: _Open, size: int, failure: tuple[int, BaseException] | None, times: StageTimes
+    ) -> None:
+        with self._changed:
+            if failure:
+                opened.failures.append(failure)
+            self.stats.add(times.take())
+            last = opened.left == size
+        if last and not opened.failures and opened.batch is not None:
+            rows = opened.batch.rows
+            opened.batch.finish()
+            self.stats.skipped += rows - opened.batch.rows
+        with self._changed:
+            opened.left -= size
+            if last:
+                self._changed.notify_all()
+
+    def _next_unit(self) -> tuple[_Open, int, int] | None:
+        """Rows to make next, of the newest batch: (batch, first, last)."""
+        with self._changed:
+            self._idle += 1
+        with self._pulling:  # whoever waits here would find nothing to do either
+            newest = self._newest
+            if newest is None or newest.handed_out == len(newest.draft.items):
+                newest = self._newest = self._open_next()
+            with self._changed:
+                self._idle -= 1
+            if newest is None:
+                return None
+            count = len(newest.draft.items)
+            # a few samples at a time: one lock for several samples, yet all workers end a batch at about the same time
+            unit = max(1, min(8, count // (2 * len(self._threads))))
+            first, last = newest.handed_out, min(newest.handed_out + unit, count)
+            newest.handed_out = last
+            return newest, first, last
+
+    def _open_next(self) -> _Open | None:
+        slot = self._free_slot()
+        if slot is None:
+            return None
+        failure: BaseException | None = None
+        draft = None
+        try:
+            draft = next(self._drafts, None)
+        except BaseException as error:  # raised where the batch would have been taken, after those before it
+            failure = error
+        with self._changed:
+            if draft is None:
+                slot.state = State.FREE
+                self._end(failure)
+                return None
+            opened = _Open(draft, None, slot)
+            opened.batch = HostBatch(len(draft.items), lambda n: self._granted(opened, slot, n), pixels=self._pixels)
+            self._open.append(opened)
+            return opened
+
+    def _end(self, failure: BaseException | None) -> None:
+        """No batch comes after this one; a failure takes its place."""
+        if failure is not None:
+            broken = _Open(Draft([], None), None, None)
+            broken.failures.append((0, failure))
+            self._open.append(broken)
+        self._ended = True
+        self._changed.notify_all()
+
+    def _free_slot(self) -> Slot | None:
+        with self._changed:
+            while not self._closed and not self._ended and self._taker.is_alive():
+                for slot in self._slots:
+                    if slot.state is State.FREE:
+                        slot.state = State.FILLING
+                        return slot
+                began = time.perf_counter()
+                self._changed.wait(_GLANCE_S)
+                self.stats.blocked_s += (time.perf_counter() - began) * self._idle
+            return None
+
+    def _granted(self, opened: _Open, slot: Slot, nbytes: int) -> torch.Tensor:
+        """A batch's memory, once it fits the budget. The oldest batch never waits, so there is always one that goes on."""
+        with self._changed:
+            while self._max_bytes is not None and self._open[0] is not opened:
+                if sum(each.nbytes for each in self._slots) + nbytes <= self._max_bytes:
+                    break
+                if self._closed or not self._taker.is_alive():
+                    raise _Closed
+                self._changed.wait(_GLANCE_S)
+            slot.nbytes = nbytes
+            return slot.memory(nbytes)
+
+
+class _Closed(BaseException):
+    """Nobody takes batches any more."""
+
+
+class _one_torch_thread_each:  # noqa: N801  # reads as a phrase
+    """Lets `count` new threads set torch to one thread each, and keeps the caller's setting as it was.
+
+    torch remembers the last setting of any thread as the default for threads that come later
+    (aten/src/ATen/ParallelOpenMP.cpp), so it is set again once the workers have taken theirs.
+    """
+
+    def __init__(self, count: int):
+        self._left = count
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Callable[[], None]:
+        self._before = torch.get_num_threads()
+        return self._started
+
+    def _started(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._done.set()
+
+    def __exit__(self, *failure: object) -> None:
+        self._done.wait(5.0)
+        torch.set_num_threads(self._before)

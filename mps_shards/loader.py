@@ -1,0 +1,159 @@
+"""`DeviceLoader`: batches of a `ShardDataset` on a device, made by threads ahead of the training loop."""
+
+import os
+import time
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+
+from mps_shards.dataset import Reading, ShardDataset
+from mps_shards.errors import ConfigError
+from mps_shards.feed.choice import choose, engine_for
+from mps_shards.feed.slots import Slot
+from mps_shards.feed.transfer import Delivery, delivered
+from mps_shards.feed.workers import Draft, Workers
+from mps_shards.metrics import LoaderStats
+
+__all__ = ["DeviceLoader"]
+
+
+class DeviceLoader:
+    """Iterates over a `ShardDataset` like a DataLoader, with the batches on a device.
+
+    Threads read, decode and fill host slots ahead of need; each batch is then moved by the engine that is right for
+    the device and this version of torch (`explain()` says which and why). A delivered batch belongs to the caller and
+    is never written again. Batches are those of the data set, in its order, whatever the number of threads.
+
+    Every iteration has its own threads and slots, which are gone when it ends: by exhaustion, `break`, an error,
+    `close()`, or when nobody holds it any more.
+
+    Args:
+        device: "auto" (MPS, else CUDA, else the CPU), or a torch device.
+        workers: threads that read and decode; by default the cores of this process.
+        ahead: batches issued to the device before the one that is returned.
+        ready: batches that wait in host memory. There are ready + ahead + 2 slots.
+        memory: bytes of host memory for slots in use, at most; one batch is always allowed.
+        transfer: an engine's name instead of the device's default.
+
+    Raises:
+        ConfigError: no such device here, or a number that cannot work.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        *,
+        device: str | torch.device = "auto",
+        workers: int | None = None,
+        ahead: int = 1,
+        ready: int = 2,
+        memory: int | None = None,
+        transfer: str | None = None,
+    ):
+        if not isinstance(dataset, ShardDataset):
+            raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(dataset).__name__}")
+        for name, value, least in (("workers", workers, 1), ("ahead", ahead, 0), ("ready", ready, 1), ("memory", memory, 1)):
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, not {value}")
+        self.dataset = dataset
+        self.choice = choose(device, transfer)
+        self.device = self.choice.device
+        self._threads = workers or _cores()
+        self._ahead, self._ready, self._memory = ahead, ready, memory
+        self._stats = LoaderStats()
+        self._running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self._batches(self.dataset.begin())
+        self._running.add(batches)
+        source: Iterator[Any] = batches
+        for stage in self.dataset.stages_behind:
+            source = self.dataset.invoke(stage, source)
+        return source
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this rank. See `ShardDataset.__len__`."""
+        return len(self.dataset)
+
+    def _batches(self, reading: Reading) -> Generator[Any, None, None]:
+        stats = self._stats = LoaderStats()
+        began = time.perf_counter()
+        count = self._ready + self._ahead + 2
+        engine = engine_for(self.choice, ahead=self._ahead, slots=count)
+        slots = [Slot(number, engine.allocate) for number in range(count)]
+        workers = Workers(
+            _drafts(reading),
+            reading.maker,
+            slots=slots,
+            pixels=engine.pixels,
+            threads=self._threads,
+            max_bytes=self._memory,
+            stats=stats,
+        )
+        with workers:
+            deliveries = delivered(workers, engine)
+            while (delivery := next(deliveries, None)) is not None:
+                content = [self._content(delivery, reading, stats)]
+                stats.elapsed_s = time.perf_counter() - began
+                del delivery  # what the user drops must not live on here
+                if content[0] is not None:
+                    yield content.pop()
+            stats.elapsed_s = time.perf_counter() - began
+
+    def _content(self, delivery: Delivery, reading: Reading, stats: LoaderStats) -> Any:
+        tensors, keys, step = delivery
+        content = self.dataset.content(tensors, keys) if tensors is not None else None
+        self.dataset.moved(reading.finished(content, step))
+        stats.batches += 1
+        stats.images += len(keys)
+        return content
+
+    def set_epoch(self, epoch: int) -> None:
+        """See `ShardDataset.set_epoch`."""
+        self.dataset.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A cursor after the last batch that was delivered, however far the threads have run ahead."""
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """See `ShardDataset.load_state_dict`."""
+        self.dataset.load_state_dict(state, strict=strict)
+
+    def stats(self) -> LoaderStats:
+        """What the current iteration measured so far, or the last one in all."""
+        return self._stats
+
+    def explain(self) -> str:
+        """Which device and engine, and why."""
+        return str(self.choice)
+
+    def __repr__(self) -> str:
+        return f"DeviceLoader({self.dataset!r}, {self.choice}, workers={self._threads})"
+
+    def close(self) -> None:
+        """End every iteration that is still open, and close the data set's files."""
+        for running in list(self._running):
+            running.close()
+        self.dataset.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _drafts(reading: Reading) -> Iterator[Draft]:
+    for step in reading.steps():
+        yield Draft(list(zip(step.positions, step.items, strict=True)), step)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
