@@ -1,11 +1,9 @@
 """`ShardDataset`: a shard set as a torch IterableDataset, assembled from webdataset pipeline stages."""
 
-import logging
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from webdataset.filters import map as map_stage
@@ -13,37 +11,23 @@ from webdataset.filters import select as select_stage
 from webdataset.pipeline import DataPipeline
 from webdataset.shardlists import expand_urls
 
-from mps_shards.errors import ConfigError, DataError, DecodeError, ResumeMismatch
+from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.feed import tree
-from mps_shards.feed.batch import HostBatch, Made
+from mps_shards.feed.batch import HostBatch
 from mps_shards.metrics import StageTimes
 from mps_shards.read.cursor import Cursor, check_resume
 from mps_shards.read.deal import Deal, Remainder
 from mps_shards.read.order import Shuffle
 from mps_shards.read.place import Place
 from mps_shards.read.progress import Progress
-from mps_shards.read.source import Request, Source, Step, open_source
+from mps_shards.read.source import Request, Source, open_source
+from mps_shards.reading import Batch, Policy, Reading, Transform
 from mps_shards.shards.keyed import check_seed
-from mps_shards.shards.sample import MASK_FIELD, RawSample
 from mps_shards.storage.location import locate
-from mps_shards.vision.decode import decode_image, decode_mask
-from mps_shards.vision.randomness import KeyedRandom
 
-__all__ = ["Batch", "Policy", "Reading", "ShardDataset", "Transform"]
+__all__ = ["ShardDataset"]
 
-# (image uint8 (3, height, width), target, generator keyed by the sample's position) -> (image, target)
-Transform = Callable[[Any, Any, Any], tuple[Any, Any]]
-Policy = Literal["raise", "skip"] | Callable[[DataError], bool]
 Shards = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-_log = logging.getLogger("mps_shards")
-
-
-class Batch(NamedTuple):
-    """What a step gave: its content (None where every sample of it was skipped), and the cursor after it."""
-
-    content: Any
-    cursor: Cursor
 
 
 class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stubs without this base's types
@@ -126,10 +110,18 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         place, in_worker = self._place_here()
         epoch, start = self._state.progress.begin(place, in_worker=in_worker)
         own, self._state.own = self._state.own, None
+        torch_worker = place.worker if in_worker else None
         if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
             epoch, start = own.epoch, own.position
             place = Place(rank=place.rank, world=place.world, worker=0, workers=place.workers)
-        return Reading(self, place=place, epoch=epoch, start=start)
+        return Reading(
+            self.source,
+            self._request(place, epoch, start),
+            transform=self.transform,
+            on_bad_sample=self.on_bad_sample,
+            fingerprint=self._fingerprint,
+            torch_worker=torch_worker,
+        )
 
     def _readings(self) -> Iterator["Reading"]:
         yield self.begin()
@@ -162,7 +154,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         self._state.live = batch.cursor
 
     def content(self, tensors: tuple[Any, Any], keys: list[str]) -> Any:
-        """What is yielded for a batch: with keys where they were asked for, without the dimension of batches of None."""
+        """What is yielded for a batch: with keys if asked for, without the batch dimension for ``batch_size=None``."""
         if self.batch_size is None:
             images, targets = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])
             return (images, targets, keys[0]) if self.keys else (images, targets)
@@ -276,9 +268,9 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
     def _deal(self, start: int) -> Deal:
         """All batches of this rank, whichever worker makes them."""
         place = self._place_here()[0]
-        return self.request(Place(rank=place.rank, world=place.world), 0, start).deal(self.source.samples)
+        return self._request(Place(rank=place.rank, world=place.world), 0, start).deal(self.source.samples)
 
-    def request(self, place: Place, epoch: int, start: int) -> Request:
+    def _request(self, place: Place, epoch: int, start: int) -> Request:
         """What `source` is asked for."""
         return Request(
             seed=self.seed,
@@ -290,79 +282,8 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             drop_last=self.drop_last,
         )
 
-    def _cursor(self, epoch: int, position: int, worker: tuple[int, int] | None = None) -> Cursor:
-        return Cursor(epoch=epoch, position=position, fingerprint=self._fingerprint, worker=worker)
-
-
-class Reading:
-    """One iteration over one place's share of an epoch."""
-
-    def __init__(self, dataset: ShardDataset, *, place: Place, epoch: int, start: int):
-        self._dataset, self._epoch = dataset, epoch
-        self._request = dataset.request(place, epoch, start)
-        self._in_worker = torch.utils.data.get_worker_info()
-
-    def steps(self) -> Iterator[Step]:
-        """The batches to make. To be pulled by one thread at a time."""
-        return self._dataset.source.steps(self._request)
-
-    def maker(self, times: StageTimes) -> Callable[[tuple[int, Any]], Made | None]:
-        """Makes the sample of a (position, item); None where it is skipped. One for each thread.
-
-        Args:
-            times: where the seconds of each stage are added.
-        """
-        dataset, epoch = self._dataset, self._epoch
-        random, transform, clock = KeyedRandom(seed=dataset.seed), dataset.transform, time.perf_counter
-
-        def make(entry: tuple[int, Any]) -> Made | None:
-            position, item = entry
-            began = clock()
-            raw = None
-            try:
-                raw = dataset.source.fetch(item)
-                read = clock()
-                name, content = raw.image()
-                image: Any = torch.from_numpy(decode_image(content)).permute(2, 0, 1)
-                target = _target(raw, dataset.source, image.shape[1:])
-            except (DataError, OSError) as error:
-                error.add_note(f"in sample {raw.key!r} of shard {raw.shard}" if raw else f"at position {position}")
-                if isinstance(error, DataError) and _skipped(error, dataset.on_bad_sample):
-                    return None
-                raise
-            decoded = clock()
-            if transform is not None:
-                try:
-                    image, target = transform(image, target, random.at(epoch, position))
-                except Exception as error:
-                    error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
-                    raise
-            times.read += read - began
-            times.decode += decoded - read
-            times.transform += clock() - decoded
-            times.bytes_read += len(content)
-            return Made(image, target, raw.key)
-
-        return make
-
-    def finished(self, content: Any, step: Step) -> Batch:
-        """A batch with the cursor after it.
-
-        Raises:
-            DataError: nothing is left of it, and other ranks or workers count on it.
-        """
-        place = self._request.place
-        if content is None and (place.world > 1 or self._in_worker is not None):
-            raise DataError(
-                f"all {len(step.items)} samples of a batch (positions {step.positions[0]} to {step.positions[-1]}) were "
-                "skipped; with several ranks or DataLoader workers that would put them out of step"
-            )
-        if self._in_worker is None:
-            return Batch(content, self._dataset._cursor(self._epoch, step.after))
-        ahead = (place.workers - 1) * self._request.batch * place.world
-        after = step.after + ahead if self._dataset.source.samples is None else min(step.after + ahead, self._dataset.source.samples)
-        worker = (self._in_worker.id, place.workers)
-        return Batch(content, self._dataset._cursor(self._epoch, after, worker))
+    def _cursor(self, epoch: int, position: int) -> Cursor:
+        return Cursor(epoch=epoch, position=position, fingerprint=self._fingerprint)
 
 
 class _ReadState:
@@ -395,36 +316,3 @@ def _expanded(shards: Shards) -> list[str | os.PathLike[str]]:
 
 def _host_memory(nbytes: int) -> torch.Tensor:
     return torch.empty(nbytes, dtype=torch.uint8)
-
-
-def _target(raw: RawSample, source: Source, size: torch.Size) -> Any:
-    """The label as a number, or the mask as a tensor, as the set's task asks for.
-
-    Raises:
-        DecodeError: it is missing, malformed, no class of the set, or a mask of another size than its image.
-    """
-    if source.task == "segmentation":
-        content = raw.fields.get(MASK_FIELD)
-        if content is None:
-            raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
-        mask = torch.from_numpy(decode_mask(content))
-        if mask.shape != size:
-            raise DecodeError(f"the mask is {tuple(mask.shape)}, its image {tuple(size)} (height, width)")
-        return mask
-    label = raw.label()
-    if (label < 0) != (source.task == "unlabeled"):
-        found = "no label, the set has" if label < 0 else "a label, the set has none"
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has {found}")
-    if source.classes and label >= len(source.classes):
-        raise DecodeError(f"label {label} of sample {raw.key!r} is no class: the set has {len(source.classes)}")
-    return label
-
-
-def _skipped(error: DataError, policy: Policy) -> bool:
-    """Whether to leave the sample out."""
-    if policy == "raise":
-        return False
-    if policy != "skip" and not policy(error):
-        return False
-    _log.warning("skipped a bad sample: %s (%s)", error, "; ".join(getattr(error, "__notes__", ())))
-    return True

@@ -1,21 +1,28 @@
 """`DeviceLoader`: batches of a `ShardDataset` on a device, made by threads ahead of the training loop."""
 
+import contextlib
 import os
 import time
 import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
-from mps_shards.dataset import Reading, ShardDataset
+from mps_shards.dataset import ShardDataset
 from mps_shards.errors import ConfigError
-from mps_shards.feed.choice import choose, engine_for
+from mps_shards.feed.batch import HostBatch
+from mps_shards.feed.check import check_arrived
+from mps_shards.feed.choice import checked, choose, engine_for
+from mps_shards.feed.engines.device import Device, TorchDevice
+from mps_shards.feed.owner import claim
 from mps_shards.feed.slots import Slot
-from mps_shards.feed.transfer import Delivery, delivered
+from mps_shards.feed.transfer import Delivery, Transfer
 from mps_shards.feed.workers import Draft, Workers
 from mps_shards.metrics import LoaderStats
+from mps_shards.reading import Reading
 
 __all__ = ["DeviceLoader"]
 
@@ -36,7 +43,10 @@ class DeviceLoader:
         ahead: batches issued to the device before the one that is returned.
         ready: batches that wait in host memory. There are ready + ahead + 2 slots.
         memory: bytes of host memory for slots in use, at most; one batch is always allowed.
-        transfer: an engine's name instead of the device's default.
+        transfer: an engine's name ("inline", "thread", "alias", "cpu") instead of the device's default; "-blocking"
+            behind it makes copies block.
+        verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit
+            with what was sent. Waits for the device each time.
 
     Raises:
         ConfigError: no such device here, or a number that cannot work.
@@ -52,18 +62,26 @@ class DeviceLoader:
         ready: int = 2,
         memory: int | None = None,
         transfer: str | None = None,
+        verify_transfer: int = 0,
     ):
         if not isinstance(dataset, ShardDataset):
             raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(dataset).__name__}")
-        for name, value, least in (("workers", workers, 1), ("ahead", ahead, 0), ("ready", ready, 1), ("memory", memory, 1)):
+        for name, value, least in (
+            ("workers", workers, 1),
+            ("ahead", ahead, 0),
+            ("ready", ready, 1),
+            ("memory", memory, 1),
+        ):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, not {value}")
         self.dataset = dataset
-        self.choice = choose(device, transfer)
+        self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
+        self._there: Device | None = None
         self._threads = workers or _cores()
         self._ahead, self._ready, self._memory = ahead, ready, memory
         self._stats = LoaderStats()
+        self._workers: Callable[[], Workers | None] = lambda: None
         self._running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
 
     def __iter__(self) -> Iterator[Any]:
@@ -81,27 +99,43 @@ class DeviceLoader:
     def _batches(self, reading: Reading) -> Generator[Any, None, None]:
         stats = self._stats = LoaderStats()
         began = time.perf_counter()
+        self._prepare()
         count = self._ready + self._ahead + 2
-        engine = engine_for(self.choice, ahead=self._ahead, slots=count)
-        slots = [Slot(number, engine.allocate) for number in range(count)]
+        engine = engine_for(self.choice, self._there, ahead=self._ahead, slots=count)
         workers = Workers(
             _drafts(reading),
             reading.maker,
-            slots=slots,
+            slots=[Slot(number, engine.allocate) for number in range(count)],
             pixels=engine.pixels,
             threads=self._threads,
             max_bytes=self._memory,
             stats=stats,
+            allocates_here=engine.allocates_here,
         )
         with workers:
-            deliveries = delivered(workers, engine)
-            while (delivery := next(deliveries, None)) is not None:
-                content = [self._content(delivery, reading, stats)]
-                stats.elapsed_s = time.perf_counter() - began
-                del delivery  # what the user drops must not live on here
-                if content[0] is not None:
-                    yield content.pop()
+            self._workers = weakref.ref(workers)
+            deliveries = Transfer(workers, engine, verify=self._verify).deliveries()
+            with contextlib.closing(deliveries):
+                while (delivery := next(deliveries, None)) is not None:
+                    content = [self._content(delivery, reading, stats)]
+                    stats.elapsed_s = time.perf_counter() - began
+                    del delivery  # what the user drops must not live on here
+                    if content[0] is not None:
+                        yield content.pop()
             stats.elapsed_s = time.perf_counter() - began
+
+    def _prepare(self) -> None:
+        """In the consumer's thread, before anything else: may it use the device, and does what it sends arrive?"""
+        if self.device.type == "mps":
+            claim("mps")
+        if self.choice.engine != "cpu" and self._there is None:
+            there = TorchDevice(self.device)
+            self.choice = checked(self.choice, there)
+            self._there = there
+
+    def _verify(self, batch: HostBatch, delivered: object, number: int) -> None:
+        if self._there is not None and number < self.choice.verify:
+            check_arrived(self._there, batch, delivered, number=number)
 
     def _content(self, delivery: Delivery, reading: Reading, stats: LoaderStats) -> Any:
         tensors, keys, step = delivery
@@ -124,11 +158,13 @@ class DeviceLoader:
         self.dataset.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:
-        """What the current iteration measured so far, or the last one in all."""
-        return self._stats
+        """What the current iteration measured so far, or the last one in all: a copy, which stays as it is."""
+        workers = self._workers()
+        filling, ready, in_flight = workers.levels() if workers is not None else (0, 0, 0)
+        return replace(self._stats, filling=filling, ready=ready, in_flight=in_flight)
 
     def explain(self) -> str:
-        """Which device and engine, and why."""
+        """Which device, engine, copies and conversion, and why; the start-up check adds to it when iterating begins."""
         return str(self.choice)
 
     def __repr__(self) -> str:
@@ -152,6 +188,12 @@ class DeviceLoader:
 def _drafts(reading: Reading) -> Iterator[Draft]:
     for step in reading.steps():
         yield Draft(list(zip(step.positions, step.items, strict=True)), step)
+
+
+def _at_least(least: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ConfigError(f"{name} must be at least {least}, not {value}")
 
 
 def _cores() -> int:

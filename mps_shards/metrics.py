@@ -39,6 +39,8 @@ class LoaderStats:
         bytes_read: of shards.
         bytes_sent: host memory that went to the device (or was handed over, on the CPU).
         send_s: the training loop's thread spent issuing transfers.
+        flight_s: from issuing a copy to seeing it finished, added up over the batches.
+        retries: copies issued again after the device ran out of memory.
         ready, filling, in_flight: batches in that state now.
         workers: threads.
     """
@@ -56,6 +58,8 @@ class LoaderStats:
     bytes_read: int = 0
     bytes_sent: int = 0
     send_s: float = 0.0
+    flight_s: float = 0.0
+    retries: int = 0
     ready: int = 0
     filling: int = 0
     in_flight: int = 0

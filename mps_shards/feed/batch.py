@@ -94,10 +94,10 @@ class HostBatch:
         with self._lock:
             self._holes.append(row)
 
-    def finish(self) -> None:
-        """Close the holes that skipped rows left; `rows` is what remains."""
+    def finish(self) -> int:
+        """Close the holes that skipped rows left, and say how many; `rows` is what remains."""
         if not self._holes:
-            return
+            return 0
         holes = set(self._holes)
         kept = [row for row in range(self.rows) if row not in holes]
         for place, row in enumerate(kept):
@@ -107,6 +107,7 @@ class HostBatch:
         self.keys = [self.keys[row] for row in kept]
         self.rows = len(kept)
         self.leaves = [memory[: self.rows] for memory in self.leaves]
+        return len(holes)
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> tuple[Any, Any]:
         """(images, targets) in the structure of the samples, from delivered leaves."""
@@ -136,7 +137,9 @@ class HostBatch:
 def _pixel_leaf(leaf: Any, pixels: torch.dtype, key: str) -> _Leaf:
     if not isinstance(leaf, torch.Tensor) or leaf.dtype not in (torch.uint8, torch.float32):
         kind = leaf.dtype if isinstance(leaf, torch.Tensor) else type(leaf).__name__
-        raise ConfigError(f"the transform gave {kind} as image of sample {key!r}; it must give uint8 or float32 tensors")
+        raise ConfigError(
+            f"the transform gave {kind} as image of sample {key!r}; it must give uint8 or float32 tensors"
+        )
     return _Leaf(tuple(leaf.shape), pixels if leaf.dtype == torch.uint8 else torch.float32)
 
 

@@ -39,8 +39,13 @@ class Slot:
     def memory(self, nbytes: int) -> torch.Tensor:
         """The buffer, grown if need be; only while FILLING."""
         if self._memory is None or self._memory.numel() < nbytes:
+            self._memory = None  # first: both at once may be too much
             self._memory = self._allocate(nbytes)
         return self._memory
+
+    def holds(self, nbytes: int) -> bool:
+        """Whether the buffer is large enough already."""
+        return self._memory is not None and self._memory.numel() >= nbytes
 
     def detach(self) -> None:
         """Give the buffer away: the next batch gets another."""

@@ -65,7 +65,8 @@ class Workers:
         slots: all that may be in use at once.
         pixels: dtype of pixels in memory, see `HostBatch`.
         threads: how many.
-        max_bytes: of batches being filled or waiting; the oldest may always go on, so one batch may be larger.
+        max_bytes: of all slots in use; the oldest batch may always go on, so one batch may be larger.
+        allocates_here: slots' memory comes from the thread that takes the batches.
     """
 
     def __init__(
@@ -78,14 +79,16 @@ class Workers:
         threads: int,
         max_bytes: int | None,
         stats: LoaderStats,
+        allocates_here: bool = False,
     ):
         self._drafts, self._make, self._slots, self._pixels = drafts, make, slots, pixels
-        self._max_bytes, self.stats = max_bytes, stats
+        self._max_bytes, self._allocates_here, self.stats = max_bytes, allocates_here, stats
         self._pulling = threading.Lock()
         self._changed = threading.Condition()
         self._open: deque[_Open] = deque()  # oldest first; the last one may have items left to hand out
         self._newest: _Open | None = None  # guarded by _pulling; the only one with items left to hand out
         self._ended = self._closed = False
+        self._requests: deque[tuple[Slot, int]] = deque()  # memory that only the consumer's thread may allocate
         self._idle = 0  # workers that look for something to do
         self._pid = os.getpid()
         self._taker = threading.current_thread()
@@ -115,21 +118,33 @@ class Workers:
         if busy:
             raise ShutdownTimeout(f"{', '.join(busy)} still busy {_PATIENCE_S:.0f} s after the end\n{self.describe()}")
 
-    def take(self, *, wait: bool) -> Ready | None:
-        """The next batch in order, its slot READY; None at the end, or, without `wait`, if it is not ready yet."""
+    def take(self, *, wait_s: float | None) -> Ready | None:
+        """The next batch in order, its slot READY; None at the end, or if it is not ready within `wait_s` (None: ever).
+
+        Meanwhile serves workers whose slots need memory that only this thread may allocate.
+        """
         began = time.perf_counter()
+        until = None if wait_s is None else time.monotonic() + wait_s
         with self._changed:
             self._taker = threading.current_thread()
             while not (self._open and self._open[0].left == 0):
-                if not wait or (self._ended and not self._open):
-                    return None
-                self._changed.wait()
-            self.stats.starved_s += time.perf_counter() - began
+                left_s = None if until is None else until - time.monotonic()
+                if self._requests:
+                    slot, nbytes = self._requests.popleft()
+                    self._allocate(slot, nbytes)
+                    continue
+                if (self._ended and not self._open) or (left_s is not None and left_s <= 0):
+                    break
+                self._changed.wait(left_s)
+            if wait_s != 0:
+                self.stats.starved_s += time.perf_counter() - began
+            if not (self._open and self._open[0].left == 0):
+                return None
             opened = self._open.popleft()
+            failure = min(opened.failures, key=lambda found: found[0])[1] if opened.failures else None
+            if opened.slot is not None:
+                opened.slot.state = State.QUARANTINED if failure else State.READY
             self._changed.notify_all()
-        failure = min(opened.failures, key=lambda found: found[0])[1] if opened.failures else None
-        if opened.slot is not None:
-            opened.slot.state = State.QUARANTINED if failure else State.READY
         return Ready(opened.batch, opened.slot, opened.draft.token, failure)
 
     @property
@@ -138,12 +153,13 @@ class Workers:
         with self._changed:
             return self._ended and not self._open
 
-    def free(self, slot: Slot) -> None:
-        """Give a slot back for another batch."""
+    def mark(self, slot: Slot, state: State) -> None:
+        """Change a slot's state; a FREE one is filled again."""
         with self._changed:
-            slot.state = State.FREE
-            slot.nbytes = 0
-            self._changed.notify_all()
+            slot.state = state
+            if state is State.FREE:
+                slot.nbytes = 0
+                self._changed.notify_all()
 
     def levels(self) -> tuple[int, int, int]:
         """Batches being filled, ready, and in flight."""
@@ -198,14 +214,14 @@ class Workers:
                 opened.failures.append(failure)
             self.stats.add(times.take())
             last = opened.left == size
-        if last and not opened.failures and opened.batch is not None:
-            rows = opened.batch.rows
-            opened.batch.finish()
-            self.stats.skipped += rows - opened.batch.rows
+            if not last:
+                opened.left -= size
+                return
+        skipped = opened.batch.finish() if opened.batch is not None and not opened.failures else 0
         with self._changed:
-            opened.left -= size
-            if last:
-                self._changed.notify_all()
+            self.stats.skipped += skipped
+            opened.left = 0
+            self._changed.notify_all()
 
     def _next_unit(self) -> tuple[_Open, int, int] | None:
         """Rows to make next, of the newest batch: (batch, first, last)."""
@@ -268,7 +284,7 @@ class Workers:
             return None
 
     def _granted(self, opened: _Open, slot: Slot, nbytes: int) -> torch.Tensor:
-        """A batch's memory, once it fits the budget. The oldest batch never waits, so there is always one that goes on."""
+        """A batch's memory, once it fits the budget. The oldest batch never waits, so one always goes on."""
         with self._changed:
             while self._max_bytes is not None and self._open[0] is not opened:
                 if sum(each.nbytes for each in self._slots) + nbytes <= self._max_bytes:
@@ -277,14 +293,32 @@ class Workers:
                     raise _Closed
                 self._changed.wait(_GLANCE_S)
             slot.nbytes = nbytes
+            if not self._allocates_here:
+                return slot.memory(nbytes)
+            self._requests.append((slot, nbytes))
+            self._changed.notify_all()
+            while not slot.holds(nbytes):
+                if self._closed or not self._taker.is_alive():
+                    raise _Closed
+                self._changed.wait(_GLANCE_S)
             return slot.memory(nbytes)
+
+    def _allocate(self, slot: Slot, nbytes: int) -> None:
+        """In the consumer's thread, for a worker that waits for it."""
+        try:
+            slot.memory(nbytes)
+        except BaseException as error:
+            self._end(error)
+            self._closed = True
+            raise
+        self._changed.notify_all()
 
 
 class _Closed(BaseException):
     """Nobody takes batches any more."""
 
 
-class _one_torch_thread_each:  # noqa: N801  # reads as a phrase
+class _one_torch_thread_each:
     """Lets `count` new threads set torch to one thread each, and keeps the caller's setting as it was.
 
     torch remembers the last setting of any thread as the default for threads that come later

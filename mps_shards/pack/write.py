@@ -58,9 +58,7 @@ def write_shard(source: Path, plan: ShardPlan, out: Path, *, on_sample: Callable
             on_sample(size)
         digest.update(END)
         tar.write(END)
-    record = ShardRecord(
-        name=plan.name, samples=len(entries), bytes=offset + len(END), sha256=digest.hexdigest()
-    )
+    record = ShardRecord(name=plan.name, samples=len(entries), bytes=offset + len(END), sha256=digest.hexdigest())
     return WrittenShard(record, rows(entries))
 
 

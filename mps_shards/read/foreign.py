@@ -32,7 +32,7 @@ class ForeignShards:
     number is not known before the end.
 
     Args:
-        locations: tar files, or folders whose ``*.tar`` (and ``*.tar.gz``, ``*.tgz``) are taken in order of their names.
+        locations: tar files, or folders whose ``*.tar`` (and ``*.tar.gz``, ``*.tgz``) are taken sorted by name.
         buffer: samples held to shuffle among; the order of the shards is shuffled too. 0 keeps the order.
     """
 

@@ -68,13 +68,14 @@ class MixedOrder:
         self._shares = shares(sizes, weights)
         self._largest = int(np.argmax(self._shares))
         self._group = max(_GROUP, len(sizes) ** 2)  # so that the largest set's rest below never falls
+        self._last_group = max(0, self.samples // self._group - 1)  # takes what is left over, for the same reason
         self._passes: dict[tuple[int, int], Order] = {}
         self._groups: dict[int, tuple[Numbers, Numbers]] = {}
 
     def at(self, positions: Numbers) -> Numbers:
         """Sample numbers at these positions of the epoch."""
         found = np.empty(len(positions), dtype=np.int64)
-        groups = positions // self._group
+        groups = np.minimum(positions // self._group, self._last_group)
         for number in np.unique(groups).tolist():
             here = groups == number
             chosen, drawn = self._in_group(number)
@@ -93,12 +94,11 @@ class MixedOrder:
         found = self._groups.get(number)
         if found is None:
             first = number * self._group
-            before, after = self._taken(first), self._taken(min(first + self._group, self.samples))
+            stop = first + self._group if number < self._last_group else self.samples
+            before, after = self._taken(first), self._taken(stop)
             chosen = np.repeat(np.arange(len(self._sizes)), after - before)
             if self._shuffle is not None:
-                order = keyed.permutation(
-                    keyed.Stream.MIX, len(chosen), seed=self._seed, epoch=self._epoch, a=number
-                )
+                order = keyed.permutation(keyed.Stream.MIX, len(chosen), seed=self._seed, epoch=self._epoch, a=number)
                 chosen = chosen[order]
             else:  # evenly spread: the n-th of k draws of a set stands at (n + 1/2) / k of the group
                 spread = np.concatenate([(np.arange(k) + 0.5) / k for k in (after - before).tolist() if k] or [[]])

@@ -77,10 +77,14 @@ class ShuffledOrder:
         order = keyed.permutation(keyed.Stream.BLOCKS, blocks, seed=seed, epoch=epoch)
         self._blocks = order.astype(np.uint32 if blocks < 1 << 32 else np.int64)
         del order  # a billion samples have 16 million blocks
-        lengths = np.full(blocks, min(shuffle.block, self.samples), dtype=np.uint32 if self.samples < 1 << 32 else np.int64)
+        lengths = np.full(
+            blocks, min(shuffle.block, self.samples), dtype=np.uint32 if self.samples < 1 << 32 else np.int64
+        )
         lasts = (self._first_block + per_shard - 1)[per_shard > 0]
         lengths[lasts] = (sizes - (per_shard - 1) * shuffle.block)[per_shard > 0]
-        self._line_stop = np.cumsum(lengths[self._blocks], dtype=np.int64)  # of each block, in the line of permuted blocks
+        self._line_stop = np.cumsum(
+            lengths[self._blocks], dtype=np.int64
+        )  # of each block, in the line of permuted blocks
         self._windows: OrderedDict[tuple[int, int], Numbers] = OrderedDict()
 
     def at(self, positions: Numbers) -> Numbers:
@@ -118,7 +122,8 @@ class ShuffledOrder:
         start = np.where(at > 0, self._line_stop[at - 1], 0)
         shard = np.searchsorted(self._first_block, block, side="right") - 1
         first = self._shard_start[shard] + (block - self._first_block[shard]) * self._shuffle.block
-        return first + places - start
+        numbers: Numbers = first + places - start
+        return numbers
 
 
 Order = PackedOrder | ShuffledOrder

@@ -141,5 +141,3 @@ def sample_from(content: Buffer, *, shard: str) -> RawSample:
     if key is None:
         raise ShardError(f"shard {shard}: an index row without a sample; rebuild the index")
     return RawSample(key=key, shard=shard, fields=fields)
-
-

@@ -161,7 +161,9 @@ class ForeignSource:
                 positions, items = [], []
                 number += 1
         if items and not request.drop_last and number % place.workers == place.worker:
-            yield Step(positions, items, request.start + number * request.batch * place.world + len(items) * place.world)
+            yield Step(
+                positions, items, request.start + number * request.batch * place.world + len(items) * place.world
+            )
 
     def fetch(self, item: RawSample) -> RawSample:
         """See `Source`. It was read already."""
@@ -171,9 +173,7 @@ class ForeignSource:
         """See `Source`. Nothing stays open."""
 
 
-def open_source(
-    locations: Sequence[Location], *, weights: Sequence[float] | None, shuffle: Shuffle | None
-) -> Source:
+def open_source(locations: Sequence[Location], *, weights: Sequence[float] | None, shuffle: Shuffle | None) -> Source:
     """Open what was located: as shard sets where manifests are, else as foreign tars.
 
     Raises:

@@ -31,9 +31,7 @@ def bits(stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: in
     return np.atleast_1d(generator.random_raw(n))
 
 
-def permutation(
-    stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: int = 0
-) -> npt.NDArray[np.intp]:
+def permutation(stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: int = 0) -> npt.NDArray[np.intp]:
     """A random order of 0 … n-1 for this key. Stable sorting settles the rare ties alike everywhere."""
     return np.argsort(bits(stream, n, seed=seed, epoch=epoch, a=a, b=b), kind="stable")
 
@@ -41,5 +39,5 @@ def permutation(
 def check_seed(seed: int, epoch: int = 0) -> None:
     """Raise `ConfigError` unless both fit the key: whole numbers from 0 to 2**64 - 1."""
     for name, value in (("seed", seed), ("epoch", epoch)):
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+        if type(value) is not int or not 0 <= value < 1 << 64:
             raise ConfigError(f"{name} must be a whole number from 0 to 2**64 - 1, not {value!r}")

@@ -13,7 +13,7 @@ from mps_shards.errors import DataError
 
 __all__ = ["encode_key", "key_to_path", "member_name", "split_member"]
 
-# A dot would end the key; percent is our escape; a backslash is a separator elsewhere; control characters break listings.
+# A dot ends a key, percent is our escape, a backslash separates elsewhere, control characters break listings.
 _UNSAFE = re.compile(r"[%.\\\x00-\x1f\x7f\ud800-\udfff]")
 _META = re.compile(r"__[^/]*__($|/)")
 _MEMBER = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)

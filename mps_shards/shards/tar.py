@@ -117,7 +117,7 @@ def _name(block: bytes) -> str:
 def _pax_records(content: bytes, where: str) -> dict[str, str]:
     records: dict[str, str] = {}
     while content.strip(b"\0"):
-        length, _, rest = content.partition(b" ")
+        length, _, _ = content.partition(b" ")
         if not length.isdigit() or not len(length) + 3 < int(length) <= len(content):
             raise ShardError(f"{where}: malformed pax header")
         key, _, value = content[len(length) + 1 : int(length) - 1].partition(b"=")

@@ -1,4 +1,4 @@
-"""Files of this machine: ranged reads with a bounded number of descriptors, and writes that appear whole or not at all."""
+"""Files of this machine: ranged reads through few descriptors, and writes that appear whole or not at all."""
 
 import contextlib
 import errno

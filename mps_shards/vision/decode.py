@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from mps_shards.errors import DecodeError
 from mps_shards.shards.sample import Buffer
@@ -78,7 +78,7 @@ def _open(content: Buffer) -> Image.Image:
         _check_pixels(*image.size)
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = str(error) if not isinstance(error, Image.UnidentifiedImageError) else _begins(content)
+        reason = str(error) if not isinstance(error, UnidentifiedImageError) else _begins(content)
         raise DecodeError(f"cannot decode the image: {reason}") from error
     return image
 

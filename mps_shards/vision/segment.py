@@ -55,12 +55,12 @@ class Evaluate:
     def __call__(self, image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Pair:
         """uint8 (3, height, width) and mask (height, width) -> both size x size."""
         image, mask = _resized(image, mask, self.size / max(image.shape[-2:]))
-        return _padded(image[..., : self.size, : self.size], mask[..., : self.size, : self.size], self.size, self.ignore_index)
+        return _padded(
+            image[..., : self.size, : self.size], mask[..., : self.size, : self.size], self.size, self.ignore_index
+        )
 
 
-def train(
-    size: int, *, scale: tuple[float, float] = (0.5, 2.0), flip: float = 0.5, ignore_index: int = 255
-) -> Train:
+def train(size: int, *, scale: tuple[float, float] = (0.5, 2.0), flip: float = 0.5, ignore_index: int = 255) -> Train:
     """Image and mask scaled by a random factor, cropped at random to `size` squared, flipped at times.
 
     Where the scaled image is smaller than `size`, it is padded at the right and the bottom: the image with 0, the mask
@@ -70,7 +70,7 @@ def train(
 
 
 def evaluate(size: int, *, ignore_index: int = 255) -> Evaluate:
-    """Image and mask scaled so that the longer side is `size`, then padded to a square like `train`: nothing is cut off."""
+    """Image and mask scaled so that the longer side is `size`, then padded like `train`: nothing is cut off."""
     return Evaluate(size=size, ignore_index=ignore_index)
 
 

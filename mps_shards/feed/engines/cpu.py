@@ -21,6 +21,7 @@ class CpuEngine:
     name = "cpu"
     pixels = torch.float32
     ahead = 0
+    allocates_here = False
 
     def __init__(self, *, slots: int):
         self._memory = Recycler(keep=slots)
@@ -29,11 +30,19 @@ class CpuEngine:
         """Memory that was given back, or fresh."""
         return self._memory.lease(nbytes)
 
-    def send(self, batch: HostBatch, slot: Slot) -> tuple[tuple[Any, Any], Flight]:
-        """Hand the memory over."""
+    def send(self, batch: HostBatch, slot: Slot, *, blocking: bool = False) -> Flight:
+        """Take the memory out of the slot: the next batch gets other memory."""
         slot.detach()
-        return batch.rebuilt(batch.leaves), Flight(slot)
+        return Flight(batch, slot)
+
+    def receive(self, flight: Flight) -> tuple[Any, Any]:
+        """Hand the memory over."""
+        leaves, flight.batch.leaves = flight.batch.leaves, []
+        return flight.batch.rebuilt(leaves)
 
     def finished(self, flight: Flight) -> bool:
         """At once: the slot has let go of the memory."""
         return True
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -12,7 +12,7 @@ from mps_shards.shards.sample import IMAGE_FIELDS
 __all__ = ["Layout", "list_folders"]
 
 Layout: TypeAlias = Literal["auto", "classes", "splits", "flat"]
-SPLIT_NAMES = frozenset("train training val valid validation test testing dev eval".split())
+SPLIT_NAMES = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"])
 
 
 def list_folders(source: Path, *, layout: Layout = "auto", by_name: bool = False) -> Listing:

@@ -1,0 +1,69 @@
+"""Slots that lie in MPS memory, which workers fill through its host alias: only the conversion runs on the device.
+
+Opt-in (``transfer="alias"``), torch 2.13 and later: the alias is a private function of torch, and its documentation
+asks for `torch.mps.synchronize` around host writes. Instead, a slot is written only after the event behind its last
+conversion, and read only by work that is issued after the writes.
+"""
+
+from typing import Any
+
+import torch
+
+from mps_shards.errors import ConfigError
+from mps_shards.feed.batch import HostBatch
+from mps_shards.feed.engines import Flight
+from mps_shards.feed.engines.device import Device
+from mps_shards.feed.slots import Slot
+
+__all__ = ["AliasEngine"]
+
+
+class AliasEngine:
+    """No copy where pixels are uint8; what needs no conversion is copied on the device, so that it is the user's."""
+
+    name = "alias"
+    allocates_here = True
+
+    def __init__(self, device: Device, *, ahead: int, host_conversion: bool = False):
+        self.pixels = torch.float32 if host_conversion else torch.uint8
+        self.ahead = ahead
+        self._device = device
+        self._there: dict[int, torch.Tensor] = {}  # device memory by the address of its host alias
+
+    def allocate(self, nbytes: int) -> torch.Tensor:
+        """The host's view of device memory. Touches the device."""
+        there, here = self._device.shared_memory(nbytes)
+        self._there[here.data_ptr()] = there
+        return here
+
+    def send(self, batch: HostBatch, slot: Slot, *, blocking: bool = False) -> Flight:
+        """Issue the conversions, reading from the slot."""
+        flight = Flight(batch, slot)
+        here = slot.memory(0)
+        there = self._there.get(here.data_ptr())
+        if there is None:
+            raise ConfigError("this slot's memory is not the device's; use transfer='inline'")
+        for number, leaf in enumerate(batch.leaves):
+            start = leaf.data_ptr() - here.data_ptr()
+            view = there[start : start + leaf.numel() * leaf.itemsize].view(leaf.dtype).view(leaf.shape)
+            if leaf.dtype != torch.uint8:
+                flight.there.append(self._device.clone(view))
+            elif number < batch.pixel_leaves:
+                flight.there.append(self._device.to_float(view))
+            else:
+                flight.there.append(self._device.widen(view))
+        flight.event = self._device.record()
+        return flight
+
+    def receive(self, flight: Flight) -> tuple[Any, Any]:
+        """They are in the same queue as the caller's work."""
+        there, flight.there = flight.there, []
+        return flight.batch.rebuilt(there)
+
+    def finished(self, flight: Flight) -> bool:
+        """Whether the device has passed the event."""
+        return bool(flight.event.query())
+
+    def close(self) -> None:
+        """Let go of the device memory."""
+        self._there.clear()

@@ -1,0 +1,92 @@
+"""What is known of torch's versions where batches go to a device: the one place for it.
+
+Numbers with # are issues and pull requests of pytorch/pytorch.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+__all__ = ["HAZARDS", "LAST_KNOWN", "Hazard", "Version", "hazards_of", "non_blocking_is_safe", "parse_version"]
+
+Version: TypeAlias = tuple[int, int]
+
+LAST_KNOWN: Version = (2, 14)  # read through; later ones are not trusted until they are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hazard:
+    """A defect of some versions of torch, and what we do about it.
+
+    Attributes:
+        since, before: versions that have it; None for all up to now.
+        issues: where it is described.
+    """
+
+    device: str
+    since: Version = (0, 0)
+    before: Version | None = None
+    issues: tuple[str, ...]
+    what: str
+    remedy: str
+
+
+HAZARDS = (
+    Hazard(
+        device="mps",
+        before=(2, 13),
+        issues=("#189690", "#139550"),
+        what="a non-blocking copy does not keep its source alive, and may read freed memory",
+        remedy="copies block",
+    ),
+    Hazard(
+        device="mps",
+        since=(2, 13),
+        before=(2, 15),
+        issues=("#181017",),
+        what="a kept source is freed on Metal's completion thread, where memory owned by Python can dead-lock",
+        remedy="slots are owned by torch, and a copy never holds the last reference",
+    ),
+    Hazard(
+        device="mps",
+        since=(2, 14),
+        issues=("#197805", "#197836", "#197837"),
+        what="two threads that use MPS crash the process",
+        remedy="only the training loop's thread touches the device",
+    ),
+    Hazard(
+        device="mps",
+        issues=("#189563", "#197715"),
+        what="reading back into another dtype can give wrong values",
+        remedy="checks read back in the same dtype",
+    ),
+    Hazard(
+        device="cuda",
+        issues=(),
+        what="dividing by a Python number multiplies by its reciprocal, wrong on 126 of 256 values",
+        remedy="the divisor is a tensor on the device",
+    ),
+)
+
+
+def parse_version(text: str) -> Version | None:
+    """(major, minor) of a version such as ``2.14.1+cu130`` or ``2.15.0a0+git1234``; None if it is not like one."""
+    match = re.match(r"\s*v?(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def hazards_of(device: str, version: Version | None) -> list[Hazard]:
+    """What is known of this device in this version; all of the device's for an unknown version."""
+    return [
+        hazard
+        for hazard in HAZARDS
+        if hazard.device == device
+        and (version is None or (hazard.since <= version and (hazard.before is None or version < hazard.before)))
+    ]
+
+
+def non_blocking_is_safe(device: str, version: Version | None) -> bool:
+    """Whether a copy that reads its slot later may be issued, given that the slot waits for its event."""
+    if device == "mps":
+        return version is None or version >= (2, 13)
+    return device == "cuda"

@@ -1,0 +1,122 @@
+"""One iteration over a data set: its steps, how a sample of them is made, and the cursor behind each batch."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from mps_shards.errors import DataError, ShardsError
+from mps_shards.feed.batch import Made
+from mps_shards.metrics import StageTimes
+from mps_shards.read.cursor import Cursor
+from mps_shards.read.source import Request, Source, Step
+from mps_shards.vision.randomness import KeyedRandom
+from mps_shards.vision.sample import image_and_target
+
+__all__ = ["Batch", "Policy", "Reading", "Transform"]
+
+# (image uint8 (3, height, width), target, generator keyed by the sample's position) -> (image, target)
+Transform = Callable[[Any, Any, Any], tuple[Any, Any]]
+Policy = Literal["raise", "skip"] | Callable[[DataError], bool]
+
+_log = logging.getLogger("mps_shards")
+
+
+class Batch(NamedTuple):
+    """What a step gave: its content (None where every sample of it was skipped), and the cursor after it."""
+
+    content: Any
+    cursor: Cursor
+
+
+class Reading:
+    """One iteration over one place's share of an epoch.
+
+    Args:
+        torch_worker: number of the DataLoader worker that this runs in; None outside of one.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        request: Request,
+        *,
+        transform: Transform | None,
+        on_bad_sample: Policy,
+        fingerprint: dict[str, Any],
+        torch_worker: int | None,
+    ):
+        self._source, self._request, self._transform = source, request, transform
+        self._on_bad_sample, self._fingerprint, self._torch_worker = on_bad_sample, fingerprint, torch_worker
+
+    def steps(self) -> Iterator[Step]:
+        """The batches to make. To be pulled by one thread at a time."""
+        return self._source.steps(self._request)
+
+    def maker(self, times: StageTimes) -> Callable[[tuple[int, Any]], Made | None]:
+        """Makes the sample of a (position, item); None where it is skipped. One for each thread.
+
+        Args:
+            times: where the seconds of each stage are added.
+        """
+        source, transform, epoch, clock = self._source, self._transform, self._request.epoch, time.perf_counter
+        random = KeyedRandom(seed=self._request.seed)
+
+        def make(entry: tuple[int, Any]) -> Made | None:
+            position, item = entry
+            raw = None
+            began = clock()
+            try:
+                raw = source.fetch(item)
+                read = clock()
+                image, target = image_and_target(raw, task=source.task, classes=len(source.classes))
+            except ShardsError as error:
+                error.add_note(f"in sample {raw.key!r} of shard {raw.shard}" if raw else f"at position {position}")
+                if _skipped(error, self._on_bad_sample):
+                    return None
+                raise
+            decoded = clock()
+            if transform is not None:
+                try:
+                    image, target = transform(image, target, random.at(epoch, position))
+                except Exception as error:
+                    error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
+                    raise
+            times.read += read - began
+            times.decode += decoded - read
+            times.transform += clock() - decoded
+            times.bytes_read += sum(map(len, raw.fields.values()))
+            return Made(image, target, raw.key)
+
+        return make
+
+    def finished(self, content: Any, step: Step) -> Batch:
+        """A batch with the cursor after it.
+
+        Raises:
+            DataError: nothing is left of it, and other ranks or workers count on it.
+        """
+        place = self._request.place
+        if content is None and (place.world > 1 or self._torch_worker is not None):
+            raise DataError(
+                f"all {len(step.items)} samples of a batch (positions {step.positions[0]} to {step.positions[-1]}) "
+                "were skipped; with several ranks or DataLoader workers that would put them out of step"
+            )
+        after, worker = step.after, None
+        if self._torch_worker is not None:  # this worker's next batch comes after those of all the others
+            after += (place.workers - 1) * self._request.batch * place.world
+            worker = (self._torch_worker, place.workers)
+            if self._source.samples is not None:
+                after = min(after, self._source.samples)
+        cursor = Cursor(epoch=self._request.epoch, position=after, fingerprint=self._fingerprint, worker=worker)
+        return Batch(content, cursor)
+
+
+def _skipped(error: ShardsError, policy: Policy) -> bool:
+    """Whether to leave the sample out."""
+    if policy == "raise" or not isinstance(error, DataError):  # a broken disk is no broken sample
+        return False
+    if policy != "skip" and not policy(error):
+        return False
+    _log.warning("skipped a bad sample: %s (%s)", error, "; ".join(getattr(error, "__notes__", ())))
+    return True

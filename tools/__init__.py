@@ -1,0 +1,1 @@
+"""Scripts beside the package: each answers one question or makes one thing."""
