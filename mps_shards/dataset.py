@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -18,7 +19,7 @@ from mps_shards.metrics import StageTimes
 from mps_shards.read.cursor import Cursor, check_resume
 from mps_shards.read.deal import Deal, Remainder
 from mps_shards.read.order import Shuffle
-from mps_shards.read.place import Place
+from mps_shards.read.place import Place, torch_worker
 from mps_shards.read.progress import Progress
 from mps_shards.read.source import Request, Source, open_source
 from mps_shards.reading import Batch, Policy, Reading, Transform
@@ -100,28 +101,41 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             "remainder": remainder,
         }
         self._state = _ReadState(Progress(epoch))
+        self._told: Place | None = None
+        self._told_to = 0
         self._exact_length = True
         super().__init__(self._readings, self._made, self._delivered)
 
     # Iterating
+
+    def __iter__(self) -> Iterator[Any]:
+        """Start an iteration, now: torchdata asks for the state before the first batch is made."""
+        if self.repetitions != 1:  # webdataset's `repeat` and `with_epoch`
+            return iter(super().__iter__())
+        source = iter([self.begin()])
+        for stage in self.pipeline[1:]:
+            source = self.invoke(stage, source)
+        return source
 
     def begin(self) -> "Reading":
         """Start an iteration: fixes epoch, start and place. `iter()` and `DeviceLoader` call this."""
         place, in_worker = self._place_here()
         epoch, start = self._state.progress.begin(place, in_worker=in_worker)
         own, self._state.own = self._state.own, None
-        torch_worker = place.worker if in_worker else None
+        worker = place.worker if in_worker else None
         if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
             epoch, start = own.epoch, own.position
             place = Place(rank=place.rank, world=place.world, worker=0, workers=place.workers)
-        return Reading(
+        reading = Reading(
             self.source,
             self._request(place, epoch, start),
             transform=self.transform,
             on_bad_sample=self.on_bad_sample,
             fingerprint=self._fingerprint,
-            torch_worker=torch_worker,
+            torch_worker=worker,
         )
+        self._state.live = reading.begun()
+        return reading
 
     def _readings(self) -> Iterator["Reading"]:
         yield self.begin()
@@ -188,14 +202,21 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         Args:
             batches: instead, the cursor after this many batches of the running iteration: for a plain DataLoader with
                 workers, whose main process knows only how many it received.
+
+        Raises:
+            ConfigError: a DataLoader's workers made the batches, so the cursor is not known here without `batches`.
         """
         progress = self._state.progress
         if batches is not None:
             start = progress.current_start()
             return self._cursor(progress.epoch, self._deal(start).after(batches - 1) if batches else start).state()
-        if self._state.live is None:
-            self._state.live = self._cursor(progress.epoch, progress.current_start())
-        return self._state.live.state()
+        if torch_worker() is None and progress.in_workers():
+            raise ConfigError(
+                "a DataLoader's workers made the batches, and this process does not know how many were used: save "
+                "state_dict(batches=n) after n of them, or use DeviceLoader or torchdata's StatefulDataLoader"
+            )
+        live = self._state.live or self._cursor(progress.epoch, progress.current_start())
+        return live.state()
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Let the next iteration go on behind the cursor in `state`; batch size and world size may have changed.
@@ -211,19 +232,23 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         differences = check_resume(cursor, self._fingerprint, samples=self.source.samples, strict=strict)
         if differences:
             warnings.warn(f"resuming although {'; '.join(differences)}", stacklevel=2)
-        if cursor.worker is None:
+        place, in_worker = self._place_here()
+        step = (self.batch_size or 1) * place.world
+        here = (place.worker, place.workers, step) if in_worker else None
+        if cursor.worker is None and here is None:
             self._state.move(cursor.epoch, cursor.position)
             return
-        place, in_worker = self._place_here()
-        if not in_worker or cursor.worker != (place.worker, place.workers):
-            here = f"worker {place.worker} of {place.workers}" if in_worker else "no worker"
+        if cursor.worker is None:
+            cursor = replace(cursor, position=cursor.position + place.worker * step)
+        elif cursor.worker != here:
+            saved = "worker {} of {} with {} samples a step".format(*cursor.worker)
+            found = "worker {} of {} with {} samples a step".format(*here) if here else "no worker"
             raise ResumeMismatch(
-                f"this is the state of DataLoader worker {cursor.worker[0]} of {cursor.worker[1]}, here is {here}; "
-                "keep num_workers, or save dataset.state_dict(batches=n) in the main process instead"
+                f"this is the state of DataLoader {saved} (over all ranks), here is {found}; keep num_workers and "
+                "batch size times ranks, or save dataset.state_dict(batches=n) in the main process instead"
             )
-        if cursor.epoch != self._state.progress.epoch:
-            self._state.move(cursor.epoch, 0)
-        self._state.own, self._state.live = cursor, cursor
+        # for this worker alone: what the main process says of the next epochs must reach it all the same
+        self._state.own = self._state.live = cursor
 
     # As webdataset has them
 
@@ -258,12 +283,19 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         return f"ShardDataset({samples} samples, batch_size={self.batch_size}, {self._place_here()[0]})"
 
     def __getstate__(self) -> dict[str, Any]:
-        # a spawned worker has no process group to ask, so it is told its place
-        return {**self.__dict__, "place": self.place or Place.detect()}
+        # a spawned DataLoader worker has no process group to ask, so it is told its place
+        return {**self.__dict__, "_told": Place.detect()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._told_to = os.getpid()
 
     def _place_here(self) -> tuple[Place, bool]:
         """Our share, and whether that is one of a DataLoader's workers."""
-        return (self.place or Place.detect()).in_torch_worker(), torch.utils.data.get_worker_info() is not None
+        in_worker = torch_worker() is not None
+        # a rank that was spawned with this data set must ask for itself, and so must the workers that it forks
+        told = self._told if in_worker and self._told_to == os.getpid() else None
+        return (self.place or told or Place.detect()).in_torch_worker(), in_worker
 
     def _deal(self, start: int) -> Deal:
         """All batches of this rank, whichever worker makes them."""

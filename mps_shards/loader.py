@@ -14,8 +14,8 @@ import torch
 from mps_shards.dataset import ShardDataset
 from mps_shards.errors import ConfigError
 from mps_shards.feed.batch import HostBatch
-from mps_shards.feed.check import check_arrived
-from mps_shards.feed.choice import checked, choose, engine_for
+from mps_shards.feed.check import check_arrived, check_device
+from mps_shards.feed.choice import choose, engine_for, with_findings
 from mps_shards.feed.engines.device import Device, TorchDevice
 from mps_shards.feed.owner import claim
 from mps_shards.feed.slots import Slot
@@ -66,14 +66,8 @@ class DeviceLoader:
     ):
         if not isinstance(dataset, ShardDataset):
             raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(dataset).__name__}")
-        for name, value, least in (
-            ("workers", workers, 1),
-            ("ahead", ahead, 0),
-            ("ready", ready, 1),
-            ("memory", memory, 1),
-        ):
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, not {value}")
+        _at_least(1, workers=workers, ready=ready, memory=memory)
+        _at_least(0, ahead=ahead, verify_transfer=verify_transfer)
         self.dataset = dataset
         self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
@@ -130,7 +124,8 @@ class DeviceLoader:
             claim("mps")
         if self.choice.engine != "cpu" and self._there is None:
             there = TorchDevice(self.device)
-            self.choice = checked(self.choice, there)
+            found = check_device(there, non_blocking=self.choice.non_blocking)
+            self.choice = with_findings(self.choice, found)
             self._there = there
 
     def _verify(self, batch: HostBatch, delivered: object, number: int) -> None:

@@ -102,14 +102,23 @@ class Reading:
                 f"all {len(step.items)} samples of a batch (positions {step.positions[0]} to {step.positions[-1]}) "
                 "were skipped; with several ranks or DataLoader workers that would put them out of step"
             )
-        after, worker = step.after, None
-        if self._torch_worker is not None:  # this worker's next batch comes after those of all the others
-            after += (place.workers - 1) * self._request.batch * place.world
-            worker = (self._torch_worker, place.workers)
+        # a worker's next batch comes after those of all the others
+        return Batch(content, self._cursor(step.after, steps_ahead=place.workers - 1))
+
+    def begun(self) -> Cursor:
+        """The cursor before the first batch."""
+        return self._cursor(self._request.start, steps_ahead=self._request.place.worker)
+
+    def _cursor(self, position: int, *, steps_ahead: int) -> Cursor:
+        worker = None
+        if self._torch_worker is not None:
+            place = self._request.place
+            step = self._request.batch * place.world
+            worker = (self._torch_worker, place.workers, step)
+            position += steps_ahead * step
             if self._source.samples is not None:
-                after = min(after, self._source.samples)
-        cursor = Cursor(epoch=self._request.epoch, position=after, fingerprint=self._fingerprint, worker=worker)
-        return Batch(content, cursor)
+                position = min(position, self._source.samples)
+        return Cursor(epoch=self._request.epoch, position=position, fingerprint=self._fingerprint, worker=worker)
 
 
 def _skipped(error: ShardsError, policy: Policy) -> bool:
@@ -118,5 +127,6 @@ def _skipped(error: ShardsError, policy: Policy) -> bool:
         return False
     if policy != "skip" and not policy(error):
         return False
-    _log.warning("skipped a bad sample: %s (%s)", error, "; ".join(getattr(error, "__notes__", ())))
+    # its text: a handler that keeps records would keep the error's frames too, and with them the open shards
+    _log.warning("skipped a bad sample: %s (%s)", str(error), "; ".join(getattr(error, "__notes__", ())))
     return True

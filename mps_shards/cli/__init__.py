@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 # command -> one line of help; the file of the same name holds the rest
 _COMMANDS = {
+    "doctor": "Check torch, the device, and the way batches get there.",
     "info": "Show what a shard set holds.",
     "pack": "Pack a folder of images into WebDataset shards.",
 }
@@ -59,6 +60,7 @@ def cli(debug: bool) -> None:
     Examples:
       mps-shards pack ./imgs                 class folders -> ./imgs-shards
       mps-shards info ./imgs-shards          what is in there
+      mps-shards doctor                      will batches arrive right on this machine?
     """
 
 

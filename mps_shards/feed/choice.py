@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from mps_shards.errors import ConfigError
-from mps_shards.feed.check import check_device
+from mps_shards.feed.check import Checked
 from mps_shards.feed.engines import Engine
 from mps_shards.feed.engines.alias import AliasEngine
 from mps_shards.feed.engines.cpu import CpuEngine
@@ -15,7 +15,7 @@ from mps_shards.feed.engines.inline import InlineEngine
 from mps_shards.feed.engines.thread import ThreadEngine
 from mps_shards.feed.versions import LAST_KNOWN, non_blocking_is_safe, parse_version
 
-__all__ = ["ENGINES", "Choice", "checked", "choose", "engine_for", "missing_mps"]
+__all__ = ["ENGINES", "Choice", "choose", "engine_for", "missing_mps", "with_findings"]
 
 # transfer= takes these; "-blocking" behind a name lets copies block.
 ENGINES = ("cpu", "inline", "thread", "alias")
@@ -94,9 +94,8 @@ def choose(
     )
 
 
-def checked(choice: Choice, device: Device) -> Choice:
-    """The choice, with what the start-up check found on this device. Runs in the consumer's thread."""
-    found = check_device(device, non_blocking=choice.non_blocking)
+def with_findings(choice: Choice, found: Checked) -> Choice:
+    """The choice, with what the start-up check found on this device."""
     because = choice.because
     if found.wrong_values:
         because += (f"the device gets {found.wrong_values} of 256 values of x / 255 wrong",)

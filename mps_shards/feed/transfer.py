@@ -153,7 +153,7 @@ class Transfer:
                 until = time.monotonic() + self._patience_s
             if time.monotonic() > until:
                 raise ShutdownTimeout(
-                    f"the device has not finished a copy in {self._patience_s:.0f} s\n{self._workers.describe()}"
+                    f"the device has not finished its copies in {self._patience_s:.0f} s\n{self._workers.describe()}"
                 )
             pause = min(2 * pause, _LAST_PAUSE_S)
         return self._workers.take(wait_s=None)
@@ -179,8 +179,7 @@ class Transfer:
             if time.monotonic() > until:
                 _ABANDONED.extend(self._flying)
                 raise ShutdownTimeout(
-                    f"the device has not finished {len(self._flying)} copies in {self._patience_s:.0f} s\n"
-                    f"{self._workers.describe()}"
+                    f"the device has not finished its copies in {self._patience_s:.0f} s\n{self._workers.describe()}"
                 )
             time.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE_S)

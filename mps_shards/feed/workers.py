@@ -65,7 +65,7 @@ class Workers:
         slots: all that may be in use at once.
         pixels: dtype of pixels in memory, see `HostBatch`.
         threads: how many.
-        max_bytes: of all slots in use; the oldest batch may always go on, so one batch may be larger.
+        max_bytes: of all slots in use; one batch alone may be larger.
         allocates_here: slots' memory comes from the thread that takes the batches.
     """
 
@@ -98,23 +98,30 @@ class Workers:
         stats.workers = threads
 
     def __enter__(self) -> "Workers":
-        with _one_torch_thread_each(len(self._threads)) as self._started:
-            for thread in self._threads:
-                thread.start()
+        try:
+            with _one_torch_thread_each(len(self._threads)) as self._started:
+                for thread in self._threads:
+                    thread.start()
+        except BaseException:  # Ctrl-C comes at any time
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pid != os.getpid():
-            return  # a fork's copy: the threads, and whoever held the locks, are not here
+        if self._pid == os.getpid():  # a fork's copy: the threads, and whoever held the locks, are not here
+            self._stop()
+
+    def _stop(self) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         until = time.monotonic() + _PATIENCE_S
-        for thread in self._threads:
+        started = [thread for thread in self._threads if thread.ident is not None]
+        for thread in started:
             thread.join(max(0.0, until - time.monotonic()))
-        busy = [thread.name for thread in self._threads if thread.is_alive()]
+        busy = [thread.name for thread in started if thread.is_alive()]
         if busy:
             raise ShutdownTimeout(f"{', '.join(busy)} still busy {_PATIENCE_S:.0f} s after the end\n{self.describe()}")
 
@@ -142,8 +149,6 @@ class Workers:
                 return None
             opened = self._open.popleft()
             failure = min(opened.failures, key=lambda found: found[0])[1] if opened.failures else None
-            if opened.slot is not None:
-                opened.slot.state = State.QUARANTINED if failure else State.READY
             self._changed.notify_all()
         return Ready(opened.batch, opened.slot, opened.draft.token, failure)
 
@@ -165,7 +170,7 @@ class Workers:
         """Batches being filled, ready, and in flight."""
         with self._changed:
             done = sum(opened.left == 0 for opened in self._open)
-            flying = sum(slot.state in (State.READY, State.IN_FLIGHT) for slot in self._slots)
+            flying = sum(slot.state is State.IN_FLIGHT for slot in self._slots)
             return len(self._open) - done, done, flying
 
     def describe(self) -> str:
@@ -221,6 +226,8 @@ class Workers:
         with self._changed:
             self.stats.skipped += skipped
             opened.left = 0
+            if opened.slot is not None:
+                opened.slot.state = State.QUARANTINED if opened.failures else State.READY
             self._changed.notify_all()
 
     def _next_unit(self) -> tuple[_Open, int, int] | None:
@@ -284,24 +291,34 @@ class Workers:
             return None
 
     def _granted(self, opened: _Open, slot: Slot, nbytes: int) -> torch.Tensor:
-        """A batch's memory, once it fits the budget. The oldest batch never waits, so one always goes on."""
+        """A batch's memory, once it fits the budget.
+
+        Granted in the order of the batches, so that no batch waits for memory that a later one holds.
+        """
         with self._changed:
-            while self._max_bytes is not None and self._open[0] is not opened:
-                if sum(each.nbytes for each in self._slots) + nbytes <= self._max_bytes:
-                    break
+            while self._max_bytes is not None and not self._fits(opened, nbytes):
                 if self._closed or not self._taker.is_alive():
                     raise _Closed
                 self._changed.wait(_GLANCE_S)
             slot.nbytes = nbytes
+            self._changed.notify_all()
             if not self._allocates_here:
                 return slot.memory(nbytes)
             self._requests.append((slot, nbytes))
-            self._changed.notify_all()
             while not slot.holds(nbytes):
                 if self._closed or not self._taker.is_alive():
                     raise _Closed
                 self._changed.wait(_GLANCE_S)
             return slot.memory(nbytes)
+
+    def _fits(self, opened: _Open, nbytes: int) -> bool:
+        for older in self._open:
+            if older is opened:
+                break
+            if older.left and older.slot is not None and not older.slot.nbytes:
+                return False
+        held = sum(slot.nbytes for slot in self._slots)
+        return not held or held + nbytes <= (self._max_bytes or nbytes)
 
     def _allocate(self, slot: Slot, nbytes: int) -> None:
         """In the consumer's thread, for a worker that waits for it."""
@@ -340,6 +357,7 @@ class _one_torch_thread_each:
             if not self._left:
                 self._done.set()
 
-    def __exit__(self, *failure: object) -> None:
-        self._done.wait(5.0)
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            self._done.wait()
         torch.set_num_threads(self._before)

@@ -18,14 +18,14 @@ class Cursor:
     Attributes:
         fingerprint: what the sequence depends on, by name: the set, seed, shuffle, remainder. Not the batch size nor
             the world size: a cursor may be resumed with others.
-        worker: (worker, workers) where a torch worker's own progress is meant, as torchdata's StatefulDataLoader
-            asks for; None for the whole place.
+        worker: (worker, workers, samples of a step over all ranks) where a torch worker's own progress is meant, as
+            torchdata's StatefulDataLoader asks for: its own next batch is at `position`. None for the whole place.
     """
 
     epoch: int
     position: int
     fingerprint: dict[str, Any]
-    worker: tuple[int, int] | None = None
+    worker: tuple[int, int, int] | None = None
 
     def state(self) -> dict[str, Any]:
         """Plain values for ``json.dump`` or ``torch.save``."""
@@ -41,13 +41,14 @@ class Cursor:
         try:
             if state["version"] != VERSION:
                 raise ResumeMismatch(f"the cursor has version {state['version']!r}, this package reads {VERSION}")
-            epoch, position, worker = int(state["epoch"]), int(state["position"]), state.get("worker")
+            epoch, position = int(state["epoch"]), int(state["position"])
             if epoch < 0 or position < 0:
                 raise ResumeMismatch(f"the cursor names epoch {epoch}, position {position}")
-            fingerprint = dict(state["fingerprint"])
-            return cls(
-                epoch=epoch, position=position, fingerprint=fingerprint, worker=tuple(worker) if worker else None
-            )
+            worker = None
+            if state.get("worker") is not None:
+                number, workers, step = map(int, state["worker"])
+                worker = number, workers, step
+            return cls(epoch=epoch, position=position, fingerprint=dict(state["fingerprint"]), worker=worker)
         except (KeyError, TypeError, ValueError) as error:
             raise ResumeMismatch(f"this is no state of a ShardDataset or DeviceLoader: {error!r}") from error
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mps_shards.errors import ConfigError
 
-__all__ = ["Place"]
+__all__ = ["Place", "torch_worker"]
 
 # What launchers set: torchrun (and most others), then SLURM's srun.
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -56,8 +56,14 @@ class Place:
 
     def in_torch_worker(self) -> "Place":
         """This place with the worker of the torch DataLoader that we run in, if any."""
-        data = sys.modules.get("torch.utils.data")
-        info = data.get_worker_info() if data is not None else None
-        if info is None:
+        found = torch_worker()
+        if found is None:
             return self
-        return Place(rank=self.rank, world=self.world, worker=info.id, workers=info.num_workers)
+        return Place(rank=self.rank, world=self.world, worker=found[0], workers=found[1])
+
+
+def torch_worker() -> tuple[int, int] | None:
+    """(worker, workers) where this process is a torch DataLoader's worker; None in any other."""
+    data = sys.modules.get("torch.utils.data")
+    info = data.get_worker_info() if data is not None else None
+    return None if info is None else (info.id, info.num_workers)

@@ -5,61 +5,93 @@ Workers hold copies of a data set, and persistent ones outlive an epoch: without
 """
 
 import multiprocessing.context
+import os
 from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from mps_shards.errors import ConfigError
-from mps_shards.read.place import Place
+from mps_shards.read.place import Place, torch_worker
 
 __all__ = ["Progress"]
 
-# Fields of the array; a generation is one call of set_epoch or load_state_dict.
-_EPOCH, _START, _GENERATION, _USED_START, _USED_GENERATION, _CONSUMED = range(6)
+# Fields of the array. A generation is one call of set_epoch or load_state_dict. A kind of reader is _MAIN, or _MAIN + n
+# for each of n workers: the kind that first used this generation's start, and the kind and start of the last iteration.
+_EPOCH, _START, _GENERATION, _FIRST_KIND, _LAST_KIND, _LAST_START, _CONSUMED = range(7)
+_NOBODY, _MAIN = 0, 1
 _MAX_WORKERS = 1024
+_LENGTH = _CONSUMED + 1 + _MAX_WORKERS
 
 
 class Progress:
-    """Epoch and start of the next iteration. A start is used once by each reader; after that, epochs begin at 0."""
+    """Epoch and start of the next iteration. A start is used once; after that, epochs begin at 0.
+
+    Shared with the torch workers of the process that made it, and with nobody else: any other process that inherits or
+    unpickles it, such as each rank that ``torch.multiprocessing.spawn`` starts, gets a copy of its own at first use.
+    """
 
     def __init__(self, epoch: int):
-        self._shared: Any = RawArray("Q", _CONSUMED + 1 + _MAX_WORKERS)
+        self._owner = os.getpid()
+        self._shared: Any = RawArray("Q", _LENGTH)
         self._shared[_EPOCH] = epoch
         self._shared[_GENERATION] = 1
 
     @property
     def epoch(self) -> int:
         """Of the next iteration."""
-        return int(self._shared[_EPOCH])
+        return int(self._fields()[_EPOCH])
 
     def move(self, epoch: int, start: int) -> None:
         """Let the next iteration of every reader begin there."""
-        self._shared[_EPOCH], self._shared[_START] = epoch, start
-        self._shared[_GENERATION] += 1
+        fields = self._fields()
+        fields[_EPOCH], fields[_START] = epoch, start
+        fields[_FIRST_KIND] = _NOBODY
+        fields[_GENERATION] += 1
 
     def begin(self, place: Place, *, in_worker: bool) -> tuple[int, int]:
         """Epoch and start for an iteration that begins now."""
         if place.workers > _MAX_WORKERS:
             raise ConfigError(f"{place.workers} DataLoader workers are more than the {_MAX_WORKERS} that can be served")
+        fields = self._fields()
+        kind = _MAIN + place.workers if in_worker else _MAIN
         reader = _CONSUMED + (place.worker + 1 if in_worker else 0)
-        generation = self._shared[_GENERATION]
-        start = 0 if self._shared[reader] == generation else self._shared[_START]
-        self._shared[reader] = generation
-        self._shared[_USED_START], self._shared[_USED_GENERATION] = start, generation
+        generation = fields[_GENERATION]
+        if fields[_FIRST_KIND] == _NOBODY:
+            fields[_FIRST_KIND] = kind
+        # all workers of the set that used it first; none of a larger set that comes after it
+        fresh = fields[_FIRST_KIND] == kind and fields[reader] != generation
+        start = fields[_START] if fresh else 0
+        fields[reader] = generation
+        fields[_LAST_KIND], fields[_LAST_START] = kind, start
         return self.epoch, int(start)
 
     def current_start(self) -> int:
         """Where the running iteration began; where none has begun since the last move, where the next one will."""
-        begun = self._shared[_USED_GENERATION] == self._shared[_GENERATION]
-        return int(self._shared[_USED_START if begun else _START])
+        fields = self._fields()
+        return int(fields[_START if fields[_FIRST_KIND] == _NOBODY else _LAST_START])
+
+    def in_workers(self) -> bool:
+        """Whether torch workers made the last iteration since the last move."""
+        fields = self._fields()
+        return bool(fields[_FIRST_KIND] != _NOBODY and fields[_LAST_KIND] != _MAIN)
+
+    def _fields(self) -> Any:
+        if self._owner != os.getpid() and torch_worker() is None:
+            self._copy(self._shared[: _CONSUMED + 1])
+        return self._shared
+
+    def _copy(self, values: list[int]) -> None:
+        self._owner = os.getpid()
+        self._shared = RawArray("Q", _LENGTH)
+        self._shared[: len(values)] = values
 
     def __getstate__(self) -> dict[str, Any]:
+        fields = self._fields()
         if multiprocessing.context.get_spawning_popen() is not None:
-            return {"shared": self._shared}  # a worker of ours: it gets the very memory
-        return {"values": list(self._shared[: _CONSUMED + 1])}  # a copy, which goes its own way
+            return {"shared": fields, "owner": self._owner}  # a worker gets the very memory
+        return {"values": fields[: _CONSUMED + 1]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "shared" in state:
-            self._shared = state["shared"]
+            self._shared, self._owner = state["shared"], state["owner"]
         else:
-            self._shared = RawArray("Q", _CONSUMED + 1 + _MAX_WORKERS)
-            self._shared[: _CONSUMED + 1] = state["values"]
+            self._copy(state["values"])

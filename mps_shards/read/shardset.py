@@ -1,5 +1,6 @@
 """A shard set with manifest and index: any sample by its number, one ranged read each."""
 
+import hashlib
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
@@ -67,7 +68,8 @@ class ShardSet:
         self.counts = [shard.samples for shard in self.shards]
         self.fingerprint = self.manifest.fingerprint
         if location.names:
-            self.fingerprint += "".join(f":{number}" for number in chosen)
+            listed = f"{self.fingerprint}\n{chosen}"
+            self.fingerprint = hashlib.sha256(listed.encode()).hexdigest()
         first_row = [0, *accumulate(shard.samples for shard in self.manifest.shards)]
         self._first_row = [first_row[number] for number in chosen]
         self._starts = [0, *accumulate(self.counts)]

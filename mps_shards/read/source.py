@@ -3,8 +3,9 @@
 Both give the same steps for the same place: batches of (position, item), and where the cursor stands after each.
 """
 
+import hashlib
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -104,9 +105,13 @@ class IndexedSource:
         self.task: Task | None = first.manifest.task
         self.classes = first.manifest.classes
         shares([len(one) for one in sets], weights)  # raises early where the weights cannot work
-        self.fingerprint: dict[str, Any] = {"set": first.fingerprint if len(sets) == 1 else _joined(sets)}
+        self.fingerprint: dict[str, Any] = {
+            "set": first.fingerprint if len(sets) == 1 else _digest(one.fingerprint for one in sets)
+        }
         if weights is not None:
-            self.fingerprint["weights"] = [float(weight) for weight in weights]
+            listed = [float(weight) for weight in weights]
+            # a cursor stays small; few weights are named, so that a mismatch can say which differ
+            self.fingerprint["weights"] = listed if len(listed) <= 16 else _digest(map(repr, listed))
 
     def steps(self, request: Request) -> Iterator[Step]:
         """See `Source`. Seeks by arithmetic: starting late costs no more than starting early."""
@@ -161,9 +166,8 @@ class ForeignSource:
                 positions, items = [], []
                 number += 1
         if items and not request.drop_last and number % place.workers == place.worker:
-            yield Step(
-                positions, items, request.start + number * request.batch * place.world + len(items) * place.world
-            )
+            # as after a full batch: with "keep" another rank may have more of them
+            yield Step(positions, items, request.start + (number + 1) * request.batch * place.world)
 
     def fetch(self, item: RawSample) -> RawSample:
         """See `Source`. It was read already."""
@@ -205,10 +209,8 @@ def _has_manifest(location: Location) -> bool:
     return False
 
 
-def _joined(sets: Sequence[ShardSet]) -> str:
-    import hashlib
-
-    return hashlib.sha256("\n".join(one.fingerprint for one in sets).encode()).hexdigest()
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _task_of(sample: RawSample) -> Task:

@@ -16,7 +16,7 @@ BLOCK = 512
 END = bytes(2 * BLOCK)  # POSIX.1: an archive ends with two zero blocks
 
 _ZERO_BLOCK = bytes(BLOCK)
-_REGULAR = (ord("0"), 0)
+_REGULAR = (ord("0"), 0, ord("7"))  # "7" asks for contiguous space, which POSIX lets us ignore
 _MAX_PAX = 1 << 20  # no real pax header comes near; a larger one is damage or an attack
 
 
@@ -30,10 +30,23 @@ class Member(NamedTuple):
 
 def header(name: str, size: int) -> bytes:
     """Header block(s) of a regular file: mode 0644, owner 0, time 0."""
+    if len(name) > 100 or not name.isascii() or size >= 8**11:
+        return _any_header(name, size)
+    # what tarfile gives, at a tenth of its time: two of these a sample
+    letters, digits = name.encode("ascii"), b"%011o" % size
+    checksum = b"%06o" % (_PLAIN_SUM + sum(letters) + sum(digits))
+    return letters.ljust(100, b"\0") + _PLAIN[100:124] + digits + _PLAIN[135:148] + checksum + _PLAIN[154:]
+
+
+def _any_header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+_PLAIN = _any_header("", 0)
+_PLAIN_SUM = int(_PLAIN[148:154], 8) - sum(b"0" * 11)  # without the size
 
 
 def padding(size: int) -> bytes:
@@ -91,13 +104,17 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
     """
     try:
         # POSIX.1: the sum of all bytes, the checksum's own eight taken as spaces
-        if int(block[148:156].strip(b" \0"), 8) != sum(block) - sum(block[148:156]) + 256:
+        rest = block[:148] + b" " * 8 + block[156:]
+        stated = int(block[148:156].strip(b" \0"), 8)
+        if stated not in (sum(rest), sum(memoryview(rest).cast("b"))):  # some old writers took the bytes as signed
             raise ShardError(f"{where}: header at byte {position} has a wrong checksum")
         if block[156] in b"123456":
             return 0
         if block[124] & 0x80:  # GNU base-256, for sizes over 8 GiB
             return int.from_bytes(block[125:136], "big")
         size = int(block[124:136].strip(b" \0") or b"0", 8)
+        if size < 0:
+            raise ValueError(size)
     except ValueError as error:
         raise ShardError(f"{where}: no tar header at byte {position}") from error
     if block[156] in b"xL" and size > _MAX_PAX:
@@ -118,11 +135,12 @@ def _pax_records(content: bytes, where: str) -> dict[str, str]:
     records: dict[str, str] = {}
     while content.strip(b"\0"):
         length, _, _ = content.partition(b" ")
-        if not length.isdigit() or not len(length) + 3 < int(length) <= len(content):
+        if not length.isdigit() or len(length) > 7 or not len(length) + 3 < int(length) <= len(content):
             raise ShardError(f"{where}: malformed pax header")
         key, _, value = content[len(length) + 1 : int(length) - 1].partition(b"=")
         records[key.decode("utf-8", "surrogateescape")] = value.decode("utf-8", "surrogateescape")
         content = content[int(length) :]
-    if not records.get("size", "0").isdigit():
-        raise ShardError(f"{where}: pax header with size {records['size']!r}")
+    size = records.get("size", "0")
+    if not (size.isascii() and size.isdigit() and len(size) < 20):
+        raise ShardError(f"{where}: pax header with size {size[:20]!r}")
     return records

@@ -18,6 +18,13 @@ __all__ = ["RangeReader", "file_size", "map_array", "open_stream", "read_file", 
 
 PART = ".part"
 
+# NumPy reads a header by ast.literal_eval, which fails now and then before CPython 3.11.8 when threads meet in it
+# (SystemError, python/cpython#106905).
+_reading_header = Lock()
+os.register_at_fork(
+    before=_reading_header.acquire, after_in_parent=_reading_header.release, after_in_child=_reading_header.release
+)
+
 
 def file_size(path: Path) -> int:
     """Bytes of a regular file.
@@ -52,7 +59,8 @@ def map_array(path: Path) -> "npt.NDArray[Any]":
     import numpy as np
 
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # an array: no .npz here
+        with _reading_header:
+            return np.lib.format.open_memmap(path, mode="r")  # not np.load, which would open a .npz too
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}") from error
 

@@ -5,7 +5,7 @@ Geometry by torchvision's kernels on uint8, so pixels are what torchvision's own
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class Train:
             raise ConfigError(f"size, scale and ratio must be positive and ranges ascending: {self}")
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"flip is a probability from 0 to 1, not {self.flip}")
+        _check(self.interpolation)
 
     def __call__(
         self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
@@ -74,6 +75,7 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize:
             raise ConfigError(f"resize={self.resize} must be at least size={self.size}, and both positive")
+        _check(self.interpolation)
 
     def __call__(
         self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
@@ -105,3 +107,8 @@ def evaluate(size: int, resize: int | None = None, *, interpolation: Interpolati
         resize: by default `size` * 256 / 224, as for ImageNet.
     """
     return Evaluate(size=size, resize=resize or round(size * 256 / 224), interpolation=interpolation)
+
+
+def _check(interpolation: Interpolation) -> None:
+    if interpolation not in get_args(Interpolation):
+        raise ConfigError(f"interpolation {interpolation!r} is none of {', '.join(get_args(Interpolation))}")

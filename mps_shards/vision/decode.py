@@ -6,7 +6,6 @@ EXIF orientation is not applied, since `Image.open` does not apply it either.
 """
 
 import io
-import warnings
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +45,7 @@ def decode_image(content: Buffer) -> npt.NDArray[np.uint8]:
             pass  # damaged or unusual: Pillow has the last word, here and in what callers compare with
     image = _open(content)
     with image:
+        image.info.pop("transparency", None)  # has no say in RGB, and Pillow warns of some kinds
         return _array(image.convert("RGB"))
 
 
@@ -72,9 +72,7 @@ def decode_mask(content: Buffer) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32
 def _open(content: Buffer) -> Image.Image:
     """The image, its pixels loaded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit, below, is where Pillow raises
-            image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content))  # from half of MAX_PIXELS on, Pillow itself warns
         _check_pixels(*image.size)
         image.load()
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

@@ -83,6 +83,8 @@ def _resized(image: torch.Tensor, mask: torch.Tensor, factor: float) -> Pair:
 
 
 def _padded(image: torch.Tensor, mask: torch.Tensor, size: int, ignore_index: int) -> Pair:
+    if mask.dtype == torch.uint8 and not 0 <= ignore_index <= 255:
+        mask = mask.to(torch.int64)  # padded or not: the masks of a batch have one dtype
     right, bottom = max(0, size - image.shape[-1]), max(0, size - image.shape[-2])
     if right or bottom:
         image = torch.nn.functional.pad(image, [0, right, 0, bottom], value=0)

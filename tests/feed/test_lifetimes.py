@@ -1,0 +1,249 @@
+"""However an iteration ends, its threads, slots and files end with it. (conftest fails a test that leaves any.)"""
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mps_shards import DeviceLoader, ShardDataset, classify
+from tests.support import leaks
+
+LoaderOf = Callable[..., DeviceLoader]
+TRANSFERS = [None, "inline", "thread"]
+
+
+def own_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mps-shards")]
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_exhaustion_ends_the_threads(loader_of: LoaderOf, transfer: str | None) -> None:
+    loader = loader_of(transfer=transfer)
+
+    count = len(list(loader))
+
+    assert count == len(loader) == 15
+    assert own_threads() == []
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_leaving_early_ends_the_threads_at_once(loader_of: LoaderOf, transfer: str | None) -> None:
+    for _ in loader_of(transfer=transfer):
+        assert len(own_threads()) >= 2
+        break
+
+    assert own_threads() == []
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_an_exception_in_the_loop_body_ends_the_threads(loader_of: LoaderOf, transfer: str | None) -> None:
+    def train() -> None:
+        for _ in loader_of(transfer=transfer):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+
+    gc.collect()
+    assert own_threads() == []
+
+
+def test_close_ends_an_iteration_that_somebody_holds(loader_of: LoaderOf) -> None:
+    loader = loader_of()
+    held = iter(loader)
+    next(held)
+
+    loader.close()
+
+    assert own_threads() == []
+    assert list(held) == []
+
+
+def test_leaving_the_with_block_ends_the_threads(loader_of: LoaderOf) -> None:
+    with loader_of() as loader:
+        held = iter(loader)
+        next(held)
+
+    assert own_threads() == []
+    del held
+
+
+def test_garbage_collection_ends_the_threads(loader_of: LoaderOf) -> None:
+    held = iter(loader_of())
+    next(held)
+
+    del held
+    gc.collect()
+
+    assert own_threads() == []
+
+
+def test_an_iteration_that_was_never_asked_for_a_batch_starts_nothing(loader_of: LoaderOf) -> None:
+    held = iter(loader_of())
+
+    assert own_threads() == []
+    del held
+
+
+def test_a_second_iteration_is_independent_of_the_first(loader_of: LoaderOf) -> None:
+    loader = loader_of()
+    first = iter(loader)
+    head = [next(first)[2]]
+
+    whole = [keys for *_, keys in loader]
+    head += [keys for *_, keys in first]
+
+    assert head == whole
+
+
+def test_nested_loaders_keep_to_their_own_threads_and_slots(loader_of: LoaderOf) -> None:
+    outer, inner = loader_of(workers=1), loader_of(batch_size=30, workers=2)
+    wanted = [keys for *_, keys in loader_of(batch_size=30)]
+
+    for count, _ in enumerate(outer):
+        assert [keys for *_, keys in inner] == wanted
+        assert len(own_threads()) <= 1  # of the outer one, which may be done
+        if count == 2:
+            break
+
+    assert own_threads() == []
+
+
+def test_a_transform_that_fails_names_the_sample_and_ends_the_threads(shard_set: Path) -> None:
+    def broken(image: torch.Tensor, target: int, rng: object) -> tuple[torch.Tensor, int]:
+        raise KeyError("no such thing")
+
+    loader = DeviceLoader(ShardDataset(shard_set, batch_size=4, transform=broken), device="cpu")
+
+    with pytest.raises(KeyError) as caught:
+        list(loader)
+
+    assert "in the transform, given sample" in caught.value.__notes__[0]
+    assert own_threads() == []
+
+
+def test_the_callers_torch_threads_are_left_as_they_were(loader_of: LoaderOf) -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+
+    for count, _ in enumerate(loader_of()):
+        if count == 3:
+            thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+            thread.start()  # torch gives new threads what was set last, by anybody
+            thread.join()
+
+    assert torch.get_num_threads() == before
+    assert seen == [before]
+
+
+def test_inside_a_dataloader_worker_it_stays_on_the_cpu(shard_set: Path) -> None:
+    class Nested(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            data = ShardDataset(shard_set, batch_size=20, transform=classify.evaluate(16), keys=True)
+            yield from DeviceLoader(data, device="auto", workers=2)
+
+    found = list(DataLoader(Nested(), batch_size=None, num_workers=1, multiprocessing_context="fork"))
+
+    assert [images.shape[0] for images, *_ in found] == [20, 20, 20]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_fork_in_the_middle_leaves_both_processes_working(loader_of: LoaderOf) -> None:
+    loader = loader_of()
+    held = iter(loader)
+    next(held)
+
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            del held  # a copy: its threads are not in this process
+            gc.collect()
+            status = 0 if len(list(loader)) == 15 else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert len(list(held)) == 14
+
+
+PROGRAM = """
+import signal, sys, threading
+from mps_shards import DeviceLoader, ShardDataset, classify
+data = ShardDataset(sys.argv[1], batch_size=4, transform=classify.train(32))
+loader = DeviceLoader(data, device="cpu", workers=2, transfer=sys.argv[2])
+held = iter(loader)
+next(held)
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("transfer", "ending", "code"),
+    [
+        ("cpu", "print('ends')", 0),
+        ("thread", "sys.exit(3)", 3),
+        ("thread", "thread = threading.Thread(target=lambda: print(len(list(held)))); thread.start()", 0),
+    ],
+)
+def test_the_interpreter_ends_although_an_iteration_is_open(
+    shard_set: Path, transfer: str, ending: str, code: int
+) -> None:
+    program = [sys.executable, "-c", PROGRAM.format(ending), str(shard_set), transfer]
+
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == code, done.stderr
+    if "thread = " in ending:
+        assert done.stdout == "14\n"  # another thread may finish the iteration after the main one has ended
+
+
+def test_ctrl_c_while_waiting_for_a_batch_raises_and_ends_the_threads(shard_set: Path) -> None:
+    waiting = threading.Event()
+
+    def slow(image: torch.Tensor, target: int, rng: object) -> tuple[torch.Tensor, int]:
+        if not waiting.is_set():
+            waiting.set()
+            os.kill(os.getpid(), signal.SIGINT)
+        return image[:, :8, :8], target
+
+    loader = DeviceLoader(ShardDataset(shard_set, batch_size=60, transform=slow), device="cpu", workers=2)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(loader)
+
+    gc.collect()
+    assert own_threads() == []
+
+
+def open_iterate_leave(loader_of: LoaderOf, cycles: int, seed: int) -> None:
+    chance = random.Random(seed)
+    loaders = [loader_of(transfer=transfer, batch_size=20) for transfer in TRANSFERS]
+    for _ in range(cycles):
+        loader = chance.choice(loaders)
+        stop = chance.randrange(4)
+        for count, _ in enumerate(loader):
+            if count == stop:
+                break
+
+
+def test_random_cycles_leave_nothing_behind(loader_of: LoaderOf) -> None:
+    before = leaks.threads() | leaks.files()
+
+    open_iterate_leave(loader_of, 30, seed=0)
+
+    gc.collect()
+    assert own_threads() == []
+    # the sets keep a few shards open, which go with them
+    gone = (leaks.threads() | leaks.files()) - before
+    assert all(".tar" in name for name in gone)

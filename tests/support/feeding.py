@@ -1,0 +1,69 @@
+"""Small feeds without a data set: drafts of numbers, made into tiny images that show which number they are."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from mps_shards.feed.batch import Made
+from mps_shards.feed.engines import Engine
+from mps_shards.feed.slots import Slot
+from mps_shards.feed.transfer import Delivery, Transfer
+from mps_shards.feed.workers import Draft, Workers
+from mps_shards.metrics import LoaderStats
+
+SHAPE = (3, 4, 5)
+
+
+def made(number: int) -> Made:
+    """A sample whose every pixel and label follow from its number."""
+    return Made(torch.full(SHAPE, number % 256, dtype=torch.uint8), number, f"key-{number}")
+
+
+def drafts(batches: int, rows: int = 4, *, last_rows: int | None = None) -> list[Draft]:
+    sizes = [rows] * batches
+    if last_rows is not None:
+        sizes[-1] = last_rows
+    found, number = [], 0
+    for step, size in enumerate(sizes):
+        found.append(Draft(list(range(number, number + size)), step))
+        number += size
+    return found
+
+
+def expected(draft: Draft) -> tuple[torch.Tensor, torch.Tensor]:
+    numbers = torch.tensor(draft.items)
+    pixels = (numbers % 256).to(torch.float32).div(255)
+    return pixels.view(-1, 1, 1, 1).expand(-1, *SHAPE), numbers
+
+
+def deliveries(
+    engine: Engine,
+    planned: list[Draft] | Iterator[Draft],
+    *,
+    make: Callable[[Any], Made | None] = made,
+    slots: int = 5,
+    threads: int = 2,
+    max_bytes: int | None = None,
+    stats: LoaderStats | None = None,
+    on_workers: Callable[[Workers], None] = lambda workers: None,
+    **transfer: Any,
+) -> Iterator[Delivery]:
+    """Deliver drafts through an engine, as DeviceLoader does."""
+    workers = Workers(
+        iter(planned),
+        lambda times: make,
+        slots=[Slot(number, engine.allocate) for number in range(slots)],
+        pixels=engine.pixels,
+        threads=threads,
+        max_bytes=max_bytes,
+        stats=stats or LoaderStats(),
+        allocates_here=engine.allocates_here,
+    )
+    on_workers(workers)
+    with workers:
+        source = Transfer(workers, engine, **transfer).deliveries()
+        try:
+            yield from source
+        finally:
+            source.close()
