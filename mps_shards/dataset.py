@@ -123,7 +123,8 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         epoch, start = self._state.progress.begin(place, in_worker=in_worker)
         own, self._state.own = self._state.own, None
         worker = place.worker if in_worker else None
-        if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
+        if own is not None and (own.worker is not None) == in_worker:
+            # this worker's own next batch is the first of its new count, and then every W-th
             epoch, start = own.epoch, own.position
             place = Place(rank=place.rank, world=place.world, worker=0, workers=place.workers)
         reading = Reading(
@@ -236,10 +237,14 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         step = (self.batch_size or 1) * place.world
         here = (place.worker, place.workers, step) if in_worker else None
         if cursor.worker is None and here is None:
-            self._state.move(cursor.epoch, cursor.position)
+            if cursor.position == self.source.samples and cursor.epoch < self._state.progress.epoch:
+                # torchdata loads late, after set_epoch was called for the epoch that is to follow the finished one
+                self._state.own = self._state.live = cursor
+            else:
+                self._state.move(cursor.epoch, cursor.position)
             return
         if cursor.worker is None:
-            cursor = replace(cursor, position=cursor.position + place.worker * step)
+            cursor = replace(cursor, position=cursor.position + place.worker * step, worker=here)
         elif cursor.worker != here:
             saved = "worker {} of {} with {} samples a step".format(*cursor.worker)
             found = "worker {} of {} with {} samples a step".format(*here) if here else "no worker"
@@ -324,7 +329,7 @@ class _ReadState:
     def __init__(self, progress: Progress):
         self.progress = progress
         self.live: Cursor | None = None  # after what was handed out last
-        self.own: Cursor | None = None  # where this torch worker alone goes on
+        self.own: Cursor | None = None  # where the next iteration here goes on, whatever the progress says
 
     def move(self, epoch: int, start: int) -> None:
         self.progress.move(epoch, start)

@@ -18,7 +18,7 @@ from mps_shards.feed.check import check_arrived, check_device
 from mps_shards.feed.choice import choose, engine_for, with_findings
 from mps_shards.feed.engines.device import Device, TorchDevice
 from mps_shards.feed.owner import claim
-from mps_shards.feed.slots import Slot
+from mps_shards.feed.slots import Recycler, Slot
 from mps_shards.feed.transfer import Delivery, Transfer
 from mps_shards.feed.workers import Draft, Workers
 from mps_shards.metrics import LoaderStats
@@ -74,6 +74,7 @@ class DeviceLoader:
         self._there: Device | None = None
         self._threads = workers or _cores()
         self._ahead, self._ready, self._memory = ahead, ready, memory
+        self._recycler = Recycler(keep=ready + ahead + 2)
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = lambda: None
         self._running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
@@ -95,7 +96,7 @@ class DeviceLoader:
         began = time.perf_counter()
         self._prepare()
         count = self._ready + self._ahead + 2
-        engine = engine_for(self.choice, self._there, ahead=self._ahead, slots=count)
+        engine = engine_for(self.choice, self._there, ahead=self._ahead, memory=self._recycler)
         workers = Workers(
             _drafts(reading),
             reading.maker,
@@ -166,9 +167,10 @@ class DeviceLoader:
         return f"DeviceLoader({self.dataset!r}, {self.choice}, workers={self._threads})"
 
     def close(self) -> None:
-        """End every iteration that is still open, and close the data set's files."""
+        """End every iteration that is still open, let go of idle memory, and close the data set's files."""
         for running in list(self._running):
             running.close()
+        self._recycler.clear()
         self.dataset.close()
 
     def __enter__(self) -> Self:

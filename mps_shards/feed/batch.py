@@ -61,7 +61,9 @@ class HostBatch:
         self._allocate, self._pixels = allocate, pixels
         self._lock = threading.Lock()
         self._layout: list[_Leaf] | None = None
-        self._model: Any = None
+        self._model: Any = None  # the structure of a sample
+        self._usual: tuple[torch.Size, torch.dtype] | None = None
+        self._places: list[Any] = []  # for each leaf, its rows
         self._first = ""
         self._holes: list[int] = []
 
@@ -71,23 +73,21 @@ class HostBatch:
         Raises:
             ConfigError: its shapes differ from those of another sample of the batch, or a dtype cannot be delivered.
         """
-        images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
-        layout = [_pixel_leaf(leaf, self._pixels, sample.key) for leaf in images]
-        layout += [_target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
-        if self._layout is None:
-            with self._lock:
-                if self._layout is None:
-                    self._lay_out(layout, sample, len(images))
-        if layout != self._layout:
-            raise ConfigError(_unequal(self._first, self._layout, sample.key, layout))
-        self.keys[row] = sample.key
-        for leaf, memory in zip((*images, *targets), self.leaves, strict=True):
-            if not isinstance(leaf, torch.Tensor):
-                memory[row] = leaf
-            elif leaf.dtype == torch.uint8 and memory.dtype == torch.float32:
-                torch.div(leaf, 255, out=memory[row])
+        image, target, key = sample
+        usual = self._usual
+        if usual is None or type(target) is not int or image.dtype != usual[1] or image.shape != usual[0]:
+            leaves = self._checked(sample)
+        else:  # like the first: a tensor and a number, all that most samples are
+            leaves = [image, target]
+        self.keys[row] = key
+        for leaf, places in zip(leaves, self._places, strict=True):
+            place = places[row]
+            if not isinstance(place, torch.Tensor):
+                places[row] = leaf
+            elif leaf.dtype == torch.uint8 and place.dtype == torch.float32:
+                torch.div(leaf, 255, out=place)
             else:
-                memory[row].copy_(leaf)
+                place.copy_(leaf)
 
     def skip(self, row: int) -> None:
         """Leave this row out: the batch will be shorter."""
@@ -96,6 +96,10 @@ class HostBatch:
 
     def finish(self) -> int:
         """Close the holes that skipped rows left, and say how many; `rows` is what remains."""
+        for leaf, places in zip(self.leaves, self._places, strict=True):
+            if leaf.ndim == 1:
+                leaf.copy_(torch.tensor(places, dtype=leaf.dtype))
+        self._places = []
         if not self._holes:
             return 0
         holes = set(self._holes)
@@ -114,7 +118,21 @@ class HostBatch:
         images, targets = tree.rebuilt(self._model, leaves)
         return images, targets
 
-    def _lay_out(self, layout: list[_Leaf], sample: Made, pixel_leaves: int) -> None:
+    def _checked(self, sample: Made) -> list[Any]:
+        """The sample's leaves, once they are known to be like those of the first; the first lays out the memory."""
+        images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
+        layout = [_pixel_leaf(leaf, self._pixels, sample.key) for leaf in images]
+        layout += [_target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
+        model = tree.rebuilt((sample.image, sample.target), [None] * len(layout))
+        if self._layout is None:
+            with self._lock:
+                if self._layout is None:
+                    self._lay_out(layout, model, sample, len(images))
+        if layout != self._layout or model != self._model:
+            raise ConfigError(_unequal(self._first, self._layout, sample.key, layout))
+        return [*images, *targets]
+
+    def _lay_out(self, layout: list[_Leaf], model: Any, sample: Made, pixel_leaves: int) -> None:
         sizes = [self.rows * math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in layout]
         starts, total = [], 0
         for size in sizes:
@@ -126,11 +144,11 @@ class HostBatch:
             memory[start : start + size].view(leaf.dtype).view(self.rows, *leaf.shape)
             for leaf, start, size in zip(layout, starts, sizes, strict=True)
         ]
-        self.pixel_leaves = pixel_leaves
-        self._model = (sample.image, sample.target)
-        # only the structure is needed, not the first sample's memory
-        self._model = tree.rebuilt(self._model, [None] * len(layout))
-        self._first = sample.key
+        # rows as views, made at once; numbers are collected, and written at once by `finish`
+        self._places = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
+        self.pixel_leaves, self._model, self._first = pixel_leaves, model, sample.key
+        if isinstance(sample.image, torch.Tensor) and type(sample.target) is int:
+            self._usual = (sample.image.shape, sample.image.dtype)
         self._layout = layout  # last: other threads look at it without the lock
 
 
@@ -168,7 +186,7 @@ def _unequal(first: str, layout: list[_Leaf] | None, second: str, other: list[_L
                 f"sample {first!r} is {_shape(one)}, but sample {second!r} of the same batch is {_shape(two)}; "
                 "give a transform of a fixed size (classify.train(224)), or batch_size=None for single samples"
             )
-    return f"samples {first!r} and {second!r} of the same batch have {len(layout or [])} and {len(other)} tensors"
+    return f"samples {first!r} and {second!r} of one batch differ in structure: in their keys, or in how many tensors they are"
 
 
 def _shape(leaf: _Leaf) -> str:

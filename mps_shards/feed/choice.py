@@ -13,6 +13,7 @@ from mps_shards.feed.engines.cpu import CpuEngine
 from mps_shards.feed.engines.device import Device
 from mps_shards.feed.engines.inline import InlineEngine
 from mps_shards.feed.engines.thread import ThreadEngine
+from mps_shards.feed.slots import Recycler
 from mps_shards.feed.versions import LAST_KNOWN, non_blocking_is_safe, parse_version
 
 __all__ = ["ENGINES", "Choice", "choose", "engine_for", "missing_mps", "with_findings"]
@@ -104,10 +105,15 @@ def with_findings(choice: Choice, found: Checked) -> Choice:
     return replace(choice, non_blocking=found.non_blocking, host_conversion=found.host_conversion, because=because)
 
 
-def engine_for(choice: Choice, device: Device | None, *, ahead: int, slots: int) -> Engine:
-    """The engine, made for this choice. `device` is None for the CPU's own engine."""
+def engine_for(choice: Choice, device: Device | None, *, ahead: int, memory: Recycler) -> Engine:
+    """The engine, made for this choice.
+
+    Args:
+        device: None for the CPU's own engine.
+        memory: what that engine gives away and gets back.
+    """
     if choice.engine == "cpu" or device is None:
-        return CpuEngine(slots=slots)
+        return CpuEngine(memory)
     if choice.engine == "alias":
         return AliasEngine(device, ahead=ahead, host_conversion=choice.host_conversion)
     kind = ThreadEngine if choice.engine == "thread" else InlineEngine

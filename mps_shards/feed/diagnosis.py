@@ -15,7 +15,7 @@ from mps_shards.feed.check import check_device
 from mps_shards.feed.choice import choose, engine_for, with_findings
 from mps_shards.feed.engines import Engine
 from mps_shards.feed.engines.device import Device, TorchDevice
-from mps_shards.feed.slots import Slot
+from mps_shards.feed.slots import Recycler, Slot
 from mps_shards.feed.versions import Hazard, hazards_of, parse_version
 
 __all__ = ["BATCH_SHAPE", "Diagnosis", "diagnose"]
@@ -65,7 +65,7 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
             wrong = found.wrong_values
             if choice.engine != "cpu":
                 choice = with_findings(choice, found)
-            batch_ms = _there_and_back(engine_for(choice, there, ahead=0, slots=2), there)
+            batch_ms = _there_and_back(engine_for(choice, there, ahead=0, memory=Recycler(keep=1)), there)
         except (ShardsError, RuntimeError, TypeError) as error:
             problems.append(str(error))
     return Diagnosis(

@@ -182,6 +182,7 @@ class Workers:
     # Everything below runs in the worker threads.
 
     def _work(self) -> None:
+        torch.get_num_threads()  # or else torch would do what it does first in a thread later: take the common setting
         torch.set_num_threads(1)
         self._started()
         times = StageTimes()

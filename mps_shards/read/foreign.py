@@ -1,11 +1,16 @@
 """Tars without a manifest, made by anybody: streamed through webdataset's own readers, in order.
 
 webdataset 1.0.2 ends a shard in silence at a damaged header, or where a file was cut off between members. So the bytes
-that it reads are watched here: every header's checksum, and the two zero blocks that end a tar.
+that it reads are watched here: every header's checksum, and the two zero blocks that end a tar. Compressed tars are
+decompressed here too, since tarfile ends a stream in silence where compressed data end early, and checks no CRC.
 """
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,7 +58,7 @@ class ForeignShards:
         """The epoch's samples, in an order that depends on (seed, epoch) alone.
 
         Raises:
-            ShardError: a tar is damaged; every whole sample before the damage was given.
+            ShardError: a tar is damaged. Samples just before the damage may not have been given.
         """
         paths = self.paths
         if not self.buffer:
@@ -95,9 +100,22 @@ def _samples(paths: Sequence[Path]) -> Iterator[RawSample]:
 def _opened(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Sources as webdataset's ``tar_file_expander`` takes them; each is checked to its end before the next."""
     for path in paths:
-        with _WatchedTar(open_stream(path), str(path)) as stream:
+        with open_stream(path) as file, _WatchedTar(_decompressed(file), str(path)) as stream:
             yield {"url": str(path), "stream": stream}
             stream.finish()
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """The file as it is, or what is inside; told by content, as tarfile does."""
+    begins = file.read(10)
+    file.seek(0)
+    if begins.startswith(b"\x1f\x8b\x08"):
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]  # reads like one
+    if begins.startswith(b"BZh") and begins[4:] == b"1AY&SY":
+        return bz2.BZ2File(file)
+    if begins.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMAFile(file)
+    return file
 
 
 def _reraise(error: Exception) -> bool:
@@ -109,7 +127,7 @@ def _reraise(error: Exception) -> bool:
 
 
 class _WatchedTar(io.RawIOBase):
-    """A tar on its way to webdataset, its headers checked as they pass. Compressed ones carry their own checksums."""
+    """A tar on its way to webdataset, its headers checked as they pass."""
 
     def __init__(self, file: BinaryIO, name: str):
         self._file, self._name = file, name
@@ -117,16 +135,16 @@ class _WatchedTar(io.RawIOBase):
         self._next = 0  # where the next header begins
         self._held = b""
         self._ends = 0
-        self._compressed = file.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7")
-        file.seek(0)
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        content = self._file.read(-1 if size is None else size)
-        if not self._compressed:
-            self._watch(content)
+        try:
+            content = self._file.read(-1 if size is None else size)
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            raise ShardError(f"shard {self._name} cannot be read: {error}") from error
+        self._watch(content)
         return content
 
     def _watch(self, content: bytes) -> None:
@@ -154,12 +172,15 @@ class _WatchedTar(io.RawIOBase):
         """Read what is left, and check that the tar has its end."""
         while self.read(1 << 20):
             pass
-        if not self._compressed and (self._ends < 2 or self._held or self._offset < self._next):
+        if self._ends < 2 or self._held or self._offset < self._next:
             raise ShardError(f"shard {self._name} is cut off: it ends at byte {self._offset} without a tar's end")
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+    def __repr__(self) -> str:
+        return self._name  # webdataset puts it into messages
 
 
 def _shuffled(samples: Iterator[RawSample], size: int, *, seed: int, epoch: int) -> Iterator[RawSample]:

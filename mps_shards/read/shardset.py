@@ -73,6 +73,7 @@ class ShardSet:
         first_row = [0, *accumulate(shard.samples for shard in self.manifest.shards)]
         self._first_row = [first_row[number] for number in chosen]
         self._starts = [0, *accumulate(self.counts)]
+        self._paths = [str(self.folder / shard.name) for shard in self.shards]
         self._reader = RangeReader()
         self._rows: Rows | None = None
         for shard in self.shards:
@@ -97,8 +98,7 @@ class ShardSet:
         offset, size, _ = self._rows[self._first_row[at] + number - self._starts[at]].item()
         if offset + size > shard.bytes or size < BLOCK:
             raise ManifestError(f"{self.folder / INDEX_NAME} names bytes beyond {shard.name}; rebuild the index")
-        content = self._reader.read(self.folder / shard.name, offset, size)
-        return sample_from(content, shard=shard.name)
+        return sample_from(self._reader.read(self._paths[at], offset, size), shard=shard.name)
 
     def close(self) -> None:
         """Close open files; the set can be used again."""

@@ -106,7 +106,8 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
         # POSIX.1: the sum of all bytes, the checksum's own eight taken as spaces
         rest = block[:148] + b" " * 8 + block[156:]
         stated = int(block[148:156].strip(b" \0"), 8)
-        if stated not in (sum(rest), sum(memoryview(rest).cast("b"))):  # some old writers took the bytes as signed
+        # some old writers took the bytes as signed
+        if stated != sum(rest) and stated != sum(memoryview(rest).cast("b")):
             raise ShardError(f"{where}: header at byte {position} has a wrong checksum")
         if block[156] in b"123456":
             return 0

@@ -96,9 +96,9 @@ class RangeReader:
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = Lock()
-        self._open: OrderedDict[Path, _File] = OrderedDict()
+        self._open: OrderedDict[str, _File] = OrderedDict()
 
-    def read(self, path: Path, offset: int, size: int) -> bytes:
+    def read(self, path: str, offset: int, size: int) -> bytes:
         """Exactly `size` bytes of a file from `offset` on.
 
         Raises:
@@ -127,7 +127,7 @@ class RangeReader:
                 raise
             raise StorageError(f"{path}: {error.strerror}") from error
 
-    def _borrow(self, path: Path) -> "_File":
+    def _borrow(self, path: str) -> "_File":
         with self._lock:
             file = self._open.get(path)
             if file is None:
@@ -200,9 +200,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames within a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make renames within a folder durable.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}") from error

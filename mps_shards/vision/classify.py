@@ -41,9 +41,9 @@ class Train:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 (3, height, width) -> uint8 (3, size, size); the target unchanged."""
         top, left, height, width = self.crop(image.shape[-2], image.shape[-1], rng)
-        image = kernels.resized_crop_image(
-            image, top, left, height, width, [self.size, self.size], InterpolationMode(self.interpolation)
-        )
+        # a dense crop, channels last: torchvision's kernel takes two thirds of the time that it takes for a view
+        crop = image[:, top : top + height, left : left + width][None].contiguous(memory_format=torch.channels_last)
+        image = kernels.resize_image(crop, [self.size, self.size], InterpolationMode(self.interpolation))[0]
         if rng.random() < self.flip:
             image = kernels.horizontal_flip_image(image)
         return image, target

@@ -15,6 +15,7 @@ from mps_shards.feed.engines.cpu import CpuEngine
 from mps_shards.feed.engines.device import TorchDevice
 from mps_shards.feed.engines.inline import InlineEngine
 from mps_shards.feed.engines.thread import ThreadEngine
+from mps_shards.feed.slots import Recycler
 from mps_shards.feed.tree import leaves
 from mps_shards.metrics import LoaderStats
 from tests.support.fake_device import FakeDevice
@@ -39,7 +40,7 @@ class Rig(NamedTuple):
 def rigged(name: str, **fake: Any) -> Iterator[Rig]:
     where, _, kind = name.partition("-")
     if kind == "cpu":
-        yield Rig(CpuEngine(slots=5), None)
+        yield Rig(CpuEngine(Recycler(keep=5)), None)
     elif where == "fake":
         with FakeDevice(transfer_thread=kind == "thread", **fake) as device:
             if kind == "alias":

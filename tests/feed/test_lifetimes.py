@@ -145,6 +145,19 @@ def test_the_callers_torch_threads_are_left_as_they_were(loader_of: LoaderOf) ->
     assert seen == [before]
 
 
+def test_workers_run_torch_with_one_thread_each(shard_set: Path) -> None:
+    seen = set()
+
+    def look(image: torch.Tensor, target: int, rng: object) -> tuple[torch.Tensor, int]:
+        (torch.ones(1000, 1000) + 1).sum()  # large enough for several threads
+        seen.add(torch.get_num_threads())
+        return image[:, :8, :8], target
+
+    list(DeviceLoader(ShardDataset(shard_set, batch_size=4, transform=look), device="cpu", workers=3))
+
+    assert seen == {1}
+
+
 def test_inside_a_dataloader_worker_it_stays_on_the_cpu(shard_set: Path) -> None:
     class Nested(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
         def __iter__(self):  # type: ignore[no-untyped-def]

@@ -12,19 +12,15 @@ __all__ = ["CpuEngine"]
 
 
 class CpuEngine:
-    """Gives the slot's memory to the user outright; it is used again once no tensor shares it any more.
-
-    Args:
-        slots: how many slots the loader has; as many idle buffers are kept.
-    """
+    """Gives the slot's memory to the user outright; it is used again once no tensor shares it any more."""
 
     name = "cpu"
     pixels = torch.float32
     ahead = 0
     allocates_here = False
 
-    def __init__(self, *, slots: int):
-        self._memory = Recycler(keep=slots)
+    def __init__(self, memory: Recycler):
+        self._memory = memory
 
     def allocate(self, nbytes: int) -> torch.Tensor:
         """Memory that was given back, or fresh."""
