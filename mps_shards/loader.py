@@ -80,7 +80,8 @@ class DeviceLoader:
         self._running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
 
     def __iter__(self) -> Iterator[Any]:
-        batches = self._batches(self.dataset.begin())
+        self.dataset.announce()
+        batches = self._batches()
         self._running.add(batches)
         source: Iterator[Any] = batches
         for stage in self.dataset.stages_behind:
@@ -91,9 +92,10 @@ class DeviceLoader:
         """Batches of an epoch on this rank. See `ShardDataset.__len__`."""
         return len(self.dataset)
 
-    def _batches(self, reading: Reading) -> Generator[Any, None, None]:
+    def _batches(self) -> Generator[Any, None, None]:
         stats = self._stats = LoaderStats()
         began = time.perf_counter()
+        reading = self.dataset.begin()
         self._prepare()
         count = self._ready + self._ahead + 2
         engine = engine_for(self.choice, self._there, ahead=self._ahead, memory=self._recycler)
@@ -106,6 +108,7 @@ class DeviceLoader:
             max_bytes=self._memory,
             stats=stats,
             allocates_here=engine.allocates_here,
+            new_batch=self.dataset.new_batch,
         )
         with workers:
             self._workers = weakref.ref(workers)
@@ -117,6 +120,8 @@ class DeviceLoader:
                     del delivery  # what the user drops must not live on here
                     if content[0] is not None:
                         yield content.pop()
+            if (end := reading.ended()) is not None:
+                self.dataset.moved(end)
             stats.elapsed_s = time.perf_counter() - began
 
     def _prepare(self) -> None:
@@ -135,7 +140,7 @@ class DeviceLoader:
 
     def _content(self, delivery: Delivery, reading: Reading, stats: LoaderStats) -> Any:
         tensors, keys, step = delivery
-        content = self.dataset.content(tensors, keys) if tensors is not None else None
+        content = self.dataset.content(reading.mixed(tensors, step), keys) if tensors is not None else None
         self.dataset.moved(reading.finished(content, step))
         stats.batches += 1
         stats.images += len(keys)

@@ -5,13 +5,18 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from mps_shards.errors import DataError, ShardsError
 from mps_shards.feed.batch import Made
 from mps_shards.metrics import StageTimes
 from mps_shards.read.cursor import Cursor
 from mps_shards.read.source import Request, Source, Step
+from mps_shards.shards import keyed
+from mps_shards.vision.classify import Mix
 from mps_shards.vision.randomness import KeyedRandom
-from mps_shards.vision.sample import image_and_target
+from mps_shards.vision.sample import image_and_target, planned_image_and_target
+from mps_shards.vision.view import Planned, seen
 
 __all__ = ["Batch", "Policy", "Reading", "Transform"]
 
@@ -43,10 +48,14 @@ class Reading:
         *,
         transform: Transform | None,
         on_bad_sample: Policy,
+        scaled: bool,
+        mix: Mix | None,
         fingerprint: dict[str, Any],
         torch_worker: int | None,
     ):
         self._source, self._request, self._transform = source, request, transform
+        self._planned = transform if scaled and isinstance(transform, Planned) else None
+        self._mix = mix
         self._on_bad_sample, self._fingerprint, self._torch_worker = on_bad_sample, fingerprint, torch_worker
 
     def steps(self) -> Iterator[Step]:
@@ -60,7 +69,7 @@ class Reading:
             times: where the seconds of each stage are added.
         """
         source, transform, epoch, clock = self._source, self._transform, self._request.epoch, time.perf_counter
-        random = KeyedRandom(seed=self._request.seed)
+        random, planned = KeyedRandom(seed=self._request.seed), self._planned
 
         def make(entry: tuple[int, Any]) -> Made | None:
             position, item = entry
@@ -69,14 +78,22 @@ class Reading:
             try:
                 raw = source.fetch(item)
                 read = clock()
-                image, target = image_and_target(raw, task=source.task, classes=len(source.classes))
+                view = None
+                if planned is not None:
+                    image, target, view = planned_image_and_target(
+                        raw, planned, random.at(epoch, position), task=source.task, classes=len(source.classes)
+                    )
+                else:
+                    image, target = image_and_target(raw, task=source.task, classes=len(source.classes))
             except ShardsError as error:
                 error.add_note(f"in sample {raw.key!r} of shard {raw.shard}" if raw else f"at position {position}")
                 if _skipped(error, self._on_bad_sample):
                     return None
                 raise
             decoded = clock()
-            if transform is not None:
+            if planned is not None and view is not None:
+                image = seen(image, view, planned.interpolation)
+            elif transform is not None:
                 try:
                     image, target = transform(image, target, random.at(epoch, position))
                 except Exception as error:
@@ -89,6 +106,14 @@ class Reading:
             return Made(image, target, raw.key)
 
         return make
+
+    def mixed(self, tensors: tuple[Any, Any], step: Step) -> tuple[Any, Any]:
+        """The batch after MixUp or CutMix, keyed by its first position; as it is, if none was asked for."""
+        if self._mix is None:
+            return tensors
+        seed, epoch = self._request.seed, self._request.epoch
+        key = keyed.bits(keyed.Stream.MIXUP, 1, seed=seed, epoch=epoch, a=step.positions[0])
+        return self._mix(*tensors, int(key[0] >> np.uint64(1)))
 
     def finished(self, content: Any, step: Step) -> Batch:
         """A batch with the cursor after it.
@@ -104,6 +129,12 @@ class Reading:
             )
         # a worker's next batch comes after those of all the others
         return Batch(content, self._cursor(step.after, steps_ahead=place.workers - 1))
+
+    def ended(self) -> Batch | None:
+        """What comes after the last batch: nothing, and the cursor at the start of the next epoch."""
+        if self._torch_worker is not None:  # torchdata itself keeps account of workers that have ended
+            return None
+        return Batch(None, Cursor(epoch=self._request.epoch + 1, position=0, fingerprint=self._fingerprint))
 
     def begun(self) -> Cursor:
         """The cursor before the first batch."""

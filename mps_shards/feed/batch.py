@@ -7,15 +7,17 @@ the pixels stay uint8, a quarter of the bytes, and the division is the engine's.
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
 from mps_shards.errors import ConfigError
 from mps_shards.feed import tree
+from mps_shards.feed.layout import Leaf, pixel_leaf, target_leaf, unequal
 
-__all__ = ["HostBatch", "Made"]
+__all__ = ["Finish", "HostBatch", "Made", "finish"]
 
 _ALIGN = 64  # of each leaf within a slot: a cache line
 
@@ -33,9 +35,32 @@ class Made(NamedTuple):
     key: str
 
 
-class _Leaf(NamedTuple):
-    shape: tuple[int, ...]
-    dtype: torch.dtype
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """What is done to pixels on their way into or behind ToTensor.
+
+    Attributes:
+        normalize: mean and standard deviation, each float32 (3, 1, 1), applied to float32 pixels as torchvision's
+            `normalize` does: ``(x - mean) / std``.
+        channels_last: images lie as (batch, height, width, 3) in memory, whatever their shape says.
+    """
+
+    normalize: tuple[torch.Tensor, torch.Tensor] | None = None
+    channels_last: bool = False
+
+
+def finish(*, normalize: tuple[Sequence[float], Sequence[float]] | None, channels_last: bool) -> Finish:
+    """A `Finish` from what users give: mean and standard deviation as three numbers each.
+
+    Raises:
+        ConfigError: they are not three, or a deviation is not positive.
+    """
+    if normalize is None:
+        return Finish(channels_last=channels_last)
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in normalize)
+    if len(mean) != 3 or len(std) != 3 or not bool((std > 0).all()):
+        raise ConfigError(f"normalize takes three means and three positive standard deviations, not {normalize!r}")
+    return Finish(normalize=(mean, std), channels_last=channels_last)
 
 
 class HostBatch:
@@ -45,6 +70,7 @@ class HostBatch:
         rows: how many samples it is to hold.
         allocate: bytes -> uint8 tensor of at least that size, on the host; called once, at the first `put`.
         pixels: dtype of pixels in memory: float32 to convert here, uint8 to leave that to an engine.
+        finish: what else is done to them, by whoever converts.
 
     Attributes:
         keys: of the samples, in order.
@@ -52,15 +78,22 @@ class HostBatch:
         pixel_leaves: how many of them, from the first on, hold images.
     """
 
-    def __init__(self, rows: int, allocate: Callable[[int], torch.Tensor], *, pixels: torch.dtype):
-        self.rows = rows
+    def __init__(
+        self,
+        rows: int,
+        allocate: Callable[[int], torch.Tensor],
+        *,
+        pixels: torch.dtype,
+        finish: Finish = Finish(),
+    ):
+        self.rows, self.finishing = rows, finish
         self.keys: list[str] = [""] * rows
         self.leaves: list[torch.Tensor] = []
         self.pixel_leaves = 0
         self.nbytes = 0
         self._allocate, self._pixels = allocate, pixels
         self._lock = threading.Lock()
-        self._layout: list[_Leaf] | None = None
+        self._layout: list[Leaf] | None = None
         self._model: Any = None  # the structure of a sample
         self._usual: tuple[torch.Size, torch.dtype] | None = None
         self._places: list[Any] = []  # for each leaf, its rows
@@ -75,7 +108,13 @@ class HostBatch:
         """
         image, target, key = sample
         usual = self._usual
-        if usual is None or type(target) is not int or image.dtype != usual[1] or image.shape != usual[0]:
+        if (
+            usual is None
+            or type(target) is not int
+            or type(image) is not torch.Tensor
+            or image.dtype != usual[1]
+            or image.shape != usual[0]
+        ):
             leaves = self._checked(sample)
         else:  # like the first: a tensor and a number, all that most samples are
             leaves = [image, target]
@@ -86,6 +125,9 @@ class HostBatch:
                 places[row] = leaf
             elif leaf.dtype == torch.uint8 and place.dtype == torch.float32:
                 torch.div(leaf, 255, out=place)
+                if self.finishing.normalize is not None:
+                    mean, std = self.finishing.normalize
+                    place.sub_(mean).div_(std)
             else:
                 place.copy_(leaf)
 
@@ -115,24 +157,27 @@ class HostBatch:
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> tuple[Any, Any]:
         """(images, targets) in the structure of the samples, from delivered leaves."""
+        if self.finishing.channels_last:
+            turned = [leaf.permute(0, 3, 1, 2) if leaf.ndim == 4 else leaf for leaf in leaves[: self.pixel_leaves]]
+            leaves = turned + leaves[self.pixel_leaves :]
         images, targets = tree.rebuilt(self._model, leaves)
         return images, targets
 
     def _checked(self, sample: Made) -> list[Any]:
         """The sample's leaves, once they are known to be like those of the first; the first lays out the memory."""
         images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
-        layout = [_pixel_leaf(leaf, self._pixels, sample.key) for leaf in images]
-        layout += [_target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
+        layout = [pixel_leaf(leaf, self._pixels, sample.key) for leaf in images]
+        layout += [target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
         model = tree.rebuilt((sample.image, sample.target), [None] * len(layout))
         if self._layout is None:
             with self._lock:
                 if self._layout is None:
                     self._lay_out(layout, model, sample, len(images))
         if layout != self._layout or model != self._model:
-            raise ConfigError(_unequal(self._first, self._layout, sample.key, layout))
+            raise ConfigError(unequal(self._first, self._layout or [], sample.key, layout))
         return [*images, *targets]
 
-    def _lay_out(self, layout: list[_Leaf], model: Any, sample: Made, pixel_leaves: int) -> None:
+    def _lay_out(self, layout: list[Leaf], model: Any, sample: Made, pixel_leaves: int) -> None:
         sizes = [self.rows * math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in layout]
         starts, total = [], 0
         for size in sizes:
@@ -140,54 +185,23 @@ class HostBatch:
             total += size + -size % _ALIGN
         memory = self._allocate(total)
         self.nbytes = sum(sizes)
+        shapes = [leaf.shape for leaf in layout]
+        if self.finishing.channels_last:
+            shapes[:pixel_leaves] = [
+                (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape for shape in shapes[:pixel_leaves]
+            ]
         self.leaves = [
-            memory[start : start + size].view(leaf.dtype).view(self.rows, *leaf.shape)
-            for leaf, start, size in zip(layout, starts, sizes, strict=True)
+            memory[start : start + size].view(leaf.dtype).view(self.rows, *shape)
+            for leaf, shape, start, size in zip(layout, shapes, starts, sizes, strict=True)
         ]
         # rows as views, made at once; numbers are collected, and written at once by `finish`
         self._places = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
+        if self.finishing.channels_last:
+            for number in range(pixel_leaves):
+                self._places[number] = [
+                    place.permute(2, 0, 1) if place.ndim == 3 else place for place in self._places[number]
+                ]
         self.pixel_leaves, self._model, self._first = pixel_leaves, model, sample.key
         if isinstance(sample.image, torch.Tensor) and type(sample.target) is int:
             self._usual = (sample.image.shape, sample.image.dtype)
         self._layout = layout  # last: other threads look at it without the lock
-
-
-def _pixel_leaf(leaf: Any, pixels: torch.dtype, key: str) -> _Leaf:
-    if not isinstance(leaf, torch.Tensor) or leaf.dtype not in (torch.uint8, torch.float32):
-        kind = leaf.dtype if isinstance(leaf, torch.Tensor) else type(leaf).__name__
-        raise ConfigError(
-            f"the transform gave {kind} as image of sample {key!r}; it must give uint8 or float32 tensors"
-        )
-    return _Leaf(tuple(leaf.shape), pixels if leaf.dtype == torch.uint8 else torch.float32)
-
-
-def _target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> _Leaf:
-    if isinstance(leaf, bool | int):
-        return _Leaf((), torch.int64)
-    if isinstance(leaf, float):
-        return _Leaf((), torch.float32)
-    if isinstance(leaf, torch.Tensor):
-        if leaf.dtype == torch.float32:
-            return _Leaf(tuple(leaf.shape), torch.float32)
-        if leaf.dtype == torch.uint8 and leaf.ndim >= 2:  # a mask: a byte a pixel on the way, int64 when delivered
-            return _Leaf(tuple(leaf.shape), torch.uint8 if pixels == torch.uint8 else torch.int64)
-        if not leaf.dtype.is_floating_point and not leaf.dtype.is_complex:
-            return _Leaf(tuple(leaf.shape), torch.int64)
-    kind = leaf.dtype if isinstance(leaf, torch.Tensor) else type(leaf).__name__
-    raise ConfigError(
-        f"the transform gave {kind} as target of sample {key!r}; it must give whole numbers, integer or float32 tensors"
-    )
-
-
-def _unequal(first: str, layout: list[_Leaf] | None, second: str, other: list[_Leaf]) -> str:
-    for one, two in zip(layout or [], other, strict=False):
-        if one != two:
-            return (
-                f"sample {first!r} is {_shape(one)}, but sample {second!r} of the same batch is {_shape(two)}; "
-                "give a transform of a fixed size (classify.train(224)), or batch_size=None for single samples"
-            )
-    return f"samples {first!r} and {second!r} of one batch differ in structure: in their keys, or in how many tensors they are"
-
-
-def _shape(leaf: _Leaf) -> str:
-    return f"{'x'.join(map(str, leaf.shape)) or 'a number'} ({str(leaf.dtype).removeprefix('torch.')})"

@@ -60,6 +60,10 @@ def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number
         expected = sent if back.dtype == sent.dtype else sent.to(back.dtype)
         if sent.dtype == torch.uint8 and back.dtype == torch.float32:
             expected = expected.div(255)
+            if batch.finishing.channels_last and sent.ndim == 4:
+                expected = expected.permute(0, 3, 1, 2)
+            if batch.finishing.normalize is not None:
+                expected = expected.sub(batch.finishing.normalize[0]).div(batch.finishing.normalize[1])
         different = int((back != expected).sum())
         if different:
             raise DataError(

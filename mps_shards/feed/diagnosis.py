@@ -92,6 +92,7 @@ def _there_and_back(engine: Engine, device: Device) -> float:
         batch = HostBatch(len(pixels), slot.memory, pixels=engine.pixels)
         for row, image in enumerate(pixels):
             batch.put(row, Made(image, row, str(row)))
+        batch.finish()
         began = time.perf_counter()
         flight = engine.send(batch, slot)
         images, labels = engine.receive(flight)

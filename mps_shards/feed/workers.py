@@ -19,10 +19,13 @@ from mps_shards.feed.batch import HostBatch, Made
 from mps_shards.feed.slots import Slot, State
 from mps_shards.metrics import LoaderStats, StageTimes
 
-__all__ = ["Draft", "Make", "Ready", "Workers"]
+__all__ = ["Draft", "Make", "NewBatch", "Ready", "Workers"]
 
 # Makes one sample from an item; None where it was skipped. One for each thread, with that thread's times.
 Make = Callable[[Any], Made | None]
+
+# An empty batch for so many rows, given where its memory comes from and the dtype of its pixels.
+NewBatch = Callable[[int, Callable[[int], torch.Tensor], torch.dtype], HostBatch]
 
 _PATIENCE_S = 60.0  # TRANSFER.md, 6
 _GLANCE_S = 0.5  # how often an idle worker looks whether anybody is still there to take what it makes
@@ -66,6 +69,7 @@ class Workers:
         pixels: dtype of pixels in memory, see `HostBatch`.
         threads: how many.
         max_bytes: of all slots in use; one batch alone may be larger.
+        new_batch: where samples are put.
         allocates_here: slots' memory comes from the thread that takes the batches.
     """
 
@@ -80,9 +84,11 @@ class Workers:
         max_bytes: int | None,
         stats: LoaderStats,
         allocates_here: bool = False,
+        new_batch: NewBatch = lambda rows, allocate, pixels: HostBatch(rows, allocate, pixels=pixels),
     ):
         self._drafts, self._make, self._slots, self._pixels = drafts, make, slots, pixels
         self._max_bytes, self._allocates_here, self.stats = max_bytes, allocates_here, stats
+        self._new_batch = new_batch
         self._pulling = threading.Lock()
         self._changed = threading.Condition()
         self._open: deque[_Open] = deque()  # oldest first; the last one may have items left to hand out
@@ -223,7 +229,12 @@ class Workers:
             if not last:
                 opened.left -= size
                 return
-        skipped = opened.batch.finish() if opened.batch is not None and not opened.failures else 0
+        skipped = 0
+        if opened.batch is not None and not opened.failures:
+            try:
+                skipped = opened.batch.finish()
+            except BaseException as error:
+                opened.failures.append((0, error))
         with self._changed:
             self.stats.skipped += skipped
             opened.left = 0
@@ -266,7 +277,7 @@ class Workers:
                 self._end(failure)
                 return None
             opened = _Open(draft, None, slot)
-            opened.batch = HostBatch(len(draft.items), lambda n: self._granted(opened, slot, n), pixels=self._pixels)
+            opened.batch = self._new_batch(len(draft.items), lambda n: self._granted(opened, slot, n), self._pixels)
             self._open.append(opened)
             return opened
 

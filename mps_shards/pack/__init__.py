@@ -51,12 +51,13 @@ def pack(
         DataError: a file is empty, no image, changed meanwhile, or shares a key with another.
         StorageError: something cannot be read or written.
     """
+    import os
     from pathlib import Path
 
     from mps_shards.pack.run import PackOptions, run_pack
 
     folder = Path(source)
-    place = Path(out) if out is not None else folder.absolute().with_name(folder.absolute().name + "-shards")
+    place = Path(out if out is not None else os.path.abspath(folder) + "-shards")
     options = PackOptions(
         layout=layout,
         shard_size=shard_size,

@@ -161,7 +161,10 @@ def _write_all(
         on_progress(1, size)
 
     for folder in folders:
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{folder}: {error.strerror}") from error
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), thread_name_prefix="mps-shards-pack") as pool:
         tasks = [
             [pool.submit(write_shard, source, plan, folder, on_sample=on_sample) for plan in shards]

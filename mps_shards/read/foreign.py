@@ -11,7 +11,7 @@ import hashlib
 import io
 import lzma
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +28,8 @@ from mps_shards.storage.local import file_size, open_stream
 from mps_shards.storage.location import Location
 
 __all__ = ["ForeignShards"]
+
+_Stream = BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
 
 class ForeignShards:
@@ -91,26 +93,28 @@ class ForeignShards:
 def _samples(paths: Sequence[Path]) -> Iterator[RawSample]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    files = tar_file_expander(_opened(paths), handler=_reraise)
-    for sample in group_by_keys(files, handler=_reraise):
-        fields = {name: value for name, value in sample.items() if not name.startswith("__")}
-        yield RawSample(key=sample["__key__"], shard=Path(sample["__url__"]).name, fields=fields)
-
-
-def _opened(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Sources as webdataset's ``tar_file_expander`` takes them; each is checked to its end before the next."""
     for path in paths:
         with open_stream(path) as file, _WatchedTar(_decompressed(file), str(path)) as stream:
-            yield {"url": str(path), "stream": stream}
-            stream.finish()
+            tar = {"url": str(path), "stream": stream}
+            handler = _raising(str(path))
+            files = _checked(tar_file_expander([tar], handler=handler, eof_value=None), stream)
+            for sample in group_by_keys(files, handler=handler):
+                fields = {name: value for name, value in sample.items() if not name.startswith("__")}
+                yield RawSample(key=sample["__key__"], shard=path.name, fields=fields)
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
+def _checked(files: Iterator[Any], stream: "_WatchedTar") -> Iterator[Any]:
+    """The files, and the end of the tar checked before the last sample counts as whole."""
+    yield from files
+    stream.finish()
+
+
+def _decompressed(file: BinaryIO) -> _Stream:
     """The file as it is, or what is inside; told by content, as tarfile does."""
     begins = file.read(10)
     file.seek(0)
     if begins.startswith(b"\x1f\x8b\x08"):
-        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]  # reads like one
+        return gzip.GzipFile(fileobj=file)
     if begins.startswith(b"BZh") and begins[4:] == b"1AY&SY":
         return bz2.BZ2File(file)
     if begins.startswith(b"\xfd7zXZ\0"):
@@ -118,18 +122,23 @@ def _decompressed(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def _reraise(error: Exception) -> bool:
+def _raising(name: str) -> Callable[[Exception], bool]:
     """A handler in webdataset's calling convention. It appends to the arguments of errors, which garbles messages."""
-    if isinstance(error, ShardError):
-        error.args = error.args[:1]
-        raise error
-    raise ShardError(f"webdataset cannot read this tar: {'; '.join(str(part) for part in error.args)}") from error
+
+    def handler(error: Exception) -> bool:
+        if isinstance(error, ShardError):
+            error.args = error.args[:1]
+            raise error
+        reason = error.args[0] if error.args else repr(error)
+        raise ShardError(f"webdataset cannot read shard {name}: {reason}") from error
+
+    return handler
 
 
 class _WatchedTar(io.RawIOBase):
     """A tar on its way to webdataset, its headers checked as they pass."""
 
-    def __init__(self, file: BinaryIO, name: str):
+    def __init__(self, file: _Stream, name: str):
         self._file, self._name = file, name
         self._offset = 0  # of the next byte to look at
         self._next = 0  # where the next header begins

@@ -1,6 +1,7 @@
 """The order of samples: a pure function from a position in the epoch to a sample of the set.
 
-1. Cut every shard into blocks of at most `block` samples; permute all blocks by (seed, epoch).
+1. Cut every shard into blocks of at most `block` samples, and fewer in a small set, so that each lane has 16 of them
+   (of 1,000 samples every one is a block); permute all blocks by (seed, epoch).
 2. Lay the blocks end to end. Lane l of C gets a contiguous part of that line; sizes differ by at most one, the longer
    lanes first.
 3. Inside a lane, shuffle within windows of `window / C` samples by (seed, epoch, lane, window number).
@@ -24,13 +25,17 @@ __all__ = ["Numbers", "Order", "PackedOrder", "Shuffle", "ShuffledOrder", "order
 
 Numbers = npt.NDArray[np.int64]
 
+# Else a small set would not be mixed: 1,000 samples are 16 blocks of 64, and neighbours would stay together. With 16,
+# samples that follow each other in a lane share a block 1 time in 16 (tools/bench_shuffle.py).
+_BLOCKS_A_LANE = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
     """How far samples are mixed. Part of a cursor's fingerprint: a change starts another sequence.
 
     Attributes:
-        block: consecutive samples of a shard that move together; the unit of reading.
+        block: consecutive samples of a shard that move together, at most; the unit of reading.
         lanes: streams that are dealt round robin; a batch of this size draws each sample from another block.
         window: samples, over all lanes, within which the order is random; what a remote reader has in memory at most.
     """
@@ -70,18 +75,17 @@ class ShuffledOrder:
         self.samples = int(sizes.sum())
         self._shuffle, self._seed, self._epoch = shuffle, seed, epoch
         self._span = shuffle.window // shuffle.lanes  # of one lane's window
-        per_shard = -(-sizes // shuffle.block)
+        self._block = max(1, min(shuffle.block, self.samples // (_BLOCKS_A_LANE * shuffle.lanes)))
+        per_shard = -(-sizes // self._block)
         self._shard_start = np.cumsum(sizes) - sizes
         self._first_block = np.cumsum(per_shard) - per_shard
         blocks = int(per_shard.sum())
         order = keyed.permutation(keyed.Stream.BLOCKS, blocks, seed=seed, epoch=epoch)
         self._blocks = order.astype(np.uint32 if blocks < 1 << 32 else np.int64)
         del order  # a billion samples have 16 million blocks
-        lengths = np.full(
-            blocks, min(shuffle.block, self.samples), dtype=np.uint32 if self.samples < 1 << 32 else np.int64
-        )
+        lengths = np.full(blocks, self._block, dtype=np.uint32 if self.samples < 1 << 32 else np.int64)
         lasts = (self._first_block + per_shard - 1)[per_shard > 0]
-        lengths[lasts] = (sizes - (per_shard - 1) * shuffle.block)[per_shard > 0]
+        lengths[lasts] = (sizes - (per_shard - 1) * self._block)[per_shard > 0]
         self._line_stop = np.cumsum(
             lengths[self._blocks], dtype=np.int64
         )  # of each block, in the line of permuted blocks
@@ -121,7 +125,7 @@ class ShuffledOrder:
         block = self._blocks[at].astype(np.int64)
         start = np.where(at > 0, self._line_stop[at - 1], 0)
         shard = np.searchsorted(self._first_block, block, side="right") - 1
-        first = self._shard_start[shard] + (block - self._first_block[shard]) * self._shuffle.block
+        first = self._shard_start[shard] + (block - self._first_block[shard]) * self._block
         numbers: Numbers = first + places - start
         return numbers
 

@@ -10,9 +10,10 @@ from multiprocessing.sharedctypes import RawArray
 from typing import Any
 
 from mps_shards.errors import ConfigError
+from mps_shards.read.cursor import Cursor
 from mps_shards.read.place import Place, torch_worker
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "ReadState"]
 
 # Fields of the array. A generation is one call of set_epoch or load_state_dict. A kind of reader is _MAIN, or _MAIN + n
 # for each of n workers: the kind that first used this generation's start, and the kind and start of the last iteration.
@@ -47,22 +48,26 @@ class Progress:
         fields[_FIRST_KIND] = _NOBODY
         fields[_GENERATION] += 1
 
-    def begin(self, place: Place, *, in_worker: bool) -> tuple[int, int]:
-        """Epoch and start for an iteration that begins now."""
+    def upcoming(self, place: Place, *, in_worker: bool) -> tuple[int, int]:
+        """Epoch and start of an iteration that would begin now."""
         if place.workers > _MAX_WORKERS:
             raise ConfigError(f"{place.workers} DataLoader workers are more than the {_MAX_WORKERS} that can be served")
         fields = self._fields()
-        kind = _MAIN + place.workers if in_worker else _MAIN
-        reader = _CONSUMED + (place.worker + 1 if in_worker else 0)
-        generation = fields[_GENERATION]
+        kind, reader = _kind_and_reader(place, in_worker)
+        # all workers of the set that used it first; none of a larger set that comes after it
+        fresh = fields[_FIRST_KIND] in (_NOBODY, kind) and fields[reader] != fields[_GENERATION]
+        return int(fields[_EPOCH]), int(fields[_START]) if fresh else 0
+
+    def begin(self, place: Place, *, in_worker: bool) -> tuple[int, int]:
+        """Epoch and start for an iteration that begins now, which uses the start up."""
+        epoch, start = self.upcoming(place, in_worker=in_worker)
+        fields = self._fields()
+        kind, reader = _kind_and_reader(place, in_worker)
         if fields[_FIRST_KIND] == _NOBODY:
             fields[_FIRST_KIND] = kind
-        # all workers of the set that used it first; none of a larger set that comes after it
-        fresh = fields[_FIRST_KIND] == kind and fields[reader] != generation
-        start = fields[_START] if fresh else 0
-        fields[reader] = generation
+        fields[reader] = fields[_GENERATION]
         fields[_LAST_KIND], fields[_LAST_START] = kind, start
-        return self.epoch, int(start)
+        return epoch, start
 
     def current_start(self) -> int:
         """Where the running iteration began; where none has begun since the last move, where the next one will."""
@@ -95,3 +100,27 @@ class Progress:
             self._shared, self._owner = state["shared"], state["owner"]
         else:
             self._copy(state["values"])
+
+
+def _kind_and_reader(place: Place, in_worker: bool) -> tuple[int, int]:
+    return (_MAIN + place.workers, _CONSUMED + 1 + place.worker) if in_worker else (_MAIN, _CONSUMED)
+
+
+class ReadState:
+    """Where reading stands. Shared by a data set and those composed from it; a pickled copy goes its own way."""
+
+    def __init__(self, progress: Progress):
+        self.progress = progress
+        self.live: Cursor | None = None  # after what was handed out last
+        self.own: Cursor | None = None  # where this torch worker alone goes on
+
+    def move(self, epoch: int, start: int) -> None:
+        """See `Progress.move`; what was handed out so far is past."""
+        self.progress.move(epoch, start)
+        self.live = self.own = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"progress": self.progress, "live": None, "own": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)

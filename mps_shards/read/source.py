@@ -65,6 +65,7 @@ class Source(Protocol):
     Attributes:
         samples: of an epoch; None where that is not known before its end.
         task: what the targets are; None until the first sample was seen.
+        ignore_index: mask value that is no class, if known.
         classes: names; a label is a place in this list. Empty where unknown.
         fingerprint: of the data and their order, but for the seed.
     """
@@ -72,6 +73,7 @@ class Source(Protocol):
     samples: int | None
     task: Task | None
     classes: tuple[str, ...]
+    ignore_index: int | None
     fingerprint: dict[str, Any]
 
     def steps(self, request: Request) -> Iterator[Step]:
@@ -104,6 +106,7 @@ class IndexedSource:
         self.samples: int | None = self._starts[-1]
         self.task: Task | None = first.manifest.task
         self.classes = first.manifest.classes
+        self.ignore_index = first.manifest.ignore_index
         shares([len(one) for one in sets], weights)  # raises early where the weights cannot work
         self.fingerprint: dict[str, Any] = {
             "set": first.fingerprint if len(sets) == 1 else _digest(one.fingerprint for one in sets)
@@ -146,6 +149,7 @@ class ForeignSource:
         self.samples: int | None = None
         self.task: Task | None = None
         self.classes: tuple[str, ...] = ()
+        self.ignore_index: int | None = None
         self.fingerprint: dict[str, Any] = {"set": self._shards.fingerprint}
 
     def steps(self, request: Request) -> Iterator[Step]:

@@ -5,16 +5,16 @@ Geometry by torchvision's kernels on uint8, so pixels are what torchvision's own
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional as kernels
-from torchvision.transforms.v2.functional import InterpolationMode
+from torchvision.transforms import v2
 
 from mps_shards.errors import ConfigError
+from mps_shards.vision.view import View, seen
 
-__all__ = ["Evaluate", "Train", "evaluate", "train"]
+__all__ = ["Evaluate", "Mix", "Train", "evaluate", "mix", "train"]
 
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "nearest"]
 
@@ -40,13 +40,13 @@ class Train:
         self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 (3, height, width) -> uint8 (3, size, size); the target unchanged."""
-        top, left, height, width = self.crop(image.shape[-2], image.shape[-1], rng)
-        # a dense crop, channels last: torchvision's kernel takes two thirds of the time that it takes for a view
-        crop = image[:, top : top + height, left : left + width][None].contiguous(memory_format=torch.channels_last)
-        image = kernels.resize_image(crop, [self.size, self.size], InterpolationMode(self.interpolation))[0]
-        if rng.random() < self.flip:
-            image = kernels.horizontal_flip_image(image)
-        return image, target
+        view = self.plan(image.shape[-2], image.shape[-1], rng)
+        return seen(image, view, self.interpolation), target
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """A random crop, resized, and flipped at times."""
+        region = self.crop(height, width, rng)
+        return View(region, (self.size, self.size), None, rng.random() < self.flip)
 
     def crop(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Top, left, height and width, drawn as torchvision's RandomResizedCrop.get_params draws them."""
@@ -81,8 +81,15 @@ class Evaluate:
         self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 (3, height, width) -> uint8 (3, size, size); the target unchanged."""
-        image = kernels.resize_image(image, [self.resize], InterpolationMode(self.interpolation))
-        return kernels.center_crop_image(image, [self.size, self.size]), target
+        view = self.plan(image.shape[-2], image.shape[-1], rng)
+        return seen(image, view, self.interpolation), target
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """The whole image, its shorter side resized, then the centre; sizes are rounded as torchvision rounds them."""
+        shorter = min(height, width)
+        resized = int(self.resize * height / shorter), int(self.resize * width / shorter)
+        top, left = (round((side - self.size) / 2.0) for side in resized)
+        return View((0, 0, height, width), resized, (top, left, self.size, self.size), False)
 
 
 def train(
@@ -112,3 +119,44 @@ def evaluate(size: int, resize: int | None = None, *, interpolation: Interpolati
 def _check(interpolation: Interpolation) -> None:
     if interpolation not in get_args(Interpolation):
         raise ConfigError(f"interpolation {interpolation!r} is none of {', '.join(get_args(Interpolation))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """MixUp or CutMix of a whole batch, by torchvision. Made by `mix`, which documents it."""
+
+    classes: int
+    mixup: float
+    cutmix: float
+
+    def __post_init__(self) -> None:
+        if self.classes < 2 or self.mixup < 0 or self.cutmix < 0 or not self.mixup + self.cutmix:
+            raise ConfigError(f"mix takes at least two classes and a positive alpha for mixup or cutmix: {self}")
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images float32 [batch, 3, height, width], labels int64 [batch] -> the same and float32 [batch, classes].
+
+        Args:
+            seed: decides which of the two is done, and how.
+        """
+        kinds = [kind(alpha=alpha, num_classes=self.classes) for kind, alpha in self._kinds() if alpha]
+        # torchvision draws from torch's own generator: it is set for this call, and left as it was
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            chosen = kinds[int(torch.randint(len(kinds), ()))]
+            mixed: tuple[torch.Tensor, torch.Tensor] = chosen(images, labels)
+        return mixed
+
+    def _kinds(self) -> tuple[tuple[Any, float], ...]:
+        return (v2.MixUp, self.mixup), (v2.CutMix, self.cutmix)
+
+
+def mix(classes: int, *, mixup: float = 0.2, cutmix: float = 1.0) -> Mix:
+    """MixUp or CutMix of each batch, on the device, one of the two at random; for ``ShardDataset(mix=…)``.
+
+    Labels become float32 [batch, classes]: shares of the classes, which `torch.nn.functional.cross_entropy` takes.
+
+    Args:
+        mixup, cutmix: alpha of each, as in torchvision.transforms.v2; 0 leaves it out.
+    """
+    return Mix(classes=classes, mixup=mixup, cutmix=cutmix)

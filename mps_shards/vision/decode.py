@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from mps_shards.errors import DecodeError
 from mps_shards.shards.sample import Buffer
 
-__all__ = ["MAX_PIXELS", "decode_image", "decode_mask"]
+__all__ = ["MAX_PIXELS", "decode_image", "decode_mask", "image_size"]
 
 # Where Pillow raises DecompressionBombError: twice Image.MAX_IMAGE_PIXELS.
 MAX_PIXELS = 178_956_970
@@ -23,11 +23,24 @@ MAX_PIXELS = 178_956_970
 _JPEG = b"\xff\xd8\xff"
 
 
-def decode_image(content: Buffer) -> npt.NDArray[np.uint8]:
+def image_size(content: Buffer) -> tuple[int, int] | None:
+    """Height and width of a JPEG from its header alone; None for what `decode_image` cannot decode smaller."""
+    if content[:3] != _JPEG:
+        return None
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return None
+    return (height, width) if colorspace in ("YCbCr", "Gray") else None
+
+
+def decode_image(content: Buffer, *, factor: int = 1) -> npt.NDArray[np.uint8]:
     """Pixels of an encoded image.
 
     Args:
         content: JPEG, PNG, WebP, or anything else that Pillow opens.
+        factor: 2, 4 or 8 decodes a JPEG that much smaller, from fewer DCT coefficients; sides are rounded up. Only
+            for what `image_size` knows.
 
     Returns:
         uint8 (height, width, 3), RGB, 0..255, contiguous; the caller's own.
@@ -40,7 +53,8 @@ def decode_image(content: Buffer) -> npt.NDArray[np.uint8]:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(content)
             _check_pixels(width, height)
             if colorspace in ("YCbCr", "Gray"):
-                return simplejpeg.decode_jpeg(content, "RGB")  # type: ignore[no-any-return]  # ships no types
+                least = {"min_height": -(-height // factor), "min_width": -(-width // factor)} if factor > 1 else {}
+                return simplejpeg.decode_jpeg(content, "RGB", **least)  # type: ignore[no-any-return]  # ships no types
         except ValueError:
             pass  # damaged or unusual: Pillow has the last word, here and in what callers compare with
     image = _open(content)

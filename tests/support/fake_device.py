@@ -153,6 +153,10 @@ class FakeDevice:
         self._issue(lambda: _ignore(there.copy_(labels)))
         return there
 
+    def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
+        self._check_kernel("normalize")
+        self._issue(lambda: _ignore(images.sub_(mean).div_(std)))
+
     def clone(self, tensor: torch.Tensor) -> torch.Tensor:
         self._check_kernel("clone")
         there = _poisoned(tensor)

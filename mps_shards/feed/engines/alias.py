@@ -13,6 +13,7 @@ from mps_shards.errors import ConfigError
 from mps_shards.feed.batch import HostBatch
 from mps_shards.feed.engines import Flight
 from mps_shards.feed.engines.device import Device
+from mps_shards.feed.engines.inline import converted
 from mps_shards.feed.slots import Slot
 
 __all__ = ["AliasEngine"]
@@ -43,15 +44,12 @@ class AliasEngine:
         there = self._there.get(here.data_ptr())
         if there is None:
             raise ConfigError("this slot's memory is not the device's; use transfer='inline'")
-        for number, leaf in enumerate(batch.leaves):
+        views = []
+        for leaf in batch.leaves:
             start = leaf.data_ptr() - here.data_ptr()
             view = there[start : start + leaf.numel() * leaf.itemsize].view(leaf.dtype).view(leaf.shape)
-            if leaf.dtype != torch.uint8:
-                flight.there.append(self._device.clone(view))
-            elif number < batch.pixel_leaves:
-                flight.there.append(self._device.to_float(view))
-            else:
-                flight.there.append(self._device.widen(view))
+            views.append(view if leaf.dtype == torch.uint8 else self._device.clone(view))
+        flight.there = converted(self._device, batch, views)
         flight.event = self._device.record()
         return flight
 

@@ -47,6 +47,10 @@ class Device(Protocol):
         """uint8 on the device -> a fresh int64."""
         ...
 
+    def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """``(images - mean) / std``, in place. `mean` and `std` lie on the host, and are always the same two."""
+        ...
+
     def clone(self, tensor: torch.Tensor) -> torch.Tensor:
         """A fresh copy on the device."""
         ...
@@ -77,6 +81,7 @@ class TorchDevice:
         # by a tensor: CUDA divides by a Python number through its reciprocal, which is not exact
         self._divisor = torch.tensor(255.0, device=device)
         self._side: Any = None
+        self._normal: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def host_memory(self, nbytes: int) -> torch.Tensor:
         """Pinned for CUDA, where that makes a copy asynchronous; not for MPS, where it brings nothing (#181720)."""
@@ -100,6 +105,12 @@ class TorchDevice:
     def widen(self, labels: torch.Tensor) -> torch.Tensor:
         """One cast."""
         return labels.to(torch.int64)
+
+    def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
+        """Two kernels; the numbers are sent once, since a copy that blocks would drain the queue."""
+        if self._normal is None:
+            self._normal = mean.to(self.device), std.to(self.device)
+        images.sub_(self._normal[0]).div_(self._normal[1])
 
     def clone(self, tensor: torch.Tensor) -> torch.Tensor:
         """One copy on the device."""

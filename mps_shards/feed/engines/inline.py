@@ -60,12 +60,15 @@ class InlineEngine:
 
 
 def converted(device: Device, batch: HostBatch, there: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Leaves on the device as they are delivered: pixels float32 0..1, label maps int64; the rest as they are."""
-    return [
-        leaf
-        if leaf.dtype != torch.uint8
-        else device.to_float(leaf)
-        if number < batch.pixel_leaves
-        else device.widen(leaf)
-        for number, leaf in enumerate(there)
-    ]
+    """Leaves on the device as they are delivered: pixels float32, label maps int64; the rest as they are."""
+    found = []
+    for number, leaf in enumerate(there):
+        if leaf.dtype == torch.uint8 and number < batch.pixel_leaves:
+            images = device.to_float(leaf)
+            if batch.finishing.normalize is not None:
+                view = images.permute(0, 3, 1, 2) if batch.finishing.channels_last and images.ndim == 4 else images
+                device.normalize(view, *batch.finishing.normalize)
+            found.append(images)
+        else:
+            found.append(device.widen(leaf) if leaf.dtype == torch.uint8 else leaf)
+    return found

@@ -50,6 +50,7 @@ def list_folders(source: Path, *, layout: Layout = "auto", by_name: bool = False
     unlabeled = _flat_splits(source, entries, prefixes) if layout == "splits" else set()
     labelled = [prefix for prefix in prefixes if prefix not in unlabeled]
     classes = sorted({_class(path, prefix) for path, _ in entries for prefix in labelled if path.startswith(prefix)})
+    _check_names([*classes, *prefixes])
     number = {name: place for place, name in enumerate(classes)}
     splits = []
     for prefix in prefixes:
@@ -73,6 +74,13 @@ def _class(path: str, prefix: str) -> str:
     return path[len(prefix) :].partition("/")[0]
 
 
+def _check_names(names: list[str]) -> None:
+    """Classes and splits stand in the manifest, splits in file names too."""
+    for name in names:
+        if "\\" in name or name != name.encode("utf-8", "replace").decode():  # bytes that are no UTF-8
+            raise DataError(f"the folder name {name!r} cannot name a class or split; rename it")
+
+
 def _flat_splits(source: Path, entries: list[tuple[str, int]], prefixes: list[str]) -> set[str]:
     """Splits whose images lie right inside them, without class folders."""
     flat = set()
@@ -91,15 +99,14 @@ def _walk(source: Path, *, by_name: bool) -> tuple[list[tuple[str, int]], Counte
     images: list[tuple[str, int]] = []
     ignored: Counter[str] = Counter()
     folders: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    waiting = [""]
+    waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while waiting:
-        folder = waiting.pop()
+        folder, around = waiting.pop()
         try:
             about = os.stat(source / folder)
-            if (about.st_dev, about.st_ino) in seen:
-                continue  # a link back to a folder that was already listed
-            seen.add((about.st_dev, about.st_ino))
+            this = (about.st_dev, about.st_ino)
+            if this in around:
+                continue  # a link back to a folder that it lies in
             keys: dict[str, str] = {}
             with os.scandir(source / folder) as listing:
                 for item in sorted(listing, key=lambda item: item.name):
@@ -108,7 +115,7 @@ def _walk(source: Path, *, by_name: bool) -> tuple[list[tuple[str, int]], Counte
                     path = f"{folder}/{item.name}" if folder else item.name
                     if item.is_dir():
                         folders.append(path)
-                        waiting.append(path)
+                        waiting.append((path, around | {this}))
                         continue
                     stem, dot, extension = item.name.rpartition(".")
                     if not stem or extension.lower() not in IMAGE_FIELDS:
