@@ -112,7 +112,7 @@ class DeviceLoader:
         )
         with workers:
             self._workers = weakref.ref(workers)
-            deliveries = Transfer(workers, engine, verify=self._verify).deliveries()
+            deliveries = Transfer(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
             with contextlib.closing(deliveries):
                 while (delivery := next(deliveries, None)) is not None:
                     content = [self._content(delivery, reading, stats)]

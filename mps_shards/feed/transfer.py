@@ -159,12 +159,15 @@ class Transfer:
         return self._workers.take(wait_s=None)
 
     def _reap(self) -> int:
-        """Free the slots whose copies are finished; how many. One that failed keeps its slot until it is received."""
+        """Free the slots whose copies are finished; how many.
+
+        One that failed, or is to be verified, keeps its slot until it is received.
+        """
         waiting = {id(issued.flight) for issued in self._issued}
         landed = [
             flight
             for flight in self._flying
-            if self._engine.finished(flight) and not (flight.failure and id(flight) in waiting)
+            if self._engine.finished(flight) and not ((flight.failure or self._verify) and id(flight) in waiting)
         ]
         for flight in landed:
             self._flying.remove(flight)
