@@ -1,0 +1,85 @@
+"""`make demo` keeps every promise that it prints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tools import demo
+from tools.sheet import contact_sheet
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_journey_ends_well_and_a_second_one_starts_clean(tmp_path):
+    out = tmp_path / "out"
+    stale = out / "shards" / "train" / "stale.tar"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    (out / "mine.txt").touch()
+
+    done = subprocess.run(
+        [sys.executable, "tools/demo.py", "--out", str(out), "--photos", "150", "--epochs", "10", "--device", "cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not stale.exists() and (out / "mine.txt").exists()
+    assert len(list((out / "shards" / "train").glob("*.tar"))) > 1
+    for said in (
+        r"samples +120",
+        r"epoch 2 of 2: +120 images, +[\d,]+ images/s",
+        "the same 8 keys",
+        r"\d+ of 30 validation",
+    ):
+        assert re.search(said, done.stdout), f"{said!r} not in:\n{done.stdout}"
+    assert "\r" not in done.stdout and "\033" not in done.stdout
+    first, last = map(float, re.findall(r"loss ([\d.]+) at the start, ([\d.]+) at the end", done.stdout)[0])
+    assert last < 0.6 * first
+    with Image.open(out / "batch.png") as sheet:
+        assert sheet.width > 1000 and len(sheet.getcolors(1 << 24)) > 1000
+
+
+def test_ten_lines_are_ten():
+    assert len((demo.READ + demo.TRAIN).splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [(demo.DemoFailed("no fall"), 1, "failed: no fall"), (KeyboardInterrupt(), 130, "Stopped")],
+)
+def test_failing_or_being_stopped_is_said_without_a_traceback(raised, code, said, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise raised
+
+    monkeypatch.setattr(demo, "run", fail)
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path)])
+
+    assert demo.main() == code
+    assert said in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_named_and_nothing_else(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--out", str(tmp_path), "--photos", "150", "--device", "toaster"])
+
+    assert demo.main() == 1
+    assert "unknown device 'toaster'" in capsys.readouterr().out
+
+
+def test_a_contact_sheet_shows_each_image_once_in_its_place():
+    shades = np.linspace(0.1, 0.9, 10, dtype=np.float32)
+    images = np.tile(shades[:, None, None, None], (1, 3, 32, 32))
+
+    sheet = np.asarray(contact_sheet(images, ["cat"] * 10, title="ten", subtitle="shades", columns=4))
+
+    runs = [int(shade) for shade in np.rint(shades * 255)]
+    counts = [int((sheet == shade).all(axis=2).sum()) for shade in runs]
+    assert min(counts) > 0.9 * 160 * 160
+    centres = [tuple(np.argwhere((sheet == shade).all(axis=2)).mean(axis=0).round().astype(int)) for shade in runs]
+    assert centres == sorted(centres) and len({row for row, _ in centres}) == 3
