@@ -65,7 +65,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             error and returns True to skip it, in webdataset's convention for handlers.
         weights: of several sets, relative; by default their sizes, which gives each sample once.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where what the transform shows is smaller still:
-            faster for large photographs, and no longer exact (README: mean error 0.6 of 255).
+            faster for large photographs, and no longer exact (README has the error: mean 0.4 to 1.5 of 255).
         normalize: (mean, std) of the channels, for ``(x - mean) / std`` after ToTensor; on the device, if there is one.
         mix: `classify.mix(…)`: MixUp or CutMix of each batch, on the device; labels become shares of the classes.
         pad: batches of unequal images, each padded at the right and the bottom to the largest, rounded up to a

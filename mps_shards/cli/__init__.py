@@ -6,7 +6,6 @@ answers at once. May import: everything below.
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -51,7 +50,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("mps-shards"), package_name="mps-shards")
+@click.version_option(package_name="mps-shards")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """Pack images into WebDataset shards and stream them to Apple's MPS, CUDA or the CPU.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from mps_shards.errors import ConfigError, StorageError
@@ -187,6 +186,7 @@ def _finish(
 ) -> PackedSet:
     """Write index and manifest; the manifest comes last and makes the set one."""
     import hashlib
+    from importlib.metadata import version
 
     index = index_bytes([shard.rows for shard in shards])
     with replacing(folder / INDEX_NAME) as file:

@@ -3,8 +3,9 @@
 import hashlib
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from mps_shards.errors import DataError, StorageError
 from mps_shards.pack.layouts.listing import Entry
@@ -13,13 +14,16 @@ from mps_shards.shards.index import Rows, rows
 from mps_shards.shards.manifest import ShardRecord
 from mps_shards.shards.naming import member_name
 from mps_shards.shards.tar import END, header, padding
-from mps_shards.storage.local import replacing
+from mps_shards.storage.local import begin_writing, replacing
 
 __all__ = ["WrittenShard", "write_shard"]
 
 # What image files begin with. Pillow goes by content too, so a PNG named .jpg is packed as it is, and read rightly.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
+
+
+_PIECE = 1 << 20  # bytes that are written and hashed at a time
 
 
 class WrittenShard(NamedTuple):
@@ -39,27 +43,67 @@ def write_shard(source: Path, plan: ShardPlan, out: Path, *, on_sample: Callable
         DataError: a file changed since it was listed, or is no image.
         StorageError: a file cannot be read, or the shard not written.
     """
-    digest = hashlib.sha256()
     entries: list[tuple[int, int, int]] = []
     offset = 0
-    with replacing(out / plan.name) as tar:
+    with replacing(out / plan.name) as file, _Digested(file) as tar:
         for entry in plan.entries:
-            pieces = sample_pieces(source, entry, plan.keys)
-            crc = size = 0
-            for piece in pieces:
-                crc = zlib.crc32(piece, crc)
-                size += len(piece)
-                digest.update(piece)
-            if size >= 1 << 32:
+            sample = b"".join(sample_pieces(source, entry, plan.keys))
+            if len(sample) >= 1 << 32:
                 raise DataError(f"{source / entry.path} is {entry.size} bytes; a sample must stay below 4 GiB")
-            tar.writelines(pieces)
-            entries.append((offset, size, crc))
-            offset += size
-            on_sample(size)
-        digest.update(END)
+            tar.write(sample)
+            entries.append((offset, len(sample), zlib.crc32(sample)))
+            offset += len(sample)
+            on_sample(len(sample))
         tar.write(END)
-    record = ShardRecord(name=plan.name, samples=len(entries), bytes=offset + len(END), sha256=digest.hexdigest())
+        digest = tar.digest()
+    record = ShardRecord(name=plan.name, samples=len(entries), bytes=offset + len(END), sha256=digest)
     return WrittenShard(record, rows(entries))
+
+
+class _Digested:
+    """Writes to a file in large pieces, and hashes them meanwhile on a thread of its own; holds two pieces at most."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="mps-shards-hash")
+        self._hashing: Future[None] | None = None
+        self._held: list[bytes] = []
+        self._size = self._written = 0
+
+    def __enter__(self) -> "_Digested":
+        return self
+
+    def write(self, content: bytes) -> None:
+        self._held.append(content)
+        self._size += len(content)
+        if self._size >= _PIECE:
+            self._flush()
+
+    def digest(self) -> str:
+        """SHA-256 of all that was written."""
+        self._flush()
+        self._wait()
+        return self._sha256.hexdigest()
+
+    def _flush(self) -> None:
+        self._wait()
+        self._hashing = self._hasher.submit(self._hash, self._held)
+        self._file.writelines(self._held)
+        begin_writing(self._file, self._written, self._size)
+        self._written += self._size
+        self._held, self._size = [], 0
+
+    def _hash(self, contents: list[bytes]) -> None:
+        for content in contents:
+            self._sha256.update(content)
+
+    def _wait(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+
+    def __exit__(self, *failure: object) -> None:
+        self._hasher.shutdown()
 
 
 def sample_pieces(source: Path, entry: Entry, keys: Keys) -> list[bytes]:
@@ -76,7 +120,8 @@ def sample_pieces(source: Path, entry: Entry, keys: Keys) -> list[bytes]:
 
 def _image_bytes(path: Path, size: int) -> bytes:
     try:
-        content = path.read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            content = file.read()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     if len(content) != size:
