@@ -28,7 +28,7 @@ from tests.support.feeding import deliveries, drafts
 
 ROWS = 8
 THREADS = 2
-ENGINES = {"inline": InlineEngine, "thread": ThreadEngine}
+ENGINES: dict[str, type[InlineEngine] | type[ThreadEngine]] = {"inline": InlineEngine, "thread": ThreadEngine}
 # seconds of a batch's loading (by all threads together) and of a training step
 CASES = {"balanced": (0.008, 0.008), "device dominates": (0.004, 0.012), "loader dominates": (0.012, 0.004)}
 

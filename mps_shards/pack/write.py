@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -23,9 +24,6 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b
 _PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
 
 
-_PIECE = 1 << 20  # bytes that are written and hashed at a time
-
-
 class WrittenShard(NamedTuple):
     """What the manifest and the index need to know of a shard."""
 
@@ -43,31 +41,31 @@ def write_shard(source: Path, plan: ShardPlan, out: Path, *, on_sample: Callable
         DataError: a file changed since it was listed, or is no image.
         StorageError: a file cannot be read, or the shard not written.
     """
-    entries: list[tuple[int, int, int]] = []
-    offset = 0
+    sizes: list[int] = []
     with replacing(out / plan.name) as file, _Digested(file) as tar:
         for entry in plan.entries:
             sample = b"".join(sample_pieces(source, entry, plan.keys))
             if len(sample) >= 1 << 32:
                 raise DataError(f"{source / entry.path} is {entry.size} bytes; a sample must stay below 4 GiB")
             tar.write(sample)
-            entries.append((offset, len(sample), zlib.crc32(sample)))
-            offset += len(sample)
+            sizes.append(len(sample))
             on_sample(len(sample))
         tar.write(END)
-        digest = tar.digest()
-    record = ShardRecord(name=plan.name, samples=len(entries), bytes=offset + len(END), sha256=digest)
-    return WrittenShard(record, rows(entries))
+        sha256, checksums = tar.digests()
+    offsets = [0, *accumulate(sizes)]
+    record = ShardRecord(name=plan.name, samples=len(sizes), bytes=offsets[-1] + len(END), sha256=sha256)
+    return WrittenShard(record, rows(list(zip(offsets, sizes, checksums, strict=False))))  # END is no sample
 
 
 class _Digested:
-    """Writes to a file in large pieces, and hashes them meanwhile on a thread of its own; holds two pieces at most."""
+    """Writes to a file, a megabyte at a time, and digests it meanwhile on a thread of its own; holds two at most."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
         self._sha256 = hashlib.sha256()
-        self._hasher = ThreadPoolExecutor(1, thread_name_prefix="mps-shards-hash")
-        self._hashing: Future[None] | None = None
+        self._checksums: list[int] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mps-shards-digest")
+        self._digesting: Future[None] | None = None
         self._held: list[bytes] = []
         self._size = self._written = 0
 
@@ -77,33 +75,34 @@ class _Digested:
     def write(self, content: bytes) -> None:
         self._held.append(content)
         self._size += len(content)
-        if self._size >= _PIECE:
+        if self._size >= 1 << 20:
             self._flush()
 
-    def digest(self) -> str:
-        """SHA-256 of all that was written."""
+    def digests(self) -> tuple[str, list[int]]:
+        """SHA-256 of all that was written, and the CRC-32 of each `write`."""
         self._flush()
         self._wait()
-        return self._sha256.hexdigest()
+        return self._sha256.hexdigest(), self._checksums
 
     def _flush(self) -> None:
         self._wait()
-        self._hashing = self._hasher.submit(self._hash, self._held)
+        self._digesting = self._thread.submit(self._digest, self._held)
         self._file.writelines(self._held)
         begin_writing(self._file, self._written, self._size)
         self._written += self._size
         self._held, self._size = [], 0
 
-    def _hash(self, contents: list[bytes]) -> None:
+    def _digest(self, contents: list[bytes]) -> None:
         for content in contents:
             self._sha256.update(content)
+            self._checksums.append(zlib.crc32(content))
 
     def _wait(self) -> None:
-        if self._hashing is not None:
-            self._hashing.result()
+        if self._digesting is not None:
+            self._digesting.result()
 
     def __exit__(self, *failure: object) -> None:
-        self._hasher.shutdown()
+        self._thread.shutdown()
 
 
 def sample_pieces(source: Path, entry: Entry, keys: Keys) -> list[bytes]:
@@ -121,7 +120,7 @@ def sample_pieces(source: Path, entry: Entry, keys: Keys) -> list[bytes]:
 def _image_bytes(path: Path, size: int) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:
-            content = file.read()
+            content = file.readall()
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
     if len(content) != size:

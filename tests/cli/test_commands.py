@@ -1,0 +1,256 @@
+"""The command line answers at once, says one clear line when something is wrong, and exits with a number to rely on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mps_shards import pack
+from mps_shards.cli import cli
+from mps_shards.read.shardset import read_manifest
+from tests.support.images import class_folders, tiny_jpeg, write
+
+COMMANDS = sorted(cli.list_commands(None))  # type: ignore[attr-defined]  # a group of ours
+
+
+def said(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mps_shards", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+
+
+def refused(*arguments: object, status: int = 1) -> str:
+    """The one line that is said of it."""
+    done = said(*arguments)
+
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert sum(line.startswith("Error: ") for line in lines) == 1
+    assert lines[-1].startswith("Error: ")
+    return lines[-1].removeprefix("Error: ")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    class_folders(tmp_path / "imgs", classes=3, each=4)
+    return tmp_path / "imgs"
+
+
+def loaded(code: str) -> set[str]:
+    """Which of the slow packages are loaded after running this."""
+    slow = ("torch", "numpy", "webdataset", "PIL", "rich", "msgspec", "torchvision", "obstore")
+    script = f"import sys\n{code}\nprint(*[name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_loads_nothing_slow():
+    assert loaded("from mps_shards.cli import cli\ntry: cli(['--help'])\nexcept SystemExit: pass") == set()
+
+
+def test_importing_the_package_loads_nothing_slow():
+    assert loaded("import mps_shards; mps_shards.pack") == set()
+
+
+def test_packing_loads_neither_torch_nor_a_decoder(source: Path):
+    used = loaded(f"from mps_shards.cli import cli\ntry: cli(['pack', {str(source)!r}])\nexcept SystemExit: pass")
+
+    assert used == {"numpy", "msgspec"}
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_lists_every_command_with_examples(flag: str):
+    done = said(flag)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+    assert "Examples:\n    mps-shards pack ./imgs" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_s_help_holds_an_example(command: str):
+    done = said(command, "--help")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Example" in done.stdout
+    assert f"\n    mps-shards {command}" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_short_help_of_the_list_is_that_of_the_command(command: str):
+    short = cli.get_command(None, command).short_help  # type: ignore[arg-type]
+
+    assert " ".join(said("--help").stdout.split()).count(short) == 1
+
+
+def test_the_version_is_the_package_s():
+    done = said("--version")
+
+    assert done.returncode == 0
+    assert done.stdout.strip() == "mps-shards, version 0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["pak", "x"], "No such command 'pak'"),
+        (["pack"], "Missing argument 'SOURCE'"),
+        (["pack", "x", "y", "z"], "unexpected extra argument (z)"),
+        (["pack", "x", "--shard-samples", "0"], "0 is not in the range x>=1"),
+        (["pack", "x", "--workers", "many"], "'many' is not a valid integer range"),
+        (["pack", "x", "--layout", "tree"], "'tree' is not one of 'auto', 'classes', 'splits', 'flat'"),
+        (["pack", "x", "--sharp-size", "1"], "No such option"),
+        (["--turbo"], "No such option"),
+        (["info"], "Missing argument 'SET'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_exits_with_2(arguments: list[str], complaint: str):
+    assert complaint in refused(*arguments, status=2)
+
+
+def test_without_arguments_the_help_is_shown():
+    assert "Commands:" in "".join((done := said()).stdout + done.stderr)
+
+
+def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
+    write(source, {"class-1/notes.txt": b"x", "class-2/notes.TXT": b"x", "labels.csv": b"x"})
+    (source / "nothing").mkdir()
+
+    done = said("pack", "imgs", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "Found class folders: 3 classes, 12 images",
+        "Left out, no images inside: nothing",
+        "Ignored 3 files that are no images (2 .txt, 1 .csv)",
+    ]
+    made, summary = done.stdout.splitlines()
+    assert made.startswith(f"{tmp_path / 'imgs-shards'}: 12 samples in 1 shard, 0.0 MB")
+    assert summary.startswith("Packed 12 images in 0.")
+    assert read_manifest(tmp_path / "imgs-shards").samples == 12
+
+
+def test_pack_hands_its_options_on(source: Path, tmp_path: Path):
+    options = ["--shard-samples", "5", "--seed", "3", "--keys", "name", "--layout", "flat", "--workers", "2"]
+
+    said("pack", source, tmp_path / "cli", *options).check_returncode()
+    pack(source, tmp_path / "api", shard_samples=5, seed=3, keys="name", layout="flat")
+
+    for name in os.listdir(tmp_path / "api"):
+        assert (tmp_path / "cli" / name).read_bytes() == (tmp_path / "api" / name).read_bytes()
+
+
+def test_pack_keeps_the_order_where_that_is_asked_for(source: Path, tmp_path: Path):
+    said("pack", source, tmp_path / "out", "--no-shuffle", "--shard-size", "8kB").check_returncode()
+
+    assert read_manifest(tmp_path / "out").packed.seed is None
+
+
+def test_pack_s_report_as_json(source: Path, tmp_path: Path):
+    done = said("pack", source, tmp_path / "out", "--json")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert report["out"] == str(tmp_path / "out")
+    assert report["classes"] == ["class-0", "class-1", "class-2"]
+    assert report["sets"][0]["samples"] == 12
+    assert report["sets"][0]["fingerprint"] == read_manifest(tmp_path / "out").fingerprint
+
+
+def test_a_terminal_sees_a_bar(source: Path, tmp_path: Path):
+    terminal, ours = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "mps_shards", "pack", str(source), str(tmp_path / "out")],
+        stderr=ours,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+    ) as process:
+        os.close(ours)
+        seen = b""
+        while True:
+            try:
+                seen += (more := os.read(terminal, 4096))
+            except OSError:  # Linux says so when the other side is closed
+                break
+            if not more:
+                break
+    os.close(terminal)
+
+    assert process.returncode == 0
+    assert b"Found class folders: 3 classes, 12 images" in seen
+    assert b"12/12" in seen or b"0/12" in seen
+
+
+def test_bad_input_is_one_line_and_1(source: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    write(tmp_path, {"full/x": b"x", "twins/x.jpg": tiny_jpeg(), "twins/x.png": tiny_jpeg(), "bad/x.jpg": b"no image"})
+    (tmp_path / "bare").mkdir()
+
+    assert refused("pack", tmp_path / "gone", out) == f"{tmp_path / 'gone'}: no such directory"
+    assert refused("pack", tmp_path / "bare", out).startswith(f"no images found in {tmp_path / 'bare'}")
+    assert refused("pack", source, tmp_path / "full").endswith("full is not empty; remove it or name another place")
+    assert refused("pack", tmp_path / "twins", out).endswith("keep extensions in keys (--keys name)")
+    assert refused("pack", tmp_path / "bad", out).endswith("remove it or replace it")
+    assert refused("pack", source, out, "--shard-size", "big").startswith("'big' is no size; write it like 256MB")
+    assert not out.exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    done = said("--debug", "pack", tmp_path / "gone")
+
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "mps_shards.errors.StorageError: " in done.stderr
+
+
+def test_info_shows_what_a_set_holds(source: Path, tmp_path: Path):
+    pack(source, tmp_path / "out", shard_samples=5)
+
+    done = said("info", tmp_path / "out")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert shown["task"] == "classification"
+    assert shown["samples"] == "12"
+    assert shown["classes"] == "3 (class-0, class-1, class-2)"
+    assert shown["shards"].startswith("3, ")
+    assert shown["packed"] == "from class folders, shuffled with seed 0, by mps-shards 0.1.0"
+    assert shown["fingerprint"] == read_manifest(tmp_path / "out").fingerprint
+
+
+def test_info_as_json_is_the_manifest(source: Path, tmp_path: Path):
+    pack(source, tmp_path / "out")
+
+    done = said("info", tmp_path / "out", "--json")
+
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "manifest.json").read_bytes())
+
+
+def test_info_of_a_folder_of_sets_names_them(tmp_path: Path):
+    names = ("train/cat/x.jpg", "val/cat/x.jpg")
+    pack(write(tmp_path / "imgs", {name: tiny_jpeg(seed) for seed, name in enumerate(names)}))
+    out = tmp_path / "imgs-shards"
+
+    assert refused("info", out) == (
+        f"{out} has no manifest.json; name one of the sets in it: {out / 'train'}, {out / 'val'}"
+    )
+
+
+def test_info_of_what_is_no_set_says_why(source: Path, tmp_path: Path):
+    pack(source, tmp_path / "out")
+    manifest = tmp_path / "out" / "manifest.json"
+    (tmp_path / "file").touch()
+
+    assert refused("info", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such directory"
+    assert refused("info", tmp_path / "file") == f"{tmp_path / 'file'}: not a directory"
+    assert refused("info", source) == f"{source} has no manifest.json; it is no finished shard set"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"samples": 12', b'"samples": 11', 1))
+    assert refused("info", tmp_path / "out") == f"{manifest} states 11 samples, its shards add up to 12"
+    manifest.write_bytes(b"{")
+    assert refused("info", tmp_path / "out").startswith(f"{manifest}: ")
+    assert "Traceback" in said("--debug", "info", tmp_path / "out").stderr

@@ -1,0 +1,135 @@
+"""torch's DataLoader around a ShardDataset gives what a bare loop gives, with any workers, and resumes exactly."""
+
+from itertools import islice
+from typing import Any
+
+import pytest
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader
+
+from mps_shards import ShardDataset, classify
+from mps_shards.errors import ConfigError, DecodeError, ResumeMismatch
+from tests.support.batches import assert_same, keys_of
+from tests.support.sets import shard_set
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # 4 workers on 2 cores are meant
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12 and later, of any fork here
+]
+
+SET = shard_set([5, 0, 1, 24, 11])  # 41 samples: 11 batches of 4, the last of one
+
+
+def dataset(**options: Any) -> ShardDataset:
+    return ShardDataset(
+        SET, **{"batch_size": 4, "transform": classify.train(8), "shuffle": True, "seed": 5, "keys": True, **options}
+    )
+
+
+def loader(data: ShardDataset, workers: int, method: str | None = None, *, persistent: bool = False) -> DataLoader:
+    return DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context=method,
+        persistent_workers=persistent,
+    )
+
+
+@pytest.mark.parametrize(
+    ("workers", "method", "persistent"),
+    [
+        (0, None, False),
+        (1, "fork", False),
+        (2, "fork", False),
+        (2, "fork", True),
+        (4, "fork", False),
+        (4, "fork", True),
+        pytest.param(2, "forkserver", True),
+        pytest.param(2, "spawn", True),
+    ],
+)
+def test_epochs_and_resuming_are_those_of_a_bare_loop(workers, method, persistent):
+    bare = dataset()
+    epochs = [list(bare)]
+    bare.set_epoch(1)
+    epochs.append(list(bare))
+    data = dataset()
+    batches = loader(data, workers, method, persistent=persistent)
+
+    assert_same(batches, epochs[0])
+    data.set_epoch(1)  # must reach workers that live on
+    assert_same(islice(batches, 6), epochs[1][:6])
+    state = data.state_dict(batches=6)
+    data.set_epoch(2)
+    data.load_state_dict(state)
+    assert_same(batches, epochs[1][6:])
+    assert_same(batches, epochs[1])  # once more, from its start
+    assert len(batches) == len(epochs[0]) == 11
+    assert keys_of(epochs[0]) != keys_of(epochs[1])
+
+
+def test_a_position_is_not_used_again_by_more_workers():
+    data = dataset()
+    whole = list(data)
+    data.load_state_dict(data.state_dict(batches=3))
+
+    rest = list(loader(data, 1, "fork"))
+
+    assert_same(rest, whole[3:])
+    assert_same(loader(data, 2, "fork"), whole)
+
+
+def test_two_epochs_of_one_number_are_equal():
+    data = dataset()
+    batches = loader(data, 2, "fork")
+
+    assert_same(list(batches), list(batches))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_single_samples_come_in_the_order_of_the_batches(workers):
+    whole = [key for keys in keys_of(dataset()) for key in keys]
+
+    samples = list(loader(dataset(batch_size=None), workers, "fork" if workers else None))
+
+    assert [key for _, _, key in samples] == whole
+    assert all(image.shape == (3, 8, 8) for image, _, _ in samples)
+
+
+def test_what_is_mapped_and_selected_comes_from_workers_too():
+    data = dataset().map(lambda batch: batch[2]).select(lambda keys: len(keys) == 4)
+
+    found = list(loader(data, 2, "fork"))
+
+    assert found == keys_of(dataset())[:-1]
+    data.set_epoch(1)  # on the composed one: it has the position of the one that it was made from
+    assert list(loader(data, 2, "fork")) == keys_of(dataset(epoch=1))[:-1]
+
+
+def test_the_main_process_says_that_it_must_be_told_the_count():
+    data = dataset()
+    next(iter(loader(data, 2, "fork")))
+
+    with pytest.raises(ConfigError, match=r"state_dict\(batches=n\)"):
+        data.state_dict()
+    assert data.state_dict(batches=1)["position"] == 4
+
+
+def test_a_worker_s_state_is_refused_elsewhere():
+    cursor = {**dataset().state_dict(), "worker": [0, 2, 4]}
+
+    with pytest.raises(ResumeMismatch, match=r"worker 0 of 2 with 4 samples a step .* here is no worker"):
+        dataset().load_state_dict(cursor)
+
+
+def test_an_error_in_a_worker_names_the_sample():
+    data = ShardDataset(shard_set([3, 3], broken=[4]), batch_size=2)
+
+    try:
+        list(data)
+    except Exception:  # as torch carries it out of a worker (a real one costs 5 s: torch waits that long for its end)
+        carried = ExceptionWrapper(where="in DataLoader worker process 0")
+
+    with pytest.raises(DecodeError, match=r"in sample 's00004' of shard s-000001\.tar"):
+        carried.reraise()

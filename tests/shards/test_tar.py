@@ -1,0 +1,247 @@
+"""Headers and the walk over members agree with the standard library's tarfile; damage is an error, never silence."""
+
+import io
+import tarfile
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mps_shards.errors import ShardError
+from mps_shards.shards.tar import BLOCK, END, data_size, header, members, padding
+
+FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
+
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300).filter(
+    lambda name: not name.endswith("/") and not name.startswith("/")
+)
+contents = st.binary(max_size=1200)
+
+
+def packed(files: list[tuple[str, bytes]]) -> bytes:
+    return b"".join(header(name, len(data)) + data + padding(len(data)) for name, data in files) + END
+
+
+def walked(tar: bytes) -> list[tuple[str, bytes]]:
+    return [(member.name, tar[member.start : member.stop]) for member in members(tar, where="x.tar")]
+
+
+def by_tarfile(tar: bytes) -> list[tuple[str, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return [(info.name, archive.extractfile(info).read()) for info in archive if info.isreg()]  # type: ignore[union-attr]
+
+
+def made(files: list[tuple[str, bytes]], form: int, **fields: object) -> bytes:
+    """A tar by tarfile."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            archive.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+@given(st.lists(st.tuples(names, contents), max_size=5))
+@example([("a/" * 70 + "x.jpg", b"1"), ("ü" * 120 + ".jpg", b"2"), ("x" * 101, b"3"), ("y" * 100, b"4")])
+def test_what_is_written_is_read_alike_by_tarfile_and_by_us(files: list[tuple[str, bytes]]):
+    tar = packed(files)
+
+    assert walked(tar) == by_tarfile(tar) == files
+    assert len(tar) % BLOCK == 0
+
+
+@given(names, st.integers(0, 8**11 - 1))
+@example("cat/x.jpg", 0)
+@example("d" * 99 + "/x.jpg", 5)
+@example("d" * 155 + "/" + "f" * 100, 5)
+@example("d" * 156 + "/" + "f" * 100, 5)
+@example("f" * 101, 5)
+def test_a_header_is_the_one_of_tarfile_with_all_else_fixed(name: str, size: int):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+
+    assert header(name, size) == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def test_plain_names_cost_one_block_and_hold_no_time_or_owner():
+    block = header("cat/x.jpg", 1234)
+
+    info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    assert len(block) == BLOCK
+    assert (info.name, info.size, info.mode) == ("cat/x.jpg", 1234, 0o644)
+    assert (info.mtime, info.uid, info.gid, info.uname, info.gname) == (0, 0, 0, "", "")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@given(st.lists(st.tuples(names, contents), max_size=4))
+def test_foreign_formats_are_walked_as_tarfile_reads_them(form: str, files: list[tuple[str, bytes]]):
+    try:
+        tar = made(files, FORMATS[form], mtime=1.5e9, uid=1000, uname="somebody")
+    except (ValueError, UnicodeEncodeError):  # ustar cannot hold every name
+        return
+
+    assert walked(tar) == by_tarfile(tar)
+
+
+def test_folders_links_and_devices_are_passed_over():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo("odd")
+            info.type, info.linkname = kind, "x.jpg"
+            archive.addfile(info)
+        info = tarfile.TarInfo("x.jpg")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+
+    assert walked(stream.getvalue()) == [("x.jpg", b"abc")]
+
+
+def test_pax_headers_for_all_members_and_of_times_change_nothing():
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", pax_headers={"comment": "all of it"}) as archive:
+        info = tarfile.TarInfo("x.jpg")
+        info.mtime, info.size = 12.5, 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+
+    assert walked(stream.getvalue()) == [("x.jpg", b"abc")]
+
+
+@pytest.mark.parametrize("kind", [b"\0", b"7"], ids=["v7", "contiguous"])
+def test_older_kinds_of_regular_file_are_read(kind: bytes):
+    block = sealed(header("x.jpg", 3)[:156] + kind + header("x.jpg", 3)[157:])
+    tar = block + b"abc" + padding(3) + END
+
+    assert walked(tar) == by_tarfile(tar) == [("x.jpg", b"abc")]
+
+
+def test_a_checksum_over_signed_bytes_is_accepted_as_tarfile_does():
+    block = bytearray(made([("\xe9t\xe9.jpg", b"abc")], tarfile.GNU_FORMAT)[:BLOCK])
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(byte - 256 if byte > 127 else byte for byte in block)
+    tar = bytes(block) + b"abc" + padding(3) + END
+
+    assert walked(tar) == by_tarfile(tar)
+
+
+def sealed(block: bytes) -> bytes:
+    """The block with its checksum made right."""
+    blank = block[:148] + b" " * 8 + block[156:]
+    return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
+
+
+def field(block: bytes, start: int, value: bytes) -> bytes:
+    return sealed(block[:start] + value + block[start + len(value) :])
+
+
+PLAIN = header("x.jpg", 3)
+
+
+@pytest.mark.parametrize(
+    ("tar", "complaint"),
+    [
+        (PLAIN[:20] + b"?" + PLAIN[21:] + b"abc" + padding(3), "header at byte 0 has a wrong checksum"),
+        (b"\xff\xd8\xff" + bytes(600), "no tar header at byte 0"),
+        (b"no tar at all".ljust(BLOCK), "no tar header at byte 0"),
+        (field(PLAIN, 124, b"twelve bytes"), "no tar header at byte 0"),
+        (field(PLAIN, 124, b"-0000000777\0") + bytes(BLOCK), "no tar header at byte 0"),
+        (field(PLAIN, 124, b"00000010000\0") + bytes(BLOCK), "member at byte 0 needs 4096 bytes, only 512 are there"),
+        (field(PLAIN, 124, b"\x80\0\0\0\0\0\0\xff\0\0\0\0") + bytes(BLOCK), "needs .* bytes, only 512"),
+        (field(PLAIN, 156, b"L") + b"name" + bytes(508), None),
+        (field(field(PLAIN, 156, b"L"), 124, b"77777777777\0") + bytes(BLOCK), "claims a name of"),
+        (field(field(PLAIN, 156, b"x"), 124, b"77777777777\0") + bytes(BLOCK), "claims a name of"),
+        (packed([("a.jpg", b"abc")])[:-1024] + PLAIN[:100] + b"?" * 412 + bytes(BLOCK), "at byte 1024"),
+        (PLAIN + b"abc", None),
+        (PLAIN, "member at byte 0 needs 3 bytes, only 0 are there"),
+        (PLAIN + b"ab", "member at byte 0 needs 3 bytes, only 2 are there"),
+    ],
+)
+def test_damage_is_an_error_that_names_the_place(tar: bytes, complaint: str | None):
+    if complaint is None:
+        assert walked(tar) in ([], [("x.jpg", b"abc")])
+        return
+    with pytest.raises(ShardError, match=rf"^x\.tar: .*{complaint}"):
+        members(tar, where="x.tar")
+
+
+def pax(records: bytes) -> bytes:
+    block = field(field(PLAIN, 156, b"x"), 124, b"%011o\0" % len(records))
+    return block + records + padding(len(records)) + PLAIN + b"abc" + padding(3) + END
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        b"nonsense",
+        b"30 path=y.jpg\n",
+        b"0 path=y.jpg\n",
+        b"3 \n",
+        b"-5 path=y.jpg\n",
+        b"9" * 5000 + b" path=y.jpg\n",
+        b"13 size=-12\n",
+        b"10 size=x\n",
+        "11 size=²\n".encode(),
+        b"%d size=%s\n" % (5006 + 4, b"9" * 5000),
+        b"17 path=y.jpg\n",
+    ],
+)
+def test_a_malformed_pax_header_is_an_error(records: bytes):
+    with pytest.raises(ShardError, match=r"^x\.tar: "):
+        members(pax(records), where="x.tar")
+
+
+def test_a_pax_header_names_and_sizes_the_next_member_only():
+    tar = pax(b"14 path=y.jpg\n")[: -len(END)] + PLAIN + b"abc" + padding(3) + END
+
+    assert walked(tar) == [("y.jpg", b"abc"), ("x.jpg", b"abc")]
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=2048) | st.binary(max_size=600).map(lambda data: PLAIN + data), st.data())
+def test_no_bytes_make_the_walk_fail_otherwise(tar: bytes, data: st.DataObject):
+    for block in range(0, len(tar) - BLOCK, BLOCK):
+        if data.draw(st.booleans()):  # get behind the checksum
+            tar = tar[:block] + sealed(tar[block : block + BLOCK]) + tar[block + BLOCK :]
+
+    try:
+        found = members(tar, where="x.tar")
+    except ShardError:
+        return
+    assert all(0 <= member.start <= member.stop <= len(tar) for member in found)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(FORMATS)), st.integers(0, 511), st.integers(1, 255))
+def test_no_flipped_byte_of_a_header_goes_unseen(form: str, place: int, change: int):
+    tar = bytearray(made([("a" * 120 + "/" + "b" * 90, b"abc"), ("y.jpg", b"de")], FORMATS[form]))
+    tar[place] ^= change
+
+    try:
+        found = walked(bytes(tar))
+    except ShardError:
+        return
+    # only where the byte has no meaning: blanks and zeros around the checksum itself
+    assert 148 <= place < 156 and found == by_tarfile(bytes(tar))
+
+
+def test_walking_a_view_copies_no_data():
+    tar = packed([("x.jpg", bytes(1000))])
+    inside = memoryview(b"?" * BLOCK + tar)[BLOCK:]
+
+    [member] = members(inside, where="x.tar")
+
+    assert (member.start, member.stop) == (BLOCK, BLOCK + 1000)
+
+
+def test_zero_blocks_end_the_walk():
+    assert walked(END + PLAIN + b"abc" + padding(3)) == []
+    assert walked(b"") == []
+
+
+def test_links_and_folders_hold_no_data_whatever_their_header_says():
+    for kind in b"123456":
+        block = field(PLAIN, 156, bytes([kind]))
+        assert data_size(block, where="x.tar", position=0) == 0

@@ -1,0 +1,152 @@
+"""Real small image files of every kind that folders hold, and what they must be delivered as."""
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_tensor
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def pixels(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Pixels:
+    """A picture with ramps, edges and noise, so that no decoder can be nearly right by chance."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = [
+        rows * (5 + i) + columns * (3 + 2 * i) + 40 * ((rows // 7 + columns // 5) % (2 + i)) for i in range(channels)
+    ]
+    picture = np.stack(waves, axis=-1) + rng.integers(0, 30, (height, width, channels))
+    return (picture % 256).astype(np.uint8)
+
+
+def picture(mode: str, height: int = 37, width: int = 53, *, seed: int = 0) -> Image.Image:
+    """A picture of a Pillow mode."""
+    if mode == "I;16":
+        return Image.fromarray(pixels(height, width, 2, seed=seed).view(np.uint16)[..., 0])
+    if mode in ("1", "P"):
+        return Image.fromarray(pixels(height, width, 3, seed=seed)).convert(mode)
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    drawn = pixels(height, width, channels, seed=seed)
+    return Image.frombytes(mode, (width, height), drawn.tobytes())
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The file that Pillow writes."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def turbo(colorspace: str, subsampling: str, *, height: int = 37, width: int = 53, quality: int = 85) -> bytes:
+    """A JPEG by libjpeg-turbo, which knows more subsamplings than Pillow, and writes CMYK as YCCK."""
+    channels = {"RGB": 3, "GRAY": 1, "CMYK": 4}[colorspace]
+    return bytes(simplejpeg.encode_jpeg(pixels(height, width, channels), quality, colorspace, subsampling))
+
+
+def expected(content: bytes) -> torch.Tensor:
+    """What the image must be delivered as.
+
+    Returns:
+        float32 (3, height, width), RGB, 0..1.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # palettes with a transparency of several entries
+        with Image.open(io.BytesIO(content)) as image:
+            return to_tensor(image.convert("RGB"))
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    """A folder with these files, by relative path."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def tiny_jpeg(seed: int = 0, *, side: int = 8) -> bytes:
+    """A valid JPEG of a few hundred bytes, another for every seed."""
+    return bytes(simplejpeg.encode_jpeg(pixels(side, side, seed=seed), 80, "RGB", "420"))
+
+
+def class_folders(folder: Path, *, classes: int = 3, each: int = 4) -> dict[str, tuple[bytes, int]]:
+    """Write ``class-0/00.jpg`` …; contents and labels by key."""
+    samples = {}
+    for label in range(classes):
+        for number in range(each):
+            content = tiny_jpeg(seed=label * each + number)
+            write(folder, {f"class-{label}/{number:02d}.jpg": content})
+            samples[f"class-{label}/{number:02d}"] = (content, label)
+    return samples
+
+
+_EXIF_ROTATED = Image.Exif()
+_EXIF_ROTATED[0x0112] = 6  # orientation: turn by 90 degrees
+
+# File name -> content: everything that must come out exactly as Pillow gives it.
+EXAMPLES: dict[str, Callable[[], bytes]] = {
+    "rgb.jpg": lambda: encoded(picture("RGB"), "JPEG"),
+    "gray.jpg": lambda: encoded(picture("L"), "JPEG"),
+    "progressive.jpg": lambda: encoded(picture("RGB"), "JPEG", progressive=True, quality=60),
+    "progressive-gray.jpeg": lambda: encoded(picture("L"), "JPEG", progressive=True),
+    "optimized.jpg": lambda: encoded(picture("RGB"), "JPEG", optimize=True, quality=98),
+    "coarse.jpg": lambda: encoded(picture("RGB"), "JPEG", quality=5),
+    "444.jpg": lambda: turbo("RGB", "444"),
+    "422.jpg": lambda: turbo("RGB", "422"),
+    "420.jpg": lambda: turbo("RGB", "420"),
+    "440.jpg": lambda: turbo("RGB", "440"),
+    "411.jpg": lambda: turbo("RGB", "411"),
+    "gray-of-colour.jpg": lambda: turbo("RGB", "Gray"),
+    "one-pixel.jpg": lambda: turbo("RGB", "420", height=1, width=1),
+    "one-column.jpg": lambda: turbo("RGB", "420", height=31, width=1),
+    "restarts-by-block.jpg": lambda: encoded(picture("RGB"), "JPEG", restart_marker_blocks=1),
+    "restarts-by-row.jpg": lambda: encoded(picture("RGB"), "JPEG", restart_marker_rows=1, progressive=True),
+    "kept-rgb.jpg": lambda: encoded(picture("RGB"), "JPEG", keep_rgb=True),
+    "cmyk.jpg": lambda: encoded(picture("CMYK"), "JPEG"),
+    "ycck.jpg": lambda: turbo("CMYK", "420"),
+    "rotated.jpg": lambda: encoded(picture("RGB"), "JPEG", exif=_EXIF_ROTATED),
+    "commented.jpg": lambda: encoded(picture("RGB"), "JPEG", comment=b"a \xff\xd8\xff comment", dpi=(72, 72)),
+    "rgb.png": lambda: encoded(picture("RGB"), "PNG"),
+    "gray.png": lambda: encoded(picture("L"), "PNG"),
+    "gray-alpha.png": lambda: encoded(picture("LA"), "PNG"),
+    "rgba.png": lambda: encoded(picture("RGBA"), "PNG"),
+    "one-bit.png": lambda: encoded(picture("1"), "PNG"),
+    "sixteen-bit.png": lambda: encoded(picture("I;16"), "PNG"),
+    "palette.png": lambda: encoded(picture("P"), "PNG"),
+    "palette-one-transparent.png": lambda: encoded(picture("P"), "PNG", transparency=3),
+    "palette-translucent.png": lambda: encoded(picture("P"), "PNG", transparency=bytes(range(0, 250, 5))),
+    "two-bit-palette.png": lambda: encoded(picture("RGB").quantize(4), "PNG", bits=2),
+    "gray-one-transparent.png": lambda: encoded(picture("L"), "PNG", transparency=7),
+    "rotated.png": lambda: encoded(picture("RGB"), "PNG", exif=_EXIF_ROTATED),
+    "lossy.webp": lambda: encoded(picture("RGB"), "WEBP", quality=70),
+    "lossless.webp": lambda: encoded(picture("RGB"), "WEBP", lossless=True),
+    "alpha.webp": lambda: encoded(picture("RGBA"), "WEBP"),
+    "lossless-alpha.webp": lambda: encoded(picture("RGBA"), "WEBP", lossless=True, exact=True),
+    "palette.gif": lambda: encoded(picture("P"), "GIF"),
+    "gray.gif": lambda: encoded(picture("L"), "GIF"),
+    "transparent.gif": lambda: encoded(picture("P"), "GIF", transparency=3),
+    "moving.gif": lambda: encoded(
+        picture("P"), "GIF", save_all=True, append_images=[picture("P", seed=1), picture("P", seed=2)]
+    ),
+    "rgb.bmp": lambda: encoded(picture("RGB"), "BMP"),
+    "one-bit.bmp": lambda: encoded(picture("1"), "BMP"),
+    "rgb.tif": lambda: encoded(picture("RGB"), "TIFF"),
+    "packed.tiff": lambda: encoded(picture("RGB"), "TIFF", compression="tiff_lzw"),
+    "cmyk.tif": lambda: encoded(picture("CMYK"), "TIFF"),
+    "jpeg-inside.tif": lambda: encoded(picture("RGB"), "TIFF", compression="jpeg"),
+    "fax.tif": lambda: encoded(picture("1"), "TIFF", compression="group4"),
+    "sixteen-bit.tif": lambda: encoded(picture("I;16"), "TIFF"),
+    "rgb.ppm": lambda: encoded(picture("RGB"), "PPM"),
+    "gray.pgm": lambda: encoded(picture("L"), "PPM"),
+    "a-png-named.jpg": lambda: encoded(picture("RGB"), "PNG"),
+    "a-jpeg-named.png": lambda: encoded(picture("RGB"), "JPEG"),
+    "a-webp-named.jpeg": lambda: encoded(picture("RGB"), "WEBP"),
+    "Shouted.JPG": lambda: encoded(picture("RGB"), "JPEG"),
+}
