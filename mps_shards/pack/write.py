@@ -58,7 +58,7 @@ def write_shard(source: Path, plan: ShardPlan, out: Path, *, on_sample: Callable
 
 
 class _Digested:
-    """Writes to a file, a megabyte at a time, and digests it meanwhile on a thread of its own; holds two at most."""
+    """Writes to a file, 4 MB at a time, and digests them meanwhile on a thread of its own; holds 8 MB at most."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -75,7 +75,7 @@ class _Digested:
     def write(self, content: bytes) -> None:
         self._held.append(content)
         self._size += len(content)
-        if self._size >= 1 << 20:
+        if self._size >= 4 << 20:
             self._flush()
 
     def digests(self) -> tuple[str, list[int]]:

@@ -129,9 +129,9 @@ def sample_from(content: Buffer, *, shard: str) -> RawSample:
     view = memoryview(content)
     fields: dict[str, Buffer] = {}
     key = None
-    for member in members(content, where=f"shard {shard}"):
+    for name, start, stop in members(content, where=f"shard {shard}"):
         try:
-            found, field = split_member(member.name)
+            found, field = split_member(name)
         except DataError as error:
             raise ShardError(f"shard {shard}: {error}") from error
         if key is not None and found != key:
@@ -139,7 +139,7 @@ def sample_from(content: Buffer, *, shard: str) -> RawSample:
         if field in fields:
             raise ShardError(f"shard {shard}: sample {found!r} holds the field {field!r} twice")
         key = found
-        fields[field] = view[member.start : member.stop]
+        fields[field] = view[start:stop]
     if key is None:
         raise ShardError(f"shard {shard}: an index row without a sample; rebuild the index")
     return RawSample(key=key, shard=shard, fields=fields)

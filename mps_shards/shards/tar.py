@@ -79,7 +79,7 @@ def members(buffer: Buffer, *, where: str) -> list[Member]:
         size = data_size(block, where=where, position=position)
         kind = block[156]
         start = position + BLOCK
-        if kind in _REGULAR:
+        if pax and kind in _REGULAR:
             size = int(pax.get("size", size))
         stop = start + size
         if stop > total:
@@ -104,10 +104,10 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
     """
     try:
         # POSIX.1: the sum of all bytes, the checksum's own eight taken as spaces
-        rest = block[:148] + b" " * 8 + block[156:]
-        stated = int(block[148:156].strip(b" \0"), 8)
-        # some old writers took the bytes as signed
-        if stated != sum(rest) and stated != sum(memoryview(rest).cast("b")):
+        field = block[148:156]
+        stated = int(field.strip(b" \0"), 8) - 256 + sum(field)
+        # most bytes are zero: without them the sum takes a fifth of the time. Some old writers took bytes as signed
+        if stated != sum(block.translate(None, b"\0")) and stated != _signed_sum(block, field):
             raise ShardError(f"{where}: header at byte {position} has a wrong checksum")
         if block[156] in b"123456":
             return 0
@@ -121,6 +121,10 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
     if block[156] in b"xL" and size > _MAX_PAX:
         raise ShardError(f"{where}: header at byte {position} claims a name of {size} bytes")
     return size
+
+
+def _signed_sum(block: bytes, field: bytes) -> int:
+    return sum(memoryview(block).cast("b")) - sum(memoryview(field).cast("b")) + sum(field)
 
 
 def _name(block: bytes) -> str:
