@@ -139,9 +139,11 @@ def assert_described(shards: Path) -> None:
     assert row == len(index) == manifest.samples
 
 
-def test_members_hold_no_time_owner_or_extra_header(shards: Path):
+def test_members_stand_in_order_without_time_owner_or_extra_header(shards: Path):
     for path in shards.glob("*.tar"):
         with tarfile.open(path) as tar:
+            keys = [name.rpartition(".")[0] for name in tar.getnames()[::2]]
+            assert tar.getnames() == [f"{key}.{field}" for key in keys for field in ("cls", "jpg")]
             for info in tar:
                 assert (info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode) == (0, 0, 0, "", "", 0o644)
                 assert info.offset_data - info.offset == 512 and not info.pax_headers

@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
-from mps_shards import Place, ShardDataset
+from mps_shards import DeviceLoader, Place, ShardDataset
 from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.read.foreign import ForeignShards
 from mps_shards.storage.location import locate
 from tests.support.foreign import MAKERS, by_tarfile, by_webdataset_s_reader, samples
-from tests.support.images import expected
+from tests.support.images import encoded, expected, tiny_jpeg
 
 
 def streamed(
@@ -87,6 +90,25 @@ def test_tars_without_labels_deliver_minus_one(tmp_path: Path):
     [(images, targets)] = ShardDataset(path, batch_size=3)
 
     assert images.shape == (3, 3, 8, 8) and targets.tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("transfer", ["cpu", "inline"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_masks_are_delivered_with_their_very_label_ids(tmp_path: Path, transfer: str, dtype: type):
+    rng = np.random.default_rng(0)
+    masks = {f"{n}": rng.integers(0, np.iinfo(dtype).max, (8, 8), dtype=dtype) for n in range(5)}
+    held = {
+        key: {"jpg": tiny_jpeg(int(key)), "mask.png": encoded(Image.fromarray(mask), "PNG")}
+        for key, mask in masks.items()
+    }
+    path = by_tarfile(tmp_path / "x.tar", held)
+
+    with DeviceLoader(ShardDataset(path, batch_size=2, keys=True), device="cpu", transfer=transfer) as loader:
+        delivered = {key: mask for _, batch, keys in loader for key, mask in zip(keys, batch, strict=True)}
+
+    assert delivered.keys() == masks.keys()
+    for key, mask in delivered.items():
+        assert mask.dtype == torch.int64 and np.array_equal(mask, masks[key])
 
 
 def test_the_number_of_batches_is_not_known_in_advance(folder: Path):

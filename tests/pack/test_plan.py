@@ -48,6 +48,13 @@ def test_shards_are_as_full_as_their_size_allows(found: list[int], seed: int | N
         assert behind is None or tar_bytes([*cut, behind[0]]) > shard_bytes
 
 
+@pytest.mark.parametrize(("shard_bytes", "each"), [(5119, 3), (5120, 4), (6143, 4), (6144, 5)])
+def test_a_shard_that_fits_to_the_byte_is_filled(shard_bytes: int, each: int):
+    cuts = planned(entries([512] * 12), shard_bytes=shard_bytes)
+
+    assert [len(cut) for cut in cuts[:2]] == [each, each]
+
+
 @given(sizes, st.integers(1, 20))
 def test_a_number_of_samples_fills_shards_whatever_their_size(found: list[int], count: int):
     cuts = planned(entries(found), shard_samples=count, shard_bytes=1)

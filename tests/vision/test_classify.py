@@ -1,5 +1,7 @@
 """Classification transforms: torchvision's distribution of crops, and torchvision's pixels for each crop."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -32,11 +34,19 @@ def distance(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.abs(shares[0] - shares[1]).max())
 
 
-DRAWS = 2000
+DRAWS = 4000
 
 
-@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (64, 64), (40, 400), (300, 30)])
-@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.5, 0.9)])
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [
+        (375, 500, (0.08, 1.0)),
+        (500, 333, (0.5, 0.9)),
+        (64, 64, (0.08, 1.0)),
+        (40, 400, (0.08, 1.0)),
+        (300, 30, (0.5, 0.9)),
+    ],
+)
 def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int, scale: tuple[float, float]):
     ratio = (3 / 4, 4 / 3)
     train, random = classify.train(224, scale=scale), KeyedRandom(seed=1)
@@ -52,7 +62,17 @@ def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int
     for column, name in enumerate(("top", "left", "height", "width")):
         assert distance(ours[:, column], theirs[:, column]) < bound, name
     areas = [crops[:, 2] * crops[:, 3] for crops in (ours, theirs)]
-    assert distance(*areas) < bound
+    ratios = [crops[:, 3] / crops[:, 2] for crops in (ours, theirs)]
+    assert distance(*areas) < bound and distance(*ratios) < bound
+
+
+def test_every_place_that_a_crop_can_have_is_drawn_equally_often():
+    train, random = classify.train(8, scale=(0.25, 0.25), ratio=(1.0, 1.0)), KeyedRandom(seed=3)
+
+    places = Counter(train.crop(6, 6, random.at(0, position)) for position in range(3200))
+
+    assert places.keys() == {(top, left, 3, 3) for top in range(4) for left in range(4)}
+    assert all(130 < count < 270 for count in places.values())  # 200, give or take five standard deviations
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 1000), (1000, 1), (2, 3), (37, 53)])

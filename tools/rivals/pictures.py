@@ -78,7 +78,7 @@ def _add_sensor_noise(path: Path) -> None:
         pixels = np.asarray(image.convert("RGB")).astype(np.int16)
     field = np.random.default_rng(0).normal(0, 4.0, (pixels.shape[0], 500, 1)).round().astype(np.int16)
     pixels += np.tile(field, (1, -(-pixels.shape[1] // 500), 1))[:, : pixels.shape[1]]
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=88)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=93)
 
 
 def label_map(image: Image.Image) -> Image.Image:
