@@ -17,7 +17,7 @@ from mps_shards.pack.write import WrittenShard, write_shard
 from mps_shards.shards.index import INDEX_NAME, index_bytes
 from mps_shards.shards.keyed import check_seed
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, manifest_bytes
-from mps_shards.storage.local import replacing, sync_folder
+from mps_shards.storage.local import PART, replacing, sync_folder
 
 __all__ = ["PackOptions", "PackReport", "PackedSet", "Progress", "run_pack"]
 
@@ -162,6 +162,8 @@ def _write_all(
     for folder in folders:
         try:
             folder.mkdir(exist_ok=True)
+            # from the first moment to the last: a folder with a .part is never taken for a finished set
+            (folder / (MANIFEST_NAME + PART)).touch()
         except OSError as error:
             raise StorageError(f"{folder}: {error.strerror}") from error
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), thread_name_prefix="mps-shards-pack") as pool:

@@ -103,6 +103,7 @@ class ShardSet:
     def close(self) -> None:
         """Close open files; the set can be used again."""
         self._reader.close()
+        self._rows = None
 
     def _map_index(self) -> Rows:
         path = self.folder / INDEX_NAME

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = [
+    "PART",
     "RangeReader",
     "begin_writing",
     "file_size",

@@ -64,17 +64,21 @@ class Pack:
 def test_killed_in_the_middle_leaves_no_manifest_and_no_half_shard(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     running = Pack(source, out)
-    assert left_in(out) == {"shard-000000.tar", "shard-000001.tar.part"}
+    assert left_in(out) == {"manifest.json.part", "shard-000000.tar", "shard-000001.tar.part"}
 
     running.process.kill()
     running.ended()
 
-    assert left_in(out) == {"shard-000000.tar", "shard-000001.tar.part"}
+    assert left_in(out) == {"manifest.json.part", "shard-000000.tar", "shard-000001.tar.part"}
     with tarfile.open(out / "shard-000000.tar") as tar:
         assert len(tar.getnames()) == 24  # whole
     for read in (lambda: ShardDataset(out, batch_size=1), lambda: pack(source, out)):
         with pytest.raises((StorageError, ConfigError), match="holds an unfinished pack"):
             read()
+
+    (out / "shard-000001.tar.part").unlink()  # as if it had been killed between two shards
+    with pytest.raises(StorageError, match="holds an unfinished pack"):
+        ShardDataset(out, batch_size=1)
 
 
 @pytest.mark.parametrize("existed", [False, True])
@@ -106,10 +110,10 @@ def test_without_interruption_the_held_pack_is_like_any_other(source: Path, tmp_
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own with room for a megabyte, in four files or folders."""
+    """A disk of its own with room for a megabyte, in six files or folders."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=5", "none", disk], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=7", "none", disk], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted: {mounted.stderr.decode().strip()}")
     yield disk
