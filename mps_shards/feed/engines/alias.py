@@ -5,30 +5,26 @@ asks for `torch.mps.synchronize` around host writes. Instead, a slot is written 
 conversion, and read only by work that is issued after the writes.
 """
 
-from typing import Any
-
 import torch
 
 from mps_shards.errors import ConfigError
 from mps_shards.feed.batch import HostBatch
 from mps_shards.feed.engines import Flight
 from mps_shards.feed.engines.device import Device
-from mps_shards.feed.engines.inline import converted
+from mps_shards.feed.engines.inline import InlineEngine, converted
 from mps_shards.feed.slots import Slot
 
 __all__ = ["AliasEngine"]
 
 
-class AliasEngine:
+class AliasEngine(InlineEngine):
     """No copy where pixels are uint8; what needs no conversion is copied on the device, so that it is the user's."""
 
     name = "alias"
     allocates_here = True
 
     def __init__(self, device: Device, *, ahead: int, host_conversion: bool = False):
-        self.pixels = torch.float32 if host_conversion else torch.uint8
-        self.ahead = ahead
-        self._device = device
+        super().__init__(device, ahead=ahead, non_blocking=True, host_conversion=host_conversion)
         self._there: dict[int, torch.Tensor] = {}  # device memory by the address of its host alias
 
     def allocate(self, nbytes: int) -> torch.Tensor:
@@ -52,15 +48,6 @@ class AliasEngine:
         flight.there = converted(self._device, batch, views)
         flight.event = self._device.record()
         return flight
-
-    def receive(self, flight: Flight) -> tuple[Any, Any]:
-        """They are in the same queue as the caller's work."""
-        there, flight.there = flight.there, []
-        return flight.batch.rebuilt(there)
-
-    def finished(self, flight: Flight) -> bool:
-        """Whether the device has passed the event."""
-        return bool(flight.event.query())
 
     def close(self) -> None:
         """Let go of the device memory."""
