@@ -87,10 +87,10 @@ class _Progress:
             click.echo(f"Ignored {sum(listing.ignored.values())} files that are no images ({kinds})", err=True)
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-            columns = (BarColumn(), MofNCompleteColumn(), "images", TransferSpeedColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns[:3], TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            columns = (BarColumn(), MofNCompleteColumn(), "images", TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("pack", total=sum(len(split.entries) for split in listing.splits))
             self._bar.start()
 

@@ -1,6 +1,7 @@
 """Which device, which engine, and why: decided once, said aloud."""
 
 import platform
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,6 +80,7 @@ def choose(
         raise ConfigError(f"transfer='alias' needs torch 2.13 or later, this is {torch_version}; leave it out")
     if name == "thread" and chosen.type == "mps":
         because.append("a second thread on MPS can crash torch 2.14 (pytorch#197805)")
+        warnings.warn(f"transfer='thread': {because[-1]}; leave it out unless you know better", stacklevel=3)
     non_blocking = not blocking and non_blocking_is_safe(chosen.type, version)
     if chosen.type != "cpu":
         because.append(f"torch {torch_version}")

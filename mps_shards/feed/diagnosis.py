@@ -1,5 +1,6 @@
 """A look at torch, the device, and the way batches get there: what ``mps-shards doctor`` shows."""
 
+import contextlib
 import platform
 import statistics
 import time
@@ -65,7 +66,8 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
             wrong = found.wrong_values
             if choice.engine != "cpu":
                 choice = with_findings(choice, found)
-            batch_ms = _there_and_back(engine_for(choice, there, ahead=0, memory=Recycler(keep=1)), there)
+            with contextlib.closing(engine_for(choice, there, ahead=0, memory=Recycler(keep=1))) as engine:
+                batch_ms = _there_and_back(engine, there)
         except (ShardsError, RuntimeError, TypeError) as error:
             problems.append(str(error))
     return Diagnosis(
@@ -105,5 +107,4 @@ def _there_and_back(engine: Engine, device: Device) -> float:
         )
         if wrong:
             raise DataError(f"{wrong} values of a batch of {tuple(BATCH_SHAPE)} came back altered from {device.kind}")
-    engine.close()
     return 1000 * statistics.median(times)

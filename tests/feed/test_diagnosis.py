@@ -36,6 +36,15 @@ def test_a_device_that_alters_copies_is_found() -> None:
     assert found.problems == ("copies to fake do not arrive unaltered: this device cannot be trusted",)
 
 
+def test_a_batch_that_cannot_be_sent_is_found_and_leaves_no_thread() -> None:
+    # the start-up check sends three times: the fourth is the batch, in the transfer thread
+    broken = RuntimeError("the copy failed")
+    with FakeDevice(transfer_thread=True, fail=lambda number: broken if number > 3 else None) as device:
+        found = diagnose("cpu", "thread", on=device)
+
+    assert found.problems == ("the copy failed",)
+
+
 def test_a_device_that_is_not_here_is_a_problem_with_exit_code_1() -> None:
     done = CliRunner().invoke(command, ["--device", "gpu", "--json"])
 

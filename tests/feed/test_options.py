@@ -47,6 +47,15 @@ def test_channels_last_changes_memory_and_no_value(shard_set: Path, normalize: A
         assert turned.is_contiguous(memory_format=torch.channels_last) and not turned.is_contiguous()
 
 
+def test_float_images_channels_last_are_verified_as_they_lie(shard_set: Path) -> None:
+    def transform(image: torch.Tensor, target: int, rng: np.random.Generator) -> Any:
+        return image[:, :9, :7].float(), target
+
+    batches = everywhere(shard_set, transform=transform, channels_last=True)
+
+    assert batches[0][0].shape == (7, 3, 9, 7)
+
+
 def test_mixing_gives_shares_of_classes_and_is_keyed_by_position(shard_set: Path) -> None:
     state = torch.random.get_rng_state()
     mixed = everywhere(shard_set, transform=classify.train(32), mix=classify.mix(4))
