@@ -3,9 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean distclean
+.PHONY: help install demo test check format bench fuzz soak clean distclean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +22,7 @@ demo: $(READY) ## Pack real photographs, stream them to the best device, train o
 	$(BIN)/python tools/demo.py $(ARGS)
 
 test: $(READY) ## Run the tests, or some: make test ARGS='tests/read -k order'
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))
 
 check: $(READY) ## Check format, lint and types
 	$(BIN)/ruff format --check .
@@ -35,8 +36,15 @@ format: $(READY) ## Format, and mend what lint can
 bench: $(READY) ## Measure against rivals and ceilings
 	$(BIN)/python tools/bench.py $(ARGS)
 
+fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make fuzz ARGS='--minutes 60'
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[fuzz]'
+	$(BIN)/python -m tools.fuzz $(ARGS)
+
+soak: $(READY) ## Look for leaks and hangs in many epochs with everything that goes wrong: ARGS='--minutes 10'
+	$(BIN)/python tools/soak.py $(ARGS)
+
 clean: ## Remove what was built, cached or made by the demo
-	rm -rf build dist *.egg-info demo-out bench-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info demo-out bench-out fuzz-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find mps_shards tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## The same, and .venv

@@ -9,26 +9,33 @@
 Names are loaded when first used, so that packing and ``--help`` never wait for torch.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mps_shards.pack import pack  # at once: the function must win over the folder of the same name
 
 if TYPE_CHECKING:
+    from mps_shards.cli.epoch import watch
     from mps_shards.dataset import ShardDataset
     from mps_shards.loader import DeviceLoader
+    from mps_shards.metrics import scalars_to
     from mps_shards.read.place import Place
     from mps_shards.vision import classify, segment
 
-__all__ = ["DeviceLoader", "Place", "ShardDataset", "classify", "pack", "segment"]
+__all__ = ["DeviceLoader", "Place", "ShardDataset", "classify", "pack", "scalars_to", "segment", "watch"]
 
 _HOMES = {
     "DeviceLoader": "mps_shards.loader",
     "Place": "mps_shards.read.place",
     "ShardDataset": "mps_shards.dataset",
     "classify": "mps_shards.vision.classify",
+    "scalars_to": "mps_shards.metrics",
     "segment": "mps_shards.vision.segment",
+    "watch": "mps_shards.cli.epoch",
 }
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent, unless the user sets up logging
 
 
 def __getattr__(name: str) -> Any:

@@ -10,24 +10,26 @@ import torch
 from webdataset.filters import map as map_stage
 from webdataset.filters import select as select_stage
 from webdataset.pipeline import DataPipeline
-from webdataset.shardlists import expand_urls
 
 from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.feed import tree
 from mps_shards.feed.batch import HostBatch, finish
 from mps_shards.feed.padded import PaddedBatch
-from mps_shards.metrics import StageTimes
+from mps_shards.metrics import SkipReport, StageTimes
+from mps_shards.policy import Policy, SkipRules
 from mps_shards.read.cursor import Cursor, check_resume
 from mps_shards.read.deal import Deal, Remainder
 from mps_shards.read.order import Shuffle
 from mps_shards.read.place import Place, torch_worker
 from mps_shards.read.progress import Progress, ReadState
-from mps_shards.read.source import Request, Source, open_source
-from mps_shards.reading import Batch, Policy, Reading, Transform
+from mps_shards.read.source import REMOTE_BYTES, Request, Source, expanded, open_source
+from mps_shards.reading import Batch, Reading, Transform, is_scaled
+from mps_shards.shards.fields import FieldChoice
 from mps_shards.shards.keyed import check_seed
+from mps_shards.storage.cache import Cache
 from mps_shards.storage.location import locate
 from mps_shards.vision.classify import Mix
-from mps_shards.vision.view import Planned
+from mps_shards.vision.decode import MAX_PIXELS
 
 __all__ = ["ShardDataset"]
 
@@ -62,8 +64,22 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         drop_last: leave out a last batch that is not full.
         place: overrides the detected rank and world size (see `Place.detect`).
         on_bad_sample: for a sample that cannot be read or decoded: "raise", "skip", or a callable that is given the
-            error and returns True to skip it, in webdataset's convention for handlers.
+            error and returns True to skip it, in webdataset's convention for handlers (called by many threads).
+            Of a damaged foreign tar the rest is skipped.
+        max_bad: how many may be skipped: a share of this rank's samples of an epoch (0.1), a count (20), None for
+            any number; more are an error. Each worker of a DataLoader counts by itself, a share is of its own samples.
+        bad_sample_log: a file that gets a line of JSON for each skipped sample. All ranks and workers may share it.
+        verify_reads: compare the CRC-32 of every sample that is read with the index; one that differs is a bad sample.
+        max_pixels: of an image or a mask; a larger one is a bad sample, before memory is taken for it.
         weights: of several sets, relative; by default their sizes, which gives each sample once.
+        remote_bytes: of samples from stores that each iterating process may hold in memory ahead of need. A shuffled
+            reader needs a window of them (see `Shuffle`) or makes more and smaller requests.
+        cache: a folder where whole shards are kept, also those of a slow disk; all processes of a machine may share it.
+        cache_bytes: of it, at most; what was opened longest ago is deleted first.
+        index: the folder with these tars' manifest and index, where `mps-shards index --out` wrote them.
+        image, target: fields of other people's tars: ``"jpg;png;webp"``; ``"cls"``, ``"json:label"``, ``"seg.png"``,
+            ``"none"``. Alternatives by ";", the first that a sample holds counts. What is not named is what the set's
+            manifest records, or else guessed; a sample that leaves it in doubt is a bad sample.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where what the transform shows is smaller still:
             faster for large photographs, and no longer exact (README has the error: mean 0.4 to 1.5 of 255).
         normalize: (mean, std) of the channels, for ``(x - mean) / std`` after ToTensor; on the device, if there is one.
@@ -90,7 +106,17 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         place: Place | None = None,
         on_bad_sample: Policy = "raise",
         keys: bool = False,
+        max_bad: float | int | None = 0.1,
+        bad_sample_log: str | os.PathLike[str] | None = None,
+        verify_reads: bool = False,
+        max_pixels: int = MAX_PIXELS,
         weights: Sequence[float] | None = None,
+        remote_bytes: int = REMOTE_BYTES,
+        cache: str | os.PathLike[str] | None = None,
+        cache_bytes: int | None = None,
+        index: str | os.PathLike[str] | None = None,
+        image: str | None = None,
+        target: str | None = None,
         decode: Literal["exact", "scaled"] = "exact",
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
         mix: Mix | None = None,
@@ -102,23 +128,25 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             raise ConfigError(f"batch_size must be at least 1, or None for single samples, not {batch_size!r}")
         if remainder not in ("pad", "drop", "keep"):
             raise ConfigError(f"remainder must be 'pad', 'drop' or 'keep', not {remainder!r}")
-        if on_bad_sample not in ("raise", "skip") and not callable(on_bad_sample):
-            raise ConfigError(f"on_bad_sample must be 'raise', 'skip' or a callable, not {on_bad_sample!r}")
-        if decode not in ("exact", "scaled"):
-            raise ConfigError(f"decode must be 'exact' or 'scaled', not {decode!r}")
-        scaled = decode == "scaled"
-        if scaled and not isinstance(transform, Planned):
-            raise ConfigError("decode='scaled' needs a transform that plans what it shows: classify.train or evaluate")
         if batch_size is None and (mix is not None or pad is not None):
             raise ConfigError("mix and pad are for batches: give a batch_size")
         if pad is not None and pad < 1:
             raise ConfigError(f"pad is the multiple that sizes are rounded up to, at least 1, not {pad}")
-        self.scaled, self.mix, self.pad = scaled, mix, pad
+        self.scaled, self.mix, self.pad = is_scaled(decode, transform), mix, pad
         self._finish = finish(normalize=normalize, channels_last=channels_last)
         mixing = Shuffle() if shuffle is True else shuffle or None
         self.batch_size, self.transform, self.seed, self.remainder = batch_size, transform, seed, remainder
-        self.drop_last, self.place, self.on_bad_sample, self.keys = drop_last, place, on_bad_sample, keys
-        self.source: Source = open_source(locate(_expanded(shards)), weights=weights, shuffle=mixing)
+        self.drop_last, self.place, self.keys, self.max_pixels = drop_last, place, keys, max_pixels
+        self._rules = SkipRules(on_bad_sample, max_bad=max_bad, log=bad_sample_log)
+        self.source: Source = open_source(
+            locate(expanded(shards), index=index),
+            weights=weights,
+            shuffle=mixing,
+            verify=verify_reads,
+            remote_bytes=remote_bytes,
+            cache=Cache.open(cache, cache_bytes),
+            choice=FieldChoice.parsed(image, target),
+        )
         self._fingerprint = {
             **self.source.fingerprint,
             "samples": self.source.samples,
@@ -147,7 +175,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         """Start an iteration: fixes epoch, start and place. Called at the first batch, here or by `DeviceLoader`."""
         reading = self._reading(self._state.progress.begin)
         self._state.own = None
-        self._state.live = reading.begun()
+        self._state.live, self._state.bad = reading.begun(), reading.bad
         return reading
 
     def _reading(self, ask: Callable[..., tuple[int, int]]) -> "Reading":
@@ -162,7 +190,8 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             self.source,
             self._request(place, epoch, start),
             transform=self.transform,
-            on_bad_sample=self.on_bad_sample,
+            rules=self._rules,
+            max_pixels=self.max_pixels,
             scaled=self.scaled,
             mix=self.mix,
             fingerprint=self._fingerprint,
@@ -178,8 +207,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             make = reading.maker(StageTimes())
             for step in reading.steps():
                 batch = self.new_batch(len(step.items), _host_memory, torch.float32)
-                for row, entry in enumerate(zip(step.positions, step.items, strict=True)):
-                    made = make(entry)
+                for row, made in enumerate(make(list(zip(step.positions, step.items, strict=True)))):
                     if made is None:
                         batch.skip(row)
                     else:
@@ -226,6 +254,11 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             why = "a selection has" if self.source.samples is not None else "tars without a manifest have"
             raise TypeError(f"{why} no length that is known before the end")
         return self._deal(0).steps
+
+    @property
+    def skipped(self) -> SkipReport:
+        """What the current iteration left out so far, or the last one; but not that of a DataLoader's workers."""
+        return self._state.bad.report() if self._state.bad is not None else SkipReport()
 
     # Position
 
@@ -360,15 +393,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
 
     def _cursor(self, epoch: int, position: int) -> Cursor:
         return Cursor(epoch=epoch, position=position, fingerprint=self._fingerprint)
-
-
-def _expanded(shards: Shards) -> list[str | os.PathLike[str]]:
-    """Brace patterns as webdataset expands them."""
-    named = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    found: list[str | os.PathLike[str]] = []
-    for item in named:
-        found += expand_urls(item) if isinstance(item, str) and "{" in item else [item]
-    return found
 
 
 def _host_memory(nbytes: int) -> torch.Tensor:

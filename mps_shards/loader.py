@@ -1,6 +1,7 @@
 """`DeviceLoader`: batches of a `ShardDataset` on a device, made by threads ahead of the training loop."""
 
 import contextlib
+import logging
 import os
 import time
 import weakref
@@ -21,10 +22,17 @@ from mps_shards.feed.owner import claim
 from mps_shards.feed.slots import Recycler, Slot
 from mps_shards.feed.transfer import Delivery, Transfer
 from mps_shards.feed.workers import Draft, Workers
-from mps_shards.metrics import LoaderStats
+from mps_shards.metrics import LoaderStats, SkipReport
+from mps_shards.policy import BadSamples
+from mps_shards.read.source import Step
 from mps_shards.reading import Reading
+from mps_shards.storage.contract import Traffic
 
-__all__ = ["DeviceLoader"]
+__all__ = ["DeviceLoader", "available_cores"]
+
+_log = logging.getLogger("mps_shards")
+
+_TELL_EVERY_S = 1.0  # often enough for a curve or a live line, too seldom to cost anything
 
 
 class DeviceLoader:
@@ -42,11 +50,15 @@ class DeviceLoader:
         workers: threads that read and decode; by default the cores of this process.
         ahead: batches issued to the device before the one that is returned.
         ready: batches that wait in host memory. There are ready + ahead + 2 slots.
-        memory: bytes of host memory for slots in use, at most; one batch is always allowed.
+        memory: bytes of host memory for slots at most; one batch is always allowed. With ``pad=``, the samples of the
+            batches that are being made come on top, until the last of each says how large its batch must be.
         transfer: an engine's name ("inline", "thread", "alias", "cpu") instead of the device's default; "-blocking"
             behind it makes copies block.
         verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit
             with what was sent. Waits for the device each time.
+        on_stats: given `stats()` about once a second, in the training loop's thread as it takes a batch, and once more
+            when an iteration is exhausted. What it raises ends the iteration. `metrics.scalars_to` makes one for
+            TensorBoard.
 
     Raises:
         ConfigError: no such device here, or a number that cannot work.
@@ -63,6 +75,7 @@ class DeviceLoader:
         memory: int | None = None,
         transfer: str | None = None,
         verify_transfer: int = 0,
+        on_stats: Callable[[LoaderStats], None] | None = None,
     ):
         if not isinstance(dataset, ShardDataset):
             raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(dataset).__name__}")
@@ -72,11 +85,14 @@ class DeviceLoader:
         self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
         self._there: Device | None = None
-        self._threads = workers or _cores()
+        self._threads = workers or available_cores()
         self._ahead, self._ready, self._memory = ahead, ready, memory
-        self._recycler = Recycler(keep=ready + ahead + 2)
+        self._on_stats = on_stats
+        # what is idle is no part of the budget, so where there is one nothing is kept
+        self._recycler = Recycler(keep=ready + ahead + 2 if memory is None else 0)
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = lambda: None
+        self._bad: BadSamples | None = None
         self._running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
 
     def __iter__(self) -> Iterator[Any]:
@@ -94,13 +110,14 @@ class DeviceLoader:
 
     def _batches(self) -> Generator[Any, None, None]:
         stats = self._stats = LoaderStats()
-        began = time.perf_counter()
+        began, asked = time.perf_counter(), self.dataset.source.traffic()
         reading = self.dataset.begin()
+        self._bad = reading.bad
         self._prepare()
         count = self._ready + self._ahead + 2
         engine = engine_for(self.choice, self._there, ahead=self._ahead, memory=self._recycler)
         workers = Workers(
-            _drafts(reading),
+            _drafts(reading.steps()),
             reading.maker,
             slots=[Slot(number, engine.allocate) for number in range(count)],
             pixels=engine.pixels,
@@ -110,19 +127,34 @@ class DeviceLoader:
             allocates_here=engine.allocates_here,
             new_batch=self.dataset.new_batch,
         )
-        with workers:
+        with workers, contextlib.ExitStack() as ending:
+            ending.callback(reading.stop)  # before the join: a worker may be waiting for a store
             self._workers = weakref.ref(workers)
             deliveries = Transfer(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
+            told_s = 0.0
             with contextlib.closing(deliveries):
                 while (delivery := next(deliveries, None)) is not None:
                     content = [self._content(delivery, reading, stats)]
-                    stats.elapsed_s = time.perf_counter() - began
+                    self._measure(stats, began, asked)
                     del delivery  # what the user drops must not live on here
+                    if self._on_stats is not None and stats.elapsed_s - told_s >= _TELL_EVERY_S:
+                        told_s = stats.elapsed_s
+                        self._on_stats(self.stats())
                     if content[0] is not None:
                         yield content.pop()
             if (end := reading.ended()) is not None:
                 self.dataset.moved(end)
-            stats.elapsed_s = time.perf_counter() - began
+            self._measure(stats, began, asked)
+            if self._on_stats is not None:
+                self._on_stats(self.stats())
+            _log.info("%d images in %.1f s; %s", stats.images, stats.elapsed_s, stats.verdict())
+
+    def _measure(self, stats: LoaderStats, began: float, asked: Traffic) -> None:
+        stats.elapsed_s = time.perf_counter() - began
+        traffic = self.dataset.source.traffic()
+        stats.requests, stats.bytes_fetched = traffic.requests - asked.requests, traffic.bytes - asked.bytes
+        stats.request_retries, stats.cache_hits = traffic.retries - asked.retries, traffic.hits - asked.hits
+        stats.waited_s = traffic.waited_s - asked.waited_s
 
     def _prepare(self) -> None:
         """In the consumer's thread, before anything else: may it use the device, and does what it sends arrive?"""
@@ -162,7 +194,10 @@ class DeviceLoader:
         """What the current iteration measured so far, or the last one in all: a copy, which stays as it is."""
         workers = self._workers()
         filling, ready, in_flight = workers.levels() if workers is not None else (0, 0, 0)
-        return replace(self._stats, filling=filling, ready=ready, in_flight=in_flight)
+        skips = self._bad.report() if self._bad is not None else SkipReport()
+        return replace(
+            self._stats, filling=filling, ready=ready, in_flight=in_flight, skipped=skips.count, skips=skips.first
+        )
 
     def explain(self) -> str:
         """Which device, engine, copies and conversion, and why; the start-up check adds to it when iterating begins."""
@@ -187,8 +222,8 @@ class DeviceLoader:
         self.close()
 
 
-def _drafts(reading: Reading) -> Iterator[Draft]:
-    for step in reading.steps():
+def _drafts(steps: Iterator[Step]) -> Iterator[Draft]:
+    for step in steps:
         yield Draft(list(zip(step.positions, step.items, strict=True)), step)
 
 
@@ -198,6 +233,6 @@ def _at_least(least: int, **values: int | None) -> None:
             raise ConfigError(f"{name} must be at least {least}, not {value}")
 
 
-def _cores() -> int:
+def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

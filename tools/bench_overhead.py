@@ -145,7 +145,8 @@ def no_decoding() -> Iterator[None]:
     def tiny(content: Any, **options: Any) -> Any:
         return _TINY
 
-    with mock.patch("mps_shards.vision.sample.decode_image", tiny):
+    ours = "mps_shards.vision.sample"
+    with mock.patch(f"{ours}.decode_image", tiny), mock.patch(f"{ours}.image_size", lambda content: None):
         yield
 
 

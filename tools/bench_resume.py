@@ -32,21 +32,25 @@ __all__ = ["main"]
 
 
 def make_set(folder: Path, *, samples: int, per_shard: int) -> None:
-    """A set whose every shard holds one real sample, to which all of its index rows point: small, read as any is."""
+    """A set of one real sample again and again; full shards are one file with many names, so it is small on disk."""
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 40, 90)).save(stream, "JPEG")
     sample = b"".join(
         header(f"sample.{field}", len(content)) + content + padding(len(content))
         for field, content in (("cls", b"0"), ("jpg", stream.getvalue()))
     )
+    made: dict[int, tuple[Path, str]] = {}
     records, index = [], []
     for number, start in enumerate(range(0, samples, per_shard)):
         count = min(per_shard, samples - start)
-        tar = sample + END
-        (folder / f"s-{number:06d}.tar").write_bytes(tar)
-        digest = hashlib.sha256(tar).hexdigest()
-        records.append(ShardRecord(name=f"s-{number:06d}.tar", samples=count, bytes=len(tar), sha256=digest))
-        index.append(rows([(0, len(sample), zlib.crc32(sample))] * count))
+        path, size = folder / f"s-{number:06d}.tar", count * len(sample) + len(END)
+        if count in made:
+            path.hardlink_to(made[count][0])
+        else:
+            path.write_bytes(sample * count + END)
+            made[count] = path, hashlib.sha256(path.read_bytes()).hexdigest()
+        records.append(ShardRecord(name=path.name, samples=count, bytes=size, sha256=made[count][1]))
+        index.append(rows([(place * len(sample), len(sample), zlib.crc32(sample)) for place in range(count)]))
     content = index_bytes(index)
     manifest = Manifest(
         task="classification",

@@ -226,15 +226,20 @@ def validate(net: "torch.nn.Module", shards: Path, device: str) -> tuple[int, in
 
 def draw(data: "ShardDataset", loader: "DeviceLoader", path: Path) -> None:
     """A batch as the training loop got it, on paper."""
-    from tools.sheet import contact_sheet
+    import numpy as np
+
+    from mps_shards.vision.colours import class_colour
+    from mps_shards.vision.sheet import Tile, contact_sheet
 
     images, targets = next(iter(loader))
-    labels = [data.source.classes[target] for target in targets.tolist()]
+    pictures = np.rint(images.cpu().numpy().transpose(0, 2, 3, 1) * 255).astype(np.uint8)
     shape = ", ".join(map(str, images.shape))
     kind = str(images.dtype).removeprefix("torch.")
     contact_sheet(
-        images.cpu().numpy(),
-        labels,
+        [
+            Tile([picture], data.source.classes[target], class_colour(target))
+            for picture, target in zip(pictures, targets.tolist(), strict=True)
+        ],
         title=f"One delivered batch of {len(images)}",
         subtitle=f"mps-shards   {kind} [{shape}]   RGB, {images.min():.0f}..{images.max():.0f}   on {images.device}",
     ).save(path)

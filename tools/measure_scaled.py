@@ -55,9 +55,9 @@ def main() -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             make_photos(Path(folder) / "imgs", count=options.images, size=size)
-            shards = pack(Path(folder) / "imgs", Path(folder) / "set").out
+            pack(Path(folder) / "imgs", Path(folder) / "set")
             for name, transform in TRANSFORMS.items():
-                found = measure(shards, transform)
+                found = measure(Path(folder) / "set", transform)
                 if options.json:
                     print(json.dumps({"size": size, "transform": name, "images": options.images, **found}))
                 else:

@@ -16,9 +16,19 @@ __all__ = ["main"]
 
 # command -> one line of help; the file of the same name holds the rest
 _COMMANDS = {
+    "bench": "Stream a shard set as training would, and say what limits the speed.",
     "doctor": "Check torch, the device, and the way batches get there.",
+    "index": "Make tars of others a shard set.",
     "info": "Show what a shard set holds.",
+    "ls": "List the samples of a shard set.",
     "pack": "Pack a folder of images into WebDataset shards.",
+    "preview": "Draw a contact sheet of a shard set.",
+    "repair": "Save what is sound in a damaged shard set.",
+    "report": "Write all about a shard set as one HTML page.",
+    "reshard": "Merge, split, filter or cut shard sets anew.",
+    "stats": "Measure the images, labels and masks of a shard set.",
+    "unpack": "Turn a shard set back into files.",
+    "verify": "Check a shard set, byte by byte.",
 }
 
 
@@ -59,7 +69,12 @@ def cli(debug: bool) -> None:
     Examples:
       mps-shards pack ./imgs                 class folders -> ./imgs-shards
       mps-shards info ./imgs-shards          what is in there
+      mps-shards verify ./imgs-shards        is every byte as it was packed?
       mps-shards doctor                      will batches arrive right on this machine?
+
+    \b
+    Completion of commands and options by TAB, for bash (zsh, fish: another word before _source):
+      eval "$(_MPS_SHARDS_COMPLETE=bash_source mps-shards)"
     """
 
 

@@ -1,9 +1,15 @@
 """``mps-shards doctor``."""
 
-import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
+
+from mps_shards.cli.tables import counted, megabytes, say_json
+
+if TYPE_CHECKING:
+    from mps_shards.feed.process import ProcessLimits
+    from mps_shards.survey import ReadingSpeed
 
 __all__ = ["command"]
 
@@ -11,24 +17,36 @@ __all__ = ["command"]
 @click.command("doctor", short_help="Check torch, the device, and the way batches get there.")
 @click.option("--device", default="auto", show_default=True, help="auto, mps, cuda, cuda:1 or cpu.")
 @click.option("--transfer", help="An engine instead of the default: inline, thread, alias, cpu.")
+@click.option("--set", "shards", metavar="SET", help="Also read from this set or URL, and time that.")
+@click.option("--quick", is_flag=True, help="Leave out what takes seconds: starting a process.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
-def command(ctx: click.Context, device: str, transfer: str | None, as_json: bool) -> None:
+def command(
+    ctx: click.Context, device: str, transfer: str | None, shards: str | None, quick: bool, as_json: bool
+) -> None:
     """Check that batches arrive on the device as they should, and say how they get there and why.
 
     Sends all 256 byte values, random batches and labels there and back and compares them bit for bit with ToTensor.
-    Exit code 1 if anything is wrong.
+    Looks at what this process may open and what starting another costs; with --set, at how fast samples come from
+    where the set is. Exit code 1 if anything is wrong.
 
     \b
     Examples:
       mps-shards doctor
       mps-shards doctor --device mps --json
+      mps-shards doctor --set ./imgs-shards
+      mps-shards doctor --set s3://bucket/imgs-shards --quick
     """
     from mps_shards.feed.diagnosis import BATCH_SHAPE, diagnose
+    from mps_shards.feed.process import process_limits
+    from mps_shards.survey import reading_speed
 
     found = diagnose(device, transfer)
+    limits = process_limits(start=not quick)
+    reading = None if shards is None else reading_speed(shards)
+    problems = (*found.problems, *limits.problems)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        say_json({**asdict(found), "problems": problems, "process": limits, "reading": reading})
     else:
         click.echo(f"machine    {found.machine}")
         click.echo(f"versions   {', '.join(f'{name} {number}' for name, number in found.versions.items())}")
@@ -39,10 +57,28 @@ def command(ctx: click.Context, device: str, transfer: str | None, as_json: bool
         if found.batch_ms is not None:
             shape = "x".join(map(str, BATCH_SHAPE))
             click.echo(f"batch      {shape} there and back in {found.batch_ms:.1f} ms, equal to ToTensor bit for bit")
+        _say_process(limits)
+        if reading is not None:
+            _say_reading(reading)
         for hazard in found.hazards:
             issues = f" (pytorch {', '.join(hazard.issues)})" if hazard.issues else ""
             click.echo(f"known      {hazard.what}{issues}; here: {hazard.remedy}")
-        for problem in found.problems:
+        for problem in problems:
             click.echo(f"PROBLEM    {problem}")
-        click.echo("all is well" if not found.problems else f"{len(found.problems)} problems")
-    ctx.exit(1 if found.problems else 0)
+        click.echo("all is well" if not problems else counted(len(problems), "problem"))
+    ctx.exit(1 if problems else 0)
+
+
+def _say_process(limits: "ProcessLimits") -> None:
+    most = "" if limits.open_files_most == limits.open_files else f" (ulimit -n can allow {limits.open_files_most:,})"
+    click.echo(f"files      {limits.open_files:,} may be open at once{most}")
+    if limits.start_s is not None:
+        click.echo(f"processes  one takes {limits.start_s:.1f} s to start where it is spawned; threads need none")
+
+
+def _say_reading(reading: "ReadingSpeed") -> None:
+    whence = "by a ranged request" if reading.remote else "past this system's memory" if reading.cold else "from memory"
+    opening, one = 1000 * reading.open_s, 1000 * reading.latency_s
+    click.echo(f"set        open after {opening:,.0f} ms, a sample in {one:,.2f} ms, {whence}")
+    speed = f"{reading.samples / reading.seconds:,.0f} a second, {megabytes(round(reading.bytes / reading.seconds))}/s"
+    click.echo(f"           {counted(reading.samples, 'sample')} at random by {reading.workers} threads: {speed}")

@@ -1,41 +1,100 @@
 """``mps-shards info``."""
 
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from mps_shards.cli.places import SET
+from mps_shards.cli.tables import counted, megabytes, printable, say_json, say_table
+
+if TYPE_CHECKING:
+    from mps_shards.shards.manifest import Manifest
+    from mps_shards.storage.folder import RemoteFolder
 
 __all__ = ["command"]
 
 
 @click.command("info", short_help="Show what a shard set holds.")
-@click.argument("folder", metavar="SET", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="SET", type=SET)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def command(folder: Path, as_json: bool) -> None:
+def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
     """Show what the shard set in SET holds: task, classes, counts, sizes, and how it was packed.
+
+    A folder of sets is shown as a table of them; a folder with tars of others as what it is.
 
     \b
     Examples:
       mps-shards info ./imgs-shards
       mps-shards info ./imgs-shards/train --json
+      mps-shards info s3://bucket/imgs-shards
     """
     import msgspec
 
     from mps_shards.read.shardset import read_manifest
+    from mps_shards.upkeep.stored import set_folders, tars_in
 
+    if not isinstance(folder, Path):
+        manifest = read_manifest(folder)
+        if as_json:
+            say_json(msgspec.to_builtins(manifest))
+        else:
+            _say(manifest)
+        return
+    found = set_folders(folder)
+    if found and found != [folder]:
+        manifests = {place.name: read_manifest(place) for place in found}
+        if as_json:
+            say_json({"sets": {name: msgspec.to_builtins(manifest) for name, manifest in manifests.items()}})
+        else:
+            _say_sets(manifests)
+        return
+    if not found and folder.is_dir() and (tars := tars_in(folder)) and not list(folder.glob("*.part")):
+        size = sum((folder / name).stat().st_size for name in tars)
+        if as_json:
+            say_json({"foreign": {"tars": tars, "bytes": size}})
+        else:
+            click.echo(f"{folder} holds {counted(len(tars), 'tar')} without a manifest, {megabytes(size)}.")
+            click.echo(
+                f"They can be streamed as they are; to shuffle, resume and count them: mps-shards index {folder}"
+            )
+        return
     manifest = read_manifest(folder)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(manifest), indent=2))
-        return
+        say_json(msgspec.to_builtins(manifest))
+    else:
+        _say(manifest)
+
+
+def _say_sets(manifests: dict[str, "Manifest"]) -> None:
+    rows = [
+        (
+            name,
+            manifest.task,
+            f"{manifest.samples:,}",
+            str(len(manifest.classes)),
+            str(len(manifest.shards)),
+            megabytes(manifest.bytes),
+            manifest.fingerprint[:12],
+        )
+        for name, manifest in manifests.items()
+    ]
+    say_table(("set", "task", "samples", "classes", "shards", "size", "fingerprint"), rows)
+
+
+def _say(manifest: "Manifest") -> None:
     packed = manifest.packed
-    order = "in the order of their paths" if packed.seed is None else f"shuffled with seed {packed.seed}"
+    order = "not shuffled" if packed.seed is None else f"shuffled with seed {packed.seed}"
     shown = ", ".join(manifest.classes[:12]) + (" …" if len(manifest.classes) > 12 else "")
+    options = ", ".join(f"{name} {value}" for name, value in packed.options.items() if value is not None)
     rows = [
         ("task", manifest.task),
         ("samples", f"{manifest.samples:,}"),
         ("classes", f"{len(manifest.classes)}" + (f" ({shown})" if shown else "")),
-        ("shards", f"{len(manifest.shards)}, {manifest.bytes / 1e6:,.1f} MB"),
+        ("ignored id", "" if manifest.ignore_index is None else str(manifest.ignore_index)),
+        ("shards", f"{len(manifest.shards)}, {megabytes(manifest.bytes)}"),
         ("packed", f"from {packed.layout}, {order}, by mps-shards {packed.version}"),
+        ("options", options),
         ("fingerprint", manifest.fingerprint),
     ]
-    click.echo("\n".join(f"{name:<12} {value}" for name, value in rows))
+    click.echo("\n".join(f"{name:<12} {printable(value)}" for name, value in rows if value))

@@ -20,6 +20,7 @@ from mps_shards.feed.layout import Leaf, pixel_leaf, target_leaf, unequal
 __all__ = ["Finish", "HostBatch", "Made", "finish"]
 
 _ALIGN = 64  # of each leaf within a slot: a cache line
+_WHITE = torch.tensor(255.0)  # a tensor: torch makes one of a number, each time
 
 
 class Made(NamedTuple):
@@ -63,6 +64,16 @@ def finish(*, normalize: tuple[Sequence[float], Sequence[float]] | None, channel
     return Finish(normalize=(mean, std), channels_last=channels_last)
 
 
+class _Usual(NamedTuple):
+    """Samples of an image and a number: what their images are like, where rows go, and whether they are converted."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    images: list[torch.Tensor]
+    targets: list[int]
+    converts: bool
+
+
 class HostBatch:
     """Rows of one batch. `put` and `skip` may be called from any thread, once a row; the rest after the last of them.
 
@@ -95,7 +106,7 @@ class HostBatch:
         self._lock = threading.Lock()
         self._layout: list[Leaf] | None = None
         self._model: Any = None  # the structure of a sample
-        self._usual: tuple[torch.Size, torch.dtype] | None = None
+        self._usual: _Usual | None = None
         self._places: list[Any] = []  # for each leaf, its rows
         self._first = ""
         self._holes: list[int] = []
@@ -109,27 +120,36 @@ class HostBatch:
         image, target, key = sample
         usual = self._usual
         if (
-            usual is None
-            or type(target) is not int
-            or type(image) is not torch.Tensor
-            or image.dtype != usual[1]
-            or image.shape != usual[0]
-        ):
-            leaves = self._checked(sample)
-        else:  # like the first: a tensor and a number, all that most samples are
-            leaves = [image, target]
+            usual is not None
+            and type(target) is int
+            and type(image) is torch.Tensor
+            and image.dtype is usual.dtype
+            and image.shape == usual.shape
+        ):  # like the first: a tensor and a number, all that most samples are
+            self.keys[row] = key
+            usual.targets[row] = target
+            if usual.converts:
+                self._convert(image, usual.images[row])
+            else:
+                usual.images[row].copy_(image)
+            return
+        leaves = self._checked(sample)
         self.keys[row] = key
         for leaf, places in zip(leaves, self._places, strict=True):
             place = places[row]
             if not isinstance(place, torch.Tensor):
                 places[row] = leaf
             elif leaf.dtype == torch.uint8 and place.dtype == torch.float32:
-                torch.div(leaf, 255, out=place)
-                if self.finishing.normalize is not None:
-                    mean, std = self.finishing.normalize
-                    place.sub_(mean).div_(std)
+                self._convert(leaf, place)
             else:
                 place.copy_(leaf)
+
+    def _convert(self, pixels: torch.Tensor, place: torch.Tensor) -> None:
+        """ToTensor's division, uint8 -> float32."""
+        torch.div(pixels, _WHITE, out=place)
+        if self.finishing.normalize is not None:
+            mean, std = self.finishing.normalize
+            place.sub_(mean).div_(std)
 
     def skip(self, row: int) -> None:
         """Leave this row out: the batch will be shorter."""
@@ -141,7 +161,7 @@ class HostBatch:
         for leaf, places in zip(self.leaves, self._places, strict=True):
             if leaf.ndim == 1:
                 leaf.copy_(torch.tensor(places, dtype=leaf.dtype))
-        self._places = []
+        self._places, self._usual = [], None  # or else the batch would hold its memory for as long as it lives
         if not self._holes:
             return 0
         holes = set(self._holes)
@@ -202,6 +222,8 @@ class HostBatch:
                     place.permute(2, 0, 1) if place.ndim == 3 else place for place in self._places[number]
                 ]
         self.pixel_leaves, self._model, self._first = pixel_leaves, model, sample.key
-        if isinstance(sample.image, torch.Tensor) and type(sample.target) is int:
-            self._usual = (sample.image.shape, sample.image.dtype)
+        if isinstance(sample.image, torch.Tensor) and sample.image.ndim and type(sample.target) is int:
+            images, targets = self._places
+            converts = sample.image.dtype == torch.uint8 and self.leaves[0].dtype == torch.float32
+            self._usual = _Usual(sample.image.shape, sample.image.dtype, images, targets, converts)
         self._layout = layout  # last: other threads look at it without the lock

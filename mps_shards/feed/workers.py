@@ -21,8 +21,8 @@ from mps_shards.metrics import LoaderStats, StageTimes
 
 __all__ = ["Draft", "Make", "NewBatch", "Ready", "Workers"]
 
-# Makes one sample from an item; None where it was skipped. One for each thread, with that thread's times.
-Make = Callable[[Any], Made | None]
+# Makes samples from items, in order; None where one was skipped. One for each thread, with that thread's times.
+Make = Callable[[list[Any]], Iterator[Made | None]]
 
 # An empty batch for so many rows, given where its memory comes from and the dtype of its pixels.
 NewBatch = Callable[[int, Callable[[int], torch.Tensor], torch.dtype], HostBatch]
@@ -96,6 +96,7 @@ class Workers:
         self._ended = self._closed = False
         self._requests: deque[tuple[Slot, int]] = deque()  # memory that only the consumer's thread may allocate
         self._idle = 0  # workers that look for something to do
+        self._running = threading.Semaphore(0)  # raised once by each thread that has come to life
         self._pid = os.getpid()
         self._taker = threading.current_thread()
         self._threads = [
@@ -104,11 +105,15 @@ class Workers:
         stats.workers = threads
 
     def __enter__(self) -> "Workers":
+        starting = 0
         try:
             with _one_torch_thread_each(len(self._threads)) as self._started:
                 for thread in self._threads:
+                    starting += 1
                     thread.start()
-        except BaseException:  # Ctrl-C comes at any time
+        except BaseException:  # Ctrl-C comes at any time: inside start(), too, when that thread may be about to live
+            for _ in range(starting):
+                self._running.acquire(timeout=1)
             self._stop()
             raise
         return self
@@ -188,6 +193,7 @@ class Workers:
     # Everything below runs in the worker threads.
 
     def _work(self) -> None:
+        self._running.release()
         torch.get_num_threads()  # or else torch would do what it does first in a thread later: take the common setting
         torch.set_num_threads(1)
         self._started()
@@ -196,21 +202,20 @@ class Workers:
             make = self._make(times)
             while (unit := self._next_unit()) is not None:
                 opened, first, last = unit
-                failure = None
-                for row in range(first, last):
-                    try:
-                        self._make_row(opened, row, make, times)
-                    except BaseException as error:  # it changes thread here, and is raised where the batch is taken
-                        failure = (row, error)
-                        break
+                failure, row = None, first
+                try:
+                    for row, made in enumerate(make(opened.draft.items[first:last]), first):
+                        self._put(opened, row, made, times)
+                        row += 1
+                except BaseException as error:  # it changes thread here, and is raised where the batch is taken
+                    failure = (row, error)
                 self._finish_unit(opened, last - first, failure, times)
         except BaseException as error:  # not a sample's: without this, whoever waits for a batch would wait for ever
             with self._changed:
                 self._end(error)
 
-    def _make_row(self, opened: _Open, row: int, make: Make, times: StageTimes) -> None:
+    def _put(self, opened: _Open, row: int, made: Made | None, times: StageTimes) -> None:
         assert opened.batch is not None
-        made = make(opened.draft.items[row])
         if made is None:
             opened.batch.skip(row)
             return
@@ -256,7 +261,7 @@ class Workers:
                 return None
             count = len(newest.draft.items)
             # a few samples at a time: one lock for several samples, yet all workers end a batch at about the same time
-            unit = max(1, min(8, count // (2 * len(self._threads))))
+            unit = max(1, min(16, count // (2 * len(self._threads))))
             first, last = newest.handed_out, min(newest.handed_out + unit, count)
             newest.handed_out = last
             return newest, first, last
@@ -267,11 +272,13 @@ class Workers:
             return None
         failure: BaseException | None = None
         draft = None
+        began = time.perf_counter()
         try:
             draft = next(self._drafts, None)
         except BaseException as error:  # raised where the batch would have been taken, after those before it
             failure = error
         with self._changed:
+            self.stats.read_s += time.perf_counter() - began  # foreign tars are read here
             if draft is None:
                 slot.state = State.FREE
                 self._end(failure)
@@ -308,7 +315,7 @@ class Workers:
         Granted in the order of the batches, so that no batch waits for memory that a later one holds.
         """
         with self._changed:
-            while self._max_bytes is not None and not self._fits(opened, nbytes):
+            while self._max_bytes is not None and not self._fits(opened, slot, nbytes):
                 if self._closed or not self._taker.is_alive():
                     raise _Closed
                 self._changed.wait(_GLANCE_S)
@@ -323,14 +330,22 @@ class Workers:
                 self._changed.wait(_GLANCE_S)
             return slot.memory(nbytes)
 
-    def _fits(self, opened: _Open, nbytes: int) -> bool:
+    def _fits(self, opened: _Open, slot: Slot, nbytes: int) -> bool:
         for older in self._open:
             if older is opened:
                 break
             if older.left and older.slot is not None and not older.slot.nbytes:
                 return False
-        held = sum(slot.nbytes for slot in self._slots)
-        return not held or held + nbytes <= (self._max_bytes or nbytes)
+        limit = self._max_bytes or nbytes
+        held = sum(max(other.nbytes, other.capacity) for other in self._slots if other.nbytes)
+        # what larger batches left behind counts, too, and goes where it is in the way; but a device's own memory stays
+        idle = [other for other in self._slots if not other.nbytes and not self._allocates_here]
+        idle.sort(key=lambda other: other is slot)  # this slot's own buffer last: it may serve again
+        for other in idle:
+            if held + sum(other.capacity for other in idle if other is not slot) + max(nbytes, slot.capacity) <= limit:
+                break
+            other.detach()
+        return not held or held + nbytes <= limit
 
     def _allocate(self, slot: Slot, nbytes: int) -> None:
         """In the consumer's thread, for a worker that waits for it."""

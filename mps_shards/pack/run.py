@@ -1,226 +1,202 @@
-"""Run a pack: list, plan, write the shards on threads, then the indexes, and the manifests last."""
+"""Run a pack: list, plan, have the shards made, and make sets of them."""
 
-import contextlib
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
+from typing import overload
 
-from mps_shards.errors import ConfigError, StorageError
-from mps_shards.pack.layouts.folders import Layout, list_folders
-from mps_shards.pack.layouts.listing import Listing, Split
-from mps_shards.pack.plan import Keys, ShardPlan, parse_size, plan_shards
-from mps_shards.pack.write import WrittenShard, write_shard
-from mps_shards.shards.index import INDEX_NAME, index_bytes
-from mps_shards.shards.keyed import check_seed
-from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, manifest_bytes
-from mps_shards.storage.local import PART, replacing, sync_folder
+from mps_shards.errors import ConfigError
+from mps_shards.pack.distribute.array import share
+from mps_shards.pack.distribute.local import run_local
+from mps_shards.pack.distribute.ray import run_ray
+from mps_shards.pack.duplicates import Numbers, find_duplicates, without
+from mps_shards.pack.fields import settled
+from mps_shards.pack.finish import finish
+from mps_shards.pack.layouts.find import list_source, source_folder
+from mps_shards.pack.layouts.listing import Listing
+from mps_shards.pack.options import OnBadSample, PackOptions
+from mps_shards.pack.outline import outline
+from mps_shards.pack.plan import SetPlan, parse_size, plan_shards
+from mps_shards.pack.report import Duplicates, PackedSet, PackPlan, PackReport, Skipped
+from mps_shards.pack.split import split_listing
+from mps_shards.pack.workplace.contract import Workplace
+from mps_shards.pack.workplace.local import LocalWorkplace
+from mps_shards.pack.workplace.store import StoreWorkplace
+from mps_shards.pack.write import Progress, ShardTask
+from mps_shards.storage.store import StoreFolder
+from mps_shards.storage.url import Prefix
 
-__all__ = ["PackOptions", "PackReport", "PackedSet", "Progress", "run_pack"]
-
-Progress = Callable[[int, int], None]  # samples and bytes written since the last call; called from any worker thread
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackOptions:
-    """How to pack; `mps_shards.pack` documents each."""
-
-    layout: Layout = "auto"
-    shard_size: str | int = "256MB"
-    shard_samples: int | None = None
-    shuffle: bool = True
-    seed: int = 0
-    keys: Keys = "stem"
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        parse_size(self.shard_size)
-        check_seed(self.seed)
-        for name in ("shard_samples", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
-        if self.keys not in ("stem", "name"):
-            raise ConfigError(f"keys must be 'stem' or 'name', not {self.keys!r}")
+__all__ = ["commit_pack", "run_pack"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackedSet:
-    """One finished shard set."""
-
-    split: str
-    folder: Path
-    task: str
-    samples: int
-    shards: int
-    bytes: int
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackReport:
-    """What a pack did.
-
-    Attributes:
-        layout: what the source was recognised as, in words.
-        sets: one for each split.
-        classes: class names; a label is a place in this list.
-        ignored: how many files were no images, by extension.
-        empty: class folders without an image.
-    """
+class Tasks(Sequence[ShardTask]):
+    """The shards of all sets, as tasks that are only put together when they are asked for."""
 
     source: Path
-    out: Path
-    layout: str
-    sets: tuple[PackedSet, ...]
-    classes: tuple[str, ...]
-    ignored: dict[str, int]
-    empty: tuple[str, ...]
-    seconds: float
+    place: Workplace
+    plans: Sequence[SetPlan]
+    splits: Sequence[str]
+    on_bad_sample: OnBadSample
+
+    def __len__(self) -> int:
+        return sum(map(len, self.plans))
+
+    @overload
+    def __getitem__(self, number: int) -> ShardTask: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[ShardTask]: ...
+    def __getitem__(self, number: int | slice) -> ShardTask | list[ShardTask]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
+        starts = [0, *accumulate(map(len, self.plans))]
+        which = bisect_right(starts, number) - 1
+        return ShardTask(
+            source=self.source,
+            split=self.splits[which],
+            place=self.place,
+            plan=self.plans[which][number - starts[which]],
+            on_bad_sample=self.on_bad_sample,
+        )
 
 
 def run_pack(
     source: Path,
-    out: Path,
+    out: Path | Prefix,
     options: PackOptions,
     *,
+    dry_run: bool = False,
     on_listing: Callable[[Listing], None] = lambda listing: None,
     on_progress: Progress = lambda samples, size: None,
 ) -> PackReport:
     """Pack `source` into `out`. See `mps_shards.pack`."""
     began = time.monotonic()
-    if not source.is_dir():
-        raise StorageError(f"{source}: {'not a directory' if source.exists() else 'no such directory'}")
-    listing = list_folders(source, layout=options.layout, by_name=options.keys == "name")
+    workplace = _workplace(out, options.work_dir)
+    listing = list_source(
+        source, layout=options.layout, by_name=options.keys == "name", skip_bad=options.on_bad_sample == "skip"
+    )
+    source = source_folder(source)
+    if options.split is not None:
+        listing = split_listing(listing, options.split, seed=options.seed)
+    listing, fields = settled(listing, options.fields)
+    options = replace(options, fields=fields)
     on_listing(listing)
-    plans = [_plans(split, options) for split in listing.splits]
-    with _fresh_folder(out):
-        folders = [out / split.name for split in listing.splits]
-        written = _write_all(source, plans, folders, options.workers, on_progress)
-        sets = []
-        for split, folder, shards in zip(listing.splits, folders, written, strict=True):
-            sets.append(_finish(split, folder, shards, listing, options))
+    plan, plans = _planned(source, listing, options)
+    held = None if dry_run or options.overwrite else workplace.plan()
+    if held and held.fingerprint == plan.fingerprint:
+        plan = held
+    elif not options.drop_duplicates:
+        plan = replace(plan, duplicates=find_duplicates(source, listing.splits, threads=options.threads)[0])
+    if dry_run:
+        return _report(workplace, plan, _sets_of(workplace, plan), began, finished=False)
+    shared = options.distributor == "array"
+    with workplace.occupied(plan, shared=shared, overwrite=options.overwrite) as place:
+        tasks = Tasks(
+            source=source.absolute(),  # tasks may be done in other folders than this one
+            place=place.anywhere(),
+            plans=plans,
+            splits=[split.name for split in listing.splits],
+            on_bad_sample=options.on_bad_sample,
+        )
+        kept = _distribute(tasks, options, on_progress)
+        if shared:
+            return _report(place, plan, _sets_of(place, plan), began, kept=kept, finished=False)
+        sets, skipped = finish(place, plan)
+    return _report(workplace, plan, sets, began, skipped=skipped, kept=kept)
+
+
+def commit_pack(out: Path | Prefix) -> PackReport:
+    """Make sets of the shards that the tasks of an array have made. See `mps_shards.pack.commit`."""
+    began = time.monotonic()
+    workplace = _workplace(out)
+    plan = workplace.plan()
+    if plan is None:
+        raise ConfigError(f"{out} holds no unfinished pack; there is nothing to commit")
+    with workplace.occupied(plan) as place:
+        sets, skipped = finish(place, plan)
+    return _report(workplace, plan, sets, began, skipped=skipped)
+
+
+def _workplace(out: Path | Prefix, work_dir: Path | None = None) -> Workplace:
+    if isinstance(out, Prefix):
+        return StoreWorkplace(StoreFolder(out), work_dir=work_dir)
+    if work_dir is not None:
+        raise ConfigError(f"a work folder goes with a URL; for {out}, shards are made in there")
+    return LocalWorkplace(out)
+
+
+def _planned(source: Path, listing: Listing, options: PackOptions) -> tuple[PackPlan, list[SetPlan]]:
+    """The pack in short, and the shards of each set."""
+    duplicates = Duplicates()
+    chosen: list[Numbers] | list[None] = [None] * len(listing.splits)
+    if options.drop_duplicates:
+        duplicates, repeated = find_duplicates(source, listing.splits, threads=options.threads, dropped=True)
+        chosen = without(listing.splits, repeated)
+    plans = [
+        plan_shards(
+            split.entries,
+            prefix=split.name or "shard",
+            shard_bytes=parse_size(options.shard_size),
+            shard_samples=options.shard_samples,
+            shuffle_seed=options.seed if options.shuffle else None,
+            keys=options.keys,
+            fields=options.fields,
+            chosen=numbers,
+        )
+        for split, numbers in zip(listing.splits, chosen, strict=True)
+    ]
+    return outline(source, listing, plans, options, duplicates), plans
+
+
+def _distribute(tasks: Tasks, options: PackOptions, on_progress: Progress) -> int:
+    numbers = range(len(tasks))
+    if options.distributor == "ray":
+        return run_ray(tasks, numbers, on_progress, address=options.ray_address)
+    if options.task_index is not None and options.num_tasks is not None:
+        numbers = share(numbers, options.task_index, options.num_tasks)
+    return run_local(tasks, numbers, on_progress, threads=options.threads)
+
+
+def _sets_of(workplace: Workplace, plan: PackPlan) -> tuple[PackedSet, ...]:
+    """The sets as they are planned."""
+    return tuple(
+        PackedSet(
+            split=each.split,
+            folder=workplace.where(each.split),
+            task=each.task,
+            samples=each.samples,
+            shards=each.shards,
+            bytes=each.bytes,
+            classes=dict(zip(plan.classes, each.labels, strict=False)),
+        )
+        for each in plan.sets
+    )
+
+
+def _report(
+    workplace: Workplace,
+    plan: PackPlan,
+    sets: tuple[PackedSet, ...],
+    began: float,
+    *,
+    skipped: tuple[Skipped, ...] = (),
+    kept: int = 0,
+    finished: bool = True,
+) -> PackReport:
     return PackReport(
-        source=source,
-        out=out,
-        layout=listing.describe(),
-        sets=tuple(sets),
-        classes=listing.classes,
-        ignored=dict(listing.ignored),
-        empty=listing.empty,
+        source=Path(plan.source),
+        out=workplace.where(),
+        layout=plan.found,
+        sets=sets,
+        classes=plan.classes,
+        ignored=plan.ignored,
+        empty=plan.empty,
+        skipped=skipped,
+        duplicates=plan.duplicates,
+        kept=kept,
+        finished=finished,
         seconds=time.monotonic() - began,
-    )
-
-
-def _plans(split: Split, options: PackOptions) -> list[ShardPlan]:
-    return plan_shards(
-        split.entries,
-        prefix=split.name or "shard",
-        shard_bytes=parse_size(options.shard_size),
-        shard_samples=options.shard_samples,
-        shuffle_seed=options.seed if options.shuffle else None,
-        keys=options.keys,
-    )
-
-
-@contextlib.contextmanager
-def _fresh_folder(out: Path) -> Iterator[None]:
-    """Hold a folder that was empty or absent; leave it so if the block fails."""
-    existed = out.exists()
-    try:
-        if existed and (not out.is_dir() or any(out.iterdir())):
-            unfinished = out.is_dir() and not any(out.rglob(MANIFEST_NAME)) and any(out.rglob("*.tar*"))
-            what = "holds an unfinished pack" if unfinished else "is not empty" if out.is_dir() else "is no directory"
-            raise ConfigError(f"{out} {what}; remove it or name another place")
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{out}: {error.strerror}") from error
-    try:
-        yield
-    except BaseException:
-        for item in out.iterdir():  # all of it is ours: the folder was empty
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
-        if not existed:
-            out.rmdir()
-        raise
-
-
-def _write_all(
-    source: Path, plans: list[list[ShardPlan]], folders: list[Path], workers: int | None, on_progress: Progress
-) -> list[list[WrittenShard]]:
-    """Write every shard of every set; the first failure stops the rest at their next sample."""
-    stopped = False
-
-    def on_sample(size: int) -> None:
-        if stopped:
-            raise KeyboardInterrupt
-        on_progress(1, size)
-
-    for folder in folders:
-        try:
-            folder.mkdir(exist_ok=True)
-            # from the first moment to the last: a folder with a .part is never taken for a finished set
-            (folder / (MANIFEST_NAME + PART)).touch()
-        except OSError as error:
-            raise StorageError(f"{folder}: {error.strerror}") from error
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), thread_name_prefix="mps-shards-pack") as pool:
-        tasks = [
-            [pool.submit(write_shard, source, plan, folder, on_sample=on_sample) for plan in shards]
-            for shards, folder in zip(plans, folders, strict=True)
-        ]
-        everything = [task for shards in tasks for task in shards]
-        try:
-            done, _ = wait(everything, return_when=FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        except BaseException:
-            stopped = True
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [[task.result() for task in shards] for shards in tasks]
-
-
-def _finish(
-    split: Split, folder: Path, shards: list[WrittenShard], listing: Listing, options: PackOptions
-) -> PackedSet:
-    """Write index and manifest; the manifest comes last and makes the set one."""
-    import hashlib
-    from importlib.metadata import version
-
-    index = index_bytes([shard.rows for shard in shards])
-    with replacing(folder / INDEX_NAME) as file:
-        file.write(index)
-    manifest = Manifest(
-        task=split.task,
-        classes=listing.classes if split.task == "classification" else (),
-        samples=sum(shard.record.samples for shard in shards),
-        bytes=sum(shard.record.bytes for shard in shards),
-        shards=tuple(shard.record for shard in shards),
-        index_sha256=hashlib.sha256(index).hexdigest(),
-        packed=Packed(
-            version=version("mps-shards"),
-            layout=listing.layout,
-            seed=options.seed if options.shuffle else None,
-            options={
-                "shard_size": parse_size(options.shard_size),
-                "shard_samples": options.shard_samples,
-                "keys": options.keys,
-            },
-        ),
-    )
-    sync_folder(folder)
-    with replacing(folder / MANIFEST_NAME) as file:
-        file.write(manifest_bytes(manifest))
-    sync_folder(folder)
-    return PackedSet(
-        split=split.name,
-        folder=folder,
-        task=split.task,
-        samples=manifest.samples,
-        shards=len(shards),
-        bytes=manifest.bytes,
-        fingerprint=manifest.computed_fingerprint(),
     )

@@ -1,60 +1,139 @@
-"""Write one shard: original bytes into a deterministic tar, with its digest and its index rows on the way."""
+"""Make one shard: original bytes into a deterministic tar, with its digest and its index rows on the way."""
 
 import hashlib
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from mps_shards.errors import DataError, StorageError
+from mps_shards.errors import DataError
+from mps_shards.pack.fields import FieldOptions, fields_of
 from mps_shards.pack.layouts.listing import Entry
-from mps_shards.pack.plan import Keys, ShardPlan, key_and_field
-from mps_shards.shards.index import Rows, rows
-from mps_shards.shards.manifest import ShardRecord
+from mps_shards.pack.options import OnBadSample
+from mps_shards.pack.plan import Keys, ShardPlan, key_of
+from mps_shards.pack.report import Skipped, printable
+from mps_shards.pack.workplace.contract import Completion, Workplace
+from mps_shards.shards.index import rows
 from mps_shards.shards.naming import member_name
 from mps_shards.shards.tar import END, header, padding
-from mps_shards.storage.local import begin_writing, replacing
+from mps_shards.storage.local import begin_writing
 
-__all__ = ["WrittenShard", "write_shard"]
+__all__ = ["Progress", "ShardTask", "make_shard"]
 
-# What image files begin with. Pillow goes by content too, so a PNG named .jpg is packed as it is, and read rightly.
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
+Progress = Callable[[int, int], None]  # samples and bytes written since the last call; called from any worker thread
 
-
-class WrittenShard(NamedTuple):
-    """What the manifest and the index need to know of a shard."""
-
-    record: ShardRecord
-    rows: Rows
+_AHEAD = 16  # samples of a shard that are made before they are written: some 2 MB of common photographs
 
 
-def write_shard(source: Path, plan: ShardPlan, out: Path, *, on_sample: Callable[[int], None]) -> WrittenShard:
-    """Write `plan` to ``out/plan.name``, which appears only when it is whole.
+class _Sample(NamedTuple):
+    """The tar blocks of one sample; and whether viewers would turn its image, as the loader does not."""
+
+    content: bytes
+    rotated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """One shard to make. It may be done twice, on any machine, at any time: the result is the same.
+
+    Attributes:
+        split: of its set, "" without splits.
+    """
+
+    source: Path
+    split: str
+    place: Workplace
+    plan: ShardPlan
+    on_bad_sample: OnBadSample
+
+
+def make_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None = None) -> bool:
+    """Write a shard and then its completion record; whether that had been done before, and the shard is whole.
 
     Args:
-        on_sample: told the bytes of each sample once it is written.
+        pool: makes samples side by side where they take decoding, so that few shards keep many cores busy.
 
     Raises:
-        DataError: a file changed since it was listed, or is no image.
+        DataError: an image cannot become a sample.
         StorageError: a file cannot be read, or the shard not written.
     """
+    done = task.place.completion(task.plan.name)
+    if done and _holds(task, done):
+        on_progress(done.samples, done.size)
+        return True
+    task.place.complete(task.split, task.plan.name, _write_shard(task, on_progress, pool))
+    return False
+
+
+def _holds(task: ShardTask, done: Completion) -> bool:
+    """Whether what was recorded as finished is still there, and is what would be made now."""
+    if done.skipped and task.on_bad_sample == "fail":
+        return False
+    return not done.samples or task.place.holds(task.split, task.plan.name, done)
+
+
+def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None) -> Completion:
+    """The tar appears when it is whole; where every sample was skipped there is none."""
     sizes: list[int] = []
-    with replacing(out / plan.name) as file, _Digested(file) as tar:
-        for entry in plan.entries:
-            sample = b"".join(sample_pieces(source, entry, plan.keys))
-            if len(sample) >= 1 << 32:
-                raise DataError(f"{source / entry.path} is {entry.size} bytes; a sample must stay below 4 GiB")
-            tar.write(sample)
-            sizes.append(len(sample))
-            on_sample(len(sample))
+    skipped: list[Skipped] = []
+    rotated = 0
+    with task.place.writing(task.split, task.plan.name) as file, _Digested(file) as tar:
+        for made in _made(task, pool):
+            if isinstance(made, Skipped):
+                skipped.append(made)
+                on_progress(1, 0)
+                continue
+            tar.write(made.content)
+            sizes.append(len(made.content))
+            rotated += made.rotated
+            on_progress(1, len(made.content))
         tar.write(END)
         sha256, checksums = tar.digests()
+    if not sizes:
+        task.place.remove(task.split, task.plan.name)
     offsets = [0, *accumulate(sizes)]
-    record = ShardRecord(name=plan.name, samples=len(sizes), bytes=offsets[-1] + len(END), sha256=sha256)
-    return WrittenShard(record, rows(list(zip(offsets, sizes, checksums, strict=False))))  # END is no sample
+    return Completion(
+        samples=len(sizes),
+        size=offsets[-1] + len(END) if sizes else 0,
+        sha256=sha256,
+        rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # END is no sample
+        rotated=rotated,
+        skipped=tuple(skipped),
+    )
+
+
+def _made(task: ShardTask, pool: ThreadPoolExecutor | None) -> Iterator[_Sample | Skipped]:
+    """The samples of a shard, in order; with a pool, a few ahead of the last one that was taken."""
+    make = partial(_sample, task)
+    if pool is None or not task.plan.fields.looks:
+        yield from map(make, task.plan.entries)
+        return
+    waiting: deque[Future[_Sample | Skipped]] = deque()
+    try:
+        for entry in task.plan.entries:
+            waiting.append(pool.submit(make, entry))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _sample(task: ShardTask, entry: Entry) -> _Sample | Skipped:
+    try:
+        return _sample_of(task.source, entry, task.plan.keys, task.plan.fields)
+    except DataError as error:
+        if task.on_bad_sample == "fail":
+            raise
+        reason = str(error).replace(f"{task.source}/", "")  # the same wherever the source lies
+        return Skipped(path=printable(entry.path), reason=printable(reason), label=entry.label)
 
 
 class _Digested:
@@ -105,26 +184,19 @@ class _Digested:
         self._thread.shutdown()
 
 
-def sample_pieces(source: Path, entry: Entry, keys: Keys) -> list[bytes]:
-    """The tar blocks of one sample, its fields in alphabetical order."""
-    key, field = key_and_field(entry.path, keys)
-    fields = [(field, _image_bytes(source / entry.path, entry.size))]
-    if entry.label >= 0:
-        fields.append(("cls", str(entry.label).encode("ascii")))
+def _sample_of(source: Path, entry: Entry, keys: Keys, options: FieldOptions) -> _Sample:
+    """The tar blocks of one sample, its fields in alphabetical order.
+
+    Raises:
+        DataError: the entry cannot become a sample.
+        StorageError: a file cannot be read.
+    """
+    key = key_of(entry.path, keys)
     pieces = []
-    for name, content in sorted(fields, key=lambda field: field[0].lower()):
+    fields = fields_of(source, entry, options)
+    for name, content in sorted(fields.contents.items(), key=lambda field: field[0].lower()):
         pieces += [header(member_name(key, name), len(content)), content, padding(len(content))]
-    return pieces
-
-
-def _image_bytes(path: Path, size: int) -> bytes:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            content = file.readall()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    if len(content) != size:
-        raise DataError(f"{path} had {size} bytes when it was listed and has {len(content)} now; pack again")
-    if not content.startswith(_SIGNATURES) and not content.startswith(_PNM):
-        raise DataError(f"{path} is no image: it begins with {content[:8]!r}; remove it or replace it")
-    return content
+    sample = b"".join(pieces)
+    if len(sample) >= 1 << 32:
+        raise DataError(f"{source / entry.path} makes a sample of over 4 GiB; a sample must stay below")
+    return _Sample(sample, fields.rotated)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import index
 from typing import Any
 
 from mps_shards.errors import ResumeMismatch
@@ -9,6 +10,7 @@ from mps_shards.errors import ResumeMismatch
 __all__ = ["Cursor", "check_resume"]
 
 VERSION = 1
+_END = 1 << 64  # what `Progress` and the keys of random numbers can hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +43,15 @@ class Cursor:
         try:
             if state["version"] != VERSION:
                 raise ResumeMismatch(f"the cursor has version {state['version']!r}, this package reads {VERSION}")
-            epoch, position = int(state["epoch"]), int(state["position"])
-            if epoch < 0 or position < 0:
+            epoch, position = index(state["epoch"]), index(state["position"])
+            if not (0 <= epoch < _END and 0 <= position < _END):
                 raise ResumeMismatch(f"the cursor names epoch {epoch}, position {position}")
             worker = None
             if state.get("worker") is not None:
-                number, workers, step = map(int, state["worker"])
+                number, workers, step = map(index, state["worker"])
                 worker = number, workers, step
-            return cls(epoch=epoch, position=position, fingerprint=dict(state["fingerprint"]), worker=worker)
+            fingerprint = {str(name): value for name, value in dict(state["fingerprint"]).items()}
+            return cls(epoch=epoch, position=position, fingerprint=fingerprint, worker=worker)
         except (KeyError, TypeError, ValueError) as error:
             raise ResumeMismatch(f"this is no state of a ShardDataset or DeviceLoader: {error!r}") from error
 

@@ -50,6 +50,11 @@ class Deal:
         return len(range(self.place.rank, left, world))
 
     @property
+    def own_count(self) -> int:
+        """Samples of this worker, to within a batch."""
+        return -(-self.count // self.place.workers)
+
+    @property
     def steps(self) -> int:
         """Batches of this rank, over all its workers."""
         return self.count // self.batch if self.drop_last else -(-self.count // self.batch)

@@ -113,6 +113,7 @@ class ReadState:
         self.progress = progress
         self.live: Cursor | None = None  # after what was handed out last
         self.own: Cursor | None = None  # where this torch worker alone goes on
+        self.bad: Any = None  # account of what the last iteration left out
 
     def move(self, epoch: int, start: int) -> None:
         """See `Progress.move`; what was handed out so far is past."""
@@ -120,7 +121,7 @@ class ReadState:
         self.live = self.own = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"progress": self.progress, "live": None, "own": None}
+        return {"progress": self.progress, "live": None, "own": None, "bad": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -24,6 +24,7 @@ class Stream(IntEnum):
     AUGMENT = 5
     BUFFER = 6
     MIXUP = 7
+    SPLIT = 8
 
 
 def bits(stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: int = 0) -> npt.NDArray[np.uint64]:

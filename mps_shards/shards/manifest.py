@@ -6,16 +6,31 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from mps_shards.errors import ManifestError
+from mps_shards.shards.tar import BLOCK
 
-__all__ = ["MANIFEST_NAME", "VERSION", "Manifest", "Packed", "ShardRecord", "Task", "manifest_bytes", "parse_manifest"]
+__all__ = [
+    "MANIFEST_NAME",
+    "NOT_JSON",
+    "VERSION",
+    "Manifest",
+    "Packed",
+    "ShardRecord",
+    "Task",
+    "manifest_bytes",
+    "parse_manifest",
+]
 
 MANIFEST_NAME: Final = "manifest.json"
 VERSION: Final = 1
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises for odd bytes
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-# A plain file name: never a path, never hidden, so that a hostile manifest cannot point outside its folder.
-FileName = Annotated[str, msgspec.Meta(pattern=r"^[^./\\\x00][^/\\\x00]*$", max_length=255)]
+# A plain file name: never a path, never hidden, so that a hostile manifest cannot point outside its folder; and without
+# control characters, which could rewrite what a terminal shows of a message.
+FileName = Annotated[str, msgspec.Meta(pattern=r"\A[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*\Z", max_length=255)]
+ClassNames = Annotated[tuple[str, ...], msgspec.Meta(max_length=1 << 20)]
+Id = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]  # of a mask, int32 at most
 Task = Literal["classification", "segmentation", "unlabeled"]
 
 
@@ -53,8 +68,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: Literal["mps-shards"] = "mps-shards"
     version: Literal[1] = VERSION
     task: Task
-    classes: tuple[str, ...] = ()
-    ignore_index: int | None = None
+    classes: ClassNames = ()
+    ignore_index: Id | None = None
     samples: Count
     bytes: Count
     shards: tuple[ShardRecord, ...]
@@ -85,12 +100,16 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise ManifestError(f"{where}: {error}") from error
     for total in ("samples", "bytes"):
         stated, summed = getattr(manifest, total), sum(getattr(shard, total) for shard in manifest.shards)
         if stated != summed:
             raise ManifestError(f"{where} states {stated} {total}, its shards add up to {summed}")
+    for shard in manifest.shards:
+        if shard.samples * BLOCK > shard.bytes:
+            # what is allocated for an epoch's order grows with the samples: their number must be paid for in bytes
+            raise ManifestError(f"{where}: {shard.bytes} bytes of {shard.name} cannot hold {shard.samples} samples")
     if len({shard.name for shard in manifest.shards}) != len(manifest.shards):
         raise ManifestError(f"{where} names a shard twice")
     if manifest.fingerprint != manifest.computed_fingerprint():

@@ -14,7 +14,7 @@ IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "tif", "tiff"
 MASK_FIELD = "mask.png"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen would take twice the time, and one is made for each sample
 class RawSample:
     """The members of a tar that share a key.
 

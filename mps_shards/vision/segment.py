@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torchvision.transforms.v2 import functional as kernels
-from torchvision.transforms.v2.functional import InterpolationMode
 
 from mps_shards.errors import ConfigError
+from mps_shards.vision.view import View, seen
 
 __all__ = ["Evaluate", "Train", "evaluate", "train"]
 
@@ -30,12 +30,11 @@ class Train:
     def __call__(self, image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Pair:
         """uint8 (3, height, width) and mask (height, width) -> both size x size."""
         low, high = self.scale
-        image, mask = _resized(image, mask, low + (high - low) * rng.random())
-        image, mask = _padded(image, mask, self.size, self.ignore_index)
-        top = int(rng.random() * (image.shape[-2] - self.size + 1))
-        left = int(rng.random() * (image.shape[-1] - self.size + 1))
-        image = image[..., top : top + self.size, left : left + self.size]
-        mask = mask[..., top : top + self.size, left : left + self.size]
+        height, width = _scaled(image, mask, low + (high - low) * rng.random())
+        top = int(rng.random() * (max(height, self.size) - self.size + 1))
+        left = int(rng.random() * (max(width, self.size) - self.size + 1))
+        crop = top, left, min(self.size, height), min(self.size, width)
+        image, mask = _padded(*_seen(image, mask, (height, width), crop), self.size, self.ignore_index)
         if rng.random() < self.flip:
             image, mask = image.flip(-1), mask.flip(-1)
         return image, mask
@@ -54,10 +53,9 @@ class Evaluate:
 
     def __call__(self, image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Pair:
         """uint8 (3, height, width) and mask (height, width) -> both size x size."""
-        image, mask = _resized(image, mask, self.size / max(image.shape[-2:]))
-        return _padded(
-            image[..., : self.size, : self.size], mask[..., : self.size, : self.size], self.size, self.ignore_index
-        )
+        height, width = _scaled(image, mask, self.size / max(image.shape[-2:]))
+        crop = 0, 0, min(self.size, height), min(self.size, width)
+        return _padded(*_seen(image, mask, (height, width), crop), self.size, self.ignore_index)
 
 
 def train(size: int, *, scale: tuple[float, float] = (0.5, 2.0), flip: float = 0.5, ignore_index: int = 255) -> Train:
@@ -74,12 +72,19 @@ def evaluate(size: int, *, ignore_index: int = 255) -> Evaluate:
     return Evaluate(size=size, ignore_index=ignore_index)
 
 
-def _resized(image: torch.Tensor, mask: torch.Tensor, factor: float) -> Pair:
+def _scaled(image: torch.Tensor, mask: torch.Tensor, factor: float) -> tuple[int, int]:
+    """Height and width after scaling."""
     if mask.shape != image.shape[-2:]:
         raise ConfigError(f"the mask is {tuple(mask.shape)}, its image {tuple(image.shape[-2:])}: they must be equal")
-    size = [max(1, round(side * factor)) for side in mask.shape]
-    image = kernels.resize_image(image, size, InterpolationMode.BILINEAR)
-    return image, kernels.resize_mask(mask, size)
+    height, width = (max(1, round(side * factor)) for side in mask.shape)
+    return height, width
+
+
+def _seen(image: torch.Tensor, mask: torch.Tensor, resized: tuple[int, int], crop: tuple[int, int, int, int]) -> Pair:
+    """Both resized, then cropped to (top, left, height, width)."""
+    image = seen(image, View((0, 0, *mask.shape), resized, crop, False), "bilinear")
+    top, left, height, width = crop
+    return image, kernels.resize_mask(mask, list(resized))[..., top : top + height, left : left + width]
 
 
 def _padded(image: torch.Tensor, mask: torch.Tensor, size: int, ignore_index: int) -> Pair:

@@ -4,14 +4,24 @@ So an image may be decoded at a fraction of its size where the view is smaller s
 decoder that can decode a region would find here which.
 """
 
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import math
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torchvision.transforms.v2 import functional as kernels
 from torchvision.transforms.v2.functional import InterpolationMode
 
-__all__ = ["Planned", "View", "seen"]
+__all__ = ["Planned", "View", "seen", "seen_pixels"]
+
+_resize = torch.ops.aten._upsample_bilinear2d_aa.default
+
+# Where torchvision resizes uint8 as such in all its versions; elsewhere (arm64) that depends on the version.
+_NATIVE = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class View(NamedTuple):
@@ -66,12 +76,65 @@ class Planned(Protocol):
 
 def seen(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:
     """The view of an image uint8 (3, height, width)."""
-    top, left, height, width = view.region
-    if (height, width) != image.shape[1:]:
+    if image.dtype == torch.uint8 and image.is_cpu:
+        return seen_pixels(image.permute(1, 2, 0).numpy(), view, interpolation)
+    return _seen_by_torchvision(image, view, interpolation)
+
+
+def seen_pixels(pixels: Pixels, view: View, interpolation: str) -> torch.Tensor:
+    """The view of an image (height, width, 3), as tensor uint8 (3, height, width).
+
+    Slicing is NumPy's: torch lets go of the GIL for each slice, and would wait for other workers to get it back.
+    """
+    if interpolation != "bilinear" or not _NATIVE:
+        return _seen_by_torchvision(torch.from_numpy(pixels.transpose(2, 0, 1)), view, interpolation)
+    image = _resized(pixels, view)
+    return image.flip(-1) if view.flip else image
+
+
+def _seen_by_torchvision(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:
+    if view.region[2:] != image.shape[1:]:
         # a dense crop, channels last: torchvision's kernel takes two thirds of the time that it takes for a view
-        image = image[:, top : top + height, left : left + width][None].contiguous(memory_format=torch.channels_last)[0]
+        image = _cropped(image, view.region)[None].contiguous(memory_format=torch.channels_last)[0]
     image = kernels.resize_image(image, list(view.resized), InterpolationMode(interpolation))
     if view.crop is not None:
-        top, left, height, width = view.crop
-        image = image[:, top : top + height, left : left + width]
+        image = _cropped(image, view.crop)
     return image.flip(-1) if view.flip else image
+
+
+def _cropped(image: torch.Tensor, region: tuple[int, int, int, int]) -> torch.Tensor:
+    top, left, height, width = region
+    return image[:, top : top + height, left : left + width]
+
+
+def _resized(pixels: Pixels, view: View) -> torch.Tensor:
+    """Resized and cropped, by the kernel that torchvision takes for uint8 on such a machine, without its detours.
+
+    What lies right of the crop and below it is never computed. (The kernel has no way to start further in.)
+    """
+    top, left, height, width = view.region
+    rows = pixels[top : top + height, left : left + width]
+    top, left, tall, wide = view.crop or (0, 0, *view.resized)
+    bottom, right = top + tall, left + wide
+    if view.resized != (height, width):
+        down, down_scale = _end(bottom, height, view.resized[0])
+        across, across_scale = _end(right, width, view.resized[1])
+        # Dense, or else the kernel takes half as long again; and with a batch's strides beyond doubt, which a new axis
+        # would not give: else it repacks its result (pytorch/pytorch#68430).
+        batch = torch.from_numpy(np.ascontiguousarray(rows).reshape(1, height, width, 3).transpose(0, 3, 1, 2))
+        rows = _resize(batch, [down, across], False, down_scale, across_scale).numpy()[0].transpose(1, 2, 0)
+    return torch.from_numpy(rows[top:bottom, left:right].transpose(2, 0, 1))
+
+
+def _end(stop: int, side: int, resized: int) -> tuple[int, float | None]:
+    """Where resizing a side may end, so that `stop` pixels come out as if it went on to `resized`; and by which scale.
+
+    The kernel computes 1 / scale. Where no scale gives the very ``side / resized``, all must be made: the last bit of
+    that can move a pixel by one.
+    """
+    stop += stop == side != resized  # a side that keeps its length is left alone, whatever the scale
+    near = resized / side
+    for scale in (near, math.nextafter(near, math.inf), math.nextafter(near, 0)):
+        if stop < resized and 1 / scale == side / resized:
+            return stop, scale
+    return resized, None

@@ -46,14 +46,14 @@ def test_a_batch_that_cannot_be_sent_is_found_and_leaves_no_thread() -> None:
 
 
 def test_a_device_that_is_not_here_is_a_problem_with_exit_code_1() -> None:
-    done = CliRunner().invoke(command, ["--device", "gpu", "--json"])
+    done = CliRunner().invoke(command, ["--device", "gpu", "--json", "--quick"])
 
     assert done.exit_code == 1
     assert "unknown device 'gpu'" in json.loads(done.output)["problems"][0]
 
 
 def test_the_report_is_readable_and_exits_0() -> None:
-    done = CliRunner().invoke(command, ["--device", "cpu"])
+    done = CliRunner().invoke(command, ["--device", "cpu", "--quick"])
 
     assert done.exit_code == 0, done.output
     assert "256 of 256 byte values exact on the device" in done.output

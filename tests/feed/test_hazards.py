@@ -346,6 +346,26 @@ def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice)
     assert one <= most <= 2.5 * one
 
 
+def test_buffers_that_large_batches_left_behind_count_against_the_memory_allowed(device: FakeDevice) -> None:
+    seen: list[Any] = []
+    sides = [64, 8, 48, 8, 8, 64, 16, 8] * 6
+    limit = 2 * 4 * 3 * 64 * 64  # two of the largest batches
+    held: list[int] = []
+
+    def make(number: int) -> Made:
+        side = sides[number // 4]
+        held.append(sum(slot.capacity for slot in seen[0]._slots) if seen else 0)
+        return Made(torch.full((3, side, side), number % 256, dtype=torch.uint8), number, str(number))
+
+    source = deliveries(
+        inline(device), drafts(len(sides), 4), make=make, slots=6, max_bytes=limit, on_workers=seen.append
+    )
+    shapes = [tensors[0].shape[-1] for tensors, *_ in source]
+
+    assert shapes == sides
+    assert limit // 2 < max(held) <= limit
+
+
 def test_a_batch_larger_than_the_memory_allowed_still_gets_through(device: FakeDevice) -> None:
     found = list(deliveries(inline(device), drafts(6), max_bytes=10))
 

@@ -1,5 +1,6 @@
 """What a loader says of itself."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 
 from mps_shards import DeviceLoader, ShardDataset, classify
 from mps_shards.metrics import LoaderStats
+from mps_shards.read.source import ForeignSource
+from tests.support.sets import foreign_tars
 
 
 def test_an_epoch_is_counted_whole(loader_of: Callable[..., DeviceLoader], photos: Path) -> None:
@@ -58,6 +61,14 @@ def test_device_bytes_are_a_quarter_of_the_cpus(loader_of: Callable[..., DeviceL
             "loader-bound: the training loop waited 60% of the time; 90% of the workers' time went into decode",
         ),
         (
+            {"starved_s": 0.2, "send_s": 7.0},
+            "transfer-bound: the training loop waited 2% of the time, and spent 70% of it sending batches",
+        ),
+        (
+            {"starved_s": 6.0, "decode_s": 1.0, "blocked_s": 18.0},
+            "transfer-bound: the training loop waited 60% of the time, and spent 0% of it sending batches",
+        ),
+        (
             {"starved_s": 6.0, "transform_s": 3.0, "decode_s": 1.0},
             "loader-bound: the training loop waited 60% of the time; 75% of the workers' time went into transform",
         ),
@@ -69,6 +80,33 @@ def test_the_verdict_names_what_limits_the_speed(figures: dict[str, float], verd
         setattr(stats, name, value)
 
     assert stats.verdict() == verdict
+
+
+def test_an_interval_is_what_came_after_a_snapshot() -> None:
+    early = LoaderStats(batches=2, images=20, elapsed_s=1.0, decode_s=1.5, ready=3, workers=2)
+    late = LoaderStats(batches=6, images=60, elapsed_s=2.0, decode_s=2.0, ready=1, workers=2)
+
+    between = late.since(early)
+
+    assert (between.batches, between.images, between.elapsed_s, between.decode_s) == (4, 40, 1.0, 0.5)
+    assert (between.ready, between.workers) == (1, 2)
+    assert between.images_per_s == 40
+
+
+def test_the_time_that_foreign_tars_are_read_counts_as_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = ForeignSource.steps
+
+    def slow(source: ForeignSource, *arguments: Any, **options: Any) -> Any:
+        for step in steps(source, *arguments, **options):
+            time.sleep(0.01)
+            yield step
+
+    monkeypatch.setattr(ForeignSource, "steps", slow)
+    loader = DeviceLoader(ShardDataset(foreign_tars([40]), batch_size=4), device="cpu", workers=2)
+
+    list(loader)
+
+    assert loader.stats().read_s >= 0.1  # ten steps
 
 
 def test_a_slow_transform_is_found_to_be_the_bottleneck(shard_set: Path) -> None:

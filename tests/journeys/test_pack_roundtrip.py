@@ -111,7 +111,7 @@ def test_manifest_and_index_describe_the_very_bytes(shards: Path):
 def test_large_files_are_described_as_rightly_as_small_ones(tmp_path: Path):
     rng = np.random.default_rng(0)
     sizes = (3_000_000, 1, 9_000_000, 4 << 20, 70_000, 2_500_000)
-    files = {f"{n % 2}/{n}.jpg": b"\xff\xd8\xff" + rng.bytes(size) for n, size in enumerate(sizes)}
+    files = {f"{n % 2}/{n}.jpg": tiny_jpeg() + rng.bytes(size) for n, size in enumerate(sizes)}
 
     out = pack(write(tmp_path / "imgs", files), shard_size="12MB").out
 

@@ -17,7 +17,7 @@ SET = shard_set([5, 0, 1, 24, 11])  # 41 samples: 11 batches of 4, the last of o
 
 
 def dataset(shards: Any = SET, **options: Any) -> ShardDataset:
-    defaults = {"batch_size": 4, "transform": classify.train(8), "shuffle": True, "keys": True}
+    defaults = {"batch_size": 4, "transform": classify.train(8), "shuffle": True, "keys": True, "max_bad": None}
     return ShardDataset(shards, **{**defaults, **options})
 
 

@@ -66,11 +66,22 @@ def test_a_position_that_the_epoch_has_not_is_refused_always(cursor, strict):
         {"version": 1, "epoch": 0, "position": 0, "fingerprint": 3},
         {"version": 1, "epoch": 0, "position": 0, "fingerprint": {}, "worker": 5},
         {"version": 1, "epoch": 0, "position": 0, "fingerprint": {}, "worker": [0, 2]},
+        {"version": 1, "epoch": float("inf"), "position": 0, "fingerprint": {}},
+        {"version": 1, "epoch": 1.5, "position": 0, "fingerprint": {}},
+        {"version": 1, "epoch": 1 << 64, "position": 0, "fingerprint": {}},
+        {"version": 1, "epoch": 0, "position": 1 << 64, "fingerprint": {}},
     ],
 )
 def test_what_is_no_cursor_is_refused(state):
     with pytest.raises(ResumeMismatch):
         Cursor.from_state(state)
+
+
+def test_a_fingerprint_with_names_that_are_no_text_is_another_sequence():
+    cursor = Cursor.from_state({"version": 1, "epoch": 0, "position": 0, "fingerprint": [[1, 2], [None, 3]]})
+
+    with pytest.raises(ResumeMismatch, match="belongs to another sequence: 1 was 2 and is None"):
+        check_resume(cursor, {"seed": 0}, samples=9, strict=True)
 
 
 # What ShardDataset puts into a cursor

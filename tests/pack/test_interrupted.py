@@ -13,11 +13,22 @@ import pytest
 
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, ShardsError, StorageError
+from tests.support.files import contents
 from tests.support.images import class_folders, tiny_jpeg, write
 
-# Packs; at the sample of this number, says so and waits to be let on, so that the moment is known.
+LARGE = tiny_jpeg() + bytes(300_000)
+
+# Packs; at the sample of this number, says so and waits to be let on, so that the moment is known. Says, too, when it
+# has heard of a signal.
 DRIVER = """
-import sys, mps_shards.cli.pack as module
+import sys, mps_shards.cli.progress as module
+from concurrent.futures import ThreadPoolExecutor
+shutdown = ThreadPoolExecutor.shutdown
+def said(self, **options):
+    if options.get("cancel_futures"):
+        print("stopping", flush=True)
+    shutdown(self, **options)
+ThreadPoolExecutor.shutdown = said
 stop = int(sys.argv.pop())
 count = 0
 def advance(self, samples, size):
@@ -26,7 +37,7 @@ def advance(self, samples, size):
     if count == stop:
         print("now", flush=True)
         sys.stdin.read()
-module._Progress.advance = advance
+module.Bar.advance = advance
 from mps_shards.cli import main
 main()
 """
@@ -43,10 +54,10 @@ def left_in(folder: Path) -> set[str]:
 
 
 class Pack:
-    """A pack in a process of its own, held at its 18th sample of 30, in the middle of the second of three shards."""
+    """A pack in a process of its own, held at a sample of 30; the 18th is in the second of three shards."""
 
-    def __init__(self, source: Path, out: Path):
-        arguments = ["pack", source, out, "--shard-samples", "12", "--workers", "1", "18"]
+    def __init__(self, source: Path, out: Path, at: int = 18):
+        arguments = ["pack", source, out, "--shard-samples", "12", "--workers", "1", at]
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, *map(str, arguments)],
             stdin=subprocess.PIPE,
@@ -55,65 +66,91 @@ class Pack:
         )
         assert self.process.stdout.readline() == b"now\n"
 
+    def signal(self, sign: int) -> None:
+        """Let it hear of a signal."""
+        self.process.send_signal(sign)
+        assert self.process.stdout.readline() == b"stopping\n"
+
     def ended(self) -> tuple[int, str]:
         """Let it go on; its exit status, and what it said."""
         _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said.decode()
 
 
-def test_killed_in_the_middle_leaves_no_manifest_and_no_half_shard(source: Path, tmp_path: Path):
+def test_killed_in_the_middle_nothing_looks_finished_and_the_rest_is_made_later(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     running = Pack(source, out)
-    assert left_in(out) == {"manifest.json.part", "shard-000000.tar", "shard-000001.tar.part"}
 
     running.process.kill()
     running.ended()
 
-    assert left_in(out) == {"manifest.json.part", "shard-000000.tar", "shard-000001.tar.part"}
+    assert {name for name in left_in(out) if not name.startswith(".")} == {"manifest.json.part", "shard-000000.tar"}
     with tarfile.open(out / "shard-000000.tar") as tar:
         assert len(tar.getnames()) == 24  # whole
-    for read in (lambda: ShardDataset(out, batch_size=1), lambda: pack(source, out)):
-        with pytest.raises((StorageError, ConfigError), match="holds an unfinished pack"):
-            read()
-
-    (out / "shard-000001.tar.part").unlink()  # as if it had been killed between two shards
     with pytest.raises(StorageError, match="holds an unfinished pack"):
         ShardDataset(out, batch_size=1)
+    first = (out / "shard-000000.tar").stat()
+    assert pack(source, out, shard_samples=12).kept == 1
+    assert (out / "shard-000000.tar").stat() == first
+    assert contents(out) == undisturbed(source, tmp_path)
 
 
-@pytest.mark.parametrize("existed", [False, True])
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
-def test_a_signal_takes_back_what_was_written(source: Path, tmp_path: Path, sign: int, status: int, existed: bool):
+def test_a_signal_keeps_what_is_finished_and_says_so(source: Path, tmp_path: Path, sign: int, status: int):
     out = tmp_path / "out"
-    if existed:
-        out.mkdir()
     running = Pack(source, out)
 
-    running.process.send_signal(sign)
+    running.signal(sign)
     ended, said = running.ended()
 
     assert ended == status
     assert "Traceback" not in said
-    assert out.exists() == existed and not (existed and left_in(out))
-    assert pack(source, out).sets[0].samples == 30
+    assert f"1 finished shard is kept in {out}; run the same command again to go on" in said
+    assert {name for name in left_in(out) if name.endswith((".tar", ".part"))} == {
+        "manifest.json.part",
+        "shard-000000.tar",
+    }
+    assert pack(source, out, shard_samples=12).kept == 1
+    assert contents(out) == undisturbed(source, tmp_path)
 
 
-def test_without_interruption_the_held_pack_is_like_any_other(source: Path, tmp_path: Path):
-    running = Pack(source, tmp_path / "out")
+@pytest.mark.parametrize("existed", [False, True])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_shard_leaves_out_as_it_was(source: Path, tmp_path: Path, sign: int, existed: bool):
+    out = tmp_path / "out"
+    if existed:
+        out.mkdir()
+    running = Pack(source, out, at=5)
+
+    running.signal(sign)
+    running.ended()
+
+    assert out.exists() == existed and not (existed and any(out.iterdir()))
+
+
+def test_two_packs_into_one_folder_do_not_meet(source: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    running = Pack(source, out)
+
+    for options in ({"shard_samples": 12}, {"overwrite": True}):
+        with pytest.raises(ConfigError, match=rf"out is being packed by process {running.process.pid} on .*; wait"):
+            pack(source, out, **options)
+
     assert running.ended()[0] == 0
-    pack(source, tmp_path / "other", shard_samples=12)
+    assert contents(out) == undisturbed(source, tmp_path)
 
-    names = left_in(tmp_path / "out")
-    assert names == left_in(tmp_path / "other")
-    assert all((tmp_path / "out" / name).read_bytes() == (tmp_path / "other" / name).read_bytes() for name in names)
+
+def undisturbed(source: Path, tmp_path: Path) -> dict[str, bytes]:
+    pack(source, tmp_path / "undisturbed", shard_samples=12)
+    return contents(tmp_path / "undisturbed")
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own with room for a megabyte, in six files or folders."""
+    """A disk of its own with room for a megabyte, in eleven files or folders."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=7", "none", disk], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=12", "none", disk], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted: {mounted.stderr.decode().strip()}")
     yield disk
@@ -123,16 +160,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 @pytest.mark.parametrize("existed", [False, True])
 def test_a_full_disk_is_said_and_left_as_it_was(tmp_path: Path, small_disk: Path, existed: bool):
-    large = b"\xff\xd8\xff" + bytes(300_000)
-    source = write(tmp_path / "imgs", {f"cat/{n}.jpg": large for n in range(8)})
+    source = write(tmp_path / "imgs", {f"cat/{n}.jpg": LARGE for n in range(8)})
     out = small_disk / "out"
     if existed:
         out.mkdir()
 
-    with pytest.raises(StorageError, match=r"cannot write .*shard-00000\d\.tar: the disk is full"):
-        pack(source, out, shard_samples=2)
+    with pytest.raises(StorageError, match=r"cannot write .*shard-000000\.tar: the disk is full"):
+        pack(source, out)
 
     assert out.exists() == existed and left_in(small_disk) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_on_a_full_disk_the_finished_shards_wait_for_room(tmp_path: Path, small_disk: Path):
+    source = write(tmp_path / "imgs", {f"cat/{n}.jpg": LARGE for n in range(8)})
+    out = small_disk / "out"
+
+    with pytest.raises(StorageError, match=r"cannot write .*shard-000001\.tar: the disk is full") as failure:
+        pack(source, out, shard_samples=2, workers=1)
+    subprocess.run(["mount", "-o", "remount,size=8m,nr_inodes=100", small_disk], check=True)
+
+    [note] = failure.value.__notes__
+    assert note.endswith(f"kept in {out}; run the same command again to go on")
+    assert pack(source, out, shard_samples=2).kept == 1
+    pack(source, tmp_path / "undisturbed", shard_samples=2)
+    assert contents(out) == contents(tmp_path / "undisturbed")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
@@ -140,7 +192,7 @@ def test_a_disk_without_room_for_another_folder_is_said(tmp_path: Path, small_di
     names = ("train", "val", "test")
     source = write(tmp_path / "imgs", {f"{name}/cat/x.jpg": tiny_jpeg() for name in names})
 
-    with pytest.raises(StorageError, match="val: No space left on device"):
+    with pytest.raises(StorageError, match="No space left on device"):
         pack(source, small_disk / "a" / "out")
 
     assert left_in(small_disk) == set()

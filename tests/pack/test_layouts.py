@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.pack.layouts.folders import list_folders
+from mps_shards.pack.layouts.find import list_source
 from tests.support.images import tiny_jpeg, write
 
 IMAGE = tiny_jpeg()
@@ -19,14 +19,14 @@ def folder_of(root: Path, *names: str) -> Path:
 
 def listed(source: Path, **options) -> dict[str, list[tuple[str, int]]]:
     """Paths and labels by split."""
-    listing = list_folders(source, **options)
+    listing = list_source(source, **options)
     return {split.name: [(entry.path, entry.label) for entry in split.entries] for split in listing.splits}
 
 
 def test_class_folders_are_numbered_in_the_order_of_their_names(tmp_path: Path):
     source = folder_of(tmp_path, "dog/b.jpg", "dog/a.jpg", "cat/z.jpg", "Zebra/x.jpg", "10/x.jpg", "9/x.jpg")
 
-    listing = list_folders(source)
+    listing = list_source(source)
 
     assert listing.classes == ("10", "9", "Zebra", "cat", "dog")  # by code point, as torchvision's ImageFolder
     assert listed(source) == {
@@ -39,7 +39,7 @@ def test_classes_and_labels_are_those_of_torchvision_s_image_folder(photos: Path
     from torchvision.datasets import ImageFolder
 
     reference = ImageFolder(str(photos))
-    listing = list_folders(photos)
+    listing = list_source(photos)
 
     assert list(listing.classes) == reference.classes
     assert [(str(photos / entry.path), entry.label) for entry in listing.splits[0].entries] == reference.samples
@@ -55,7 +55,7 @@ def test_images_deep_inside_a_class_folder_belong_to_it(tmp_path: Path):
 def test_split_folders_share_their_classes(tmp_path: Path, names: tuple[str, ...]):
     source = folder_of(tmp_path, *(f"{name}/{label}/x.jpg" for name in names for label in ("dog", "cat")))
 
-    listing = list_folders(source)
+    listing = list_source(source)
 
     assert listing.classes == ("cat", "dog")
     assert listed(source) == {name: [(f"{name}/cat/x.jpg", 0), (f"{name}/dog/x.jpg", 1)] for name in sorted(names)}
@@ -65,14 +65,14 @@ def test_split_folders_share_their_classes(tmp_path: Path, names: tuple[str, ...
 def test_a_class_that_one_split_lacks_keeps_its_number_in_all(tmp_path: Path):
     source = folder_of(tmp_path, "train/ant/x.jpg", "train/bee/x.jpg", "val/bee/x.jpg", "val/cow/x.jpg")
 
-    assert list_folders(source).classes == ("ant", "bee", "cow")
+    assert list_source(source).classes == ("ant", "bee", "cow")
     assert listed(source)["val"] == [("val/bee/x.jpg", 1), ("val/cow/x.jpg", 2)]
 
 
 def test_a_flat_test_split_beside_labelled_ones_is_unlabeled(tmp_path: Path):
     source = folder_of(tmp_path, "train/cat/x.jpg", "train/dog/x.jpg", "test/1.jpg", "test/2.jpg")
 
-    listing = list_folders(source)
+    listing = list_source(source)
 
     assert {split.name: split.task for split in listing.splits} == {"test": "unlabeled", "train": "classification"}
     assert listed(source)["test"] == [("test/1.jpg", -1), ("test/2.jpg", -1)]
@@ -83,7 +83,7 @@ def test_a_flat_test_split_beside_labelled_ones_is_unlabeled(tmp_path: Path):
 def test_a_flat_folder_has_no_labels(tmp_path: Path):
     source = folder_of(tmp_path, "b.jpg", "a.png", "c.webp")
 
-    listing = list_folders(source)
+    listing = list_source(source)
 
     assert listed(source) == {"": [("a.png", -1), ("b.jpg", -1), ("c.webp", -1)]}
     assert (listing.classes, listing.splits[0].task) == ((), "unlabeled")
@@ -100,7 +100,7 @@ def test_a_layout_can_be_ordered(tmp_path: Path):
         "fold 2": [("fold 2/b/x.jpg", 1)],
     }
     with pytest.raises(ConfigError, match="layout 'tree' is none of auto, classes, splits, flat"):
-        list_folders(source, layout="tree")  # type: ignore[arg-type]
+        list_source(source, layout="tree")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -114,13 +114,13 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg", "cat/.x.jpg", "cat/._x.jpg", ".git/y.jpg", ".DS_Store/z.jpg", "cat/.jpg")
 
     assert listed(source) == {"": [("cat/x.jpg", 0)]}
-    assert list_folders(source).ignored == {}
+    assert list_source(source).ignored == {}
 
 
 def test_other_files_are_counted_by_extension(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg", "cat/x.txt", "cat/y.TXT", "labels.csv", "cat/README", "cat/x.jpg.bak")
 
-    assert list_folders(source).ignored == {".txt": 2, ".csv": 1, "README": 1, ".bak": 1}
+    assert list_source(source).ignored == {".txt": 2, ".csv": 1, "README": 1, ".bak": 1}
 
 
 def test_class_folders_without_images_are_named_and_are_no_classes(tmp_path: Path):
@@ -128,7 +128,7 @@ def test_class_folders_without_images_are_named_and_are_no_classes(tmp_path: Pat
     write(source, {"empty/readme.txt": b"nothing"})
     (source / "bare").mkdir()
 
-    listing = list_folders(source)
+    listing = list_source(source)
 
     assert listing.classes == ("cat", "dog")
     assert listing.empty == ("bare", "empty")
@@ -167,7 +167,7 @@ def test_a_dangling_link_is_an_error_that_names_it(tmp_path: Path):
     os.symlink(tmp_path / "gone", source / "cat" / "y.jpg")
 
     with pytest.raises(StorageError, match=r"imgs/cat/y\.jpg: No such file or directory"):
-        list_folders(source)
+        list_source(source)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ def test_a_dangling_link_is_an_error_that_names_it(tmp_path: Path):
 )
 def test_an_image_that_would_have_no_class_is_named(tmp_path: Path, names: tuple[str, ...], stray: str):
     with pytest.raises(ConfigError, match=stray):
-        list_folders(folder_of(tmp_path, *names))
+        list_source(folder_of(tmp_path, *names))
 
 
 def test_images_that_would_share_a_key_are_both_named(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg", "cat/x.png")
 
     with pytest.raises(DataError, match=r"cat/x\.jpg and .*cat/x\.png would share the key 'x'.*--keys name"):
-        list_folders(source)
+        list_source(source)
     assert listed(source, by_name=True) == {"": [("cat/x.jpg", 0), ("cat/x.png", 0)]}
 
 
@@ -199,14 +199,14 @@ def test_spellings_of_an_extension_do_not_tell_keys_apart(tmp_path: Path, twins:
         pytest.skip("the file system does not tell them apart either")
 
     with pytest.raises(DataError, match="would share the key"):
-        list_folders(source)
+        list_source(source)
 
 
 def test_an_empty_file_is_named(tmp_path: Path):
     source = write(folder_of(tmp_path, "cat/x.jpg"), {"cat/y.jpg": b""})
 
     with pytest.raises(DataError, match=r"cat/y\.jpg is empty \(0 bytes\)"):
-        list_folders(source)
+        list_source(source)
 
 
 @pytest.mark.parametrize("files", [{}, {"cat/notes.txt": b"x"}, {".x.jpg": IMAGE}])
@@ -214,7 +214,7 @@ def test_a_folder_without_images_is_refused_with_what_was_looked_for(tmp_path: P
     (tmp_path / "imgs").mkdir()
 
     with pytest.raises(ConfigError, match=r"no images found in .*imgs \(looked for jpg, jpeg, png"):
-        list_folders(write(tmp_path / "imgs", files))
+        list_source(write(tmp_path / "imgs", files))
 
 
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path):
@@ -225,7 +225,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path):
         pytest.skip("this user may read everything")
 
     with pytest.raises(StorageError, match="dog: Permission denied"):
-        list_folders(source)
+        list_source(source)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a\\b"])
@@ -238,5 +238,5 @@ def test_a_folder_whose_name_cannot_stand_in_a_manifest_is_refused(tmp_path: Pat
     write(source, {f"{os.fsdecode(name)}/y.jpg": IMAGE})
 
     with pytest.raises(DataError, match=r"the folder name '.*' cannot name a class or split; rename it"):
-        list_folders(source)
+        list_source(source)
     assert len(listed(source, layout="flat")[""]) == 2

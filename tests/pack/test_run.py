@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mps_shards import pack
+from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
-from mps_shards.pack import run
 from mps_shards.read.shardset import read_manifest
 from mps_shards.storage import local
+from tests.support.files import contents
 from tests.support.images import EXAMPLES, class_folders, write
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -124,7 +120,7 @@ def test_a_failure_leaves_out_as_it_was(source: Path, tmp_path: Path, existed: b
     write(source, {"class-3/broken.jpg": b"<html>not found</html>"})
 
     complaint = r"class-3/broken\.jpg is no image: it begins with b'<html>no'; remove it or replace it"
-    failing(source, tmp_path / "out", DataError, complaint, shard_samples=3)
+    failing(source, tmp_path / "out", DataError, complaint)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -203,9 +199,10 @@ def test_an_option_that_cannot_work_is_refused_at_once(source: Path, tmp_path: P
     [
         ({"mine.txt": b"x"}, r"out is not empty; remove it or name another place"),
         ({".hidden": b"x"}, r"out is not empty"),
-        ({"shard-000000.tar": b"x"}, r"out holds an unfinished pack"),
-        ({"train/train-000000.tar.part": b"x"}, r"out holds an unfinished pack"),
-        ({"shard-000000.tar": b"x", "manifest.json": b"x"}, r"out is not empty"),
+        ({"shard-000000.tar": b"x"}, r"out is not empty"),
+        ({"train/train-000000.tar.part": b"x"}, r"out is not empty"),
+        ({"shard-000000.tar": b"x", "manifest.json": b"x"}, r"out holds a finished pack; replace it with --overwrite"),
+        ({"a/shard-000000.tar": b"x", "a/manifest.json": b"x"}, r"out holds a finished pack"),
     ],
 )
 def test_a_folder_that_holds_something_is_refused_and_left_alone(
@@ -263,28 +260,36 @@ def test_the_first_failure_stops_the_other_workers(source: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["shard-000001.tar", "index.npy", "manifest.json"])
-def test_a_disk_that_is_full_at_any_file_is_named_and_nothing_stays(
+def test_a_disk_that_is_full_at_any_file_is_named_and_can_be_emptied(
     source: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     sync = os.fsync
 
     def full(descriptor: int) -> None:
-        if os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")) == name + local.PART:
+        if os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")).startswith(name):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("no /proc to tell files by")
-    monkeypatch.setattr(run.os, "fsync", full)
+    with monkeypatch.context() as patched:
+        patched.setattr(local.os, "fsync", full)
+        with pytest.raises(StorageError, match=rf"cannot write .*{name}: the disk is full"):
+            pack(source, tmp_path / "out", shard_samples=20, workers=1)
+    with pytest.raises(StorageError, match="holds an unfinished pack"):
+        ShardDataset(tmp_path / "out", batch_size=1)
 
-    failing(source, tmp_path / "out", StorageError, rf"cannot write .*{name}: the disk is full", shard_samples=20)
+    kept = pack(source, tmp_path / "out", shard_samples=20).kept
+    assert kept in (1, 2) if name.endswith("tar") else kept == 3  # the third may be done before it hears of the second
+    pack(source, tmp_path / "undisturbed", shard_samples=20)
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def test_packing_loads_no_torch_and_no_decoder(source: Path, tmp_path: Path):
+def test_packing_loads_no_torch(source: Path, tmp_path: Path):
     script = f"""
 import sys, mps_shards
 mps_shards.pack({str(source)!r}, {str(tmp_path / "out")!r})
-print([name for name in ("torch", "PIL", "webdataset", "simplejpeg") if name in sys.modules])
+print([name for name in ("torch", "torchvision", "webdataset", "pycocotools") if name in sys.modules])
 """
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -2,13 +2,17 @@
 
 import gzip
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mps_shards import Place, ShardDataset
 from mps_shards.errors import ShardError
-from mps_shards.shards.tar import END
+from mps_shards.read.foreign import _USUAL_NUMBERS
+from mps_shards.shards.tar import BLOCK, END
 from tests.support.sets import foreign_tars, keys, shard_set
 
 COUNTS = [5, 0, 1, 9]
@@ -76,6 +80,11 @@ def damaged(content: bytes, how: str) -> bytes:
         return content[: -len(END)]
     if how == "a header's byte":
         return content[:1024] + b"?" + content[1025:]
+    if how == "a time that is no number":  # at which tarfile takes a tar for ended, in silence
+        header = bytearray(content[1024:1536])
+        header[136:148], header[148:156] = b"when it was ", b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        return content[:1024] + header + content[1536:]
     return content + content  # one archive behind the other: webdataset would stop at the first one's end
 
 
@@ -86,6 +95,7 @@ def damaged(content: bytes, how: str) -> bytes:
         ("cut in a member", r"s-000003.tar is cut off|webdataset cannot read shard .*s-000003.tar"),
         ("without its end", r"s-000003.tar is cut off: it ends at byte \d+ without a tar's end"),
         ("a header's byte", r"s-000003.tar: header at byte 1024 has a wrong checksum"),
+        ("a time that is no number", r"s-000003.tar: header at byte 1024 is damaged \(invalid header\)"),
         ("doubled", r"s-000003.tar goes on after its end"),
     ],
 )
@@ -100,3 +110,36 @@ def test_damage_is_an_error_after_the_whole_samples_before_it(folder, how, compl
 
     assert found[:6] == keys(range(6))
     assert found == keys(range(len(found)))
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_as_programs_write_them_are_known_as_usual(form: int):
+    for mode, owner, time in ((0o644, 0, 0), (0o100777, 1000, 1_700_000_000)):
+        info = tarfile.TarInfo("x.jpg")
+        info.mode, info.uid, info.gid, info.mtime = mode, owner, owner, time
+
+        assert _USUAL_NUMBERS.match(info.tobuf(form))
+
+
+@given(
+    st.integers(0, 2).map([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT].__getitem__),
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, BLOCK - 1), st.integers(100, 148), st.integers(329, 344)),
+            st.sampled_from(b"\0 /018\x80\xff") | st.integers(0, 255),
+        ),
+        max_size=4,
+    ),
+)
+def test_a_header_with_usual_numbers_is_one_that_tarfile_reads(form: int, changes: list[tuple[int, int]]):
+    info = tarfile.TarInfo("x.jpg")
+    info.size = 5
+    block = bytearray(info.tobuf(form))
+    for place, value in changes:
+        if not (124 <= place < 136 or 148 <= place < 157):  # size, checksum and kind are judged elsewhere
+            block[place] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+
+    if _USUAL_NUMBERS.match(block):
+        assert tarfile.TarInfo.frombuf(bytes(block), "utf-8", "surrogateescape").size == 5

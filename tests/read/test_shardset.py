@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mps_shards import ShardDataset
 from mps_shards.errors import ConfigError, ManifestError, ShardError, StorageError
 from mps_shards.read.shardset import ShardSet, sample_from
 from mps_shards.shards.tar import header, padding
@@ -49,7 +50,7 @@ def test_some_tars_of_a_set_in_the_order_named():
 
 def test_a_set_pickles_small_and_reads_again():
     found = opened(shard_set([1] * 50))
-    found.read(3)
+    found.read(4)
 
     sent = pickle.dumps(found)
 
@@ -119,7 +120,7 @@ def test_a_damaged_index_is_named(folder, content, complaint):
         (folder / "index.npy").write_bytes(content)
 
     with pytest.raises(ManifestError, match=complaint):
-        opened(folder).read(0)
+        opened(folder)
 
 
 @pytest.mark.parametrize(("field", "value"), [("offset", 10**6), ("size", 2**20), ("size", 0)])
@@ -129,18 +130,22 @@ def test_an_index_that_points_out_of_its_shard_is_not_followed(folder, field, va
     np.save(folder / "index.npy", index)
     found = opened(folder)
 
-    assert found.read(4).key == "s00004"
-    with pytest.raises(ManifestError, match=r"names bytes beyond s-000003.tar; rebuild the index"):
-        found.read(5)
+    assert found.read(3).key == "s00003"
+    for number in (4, 5):  # of the same shard: none of its rows can be trusted
+        with pytest.raises(ManifestError, match=r"index row 1 of shard s-000003.tar names bytes .*; rebuild the index"):
+            found.read(number)
 
 
 def test_an_index_of_another_set_is_found_out(folder):
     index = np.load(folder / "index.npy")
-    index["offset"][5] += 512
+    index["offset"][7] += 512  # the last one: still in its shard, and behind the others
+    index["size"][7] -= 512
     np.save(folder / "index.npy", index)
 
     with pytest.raises(ShardError, match=r"shard s-000003.tar"):
-        opened(folder).read(5)
+        opened(folder).read(7)
+    with pytest.raises(ManifestError, match=r"index.npy has SHA-256 .*, its manifest says .*; rebuild the index"):
+        ShardSet(Location(folder), verify=True)
 
 
 def member(name: str) -> bytes:
@@ -160,3 +165,25 @@ def member(name: str) -> bytes:
 def test_bytes_that_are_not_one_sample_are_refused(content, complaint):
     with pytest.raises(ShardError, match=complaint):
         sample_from(content, shard="s.tar")
+
+
+def test_a_flipped_bit_inside_an_image_is_found_where_reads_are_verified(folder):
+    offset, size, crc32 = np.load(folder / "index.npy")[4].item()
+    shard = folder / ShardSet(Location(folder)).read(4).shard
+    content = bytearray(shard.read_bytes())
+    content[offset + 600] ^= 1
+    shard.write_bytes(content)
+
+    ShardSet(Location(folder)).read(4)
+    with pytest.raises(
+        ShardError, match=f"bytes {offset} to {offset + size} have CRC-32 .* the index says {crc32:08x}"
+    ):
+        ShardSet(Location(folder), verify=True).read(4)
+    assert ShardSet(Location(folder), verify=True).read(2).key
+
+
+def test_verified_reads_need_an_index(folder):
+    (folder / "manifest.json").unlink()
+
+    with pytest.raises(ConfigError, match="verify_reads needs an index"):
+        ShardDataset(folder, batch_size=2, verify_reads=True)

@@ -32,6 +32,7 @@ def read(shards, **options) -> list[str]:
         ([str(SET / "s-000003.tar"), SET / "s-000000.tar"], [4, 5, 6, 7, 0, 1, 2]),
         (f"file://{SET}", range(8)),
     ],
+    ids=["folder", "tar", "braces", "list", "file URL"],
 )
 def test_a_set_may_be_named_in_many_ways(named, numbers):
     assert read(named) == keys(numbers)

@@ -32,7 +32,13 @@ def manifest_of(shards: list[ShardRecord], **fields: Any) -> Manifest:
 
 
 shards = st.lists(
-    st.builds(ShardRecord, name=names, samples=counts, bytes=counts, sha256=digests),
+    st.builds(
+        lambda samples, more, **fields: ShardRecord(samples=samples, bytes=512 * samples + more, **fields),
+        samples=counts,
+        more=counts,
+        name=names,
+        sha256=digests,
+    ),
     max_size=5,
     unique_by=lambda shard: shard.name,
 )
@@ -144,6 +150,13 @@ def shard(**fields: Any) -> list[dict[str, Any]]:
         (edited(shards=shard(name="a\0.tar")), r"at `\$\.shards\[0\]\.name`"),
         (edited(shards=shard(name="")), r"at `\$\.shards\[0\]\.name`"),
         (edited(shards=shard(name="x" * 256)), r"at `\$\.shards\[0\]\.name`"),
+        (edited(shards=shard(name="a\n.tar")), r"at `\$\.shards\[0\]\.name`"),
+        (edited(shards=shard(name="a.tar\n")), r"at `\$\.shards\[0\]\.name`"),
+        (edited(shards=shard(name="a\x1b[2J.tar")), r"at `\$\.shards\[0\]\.name`"),
+        (edited(samples=2**61 + 4, shards=shard(samples=2**61)), f"2048 bytes of s-000000.tar cannot hold {2**61}"),
+        (edited(classes=["x"] * (2**20 + 1)), r"length <= 1048576 - at `\$\.classes`"),
+        (edited(ignore_index=2**31), r"at `\$\.ignore_index`"),
+        (b'{"classes":' + b"[" * 10**6, r"at `\$\.classes\[0\]`"),
         (edited(shards=shard(name=TWO.name)), "names a shard twice"),
         (edited(classes=["dog", "cat"]), "its fingerprint does not fit its content; was it edited by hand"),
         (edited(fingerprint="0" * 64), "its fingerprint does not fit"),
@@ -152,6 +165,15 @@ def shard(**fields: Any) -> list[dict[str, Any]]:
 )
 def test_a_manifest_that_cannot_be_right_is_refused_by_file_and_field(content: bytes, complaint: str):
     with pytest.raises(ManifestError, match=rf"^set/manifest\.json.*{complaint}"):
+        parse_manifest(content, where="set/manifest.json")
+
+
+@pytest.mark.parametrize("place", [b'"mps-shards"', b'"seed"', b"[", b"{"])
+@pytest.mark.parametrize("odd", [b"\x80", b"\xc3", b"[" * 100_000])
+def test_bytes_that_are_no_text_and_endless_brackets_are_refused_wherever_they_stand(place: bytes, odd: bytes):
+    content = manifest_bytes(manifest_of([ONE, TWO])).replace(place, place[:1] + odd + place[1:], 1)
+
+    with pytest.raises(ManifestError, match=r"^set/manifest\.json"):
         parse_manifest(content, where="set/manifest.json")
 
 

@@ -8,7 +8,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mps_shards.errors import ShardError
-from mps_shards.shards.tar import BLOCK, END, data_size, header, members, padding
+from mps_shards.shards.tar import (
+    BLOCK,
+    END,
+    REGULAR,
+    Member,
+    _plain_members,
+    data_size,
+    header,
+    members,
+    padding,
+    pax_records,
+    walk,
+)
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
 
@@ -42,6 +54,17 @@ def made(files: list[tuple[str, bytes]], form: int, **fields: object) -> bytes:
                 setattr(info, field, value)
             archive.addfile(info, io.BytesIO(data))
     return stream.getvalue()
+
+
+def sealed(block: bytes) -> bytes:
+    """The block with its checksum made right."""
+    blank = block[:148] + b" " * 8 + block[156:]
+    return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
+
+
+def of_kind(kind: bytes, name: str, size: int) -> bytes:
+    block = header(name, size)
+    return sealed(block[:156] + kind + block[157:])
 
 
 @given(st.lists(st.tuples(names, contents), max_size=5))
@@ -100,6 +123,25 @@ def test_folders_links_and_devices_are_passed_over():
     assert walked(stream.getvalue()) == [("x.jpg", b"abc")]
 
 
+def test_an_empty_file_of_old_whose_name_ends_in_a_slash_is_a_folder():
+    tar = of_kind(b"\0", "cat/", 0) + header("cat/x.jpg", 3) + b"abc" + padding(3) + END
+
+    assert walked(tar) == by_tarfile(tar) == [("cat/x.jpg", b"abc")]
+
+
+@pytest.mark.parametrize(
+    "tar",
+    [
+        of_kind(b"\0", "cat/", 3) + b"abc" + padding(3),
+        of_kind(b"L", "././@LongLink", 5) + b"x.jpg" + padding(5) + of_kind(b"\0", "cat/", 0),
+    ],
+    ids=["with data", "named a file"],
+)
+def test_what_is_a_folder_to_one_reader_and_a_file_to_another_is_refused(tar: bytes):
+    with pytest.raises(ShardError, match=r"x\.tar: header at byte \d+ is of a folder and of a file at once"):
+        walked(tar + END)
+
+
 def test_pax_headers_for_all_members_and_of_times_change_nothing():
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", pax_headers={"comment": "all of it"}) as archive:
@@ -112,8 +154,7 @@ def test_pax_headers_for_all_members_and_of_times_change_nothing():
 
 @pytest.mark.parametrize("kind", [b"\0", b"7"], ids=["v7", "contiguous"])
 def test_older_kinds_of_regular_file_are_read(kind: bytes):
-    block = sealed(header("x.jpg", 3)[:156] + kind + header("x.jpg", 3)[157:])
-    tar = block + b"abc" + padding(3) + END
+    tar = of_kind(kind, "x.jpg", 3) + b"abc" + padding(3) + END
 
     assert walked(tar) == by_tarfile(tar) == [("x.jpg", b"abc")]
 
@@ -125,12 +166,6 @@ def test_a_checksum_over_signed_bytes_is_accepted_as_tarfile_does():
     tar = bytes(block) + b"abc" + padding(3) + END
 
     assert walked(tar) == by_tarfile(tar)
-
-
-def sealed(block: bytes) -> bytes:
-    """The block with its checksum made right."""
-    blank = block[:148] + b" " * 8 + block[156:]
-    return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
 
 
 def field(block: bytes, start: int, value: bytes) -> bytes:
@@ -147,6 +182,8 @@ PLAIN = header("x.jpg", 3)
         (b"\xff\xd8\xff" + bytes(600), "no tar header at byte 0"),
         (b"no tar at all".ljust(BLOCK), "no tar header at byte 0"),
         (field(PLAIN, 124, b"twelve bytes"), "no tar header at byte 0"),
+        (field(PLAIN, 124, b"\x81\0\0\0\0\0\0\0\0\0\0\3") + b"abc" + padding(3), "no tar header at byte 0"),
+        (field(PLAIN, 156, b"S") + b"abc" + padding(3), "member at byte 0 is a sparse file"),
         (field(PLAIN, 124, b"-0000000777\0") + bytes(BLOCK), "no tar header at byte 0"),
         (field(PLAIN, 124, b"00000010000\0") + bytes(BLOCK), "member at byte 0 needs 4096 bytes, only 512 are there"),
         (field(PLAIN, 124, b"\x80\0\0\0\0\0\0\xff\0\0\0\0") + bytes(BLOCK), "needs .* bytes, only 512"),
@@ -165,6 +202,12 @@ def test_damage_is_an_error_that_names_the_place(tar: bytes, complaint: str | No
         return
     with pytest.raises(ShardError, match=rf"^x\.tar: .*{complaint}"):
         members(tar, where="x.tar")
+
+
+def test_a_size_ends_at_its_first_nul_as_tarfile_has_it():
+    tar = field(PLAIN, 124, b"\0\0\0\0001\0\0\0\0\0\0\0") + END
+
+    assert walked(tar) == by_tarfile(tar) == [("x.jpg", b"")]
 
 
 def pax(records: bytes) -> bytes:
@@ -227,6 +270,35 @@ def test_no_flipped_byte_of_a_header_goes_unseen(form: str, place: int, change: 
     assert 148 <= place < 156 and found == by_tarfile(bytes(tar))
 
 
+@given(
+    st.lists(st.tuples(names, st.binary(max_size=600)), max_size=4),
+    st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255) | st.sampled_from(b"\0 /017")), max_size=2),
+    st.integers(0, 600),
+)
+@example([("x_y.jpg", b"abc")], [(1, 0)], 0)  # a name with a NUL in it
+def test_the_short_way_through_plain_headers_finds_what_the_walk_finds(
+    files: list[tuple[str, bytes]], changes: list[tuple[int, int]], missing: int
+):
+    tar = bytearray(packed(files)[: -len(END)])
+    for place, value in changes if tar else ():
+        start = place % len(tar) // BLOCK * BLOCK
+        tar[start + place % BLOCK] = value
+        if sum(tar[start + 257 : start + 262]) == sum(b"ustar"):
+            tar[start : start + BLOCK] = sealed(bytes(tar[start : start + BLOCK]))
+    content = bytes(tar[: len(tar) - missing])
+
+    found = _plain_members(content)
+
+    if found is not None:
+        entries = walk(lambda start, stop: content[start:stop], len(content), where="x.tar")
+        assert found == [Member(name, start, stop) for kind, name, _, start, stop in entries if kind in REGULAR]
+
+
+def test_what_packing_writes_takes_the_short_way():
+    assert _plain_members(packed([("cat/x.jpg", b"abc"), ("cat/x.cls", b"1")])[: -len(END)]) is not None
+    assert _plain_members(packed([("cat/\u00e9.jpg", b"abc")])[: -len(END)]) is None
+
+
 def test_walking_a_view_copies_no_data():
     tar = packed([("x.jpg", bytes(1000))])
     inside = memoryview(b"?" * BLOCK + tar)[BLOCK:]
@@ -245,3 +317,88 @@ def test_links_and_folders_hold_no_data_whatever_their_header_says():
     for kind in b"123456":
         block = field(PLAIN, 156, bytes([kind]))
         assert data_size(block, where="x.tar", position=0) == 0
+
+
+def test_a_pax_header_of_a_hundred_thousand_records_is_read_in_linear_time():
+    """A copy of the rest for each record would move 200 GB here: the test would time out."""
+    content = b"5 a=\n" * 200_000 + b"12 path=x.y\n"
+
+    assert pax_records(content, where="s.tar") == {"a": "", "path": "x.y"}
+
+
+@pytest.mark.parametrize("kind", b"xgLKX")
+def test_a_header_that_claims_megabytes_of_names_is_refused(kind: int):
+    block = bytearray(header("a", (1 << 20) + 1))
+    block[156] = kind
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+
+    with pytest.raises(ShardError, match="claims a name of 1048577 bytes"):
+        data_size(bytes(block), where="s.tar", position=0)
+
+
+@pytest.mark.parametrize(("kind", "content"), [(b"L", bytes(6)), (b"x", b"8 path=\n")])
+def test_an_empty_long_name_is_refused(kind: bytes, content: bytes):
+    naming = tarfile.TarInfo("name")
+    naming.type, naming.size = kind, len(content)
+    before = naming.tobuf(tarfile.GNU_FORMAT) + content + padding(len(content))
+
+    with pytest.raises(ShardError, match="x: the header before byte 1024 gives an empty name"):
+        members(before + header("a.cls", 1) + b"5" + padding(1), where="x")
+
+
+def naming(kind: bytes, content: bytes) -> bytes:
+    return of_kind(kind, "name", len(content)) + content + padding(len(content))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        naming(b"x", b"12 path=a.b\n") + naming(b"x", b"11 mtime=1\n"),
+        naming(b"L", b"a.b\0") + naming(b"L", b"c.d\0"),
+        naming(b"x", b"12 path=a.b\n") + naming(b"g", b"") + naming(b"L", b"c.d\0"),
+        naming(b"L", b"a.b\0") + naming(b"X", b"12 path=c.d\n"),
+    ],
+    ids=["pax", "gnu", "gnu after pax", "pax after gnu"],
+)
+def test_a_member_that_two_headers_name_is_refused(headers: bytes):
+    with pytest.raises(ShardError, match=r"two headers before byte \d+ name one member"):
+        walked(headers + PLAIN + b"abc" + padding(3) + END)
+
+
+def test_a_long_name_ends_at_its_nul_wherever_that_is():
+    for content in (b"a.b\0", b"a.b", b"a.b\0c.d"):
+        tar = naming(b"L", content) + PLAIN + b"abc" + padding(3) + END
+        assert walked(tar) == by_tarfile(tar) == [("a.b", b"abc")]
+    unended = of_kind(b"L", "name", 3) + b"a.bcd".ljust(BLOCK, b"\0") + PLAIN + b"abc" + padding(3) + END
+
+    assert walked(unended) == by_tarfile(unended) == [("a.bcd", b"abc")]
+
+
+def test_a_kind_of_member_that_nobody_knows_is_passed_over_with_the_size_that_pax_gives_it():
+    tar = naming(b"x", b"12 size=600\n") + of_kind(b"V", "v.jpg", 3) + bytes(1024) + PLAIN + b"abc" + padding(3) + END
+
+    assert walked(tar) == by_tarfile(tar)
+    assert [data for _, data in walked(tar)] == [b"abc"]
+
+
+@pytest.mark.parametrize("kind", [b"x", b"X"])
+def test_a_pax_header_of_either_kind_names_a_member_past_a_global_one(kind: bytes):
+    headers = naming(kind, b"12 path=a.b\n") + naming(b"g", b"12 comment=\n")
+    tar = headers + PLAIN + b"abc" + padding(3) + END
+
+    assert walked(tar) == by_tarfile(tar) == [("a.b", b"abc")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "complaint"),
+    [
+        (b"g", b"12 path=a.b\n", "gives all members one name or size"),
+        (b"g", b"9 size=1\n", "gives all members one name or size"),
+        (b"x", b"22 GNU.sparse.major=1\n", "is a sparse file, which shards cannot hold"),
+        (b"g", b"22 GNU.sparse.major=1\n", "is a sparse file, which shards cannot hold"),
+    ],
+)
+def test_pax_headers_that_make_a_member_another_are_refused(kind: bytes, content: bytes, complaint: str):
+    with pytest.raises(ShardError, match=complaint):
+        walked(naming(kind, content) + PLAIN + b"abc" + padding(3) + END)

@@ -268,6 +268,10 @@ def not_arrays() -> dict[str, bytes]:
         "pickled": pickled.getvalue(),
         "cut off": whole.getvalue()[:300],
         "cut off in the header": whole.getvalue()[:50],
+        "unbalanced header": whole.getvalue().replace(b"(100,)", b"((((((", 1),
+        "header of deep nesting": whole.getvalue()[:8] + b"\xf6\x01" + b"(" * 502,
+        "a type that is none": whole.getvalue().replace(b"'<i8'", b"',u8'", 1),
+        "a shape that is none": whole.getvalue().replace(b"(100,)", b"{(1,):", 1),
     }
 
 
@@ -299,3 +303,14 @@ with ThreadPoolExecutor(8) as pool:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
 
     assert done.returncode == 0, done.stderr[-300:]
+
+
+@pytest.mark.parametrize(
+    "header", ["(" * 9000, "-" * 9000 + "1", "{{}}", f"{{'descr': '<u8', 'fortran_order': False, 'shape': ({2**64},)}}"]
+)
+def test_an_array_s_header_that_numpy_trips_over_is_a_value_error(tmp_path, header):
+    path = tmp_path / "index.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header.encode() + b"\n")
+
+    with pytest.raises(ValueError, match="its header cannot be understood"):
+        map_array(path)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.location import Location, locate
+from mps_shards.storage.location import Location, locate, locate_out
+from mps_shards.storage.url import Prefix
 
 
 @pytest.fixture
@@ -51,12 +52,54 @@ def test_a_colon_inside_a_path_makes_no_url_of_it(folder: Path):
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://bucket/x.tar", "https://host/x.tar", "gs://b", "hf://d/x", "pipe:cat x.tar", "S3://bucket", "az:x"]
+    ("url", "folder", "name"),
+    [
+        ("s3://bucket/a/x-0.tar", "s3://bucket/a", "x-0.tar"),
+        ("S3://bucket/a/", "s3://bucket/a", None),
+        ("gs://bucket", "gs://bucket", None),
+        ("az://account/box/x.tar.gz", "az://account/box", "x.tar.gz"),
+        ("https://host/a%20b/x%20y.tar", "https://host/a%20b", "x y.tar"),
+        ("https://me:word@host/x.TAR?sig=1", "https://me:word@host?sig=1", "x.TAR"),
+        ("memory://set/", "memory://set", None),
+    ],
 )
-def test_a_url_is_refused_by_its_scheme(url: str):
-    with pytest.raises(ConfigError, match=r"reads shards from local disks only, not \w+:") as raised:
+def test_a_url_names_a_tar_if_it_ends_like_one_and_else_a_folder(url: str, folder: str, name: str | None):
+    assert locate([url]) == [Location(Prefix(folder), (name,) if name else None)]
+
+
+def test_tars_of_one_prefix_are_taken_together():
+    urls = [f"s3://bucket/a/{name}.tar" for name in "xy"]
+
+    assert locate([*urls, "s3://bucket/b/x.tar"]) == [
+        Location(Prefix("s3://bucket/a"), ("x.tar", "y.tar")),
+        Location(Prefix("s3://bucket/b"), ("x.tar",)),
+    ]
+
+
+def test_passwords_and_signatures_are_not_shown():
+    located = locate(["https://me:word@host/a/x.tar?sig=secret"])
+
+    assert "https://host/a" in str(located[0].folder)
+    assert not any(secret in f"{located}{located[0].folder}" for secret in ("word", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("pipe:cat x.tar", "pipe: runs a shell command, which a list of shards must not do"),
+        ("gopher://host/x.tar", "gopher://host: neither obstore nor fsspec knows gopher:"),
+        ("az:x", "az:x: a URL begins with az://"),
+    ],
+)
+def test_what_no_store_can_read_is_refused_by_its_scheme(url: str, complaint: str):
+    with pytest.raises(ConfigError, match=complaint):
         locate([url])
-    assert str(raised.value).startswith(url)
+
+
+@pytest.mark.parametrize("url", ["s3://", "https:///x.tar"])
+def test_a_url_without_a_host_or_bucket_is_refused(url: str):
+    with pytest.raises(ConfigError, match="names no"):
+        locate([url])
 
 
 def test_a_path_that_is_not_there_is_named_as_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -76,3 +119,21 @@ def test_a_dangling_link_is_not_there(folder: Path):
 def test_nothing_named_is_an_error_that_says_what_could_be():
     with pytest.raises(ConfigError, match="give a directory of shards, a tar file, or a list"):
         locate([])
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        ("not/there", Path("not/there")),
+        (Path("not/there"), Path("not/there")),
+        ("file:///not/there.tar", Path("/not/there.tar")),
+        ("S3://bucket/a b/", Prefix("s3://bucket/a b")),
+        ("local:///not/there", Prefix("local:///not/there")),
+    ],
+)
+def test_what_is_written_to_need_not_be_there(named: str | Path, found: Path | Prefix):
+    assert locate_out(named) == found
+
+
+def test_a_prefix_shows_no_secret_even_behind_a_space():
+    assert str(Prefix("s3://me:hunter2@bucket/a b?signature=hunter2")) == "s3://bucket/a b"

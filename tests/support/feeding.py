@@ -1,6 +1,7 @@
 """Small feeds without a data set: drafts of numbers, made into tiny images that show which number they are."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def deliveries(
     """Deliver drafts through an engine, as DeviceLoader does."""
     workers = Workers(
         iter(planned),
-        lambda times: make,
+        lambda times: partial(map, make),
         slots=[Slot(number, engine.allocate) for number in range(slots)],
         pixels=engine.pixels,
         threads=threads,

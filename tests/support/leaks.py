@@ -17,7 +17,7 @@ def threads() -> set[str]:
 
 
 def files() -> set[str]:
-    """Open regular files. Not pipes, sockets or devices, nor the shared memory that torch and multiprocessing keep."""
+    """Open regular files. Not pipes, sockets or devices, nor what libraries keep: shared memory, matplotlib's fonts."""
     found = set()
     for descriptor in map(int, os.listdir("/dev/fd")):
         try:
@@ -25,7 +25,7 @@ def files() -> set[str]:
                 found.add(f"file {_path(descriptor)} (descriptor {descriptor})")
         except OSError:  # closed since it was listed, as is the one that lists
             continue
-    return {file for file in found if not file.startswith("file /dev/shm/")}
+    return {file for file in found if not file.startswith("file /dev/shm/") and ".ttf (" not in file}
 
 
 def _path(descriptor: int) -> str:

@@ -13,34 +13,48 @@ PACKAGE = "mps_shards"
 # Imports point to a lower row only; rooms on one row are strangers.
 ROWS = (
     frozenset({"cli"}),
-    frozenset({"loader", "dataset", "reading"}),
-    frozenset({"pack", "read", "vision", "feed"}),
+    frozenset({"loader", "dataset", "reading", "policy", "survey"}),
+    frozenset({"upkeep", "pack", "read", "vision", "feed"}),
     frozenset({"shards", "storage"}),
     frozenset({"errors", "metrics"}),
 )
-FOLDERS = frozenset({"cli", "pack", "read", "vision", "feed", "shards", "storage"})
-BESIDE_ALLOWED = {("loader", "dataset"), ("loader", "reading"), ("dataset", "reading")}
+FOLDERS = frozenset({"cli", "upkeep", "pack", "read", "vision", "feed", "shards", "storage"})
+# packing looks at images with the very decoder that reading uses
+BESIDE_ALLOWED = {
+    ("loader", "dataset"),
+    ("loader", "reading"),
+    ("loader", "policy"),
+    ("dataset", "reading"),
+    ("dataset", "policy"),
+    ("reading", "policy"),
+    ("pack", "vision"),
+    ("upkeep", "pack"),
+    ("upkeep", "vision"),
+}
 FRONT_DOOR = "front door"  # mps_shards/__init__.py and __main__.py: may import any room
 
 # What only these rooms may import. The front door may not either: it must open in a blink.
 MONOPOLIES: Mapping[str, frozenset[str]] = {
     "click": frozenset({"cli"}),
+    "matplotlib": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
     "PIL": frozenset({"vision"}),
+    "pycocotools": frozenset({"vision"}),
+    "ray": frozenset({"pack"}),
     "simplejpeg": frozenset({"vision"}),
     "torchvision": frozenset({"vision"}),
     "webdataset": frozenset({"read", "dataset"}),
     "obstore": frozenset({"storage"}),
     "fsspec": frozenset({"storage"}),
-    "threading": frozenset({"feed", "storage"}),  # storage: locks only, see LOCKS
-    "concurrent": frozenset({"feed", "pack"}),
+    "threading": frozenset({"feed", "storage", "policy"}),  # the last two: locks only, see LOCKS
+    "concurrent": frozenset({"feed", "pack", "upkeep", "storage"}),  # storage: requests in flight
     "multiprocessing": frozenset({"feed", "pack", "read"}),
 }
 LOCKS = frozenset({"threading.Lock", "threading.RLock"})
 
 # What may not even be reached from these, at module level: importing any of them takes torch's two seconds.
 HEAVY = frozenset({"torch", "torchvision", "webdataset"})
-LIGHT = ("pack", "storage", "shards", "read.order", "read.place", "read.cursor", "vision.decode")
+LIGHT = ("pack", "upkeep", "storage", "shards", "read.order", "read.place", "read.cursor", "vision.decode")
 
 # shards is a room of values: it neither opens anything nor imports what could.
 IO = frozenset({"os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "urllib"})
@@ -145,10 +159,10 @@ def _against_monopolies(room: str, tree: ast.Module, imports: Sequence[Import]) 
                 imported.line,
                 f"{room} imports {target}: only {' and '.join(sorted(MONOPOLIES[top]))} may",
             )
-        if room == "storage" and top == "threading":
+        if room in ("storage", "policy") and top == "threading":
             names = {name for name in used if name.startswith("threading.")} if target == "threading" else {target}
             for name in sorted(names - LOCKS):
-                yield imported.line, f"storage uses {name}: of threading only locks, threads live in feed"
+                yield imported.line, f"{room} uses {name}: of threading only locks, threads live in feed"
         if room == "shards" and top in IO and not any(_inside(target, name) for name in PURE):
             yield imported.line, f"shards imports {target}: it has no I/O"
         if room == "shards" and top == "torch":

@@ -160,8 +160,8 @@ def test_a_wrong_mask_is_found(data):
 
 
 def test_a_rival_that_does_not_install_is_reported_and_the_others_go_on(tmp_path, data, monkeypatch, capsys):
-    def absent(contestant, folder):
-        if contestant.package:
+    def absent(package, folder):
+        if package:
             raise roster.NotInstalled("no wheel for this machine")
         return sys.executable
 

@@ -5,12 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from tools import demo
-from tools.sheet import contact_sheet
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,16 +68,3 @@ def test_a_device_that_is_not_there_is_named_and_nothing_else(tmp_path, monkeypa
 
     assert demo.main() == 1
     assert "unknown device 'toaster'" in capsys.readouterr().out
-
-
-def test_a_contact_sheet_shows_each_image_once_in_its_place():
-    shades = np.linspace(0.1, 0.9, 10, dtype=np.float32)
-    images = np.tile(shades[:, None, None, None], (1, 3, 32, 32))
-
-    sheet = np.asarray(contact_sheet(images, ["cat"] * 10, title="ten", subtitle="shades", columns=4))
-
-    runs = [int(shade) for shade in np.rint(shades * 255)]
-    counts = [int((sheet == shade).all(axis=2).sum()) for shade in runs]
-    assert min(counts) > 0.9 * 160 * 160
-    centres = [tuple(np.argwhere((sheet == shade).all(axis=2)).mean(axis=0).round().astype(int)) for shade in runs]
-    assert centres == sorted(centres) and len({row for row, _ in centres}) == 3

@@ -5,6 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from mps_shards.errors import ConfigError
@@ -131,6 +133,24 @@ def test_evaluation_is_torchvision_s_resize_and_centre_crop(height: int, width: 
     delivered, _ = classify.evaluate(224, interpolation=interpolation)(whole, 0, Fixed())  # type: ignore[arg-type]
 
     assert torch.equal(delivered, reference)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    sides=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+    size=st.integers(2, 240),  # torchvision itself fails to make one pixel out of a packed image
+    more=st.integers(0, 60),
+    packed=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_the_fast_way_to_resize_and_crop_gives_torchvision_s_pixels(sides, size: int, more: int, packed: bool, seed):
+    noise = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)).permute(2, 0, 1)
+    whole = noise.contiguous() if packed else noise
+    steps = v2.Compose([v2.Resize(size + more), v2.CenterCrop(size)])
+
+    delivered, _ = classify.evaluate(size, size + more)(whole, 0, Fixed())  # type: ignore[arg-type]
+
+    assert torch.equal(delivered, steps(whole))
 
 
 @pytest.mark.parametrize(

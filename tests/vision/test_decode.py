@@ -6,6 +6,7 @@ import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +104,14 @@ def test_bytes_that_are_no_image_are_an_error(content: bytes):
     assert_as_pillow(content)
 
 
+@pytest.mark.parametrize("kind", [2, 11, 12])
+def test_a_tiff_whose_offsets_are_no_numbers_of_bytes_is_an_error(kind: int):
+    content = encoded(picture("L"), "TIFF").replace(struct.pack("<HH", 273, 4), struct.pack("<HH", 273, kind))
+
+    with pytest.raises(DecodeError, match="cannot decode the image"):
+        decode_image(content)
+
+
 def test_an_unknown_format_is_named_by_its_first_bytes():
     with pytest.raises(DecodeError, match=r"no known format, 15 bytes beginning with b'<html><b'"):
         decode_image(b"<html><body></b")
@@ -192,3 +201,27 @@ def test_a_cut_off_mask_is_whole_or_an_error():
             pass
 
     assert whole < 30  # checksums and the end mark: all pixels are there
+
+
+def test_postscript_is_refused_and_no_program_is_run_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ran = tmp_path / "ran"
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+    with pytest.raises(DecodeError, match=r"no known format, .* beginning with b'%!PS-Ado'"):
+        decode_image(postscript)
+
+    assert not ran.exists()
+
+
+def test_the_bound_on_pixels_is_the_caller_s():
+    content = encoded(picture("RGB"), "PNG")
+    height, width = decode_image(content).shape[:2]
+
+    assert decode_image(content, max_pixels=height * width).shape[:2] == (height, width)
+    for file, decode in ((content, decode_image), (PHOTO, decode_image), (mask_file(LABELS), decode_mask)):
+        with pytest.raises(DecodeError, match=r"at most 9 are accepted \(max_pixels\)"):
+            decode(file, max_pixels=9)

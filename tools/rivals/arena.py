@@ -110,7 +110,7 @@ class Arena:
             return
         contestant = ROSTER[result.contestant]
         try:
-            python = python_for(contestant, self.environments)
+            python = python_for(contestant.package, self.environments)
             with Others() as others:
                 figures = _figures(python, contestant, task, self.epochs)
         except (NotInstalled, TrialFailed) as error:

@@ -57,8 +57,8 @@ class NotInstalled(Exception):
     """A rival's package could not be had here; says what pip said."""
 
 
-def python_for(contestant: Contestant, folder: Path) -> str:
-    """The interpreter that has what the contestant needs; made on first use.
+def python_for(package: str | None, folder: Path) -> str:
+    """The interpreter that has a rival's package; made on first use. This one where there is none to have.
 
     A rival's environment also sees this one's packages, so torch is there once, and the same for all.
 
@@ -68,9 +68,9 @@ def python_for(contestant: Contestant, folder: Path) -> str:
     Raises:
         NotInstalled: pip found no fit.
     """
-    if contestant.package is None:
+    if package is None:
         return sys.executable
-    home = folder / contestant.package
+    home = folder / package
     python = home / "bin" / "python"
     ready = home / ".ready"
     if not ready.exists():
@@ -84,7 +84,7 @@ def python_for(contestant: Contestant, folder: Path) -> str:
             check=True,
         )
         Path(paths.stdout.strip(), "of-the-project.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", contestant.package]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
         done = subprocess.run(pip, capture_output=True, text=True)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

@@ -1,0 +1,226 @@
+"""``mps-shards bench``."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mps_shards.cli.places import elsewhere
+from mps_shards.cli.tables import counted, megabytes, say_json, say_table
+
+if TYPE_CHECKING:
+    from mps_shards.loader import DeviceLoader
+    from mps_shards.metrics import LoaderStats
+
+__all__ = ["advice", "command", "measured"]
+
+
+@click.command("bench", short_help="Stream a shard set as training would, and say what limits the speed.")
+@click.argument("shards", metavar="SET")
+@click.option("--device", default="auto", show_default=True, help="auto, mps, cuda, cuda:1 or cpu.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores]")
+@click.option(
+    "--transform", default="train", show_default=True, help="train:224, evaluate:256, segment.train:512, none."
+)
+@click.option("--decode", type=click.Choice(["exact", "scaled"]), default="exact", show_default=True)
+@click.option("--transfer", help="An engine instead of the device's default: inline, thread, alias, cpu.")
+@click.option("--batches", type=click.IntRange(min=2), help="Stop after so many.  [default: an epoch]")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Or then."
+)
+@click.option("--compare", is_flag=True, help="Do the same with plain webdataset in a DataLoader.")
+@elsewhere
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def command(
+    shards: str,
+    device: str,
+    batch_size: int,
+    workers: int | None,
+    transform: str,
+    decode: Any,
+    transfer: str | None,
+    batches: int | None,
+    seconds: float,
+    compare: bool,
+    as_json: bool,
+    index: Path | None,
+    cache: Path | None,
+) -> None:
+    """Stream SET to the device through the real loader, and say what limits the speed and what to change.
+
+    Nothing is trained: the loop takes each batch and asks for the next. The first batch is timed by itself, the rest
+    gives the rates. With --compare, plain webdataset in a DataLoader does the same work in as many processes.
+
+    \b
+    Examples:
+      mps-shards bench ./imgs-shards
+      mps-shards bench ./imgs-shards --decode scaled --workers 8
+      mps-shards bench s3://bucket/imgs-shards
+      mps-shards bench ./imgs-shards --device cpu --transform evaluate:256 --compare --json
+    """
+    from mps_shards.cli.transforms import transform_named
+    from mps_shards.dataset import ShardDataset
+    from mps_shards.loader import DeviceLoader
+
+    data = ShardDataset(shards, batch_size=batch_size, index=index, cache=cache)  # tells the task
+    named = transform_named(transform, task=data.source.task or "classification", ignore_index=data.source.ignore_index)
+    data = ShardDataset(
+        shards, batch_size=batch_size, transform=named, shuffle=True, decode=decode, index=index, cache=cache
+    )
+    with DeviceLoader(data, device=device, workers=workers, transfer=transfer) as loader:
+        stats, first_s = measured(loader, batches=batches, seconds=seconds)
+        explained = loader.explain()
+    found = {
+        "set": shards,
+        "device": explained,
+        "first_batch_s": first_s,
+        "images_per_s": stats.images_per_s,
+        "mb_per_s": stats.bytes_read / 1e6 / stats.elapsed_s if stats.elapsed_s else 0.0,
+        "starved": stats.starved,
+        "requests": stats.requests,
+        "bytes_fetched": stats.bytes_fetched,
+        "peak_memory_bytes": _peak_memory(),
+        "batches": stats.batches,
+        "workers": stats.workers,
+        "stages": stages(stats),
+        "bottleneck": stats.bottleneck(),
+        "advice": advice(stats, decode=decode),
+    }
+    if compare:
+        from mps_shards.cli.rival import rival
+
+        found["webdataset"] = rival(shards, named, batch_size=batch_size, workers=stats.workers, batches=stats.batches)
+    if as_json:
+        say_json(found)
+    else:
+        _say(found, stats)
+
+
+def measured(
+    loader: "DeviceLoader",
+    *,
+    batches: int | None = None,
+    seconds: float = 10.0,
+    consume: Callable[[Any], object] = lambda batch: None,
+) -> "tuple[LoaderStats, float]":
+    """What the loader did after the first batch, and how many seconds that took.
+
+    Args:
+        batches, seconds: whichever comes first ends it, and so does the end of the epoch.
+        consume: stands for the training step.
+    """
+    first_s, began = 0.0, time.perf_counter()
+    start = stats = None
+    for batch in loader:
+        stats = loader.stats()
+        if start is None:
+            start, first_s = stats, time.perf_counter() - began
+        consume(batch)
+        del batch  # or else a whole batch more than in training would be held
+        if stats.batches == batches or time.perf_counter() - began > seconds:
+            break
+    if stats is None or start is None:
+        return loader.stats(), 0.0
+    if stats.batches < 2:
+        return stats, first_s
+    # what a store was asked for is told whole: blocks are fetched far ahead, a small set before its first batch
+    asked = {name: getattr(stats, name) for name in ("requests", "bytes_fetched", "request_retries")}
+    return replace(stats.since(start), **asked), first_s
+
+
+def stages(stats: "LoaderStats") -> dict[str, dict[str, float]]:
+    """Seconds of each stage, and their share of the time of those who spend them: the workers, or the loop."""
+    of_workers = {stage: getattr(stats, f"{stage}_s") for stage in ("read", "decode", "transform", "assemble")}
+    of_workers["wait"] = stats.blocked_s
+    work, loop = stats.elapsed_s * stats.workers or 1.0, stats.elapsed_s or 1.0
+    found = {name: {"seconds": seconds, "share": seconds / work} for name, seconds in of_workers.items()}
+    found["transfer"] = {"seconds": stats.send_s, "share": stats.send_s / loop}
+    found["starved"] = {"seconds": stats.starved_s, "share": stats.starved}
+    return found
+
+
+def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
+    """What limits the speed, and the option that changes it."""
+    found = stats.bottleneck()
+    if found == "nothing":
+        return "nothing was delivered: the set holds no sample"
+    if found == "loop":
+        return f"device-bound: {1 - stats.starved:.0%} of the time went into the training loop; the loader keeps up"
+    if found == "transfer":
+        return (
+            f"transfer-bound: the loop spent {stats.send_s / stats.elapsed_s:.0%} of the time sending batches, workers "
+            f"waited {stats.blocked:.0%} of theirs; try another --transfer, and `mps-shards doctor` for the device"
+        )
+    from mps_shards.loader import available_cores
+
+    ways = {
+        "read": "more --workers wait for storage side by side; or copy the set to a local disk",
+        "decode": ("try --decode scaled, or " if decode == "exact" else "") + "pack with --max-size 512",
+        "transform": "try a smaller size in --transform, or do its work on the device, as normalize= and mix= do",
+        "assemble": "try a smaller size in --transform, or a smaller --batch-size",
+    }
+    shares = stats.shares()
+    if shares[found] < 0.5:
+        listed = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
+        return f"loader-bound, by no stage alone ({listed}): more or faster cores, or smaller images, would help"
+    cores = available_cores()
+    more = f"; {cores} cores are there: try --workers {cores}" if stats.workers < cores and found != "read" else ""
+    what = "JPEG decode" if found == "decode" else found
+    return f"{found}-bound: {shares[found]:.0%} of the workers' time went into {what}; {ways[found]}{more}"
+
+
+def _say(found: dict[str, Any], stats: "LoaderStats") -> None:
+    click.echo(f"device     {found['device']}")
+    click.echo(f"speed      {found['images_per_s']:,.0f} images/s, {found['mb_per_s']:,.1f} MB/s of images")
+    measured = f"{counted(stats.images, 'image')} in {stats.elapsed_s:.2f} s, by {counted(stats.workers, 'worker')}"
+    click.echo(f"measured   {measured}; first batch after {found['first_batch_s']:.2f} s")
+    if stats.requests:
+        fetched = f"{megabytes(stats.bytes_fetched)} fetched, {counted(stats.request_retries, 'attempt')} repeated"
+        click.echo(f"store      {counted(stats.requests, 'request')}, {fetched}")
+    click.echo(f"memory     {megabytes(found['peak_memory_bytes'])} at the most, of this whole process\n")
+    whose = {"transfer": "the loop's", "starved": "the loop's"}
+    per_image = 1000 / max(1, stats.images)
+    say_table(
+        ("stage", "share", "ms an image", ""),
+        [
+            (
+                name,
+                f"{part['share']:.0%} of {whose.get(name, 'workers')}",
+                f"{part['seconds'] * per_image:.2f}",
+                _MEANS[name],
+            )
+            for name, part in found["stages"].items()
+        ],
+    )
+    click.echo(f"\n{found['advice']}")
+    if stats.batches < 10:
+        click.echo(f"(batches: {stats.batches}, too few to rely on; take a larger set or a smaller --batch-size)")
+    if rival := found.get("webdataset"):
+        ours, theirs = found["images_per_s"], rival["images_per_s"]
+        click.echo(
+            f"\nplain webdataset, num_workers={rival['processes']}, one run, after ours: {theirs:,.0f} images/s "
+            f"(ours {ours / theirs:.2f} times that), first batch after {rival['first_batch_s']:.2f} s"
+        )
+
+
+_MEANS = {
+    "read": "bytes from storage",
+    "decode": "image files to pixels",
+    "transform": "crop, resize, flip",
+    "assemble": "pixels into the batch",
+    "wait": "for the loop to take a batch",
+    "transfer": "issuing copies to the device",
+    "starved": "waiting for a batch",
+}
+
+
+def _peak_memory() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,97 @@
+"""``mps-shards index``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mps_shards.cli.progress import Bar
+from mps_shards.cli.tables import counted, megabytes, say_json
+from mps_shards.errors import StorageError
+
+if TYPE_CHECKING:
+    from mps_shards.upkeep.adopt import AdoptReport
+
+__all__ = ["command"]
+
+
+@click.command("index", short_help="Make tars of others a shard set.")
+@click.argument("named", metavar="TARS…", nargs=-1, required=True)
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Write there instead of beside the tars.")
+@click.option("--image", metavar="FIELDS", help='Fields of the image, the first held counts: "jpg;png;webp".')
+@click.option("--target", metavar="FIELDS", help="Of the target: cls, json:label, seg.png; or none.")
+@click.option("--classes", metavar="FILE", type=click.Path(path_type=Path), help="Class names, one a line, from 0 on.")
+@click.option("--workers", type=click.IntRange(min=1), help="Tars read at a time.  [default: the cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(
+    named: tuple[str, ...],
+    out: Path | None,
+    image: str | None,
+    target: str | None,
+    classes: Path | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Check the WebDataset tars in a folder and write manifest.json and index.npy beside them.
+
+    TARS: folders, tars, or URLs of either, with braces if need be. After that they can be shuffled well, resumed at
+    once and dealt to ranks like any set packed here. Every byte is read once. The tars are not changed; nothing is
+    written if one is damaged. What is written to --out is read by ShardDataset(tars, index=DIR).
+
+    Fields that are not named are guessed: the target is cls (a class number), mask.png (a label map), or none; the
+    image is the one field that is an image file's extension. Labels that are names need --classes.
+
+    \b
+    Examples:
+      mps-shards index ./laion-tars
+      mps-shards index ./imagenet-tars --classes names.txt
+      mps-shards index s3://bucket/laion --image "jpg;webp" --target json:label
+      mps-shards index "https://host/train-{000000..000099}.tar" --out ./train-index
+    """
+    from mps_shards.read.source import expanded
+    from mps_shards.shards.fields import FieldChoice
+    from mps_shards.storage.location import locate
+    from mps_shards.upkeep.adopt import adopt
+
+    names, choice = _names(classes) if classes else [], FieldChoice.parsed(image, target)
+    locations = locate(expanded(named), index=out)
+    for location in locations:
+        with Bar(f"index {location.folder}", unit="bytes", quiet=as_json) as bar:
+            report = adopt(
+                location,
+                out=location.index,
+                choice=choice,
+                classes=names,
+                workers=workers,
+                on_start=bar.expect,
+                on_progress=bar.advance,
+            )
+        if as_json:
+            say_json(report)
+        else:
+            _say(report, chosen=target is not None)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"cannot read class names from {path}: {error}") from error
+
+
+def _say(report: "AdoptReport", *, chosen: bool) -> None:
+    size = f"{counted(report.samples, 'sample')} in {counted(report.shards, 'shard')}, {megabytes(report.bytes)}"
+    click.echo(f"{report.folder}: {size}")
+    fields = ", ".join(f"{name} ({number:,})" for name, number in report.fields.items())
+    by = f", target {' or '.join(report.target)}" if report.target else ""
+    click.echo(f"Taken for {report.task}{by}; the fields are {fields}")
+    if report.task == "unlabeled" and len(report.fields) > 1 and not chosen:
+        click.echo("Nothing was taken for a target; --target names one, like json:label or seg.png")
+    if report.out != report.folder:
+        click.echo(
+            f'Manifest and index are in {report.out}: ShardDataset(…, index="{report.out}") reads the tars by them'
+        )
+    if report.task == "classification" and not report.classes:
+        click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE gives them some")
+    if report.repeated_key is not None:
+        click.echo(f"Keys repeat in several shards ({report.repeated_key!r}, for one): reading is not affected")

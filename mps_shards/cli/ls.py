@@ -1,0 +1,86 @@
+"""``mps-shards ls``."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mps_shards.cli.places import SET
+from mps_shards.cli.tables import printable
+from mps_shards.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mps_shards.shards.manifest import Manifest
+    from mps_shards.storage.folder import RemoteFolder
+    from mps_shards.upkeep.contents import Listed
+
+__all__ = ["command"]
+
+
+@click.command("ls", short_help="List the samples of a shard set.")
+@click.argument("folder", metavar="SET", type=SET)
+@click.option("--class", "of_class", metavar="CLASS", help="Only samples of this class, by name or number.")
+@click.option("--shard", metavar="SHARD", help="Only samples of this shard, by file name or number.")
+@click.option("--keys", "only_keys", is_flag=True, help="Print keys and nothing else.")
+@click.option("-l", "--long", "long", is_flag=True, help="Print shard, number, bytes, class, fields and key.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(
+    folder: "Path | RemoteFolder", of_class: str | None, shard: str | None, only_keys: bool, long: bool, as_json: bool
+) -> None:
+    """List the samples of SET in order: class and key, a line each.
+
+    Begins at once and holds no list, so it may be long: no image is read.
+
+    \b
+    Examples:
+      mps-shards ls ./imgs-shards | head
+      mps-shards ls ./imgs-shards --class cat --keys
+      mps-shards ls ./imgs-shards --shard 0 -l
+    """
+    from mps_shards.upkeep.contents import listed
+    from mps_shards.upkeep.stored import read_set
+
+    stored = read_set(folder, whole=True)
+    manifest = stored.manifest
+    label = None if of_class is None else _label(manifest, of_class)
+    for name in _shards(manifest, shard):
+        for sample in listed(stored, name):
+            if label is None or sample.label == label:
+                click.echo(_line(sample, manifest.classes, only_keys=only_keys, long=long, as_json=as_json))
+
+
+def _label(manifest: "Manifest", named: str) -> int:
+    if named in manifest.classes:
+        return manifest.classes.index(named)
+    if named.isdecimal() and (not manifest.classes or int(named) < len(manifest.classes)):
+        return int(named)
+    shown = ", ".join(manifest.classes[:20]) + (" …" if len(manifest.classes) > 20 else "")
+    raise ConfigError(f"{named!r} is no class of this set; it has {shown or 'none with names'}")
+
+
+def _shards(manifest: "Manifest", named: str | None) -> Sequence[str]:
+    names = [shard.name for shard in manifest.shards]
+    if named is None:
+        return names
+    if named in names:
+        return [named]
+    if named.isdecimal() and int(named) < len(names):
+        return [names[int(named)]]
+    held = f"{len(names)}, from {names[0]} to {names[-1]}" if names else "none"
+    raise ConfigError(f"{named!r} is no shard of this set; it has {held}")
+
+
+def _line(sample: "Listed", classes: Sequence[str], *, only_keys: bool, long: bool, as_json: bool) -> str:
+    named = classes[sample.label] if 0 <= sample.label < len(classes) else None
+    if as_json:
+        return json.dumps({**sample._asdict(), "class": named})
+    if only_keys:
+        return printable(sample.key)
+    shown = named or ("-" if sample.label < 0 else str(sample.label))
+    cells = [shown, sample.key]
+    if long:
+        size, fields = sum(sample.fields.values()), ",".join(sample.fields)
+        cells = [sample.shard, str(sample.sample), str(size), shown, fields, sample.key]
+    return "\t".join(map(printable, cells))

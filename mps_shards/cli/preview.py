@@ -1,0 +1,76 @@
+"""``mps-shards preview``."""
+
+from pathlib import Path
+
+import click
+
+from mps_shards.cli.places import elsewhere
+
+__all__ = ["command"]
+
+
+@click.command("preview", short_help="Draw a contact sheet of a shard set.")
+@click.argument("shards", metavar="SET")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="PNG, JPEG or WebP to write."
+)
+@click.option("--count", type=click.IntRange(1, 1000), help="Samples.  [default: 32, or 6 with --augment]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of samples.")
+@click.option("--class", "wanted", metavar="NAME", help="Only samples of this class, or whose mask holds it.")
+@click.option("--size", type=click.IntRange(32, 1024), default=160, show_default=True, help="Of a picture, in pixels.")
+@click.option("--augment", is_flag=True, help="Show each sample as training would, several times.")
+@click.option("--times", type=click.IntRange(1, 7), default=5, show_default=True, help="How often, with --augment.")
+@click.option("--transform", default="train", show_default=True, help="For --augment: train:224, evaluate:256 ….")
+@elsewhere
+@click.pass_context
+def command(
+    ctx: click.Context,
+    shards: str,
+    out: Path,
+    count: int | None,
+    seed: int,
+    wanted: str | None,
+    size: int,
+    augment: bool,
+    times: int,
+    transform: str,
+    index: Path | None,
+    cache: Path | None,
+) -> None:
+    """Draw samples of SET, with their classes, as one picture.
+
+    Masks are drawn as colour over the image beside it, with a legend. With --augment each sample is shown as stored,
+    then as the training transform makes it, several times: what the network will see. Exit code 1 if a sample cannot
+    be decoded; the others are drawn.
+
+    \b
+    Examples:
+      mps-shards preview ./imgs-shards -o sheet.png
+      mps-shards preview ./imgs-shards -o cats.png --class cat --count 64
+      mps-shards preview ./imgs-shards -o seen.png --augment --transform train:224
+    """
+    from mps_shards.cli.gallery import Gallery
+    from mps_shards.cli.tables import counted, say_broken
+    from mps_shards.cli.transforms import transform_named
+    from mps_shards.storage.local import replacing
+    from mps_shards.survey import open_set
+    from mps_shards.vision.sheet import file_bytes
+
+    opened = open_set(shards, index=index, cache=cache)
+    manifest = opened.manifest
+    made = transform_named(transform, task=manifest.task, ignore_index=manifest.ignore_index) if augment else None
+    gallery = Gallery(opened, size=size, transform=made, times=times if augment else 0, seed=seed)
+    try:
+        gallery.fill(count or (6 if augment else 32), wanted)
+    finally:
+        opened.close()
+    of = f"{len(gallery.tiles):,} of {counted(manifest.samples, 'sample')}"
+    classes = f"   {len(manifest.classes)} classes" if manifest.classes else ""
+    how = f"   as stored, then {times} times through {transform}" if augment else ""
+    sheet = gallery.draw(Path(shards).absolute().name, f"{of}   {manifest.task}{classes}{how}")
+    content = file_bytes(sheet, out.suffix)
+    with replacing(out) as file:
+        file.write(content)
+    click.echo(f"{out}: {of}, {sheet.width} x {sheet.height} pixels")
+    say_broken(gallery.broken)
+    ctx.exit(1 if gallery.broken else 0)

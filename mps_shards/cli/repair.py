@@ -1,0 +1,76 @@
+"""``mps-shards repair``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mps_shards.cli.places import HERE
+from mps_shards.cli.progress import Bar
+from mps_shards.cli.tables import counted, say_json, say_table
+
+if TYPE_CHECKING:
+    from mps_shards.upkeep.repair import RepairReport
+
+__all__ = ["command"]
+
+MOST_TOLD = 50  # losses
+
+
+@click.command("repair", short_help="Save what is sound in a damaged shard set.")
+@click.argument("folder", metavar="SET", type=HERE)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@click.option("--no-salvage", is_flag=True, help="Give damaged shards up whole, with their sound samples.")
+@click.option("--workers", type=click.IntRange(min=1), help="Shards read at a time.  [default: the cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(folder: Path, dry_run: bool, no_salvage: bool, workers: int | None, as_json: bool) -> None:
+    """Rebuild index and manifest of SET from its sound shards, and say exactly what was lost.
+
+    Damaged shards go to SET/quarantine, nothing is deleted. Their samples that are provably whole are written anew. A
+    set that is whole is not touched.
+
+    \b
+    Examples:
+      mps-shards repair ./imgs-shards --dry-run
+      mps-shards repair ./imgs-shards
+    """
+    from mps_shards.upkeep.repair import repair
+
+    with Bar(f"repair {folder.name}", unit="bytes", quiet=as_json) as bar:
+        report = repair(
+            folder,
+            dry_run=dry_run,
+            salvage=not no_salvage,
+            workers=workers,
+            on_start=bar.expect,
+            on_progress=bar.advance,
+        )
+    if as_json:
+        say_json(report)
+    else:
+        _say(report)
+
+
+def _say(report: "RepairReport") -> None:
+    if not report.steps:
+        click.echo(f"{report.folder}: nothing to repair ({counted(report.after, 'sample')})")
+        return
+    click.echo(
+        f"{report.folder}: {'would be repaired; with --dry-run nothing was done' if report.dry_run else 'repaired'}"
+    )
+    say_table(("step", "file", "why"), [(step.what, step.where, step.why) for step in report.steps])
+    if report.lost:
+        lost = sum(loss.samples for loss in report.lost)
+        click.echo(f"Lost: {counted(lost, 'sample')}")
+        rows = [
+            (
+                loss.shard,
+                loss.key or ("" if loss.sample is None else f"number {loss.sample}"),
+                str(loss.samples),
+                loss.why,
+            )
+            for loss in report.lost
+        ]
+        say_table(("shard", "sample", "samples", "why"), rows, most=MOST_TOLD)
+    before = "an unknown number" if report.before is None else f"{report.before:,}"
+    click.echo(f"Samples: {report.after:,} of {before}")

@@ -1,0 +1,83 @@
+"""``mps-shards report``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mps_shards.cli.progress import Bar
+from mps_shards.cli.stats import surveyed
+from mps_shards.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mps_shards.upkeep.verify import VerifyReport
+
+__all__ = ["command"]
+
+
+@click.command("report", short_help="Write all about a shard set as one HTML page.")
+@click.argument("shards", metavar="SET")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HTML file to write.")
+@click.option("--samples", type=click.IntRange(min=1), help="Decode so many only, drawn by --seed.  [default: all]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn and shown.")
+@click.option("--count", type=click.IntRange(1, 200), default=24, show_default=True, help="Samples to show.")
+@click.option("--verify/--no-verify", "check", default=True, show_default=True, help="Read and compare every byte.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores]")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    shards: str,
+    out: Path,
+    samples: int | None,
+    seed: int,
+    count: int,
+    check: bool,
+    workers: int | None,
+) -> None:
+    """Write what SET holds as one page of HTML: samples, classes, sizes, channels, and whether it is sound.
+
+    The page needs nothing else: it can be mailed, and opens without a network. Exit code 1 if the set is not sound;
+    the page says what is wrong.
+
+    \b
+    Examples:
+      mps-shards report ./imgs-shards -o report.html
+      mps-shards report ./imgs-shards -o report.html --samples 5000 --no-verify
+    """
+    from importlib.metadata import version
+
+    from mps_shards.cli.gallery import Gallery
+    from mps_shards.cli.page import page_of
+    from mps_shards.storage.local import replacing
+    from mps_shards.survey import open_set
+
+    opened = open_set(shards)  # what is no set is said at once
+    verified = _verified(shards, workers) if check else None
+    found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=False)
+    gallery = Gallery(opened, size=240, seed=seed)
+    try:
+        gallery.fill(count)
+    finally:
+        opened.close()
+    page = page_of(
+        Path(shards).absolute().name,
+        found,
+        gallery.tiles,
+        legend=gallery.legend(),
+        verified=verified,
+        version=version("mps-shards"),
+    )
+    with replacing(out) as file:
+        file.write(page.encode())
+    problems = len(found.broken) + (len(verified.problems) if verified else 0)
+    click.echo(f"{out}: {len(page) / 1e3:,.0f} KB, " + (f"{problems} problems" if problems else "all is well"))
+    ctx.exit(1 if problems else 0)
+
+
+def _verified(shards: str, workers: int | None) -> "VerifyReport":
+    from mps_shards.upkeep.verify import verify
+
+    if "://" in shards:
+        raise ConfigError(f"{shards}: only local sets can be verified; add --no-verify")
+    with Bar("verify", unit="bytes") as bar:
+        return verify(Path(shards), workers=workers, on_start=bar.expect, on_progress=bar.advance)

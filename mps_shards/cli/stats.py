@@ -1,0 +1,236 @@
+"""``mps-shards stats``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mps_shards.cli.places import elsewhere
+from mps_shards.cli.progress import Bar
+from mps_shards.cli.tables import counted, megabytes, say_broken, say_json, say_table
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from mps_shards.survey import Survey
+
+__all__ = ["command", "figures", "normalize_line", "surveyed"]
+
+_BAR = 30  # characters of the longest bar
+_MOST = 40  # classes that are listed as text
+
+
+@click.command("stats", short_help="Measure the images, labels and masks of a shard set.")
+@click.argument("shards", metavar="SET")
+@click.option("--samples", type=click.IntRange(min=1), help="Look at so many only, drawn by --seed.  [default: all]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample that is drawn.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores]")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw charts into this PNG, SVG or PDF.")
+@elsewhere
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    shards: str,
+    samples: int | None,
+    seed: int,
+    workers: int | None,
+    plot: Path | None,
+    as_json: bool,
+    index: Path | None,
+    cache: Path | None,
+) -> None:
+    """Measure what is in SET: classes, image sizes, formats, orientation, and each channel's mean and std.
+
+    Decodes every image, or a sample of them. Mean and std are over all pixels, exact, and printed as normalize= takes
+    them. Of sets with masks, also each class's share of the pixels. Exit code 1 if a sample cannot be decoded.
+
+    \b
+    Examples:
+      mps-shards stats ./imgs-shards
+      mps-shards stats ./imgs-shards --samples 5000 --json
+      mps-shards stats ./imgs-shards --plot charts.png
+    """
+    found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, index=index, cache=cache)
+    if plot is not None:
+        from mps_shards.cli.charts import draw_charts
+
+        draw_charts(found, plot)
+    if as_json:
+        say_json(figures(found))
+    else:
+        _say(found)
+        if plot is not None:
+            click.echo(f"\nCharts in {plot}")
+    say_broken(found.broken)
+    ctx.exit(1 if found.broken else 0)
+
+
+def surveyed(
+    shards: str,
+    *,
+    samples: int | None,
+    seed: int,
+    workers: int | None,
+    quiet: bool,
+    index: Path | None = None,
+    cache: Path | None = None,
+) -> "Survey":
+    """The survey, with a bar while it goes on."""
+    from mps_shards.survey import survey
+
+    with Bar("decode", unit="images", quiet=quiet) as bar:
+        return survey(
+            shards,
+            samples=samples,
+            seed=seed,
+            workers=workers,
+            index=index,
+            cache=cache,
+            on_start=bar.expect,
+            on_sample=bar.advance,
+        )
+
+
+def figures(found: "Survey") -> dict[str, Any]:
+    """All of it as plain values. Sizes are [width, height, samples], the most frequent first."""
+    tally = found.tally
+    masks = {
+        found.class_name(value): {"pixels": pixels, "samples": tally.mask_samples[value]}
+        for value, pixels in sorted(tally.mask_pixels.items())
+    }
+    return {
+        "task": found.manifest.task,
+        "samples": found.manifest.samples,
+        "decoded": tally.samples,
+        "seed": found.seed,
+        "broken": list(found.broken),
+        "classes": by_class(found),
+        "mean": tally.mean(),
+        "std": tally.std(),
+        "pixels": tally.pixels,
+        "width": spread([width for width, _ in tally.sizes.elements()]),
+        "height": spread([height for _, height in tally.sizes.elements()]),
+        "aspect": spread([width / height for width, height in tally.sizes.elements()]),
+        "bytes": spread(tally.bytes),
+        "sizes": [[*size, count] for size, count in tally.sizes.most_common(20)],
+        "formats": dict(tally.formats.most_common()),
+        "modes": dict(tally.modes.most_common()),
+        "orientations": {str(value): count for value, count in sorted(tally.orientations.items())},
+        "masks": masks,
+    }
+
+
+def by_class(found: "Survey") -> dict[str, int]:
+    """Samples by class name, in the order of the labels, those without a sample included; empty without labels."""
+    if found.manifest.task != "classification":
+        return {}
+    numbers = range(max((len(found.manifest.classes), *(label + 1 for label in found.tally.labels))))
+    return {found.class_name(number): found.tally.labels[number] for number in numbers}
+
+
+def spread(values: list[int] | list[float]) -> dict[str, float] | None:
+    """Least, median, mean and most; None of nothing."""
+    if not values:
+        return None
+    import statistics
+
+    return {
+        "min": min(values),
+        "median": statistics.median(values),
+        "mean": statistics.fmean(values),
+        "max": max(values),
+    }
+
+
+def normalize_line(found: "Survey") -> str:
+    """Mean and std as they are typed into ``ShardDataset(normalize=…)``."""
+    mean, std = ([round(value, 4) for value in values] for values in found.normalize())
+    return f"normalize=({mean}, {std})"
+
+
+def _say(found: "Survey") -> None:
+    tally = found.tally
+    drawn = "" if found.seed is None else f", drawn by seed {found.seed} from {found.manifest.samples:,}"
+    click.echo(f"{counted(tally.samples, 'image')} decoded{drawn}; {found.manifest.task}\n")
+    if not tally.samples:
+        return
+    sizes = ", ".join(f"{wide} x {tall} ({count:,})" for (wide, tall), count in tally.sizes.most_common(3))
+    shown = figures(found)
+    rows = [
+        ("format", _listed(tally.formats)),
+        ("mode", _listed(tally.modes)),
+        ("sizes", sizes + (f", {len(tally.sizes) - 3:,} others" if len(tally.sizes) > 3 else "")),
+        *((name, _spread_line(shown[name])) for name in ("width", "height")),
+        ("aspect", _spread_line(shown["aspect"], digits=2)),
+        ("file size", _spread_line({name: value / 1e3 for name, value in shown["bytes"].items()}, digits=1) + " KB"),
+        ("files", megabytes(sum(tally.bytes))),
+        ("EXIF", _orientation_line(tally.orientations)),
+    ]
+    click.echo("\n".join(f"{name:<10} {value}" for name, value in rows))
+    if classes := shown["classes"]:
+        click.echo()
+        _say_shares("class", "images", classes)
+    if tally.mask_pixels:
+        click.echo()
+        _say_masks(found)
+    click.echo()
+    say_table(
+        ("channel", "mean", "std"),
+        [
+            (name, f"{mean:.6f}", f"{std:.6f}")
+            for name, mean, std in zip(("red", "green", "blue"), tally.mean(), tally.std(), strict=True)
+        ],
+    )
+    click.echo()
+    click.echo(
+        f"ShardDataset(…, {normalize_line(found)})" if all(tally.std()) else "all pixels are equal: no normalize="
+    )
+
+
+def _say_shares(what: str, unit: str, counts: dict[str, int]) -> None:
+    most, total = max(counts.values()), sum(counts.values())
+    # the rarest are what a person must know of: they stand at the end
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ranked if len(ranked) <= _MOST else [*ranked[: _MOST // 2], *ranked[-_MOST // 2 :]]
+    say_table(
+        (what, unit, "share", ""),
+        [
+            (name, f"{count:,}", f"{count / (total or 1):.1%}", "█" * round(_BAR * count / (most or 1)))
+            for name, count in shown
+        ],
+    )
+    if len(shown) < len(ranked):
+        click.echo(f"({len(ranked) - len(shown):,} classes in between; --json has them all)")
+
+
+def _say_masks(found: "Survey") -> None:
+    pixels = sum(found.tally.mask_pixels.values())
+    say_table(
+        ("class", "pixels", "in images", ""),
+        [
+            (
+                found.class_name(value),
+                f"{count / pixels:.2%}",
+                f"{found.tally.mask_samples[value]:,}",
+                "█" * round(_BAR * count / pixels),
+            )
+            for value, count in found.tally.mask_pixels.most_common()
+        ],
+    )
+
+
+def _spread_line(values: dict[str, float], *, digits: int = 0) -> str:
+    low, middle, high = (f"{values[name]:,.{digits}f}" for name in ("min", "median", "max"))
+    return low if low == high else f"{low} to {high}, median {middle}"
+
+
+def _listed(counts: "Counter[str]") -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.most_common())
+
+
+def _orientation_line(orientations: "Counter[int]") -> str:
+    turned = sum(count for value, count in orientations.items() if value != 1)
+    if not turned:
+        return "all upright"
+    return f"{counted(turned, 'image')} with an orientation other than 1, which is not applied"

@@ -1,0 +1,72 @@
+"""What commands print: tables, JSON, numbers for people."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+__all__ = ["counted", "megabytes", "printable", "say_broken", "say_json", "say_table"]
+
+
+def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, most: int | None = None) -> None:
+    """Print a table: drawn by rich on a terminal, else aligned columns that other tools can read.
+
+    Args:
+        most: rows that are printed, before it is said how many more there are.
+    """
+    _say_rows(head, [[printable(cell) for cell in row] for row in rows[:most]])
+    if most is not None and len(rows) > most:
+        click.echo(f"… and {len(rows) - most:,} more; --json tells all")
+
+
+def _say_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*head, header_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))  # as text: a key may look like markup
+        Console().print(table)
+        return
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def say_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON: dataclasses as objects, paths as text."""
+    click.echo(json.dumps(value, default=_plain, indent=indent))
+
+
+def say_broken(lines: Sequence[str], *, most: int = 20) -> None:
+    """Name the samples that could not be used, on stderr; of many, the first."""
+    for line in lines[:most]:
+        click.echo(f"broken: {printable(line)}", err=True)
+    if len(lines) > most:
+        click.echo(f"broken: and {len(lines) - most:,} more", err=True)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes for what a terminal would obey or cannot show."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """``"1 shard"``, ``"1,200 shards"``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def megabytes(size: int) -> str:
+    """``"25.6 MB"``, decimal; large ones in GB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 10**10 else f"{size / 1e6:,.1f} MB"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return str(value)

@@ -1,0 +1,45 @@
+"""``mps-shards unpack``."""
+
+from pathlib import Path
+
+import click
+
+from mps_shards.cli.places import HERE
+from mps_shards.cli.progress import Bar
+from mps_shards.cli.tables import counted, megabytes, say_json
+
+__all__ = ["command"]
+
+
+@click.command("unpack", short_help="Turn a shard set back into files.")
+@click.argument("folder", metavar="SET", type=HERE)
+@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace files that are there with other content.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores, 8 at most]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(folder: Path, out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
+    """Write the files that SET, or each set in the folder SET, was packed from into OUT.
+
+    Class folders come back bit for bit; samples whose path does not show their class get a folder of its name. Masks go
+    to OUT/masks, their images to OUT/images. A run that was stopped can be repeated: what is there already stays.
+
+    \b
+    Examples:
+      mps-shards unpack ./imgs-shards ./imgs-again
+      mps-shards unpack ./imgs-shards/val ./val --overwrite
+    """
+    from mps_shards.upkeep.unpack import unpack
+
+    with Bar("unpack", unit="samples", quiet=as_json) as bar:
+        report = unpack(folder, out, overwrite=overwrite, workers=workers, on_start=bar.expect, on_progress=bar.advance)
+    if as_json:
+        say_json(report)
+        return
+    already = f", {report.already:,} of them there already" if report.already else ""
+    sets = f" of {counted(len(report.sets), 'set')}" if len(report.sets) > 1 else ""
+    what = f"{counted(report.samples, 'sample')}{sets} in {counted(report.files, 'file')}, {megabytes(report.bytes)}"
+    click.echo(f"{report.out}: {what}{already}")
+    if report.clashes:
+        click.echo(
+            f"{counted(report.clashes, 'path')} differ from others in case only; macOS would mix them up", err=True
+        )

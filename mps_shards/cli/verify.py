@@ -1,0 +1,80 @@
+"""``mps-shards verify``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mps_shards.cli.places import SET
+from mps_shards.cli.progress import Bar
+from mps_shards.cli.tables import counted, megabytes, say_json, say_table
+
+if TYPE_CHECKING:
+    from mps_shards.storage.folder import RemoteFolder
+    from mps_shards.upkeep.verify import VerifyReport
+
+__all__ = ["command"]
+
+MOST_TOLD = 50  # problems
+
+
+@click.command("verify", short_help="Check a shard set, byte by byte.")
+@click.argument("folders", metavar="SET…", nargs=-1, required=True, type=SET)
+@click.option("--decode", is_flag=True, help="Decode every image and mask, too.")
+@click.option("--workers", type=click.IntRange(min=1), help="Shards read at a time.  [default: the cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+@click.pass_context
+def command(
+    ctx: click.Context, folders: "tuple[Path | RemoteFolder, ...]", decode: bool, workers: int | None, as_json: bool
+) -> None:
+    """Check that the tars in SET are what manifest and index say: sizes, SHA-256, headers, counts, keys, labels, rows.
+
+    A folder of sets is checked set by set. Names the samples that are damaged. Exit code 1 if anything is wrong;
+    `mps-shards repair` saves what can be saved.
+
+    \b
+    Examples:
+      mps-shards verify ./imgs-shards
+      mps-shards verify ./imgs-shards --decode
+      mps-shards verify ./train ./val --json
+      mps-shards verify s3://bucket/imgs-shards
+    """
+    from mps_shards.upkeep.verify import verify
+
+    reports = []
+    for folder in [found for named in folders for found in _sets(named)]:
+        name = folder.name if isinstance(folder, Path) else str(folder.where)
+        with Bar(f"verify {name}", unit="bytes", quiet=as_json) as bar:
+            reports.append(verify(folder, decode=decode, workers=workers, on_start=bar.expect, on_progress=bar.advance))
+    if as_json:
+        say_json(reports)
+    else:
+        for report in reports:
+            _say(report)
+    ctx.exit(1 if any(report.problems for report in reports) else 0)
+
+
+def _sets(named: "Path | RemoteFolder") -> "Sequence[Path | RemoteFolder]":
+    from mps_shards.upkeep.stored import set_folders
+
+    return (isinstance(named, Path) and set_folders(named)) or [named]
+
+
+def _say(report: "VerifyReport") -> None:
+    read = f"{counted(report.samples, 'sample')} in {counted(report.shards, 'shard')}, {megabytes(report.bytes)}"
+    if not report.problems:
+        extent = ", every image decoded" if report.decoded else ""
+        click.echo(f"{report.folder}: all is well ({read} read{extent})")
+        return
+    click.echo(f"{report.folder}: {counted(len(report.problems), 'problem')} ({read} read)")
+    rows = [
+        (
+            problem.where,
+            problem.kind,
+            problem.key or ("" if problem.sample is None else f"number {problem.sample}"),
+            problem.detail,
+        )
+        for problem in report.problems
+    ]
+    say_table(("file", "problem", "sample", "detail"), rows, most=MOST_TOLD)

@@ -1,0 +1,64 @@
+"""A folder that only one process, or one group of them, works in."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from mps_shards.errors import ConfigError
+
+__all__ = ["locked"]
+
+# NFS without lockd, Lustre without -o flock, most object stores that are mounted: there nobody can be held off.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, *, shared: bool, what: str) -> Iterator[None]:
+    """Hold `folder`, made if it is absent, by a lock on a file in it, which the system frees when this process ends.
+
+    Args:
+        shared: hold it together with others that do so.
+        what: what is held, for the message.
+
+    Raises:
+        ConfigError: somebody else holds it.
+    """
+    path = folder / "lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # the folder was removed by who finished meanwhile
+            continue
+        try:
+            _lock(descriptor, shared=shared, what=what)
+            if _lies_at(path, descriptor):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, *, shared: bool, what: str) -> None:
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace") or "another process"
+        raise ConfigError(f"{what} is being packed by {owner}; wait for it, or name another place") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def _lies_at(path: Path, descriptor: int) -> bool:
+    """Whether the file still has this name; if not, whoever held it has removed it, and others lock the next one."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

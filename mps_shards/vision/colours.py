@@ -1,0 +1,60 @@
+"""Colours for classes: as far from one another, and from black and white, as an eye can tell them apart."""
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["IGNORED", "Colour", "class_colour"]
+
+Colour = tuple[int, int, int]
+
+IGNORED: Colour = (128, 128, 128)  # of mask pixels that are no class
+
+_STEPS = range(32, 256, 16)  # of each channel
+
+
+def class_colour(number: int) -> Colour:
+    """The colour of a class; the same whatever other classes there are. After 256 they repeat."""
+    red, green, blue = _palette()[number % 256].tolist()
+    return red, green, blue
+
+
+@cache
+def _palette() -> npt.NDArray[np.uint8]:
+    """256 colours, each as far in Oklab as can be from those before it."""
+    grid = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), axis=-1).reshape(-1, 3)
+    seen = _oklab(grid)
+    strength = np.hypot(seen[:, 1], seen[:, 2])
+    # to the eye neither near grey nor glaring, and legible on paper as on a black page
+    fit = (strength > 0.08) & (strength < 0.2) & (seen[:, 0] > 0.5) & (seen[:, 0] < 0.85)
+    grid, seen = grid[fit], seen[fit]
+    taken = _oklab(np.array([[0, 0, 0], [255, 255, 255], IGNORED]))
+    nearest = np.linalg.norm(seen[:, None] - taken, axis=-1).min(axis=1)
+    chosen = []
+    for _ in range(256):
+        best = int(nearest.argmax())
+        chosen.append(grid[best])
+        nearest = np.minimum(nearest, np.linalg.norm(seen - seen[best], axis=-1))
+    return np.array(chosen, dtype=np.uint8)
+
+
+def _oklab(colours: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
+    """sRGB 0..255 -> Oklab, where distances are as an eye sees them (bottosson.github.io/posts/oklab)."""
+    encoded = colours / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    cones = linear @ np.array(
+        [
+            [0.4122214708, 0.2119034982, 0.0883024619],
+            [0.5363325363, 0.6806995451, 0.2817188376],
+            [0.0514459929, 0.1073969566, 0.6299787005],
+        ]
+    )
+    found: npt.NDArray[np.float64] = np.cbrt(cones) @ np.array(
+        [
+            [0.2104542553, 1.9779984951, 0.0259040371],
+            [0.7936177850, -2.4285922050, 0.7827717662],
+            [-0.0040720468, 0.4505937099, -0.8086757660],
+        ]
+    )
+    return found

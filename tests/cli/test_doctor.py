@@ -1,0 +1,66 @@
+"""``doctor`` looks at the process and at a set, beside the device (tests/feed/test_diagnosis.py)."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import refused, run
+from tests.support.sets import shard_set
+from tests.support.web import web
+
+
+def test_limits_the_cost_of_a_process_and_the_set_s_disk_are_told():
+    done = run("doctor", "--device", "cpu", "--set", shard_set([30, 30]))
+
+    assert done.code == 0, done
+    rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    told = {row[0]: row[1] for row in rows if len(row) == 2}
+    assert "may be open at once" in told["files"]
+    assert told["processes"].startswith("one takes ") and told["processes"].endswith("threads need none")
+    assert told["set"].startswith("open after ")
+    assert "53 samples at random by 16 threads" in done.stdout
+
+
+def test_json_has_the_same():
+    found = run("doctor", "--device", "cpu", "--quick", "--set", shard_set([30, 30]), "--json").json()
+
+    assert found["process"]["open_files"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert found["process"]["start_s"] is None
+    assert found["reading"]["samples"] == 53
+    assert found["reading"]["bytes"] > 53 * 100
+    assert found["problems"] == []
+
+
+def test_too_few_open_files_are_a_problem_with_its_remedy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (100, 4096))
+
+    done = run("doctor", "--device", "cpu", "--quick")
+
+    assert done.code == 1
+    assert "PROBLEM    only 100 files may be open at once: raise that with `ulimit -n 4096`" in done.stdout
+    assert done.stdout.endswith("1 problem\n")
+
+
+def test_a_store_is_asked_for_ranges_and_one_that_has_none_is_named():
+    with web(shard_set([30, 30])) as server:
+        done = run("doctor", "--device", "cpu", "--quick", "--set", server.url)
+    with web(shard_set([30, 30]), ranges=False) as server:
+        said = refused("doctor", "--device", "cpu", "--quick", "--set", server.url)
+
+    assert done.code == 0, done
+    assert "by a ranged request" in done.stdout
+    assert "this server cannot give a part of a file (no HTTP ranges)" in said
+
+
+def test_an_empty_set_has_no_speed():
+    done = run("doctor", "--device", "cpu", "--quick", "--set", shard_set([0]))
+
+    assert done.code == 0
+    assert "set  " not in done.stdout
+
+
+def test_a_set_that_cannot_be_read_is_one_line(tmp_path: Path):
+    assert refused("doctor", "--quick", "--set", tmp_path) == (
+        f"{tmp_path} has no manifest.json; it is no finished shard set"
+    )

@@ -1,0 +1,53 @@
+"""What `mps-shards index` takes tars of others for, and says aloud."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import refused, run
+from tests.support.damage import cut
+from tests.support.foreign import by_tarfile
+from tests.support.images import tiny_jpeg, write
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tars").mkdir()
+    for number in range(2):
+        held = {f"{n}": {"cls": str(n).encode(), "jpg": tiny_jpeg(n)} for n in range(3)}
+        by_tarfile(tmp_path / "tars" / f"{number}.tar", held)
+    return tmp_path / "tars"
+
+
+def test_what_was_guessed_is_said_aloud(tmp_path: Path, folder: Path):
+    said = run("index", folder)
+
+    assert (said.code, said.stderr) == (0, "")
+    assert said.lines(tmp_path) == [
+        "DIR/tars: 6 samples in 2 shards, 0.0 MB",
+        "Taken for classification, target cls; the fields are cls (6), jpg (6)",
+        "Labels go up to 2 and have no names; --classes FILE gives them some",
+        "Keys repeat in several shards ('0', for one): reading is not affected",
+    ]
+    assert run("verify", folder).code == 0
+
+
+def test_class_names_come_from_a_file(tmp_path: Path, folder: Path):
+    write(tmp_path, {"names.txt": "Katze\nHund\nFüchse\n".encode(), "few.txt": b"one\n"})
+
+    assert refused("index", folder, "--classes", tmp_path / "few.txt").endswith("but only 1 classes are named")
+    assert refused("index", folder, "--classes", tmp_path / "no.txt").startswith("cannot read class names from")
+    report = run("index", folder, "--classes", tmp_path / "names.txt", "--json").json()
+
+    assert (report["task"], report["classes"], report["fields"]) == ("classification", 3, {"cls": 6, "jpg": 6})
+    assert run("info", folder).lines(tmp_path)[2] == "classes      3 (Katze, Hund, Füchse)"
+
+
+def test_damaged_tars_and_folders_without_any(tmp_path: Path, folder: Path):
+    cut(folder / "1.tar", 3000)
+    (tmp_path / "none").mkdir()
+
+    said = run("index", folder)
+
+    assert said.code == 1 and f"Error: {folder / '1.tar'}: " in said.stderr and "nothing was written" in said.stderr
+    assert refused("index", tmp_path / "none").endswith("holds no *.tar; for a folder of images see mps-shards pack")

@@ -1,0 +1,60 @@
+"""What `mps-shards info` says of a set, a folder of sets, and tars of others."""
+
+import json
+from pathlib import Path
+
+from mps_shards import pack
+from tests.support.commands import refused, run
+from tests.support.images import tiny_jpeg, write
+from tests.support.sets import foreign_tars, shard_set
+
+
+def test_an_empty_set():
+    said = run("info", shard_set([]))
+
+    assert (said.code, said.stderr) == (0, "")
+    assert said.lines(Path("/")) == [
+        "task         classification",
+        "samples      0",
+        "classes      3 (cat, dog, fox)",
+        "shards       0, 0.0 MB",
+        "packed       from tests, not shuffled, by mps-shards 0",
+        "fingerprint  #",
+    ]
+
+
+def test_how_it_was_packed(tmp_path: Path):
+    out = pack(write(tmp_path / "imgs", {"a/x.jpg": tiny_jpeg()}), shard_samples=7).out
+
+    assert "options      shard_size 256000000, shard_samples 7, keys stem" in run("info", out).stdout
+
+
+def test_a_folder_of_sets_is_a_table_of_them(tmp_path: Path):
+    names = ("train/cat/x.jpg", "train/dog/x.jpg", "val/cat/x.jpg")
+    out = pack(write(tmp_path / "imgs", {name: tiny_jpeg(seed) for seed, name in enumerate(names)})).out
+
+    assert [line.split()[:6] for line in run("info", out).lines(tmp_path)] == [
+        ["set", "task", "samples", "classes", "shards", "size"],
+        ["train", "classification", "2", "2", "1", "0.0"],
+        ["val", "classification", "1", "2", "1", "0.0"],
+    ]
+    sets = run("info", out, "--json").json()["sets"]
+    assert sets == {name: json.loads((out / name / "manifest.json").read_bytes()) for name in ("train", "val")}
+
+
+def test_tars_of_others_are_told_for_what_they_are():
+    folder = foreign_tars([2, 2])
+
+    said = run("info", folder)
+
+    assert said.lines(folder) == [
+        "DIR holds 2 tars without a manifest, 0.0 MB.",
+        "They can be streamed as they are; to shuffle, resume and count them: mps-shards index DIR",
+    ]
+    assert run("info", folder, "--json").json()["foreign"]["tars"] == ["s-000000.tar", "s-000001.tar"]
+
+
+def test_an_unfinished_pack_is_no_set(tmp_path: Path):
+    write(tmp_path, {"x.tar": b"", "manifest.json.part": b""})
+
+    assert "has no manifest.json" in refused("info", tmp_path)

@@ -1,0 +1,90 @@
+"""What `mps-shards ls` lists."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mps_shards import pack
+from tests.support.commands import refused, run
+from tests.support.damage import copied, flip
+from tests.support.images import tiny_jpeg, write
+from tests.support.sets import keys, shard_set
+
+
+def test_class_and_key_of_every_sample_in_order():
+    said = run("ls", shard_set([2, 2]))
+
+    assert (said.code, said.stderr) == (0, "")
+    assert said.stdout.splitlines() == ["cat\ts00000", "dog\ts00001", "fox\ts00002", "cat\ts00003"]
+
+
+def test_keys_alone():
+    assert run("ls", shard_set([2, 2]), "--keys").stdout.splitlines() == keys(range(4))
+
+
+@pytest.mark.parametrize("named", ["dog", "1"])
+def test_one_class_by_name_or_number(named: str):
+    assert run("ls", shard_set([4, 4]), "--class", named, "--keys").stdout.splitlines() == keys([1, 4, 7])
+
+
+@pytest.mark.parametrize("named", ["s-000001.tar", "1"])
+def test_one_shard_by_name_or_number(named: str):
+    assert run("ls", shard_set([4, 4]), "--shard", named, "--keys").stdout.splitlines() == keys([4, 5, 6, 7])
+
+
+def test_the_long_listing(tmp_path: Path):
+    image = tiny_jpeg()
+    out = pack(write(tmp_path / "imgs", {"cat/x.JPG": image})).out
+
+    line = run("ls", out, "-l").stdout.rstrip("\n")
+
+    assert line.split("\t") == ["shard-000000.tar", "0", str(len(image) + 1), "cat", "cls,jpg", "cat/x"]
+
+
+def test_json_lines():
+    lines = [json.loads(line) for line in run("ls", shard_set([1, 1]), "--json").stdout.splitlines()]
+
+    size = lines[1]["fields"].pop("jpg")
+    assert size > 100
+    assert lines[1] == {
+        "shard": "s-000001.tar",
+        "sample": 0,
+        "key": "s00001",
+        "label": 1,
+        "fields": {"cls": 1},
+        "class": "dog",
+    }
+
+
+def test_an_unlabeled_set_has_no_classes_to_list(tmp_path: Path):
+    out = pack(write(tmp_path / "imgs", {"x.jpg": tiny_jpeg()})).out
+
+    assert run("ls", out).stdout == "-\tx\n"
+    assert json.loads(run("ls", out, "--json").stdout)["class"] is None
+    assert refused("ls", out, "--class", "cat") == "'cat' is no class of this set; it has none with names"
+
+
+def test_an_empty_set_lists_nothing():
+    assert run("ls", shard_set([])) == ("", "", 0)
+    assert refused("ls", shard_set([]), "--shard", "0") == "'0' is no shard of this set; it has none"
+
+
+def test_what_is_not_there():
+    folder = shard_set([2, 2])
+
+    assert refused("ls", folder, "--class", "lion") == "'lion' is no class of this set; it has cat, dog, fox"
+    assert refused("ls", folder, "--shard", "2").endswith("it has 2, from s-000000.tar to s-000001.tar")
+
+
+def test_a_broken_set_is_an_error_with_what_to_do(tmp_path: Path):
+    folder = copied([2, 2], tmp_path / "set")
+    flip(folder / "index.npy", 140)
+
+    assert refused("ls", folder).endswith("; mps-shards repair rebuilds it")
+
+
+def test_keys_cannot_command_the_terminal(tmp_path: Path):
+    out = pack(write(tmp_path / "imgs", {"a/ü 猫\u202e.jpg": tiny_jpeg()})).out
+
+    assert run("ls", out, "--keys").stdout == "a/ü 猫\\u202e\n"

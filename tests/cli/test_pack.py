@@ -1,0 +1,110 @@
+"""What `mps-shards pack` says of plans, skips, duplicates and tasks, and how far it is."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mps_shards import pack
+from mps_shards.cli import progress
+from tests.support.files import contents
+from tests.support.images import class_folders, tiny_jpeg, write
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    class_folders(tmp_path / "imgs", classes=3, each=4)
+    return tmp_path / "imgs"
+
+
+def said(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mps_shards", "pack", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(source: Path, tmp_path: Path):
+    done = said(source, tmp_path / "out", "--dry-run", "--shard-samples", 5)
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{tmp_path / 'out'}: 12 samples in 3 shards, 0.0 MB, 4 a class",
+        "Would pack 12 images, 0.0 MB; nothing was written",
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path: Path):
+    write(source, {"class-0/bad.jpg": b"no image", "class-2/twin.jpg": tiny_jpeg(0)})
+
+    done = said(source, tmp_path / "out", "--on-bad-sample", "skip")
+
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("13 samples in 1 shard, 0.0 MB, 4 (class-0) to 5 (class-2) a class")
+    assert lines[1].startswith(
+        f"Skipped 1 image, see {tmp_path / 'out' / 'skipped.jsonl'}: class-0/bad.jpg is no image"
+    )
+    assert lines[2] == "Found 1 image that repeats another: class-2/twin.jpg (as class-0/00.jpg)"
+    assert lines[3] == "Of these, 1 with another label: class-2/twin.jpg (as class-0/00.jpg)"
+
+
+def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    for task in (7, 5):  # --array=5-7:2
+        slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MIN": 5, "SLURM_ARRAY_TASK_STEP": 2}
+        counted = {"SLURM_ARRAY_TASK_COUNT": 2}
+        environment = {name: str(value) for name, value in {**slurm, **counted}.items()}
+        done = said(source, out, "--distributor", "array", "--shard-samples", 5, **environment)
+        assert done.stdout == f"This task's shards are done. When all tasks are: mps-shards pack --commit {out}\n"
+    committed = said("--commit", out, "--json")
+
+    assert json.loads(committed.stdout)["sets"][0]["samples"] == 12
+    assert contents(out) == contents(pack(source, tmp_path / "other", shard_samples=5).out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["--distributor", "array"], 1, "needs a task index and the number of tasks"),
+        (["--commit", "x"], 2, "--commit takes the folder that the tasks wrote to, and no SOURCE"),
+        (["--num-tasks", "3"], 1, "task numbers go with the distributor 'array'"),
+    ],
+)
+def test_tasks_that_cannot_be_are_refused(source: Path, arguments: list[str], status: int, complaint: str):
+    done = said(source, *arguments)
+
+    assert (done.returncode, complaint in done.stderr) == (status, True)
+
+
+def test_committing_what_is_no_pack_is_one_line(tmp_path: Path):
+    done = said("--commit", tmp_path)
+
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"Error: {tmp_path} holds no unfinished pack; there is nothing to commit\n",
+    )
+
+
+def test_where_nobody_watches_a_line_comes_every_few_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+
+    with progress.Bar("pack", unit="images", total=100) as bar:
+        for _ in range(3):
+            now += 4
+            bar.advance(10, 2_000_000)
+
+    line = "pack: 20 of 100 images, 4.0 MB, 2 images/s, 0.5 MB/s, 32 s left\n"
+    assert capsys.readouterr().err == line
+
+
+def test_the_help_shows_every_option_once_under_a_heading():
+    shown = said("--help").stdout
+
+    for heading in ("Source:", "Shards:", "Work:", "Options:"):
+        assert f"\n{heading}\n" in shown
+    assert all(shown.count(f"\n  {option} ") == 1 for option in ("--layout", "--shard-size", "--workers", "--dry-run"))

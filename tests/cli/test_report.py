@@ -1,0 +1,163 @@
+"""``report`` writes one page that needs nothing else, and says on it what is wrong with a set."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mps_shards import pack
+from tests.support.commands import damage, refused, run
+from tests.support.images import tiny_jpeg, write
+from tests.support.sets import shard_set
+from tests.support.things import segmentation_set
+from tests.support.web import web
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="module")
+def photo_set(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(photos, tmp_path_factory.mktemp("report") / "photos-shards").out
+
+
+class Page(HTMLParser):
+    """Tags that must be closed, addresses, and text."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(path.read_text("utf-8"))
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data", "srcset")]
+        if tag not in ("meta", "img", "line", "rect", "circle", "polyline"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + "\n"
+
+
+def photographed(page: Path, folder: Path, *flags: str) -> np.ndarray:
+    """What a browser shows: uint8 (1600, 1200, 3)."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    place = folder / "shot.png"
+    command = [CHROMIUM, *FLAGS, *flags, f"--user-data-dir={folder / 'browser'}", "--window-size=1200,1600"]
+    subprocess.run([*command, f"--screenshot={place}", page.as_uri()], check=True, capture_output=True, timeout=100)
+    with Image.open(place) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_page_tells_what_stats_and_verify_tell(photo_set: Path, tmp_path: Path):
+    done = run("report", photo_set, "-o", tmp_path / "report.html")
+
+    page = Page(tmp_path / "report.html")
+    assert done.code == 0, done
+    assert done.stdout.startswith(f"{tmp_path / 'report.html'}: ") and done.stdout.endswith("KB, all is well\n")
+    line = run("stats", photo_set).stdout.splitlines()[-1]
+    for said in (line, "All is well.", "60 samples in 1 shard", "60 images decoded", "JPEG 60", "cat", "25.0%"):
+        assert said in page.text
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks"])
+def test_the_page_asks_for_nothing_else(photo_set: Path, tmp_path: Path, kind: str):
+    run("report", photo_set if kind == "labels" else segmentation_set(), "-o", tmp_path / "report.html", "--count", 3)
+
+    page, text = Page(tmp_path / "report.html"), (tmp_path / "report.html").read_text("utf-8")
+    assert len(page.addresses) == (3 if kind == "labels" else 6)
+    assert all(address.startswith("data:image/jpeg;base64,") for address in page.addresses)
+    assert not re.search(r"https?:|@import|url\(|<script", text)
+    assert "default-src 'none'" in text
+
+
+def test_equal_sets_give_equal_pages(photo_set: Path, tmp_path: Path):
+    for name in ("one", "other"):
+        run("report", photo_set, "-o", tmp_path / f"{name}.html", "--no-verify", "--samples", 20)
+
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "other.html").read_bytes()
+    assert "20 images decoded, drawn by seed 0" in Page(tmp_path / "one.html").text
+
+
+def test_a_browser_shows_it_in_light_and_dark(tmp_path: Path):
+    run("report", segmentation_set(), "-o", tmp_path / "report.html", "--count", 9)
+
+    light = photographed(tmp_path / "report.html", tmp_path)
+    dark = photographed(tmp_path / "report.html", tmp_path, "--force-dark-mode")
+
+    assert light[0, 0].tolist() == [250, 250, 247]
+    assert dark[0, 0].tolist() == [23, 24, 27]
+    for shot in (light, dark):
+        photographs = shot[500:900, 80:1100].reshape(-1, 3)
+        assert len(np.unique(photographs, axis=0)) > 5000  # pictures, not their absence
+        assert len(np.unique(shot[:, :40].reshape(-1, 3), axis=0)) == 1  # nothing spills over the margin
+
+
+def test_what_is_wrong_stands_on_the_page(photo_set: Path, tmp_path: Path):
+    hurt = shutil.copytree(photo_set, tmp_path / "hurt")
+    (shard,) = (path.name for path in hurt.glob("*.tar"))
+    content = (hurt / shard).read_bytes()
+    start = content.index(b"\xff\xd8\xff", len(content) // 2)
+    damage(hurt, shard, content[start : start + 200], b"\xff\xd8\xff" + bytes(197))
+
+    done = run("report", hurt, "-o", tmp_path / "report.html")
+
+    page = Page(tmp_path / "report.html")
+    assert done.code == 1
+    assert done.stdout.endswith("problems\n")
+    assert "All is well" not in page.text
+    assert "does not decode" in page.text and shard in page.text
+
+
+def test_names_cannot_break_the_page(tmp_path: Path):
+    name = "<script>alert('&')</script>"
+    write(tmp_path / "imgs", {f"{name.replace('/', '-')}/x.jpg": tiny_jpeg(), "b/y.jpg": tiny_jpeg(1)})
+    shards = pack(tmp_path / "imgs").out
+
+    assert run("report", shards, "-o", tmp_path / "report.html").code == 0
+
+    assert "<script" not in (tmp_path / "report.html").read_text("utf-8")
+    assert "<script>alert('&')<-script>" in Page(tmp_path / "report.html").text
+
+
+def test_a_set_behind_a_url_is_shown_without_being_verified(tmp_path: Path):
+    out = tmp_path / "report.html"
+    with web(segmentation_set()) as server:
+        unverified = run("report", server.url, "-o", out, "--count", 3, "--no-verify")
+        said = refused("report", server.url, "-o", tmp_path / "other.html")
+
+    assert unverified.code == 0, unverified
+    assert "Its bytes were not verified; 20 images decoded" in Page(out).text
+    assert said == f"{server.url}: only local sets can be verified; add --no-verify"
+
+
+def test_an_empty_set_has_a_page_too(tmp_path: Path):
+    done = run("report", shard_set([0]), "-o", tmp_path / "report.html")
+
+    assert done.code == 0, done
+    assert "0 images decoded" in Page(tmp_path / "report.html").text
+
+
+def test_what_is_no_set_is_one_line_and_writes_nothing(tmp_path: Path):
+    out = tmp_path / "report.html"
+
+    assert refused("report", tmp_path / "gone", "-o", out) == f"{tmp_path / 'gone'}: no such file or directory"
+    assert refused("report", tmp_path, "-o", out).endswith("it is no finished shard set")
+    assert not out.exists()

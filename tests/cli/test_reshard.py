@@ -1,0 +1,102 @@
+"""What `mps-shards reshard` says it made; and that killing it leaves nothing that could be taken for a set."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mps_shards.upkeep.verify import verify
+from tests.support.commands import refused, run
+from tests.support.damage import copied, flip
+from tests.support.files import contents
+from tests.support.images import write
+from tests.support.sets import shard_set
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sets_are_merged_and_filtered(tmp_path: Path):
+    said = run("reshard", shard_set([3]), shard_set([3], name="b"), "-o", tmp_path / "out", "--except", "dog")
+
+    assert (said.code, said.stderr) == (0, "")
+    assert said.lines(tmp_path) == [
+        "DIR/out: 4 samples in 1 shard, 0.0 MB",
+        "Left out: 2 samples of other classes",
+    ]
+    assert run("info", tmp_path / "out").lines(tmp_path)[2] == "classes      2 (cat, fox)"
+
+
+def test_splits_become_sets(tmp_path: Path):
+    said = run("reshard", shard_set([8]), "-o", tmp_path / "out", "--split", "train=0.75", "--split", "val=0.25")
+
+    assert said.lines(tmp_path) == [
+        "DIR/out/train: 6 samples in 1 shard, 0.0 MB",
+        "DIR/out/val: 2 samples in 1 shard, 0.0 MB",
+    ]
+
+
+def test_the_report_as_json(tmp_path: Path):
+    options = ["--shard-samples", "2", "--shuffle", "--seed", "5", "--prefix", "--only", "cat"]
+
+    report = run("reshard", shard_set([8]), "-o", tmp_path / "out", "--json", *options).json()
+
+    [made] = report["sets"]
+    assert (made["samples"], made["shards"], report["left_out"], report["classes"]) == (3, 2, 5, ["cat"])
+
+
+def test_wrong_usage(tmp_path: Path):
+    assert run("reshard", shard_set([1])).code == 2
+    assert "'train' is not like train=0.9" in run("reshard", shard_set([1]), "-o", "x", "--split", "train").stderr
+
+
+def test_broken_and_empty_sets(tmp_path: Path):
+    folder = copied([2], tmp_path / "set")
+    flip(folder / "s-000000.tar", 1700)
+
+    assert refused("reshard", folder, "-o", tmp_path / "out").endswith("see mps-shards verify and repair")
+    assert refused("reshard", shard_set([]), "-o", tmp_path / "out") == f"no sample is left for {tmp_path / 'out'}"
+    assert not (tmp_path / "out").exists()
+
+
+_STOPPED_HALF_WAY = """
+import os, signal, sys
+from mps_shards.upkeep import mixture
+number_of_signal = int(sys.argv.pop(1))
+original = mixture.Mixture.sample
+def sample(self, number):
+    if number == 5:
+        os.kill(os.getpid(), number_of_signal)
+    return original(self, number)
+mixture.Mixture.sample = sample
+from mps_shards.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_killed_half_way_it_leaves_no_set_and_can_be_repeated(tmp_path: Path, number: signal.Signals, status: int):
+    arguments = ["reshard", str(shard_set([8])), "-o", str(tmp_path / "out"), "--shard-samples", "2"]
+
+    done = subprocess.run([sys.executable, "-c", _STOPPED_HALF_WAY, str(int(number)), *arguments], capture_output=True)
+
+    assert done.returncode == status, done.stderr
+    assert os.listdir(tmp_path) == (["out.part"] if number == signal.SIGKILL else [])
+    assert run(*arguments).code == 0
+    assert verify(tmp_path / "out").problems == ()
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_lies_in_the_way_is_kept(tmp_path: Path):
+    write(tmp_path, {"out/x": b"x"})
+
+    assert refused("reshard", shard_set([1]), "-o", tmp_path / "out").endswith("remove it or name another place")
+    assert contents(tmp_path) == {"out/x": b"x"}

@@ -1,0 +1,108 @@
+"""``stats`` measures a set exactly, says which samples it could not, and prints what can be pasted."""
+
+import ast
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mps_shards import ShardDataset, pack
+from tests.support.commands import refused, run
+from tests.support.sets import shard_set
+from tests.support.things import segmentation_set
+
+
+@pytest.fixture(scope="module")
+def photo_set(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(photos, tmp_path_factory.mktemp("stats") / "photos-shards").out
+
+
+def test_the_text_tells_classes_sizes_and_the_line_to_paste(photo_set: Path):
+    done = run("stats", photo_set)
+
+    assert (done.code, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "60 images decoded; classification"
+    rows = dict(line.split(maxsplit=1) for line in lines[2:11])
+    assert (rows["format"], rows["mode"]) == ("JPEG 60", "RGB 45, L 15")
+    assert (rows["sizes"], rows["aspect"], rows["EXIF"]) == ("96 x 80 (60)", "1.20", "all upright")
+    assert f"cat{' ' * 5}15      25.0%  {'█' * 30}" in lines
+    pasted = ast.parse(lines[-1].replace("…, ", ""), mode="eval").body.keywords[0].value
+    mean, std = ast.literal_eval(pasted)
+    assert (len(mean), len(std)) == (3, 3)
+
+
+def test_json_holds_mean_and_std_of_what_a_data_set_delivers(photo_set: Path):
+    found = run("stats", photo_set, "--json").json()
+
+    pixels = np.concatenate(
+        [image.numpy().reshape(3, -1) for image, _ in ShardDataset(photo_set, batch_size=None)], axis=1
+    ).astype(np.float64)
+    assert found["mean"] == pytest.approx(pixels.mean(axis=1), abs=1e-7)
+    assert found["std"] == pytest.approx(pixels.std(axis=1), abs=1e-7)
+    assert found["classes"] == {"brick": 15, "cat": 15, "coffee": 15, "flower": 15}
+    assert (found["samples"], found["decoded"], found["seed"], found["broken"]) == (60, 60, None, [])
+
+
+def test_threads_change_nothing(photo_set: Path):
+    assert run("stats", photo_set, "--json", "--workers", 1) == run("stats", photo_set, "--json", "--workers", 4)
+
+
+def test_a_sample_of_the_set_is_drawn_by_its_seed(photo_set: Path):
+    one, same, other = (run("stats", photo_set, "--json", "--samples", 10, "--seed", seed).json() for seed in (1, 1, 2))
+
+    assert one == same
+    assert one["mean"] != other["mean"]
+    assert (one["decoded"], one["seed"]) == (10, 1)
+    assert run("stats", photo_set, "--samples", 10).stdout.startswith("10 images decoded, drawn by seed 0 from 60;")
+
+
+def test_masks_are_told_by_share_of_pixels_and_images():
+    found = run("stats", segmentation_set(), "--json").json()
+    text = run("stats", segmentation_set()).stdout
+
+    assert list(found["masks"]) == ["background", "coin", "flower", "retina", "sky", "ignored"]
+    assert sum(part["pixels"] for part in found["masks"].values()) == found["pixels"]
+    assert found["masks"]["coin"]["samples"] == 4
+    share = found["masks"]["coin"]["pixels"] / found["pixels"]
+    assert f"coin{' ' * 8}{share:.2%}" in text
+
+
+@pytest.fixture(scope="module")
+def fonts() -> None:
+    """matplotlib, with the fonts that it keeps open for ever."""
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    figure.text(0, 0, "x")
+    figure.savefig(io.BytesIO())
+
+
+@pytest.mark.usefixtures("fonts")
+def test_charts_are_drawn_where_matplotlib_is(photo_set: Path, tmp_path: Path):
+    for name, magic in (("charts.png", b"\x89PNG"), ("charts.svg", b"<?xml"), ("masks.png", b"\x89PNG")):
+        shards = segmentation_set() if name.startswith("masks") else photo_set
+        assert run("stats", shards, "--plot", tmp_path / name).code == 0
+        assert (tmp_path / name).read_bytes().startswith(magic)
+    assert "Charts in " in run("stats", photo_set, "--plot", tmp_path / "again.png").stdout
+    assert "not supported" in refused("stats", photo_set, "--plot", tmp_path / "charts.xyz")
+
+
+def test_a_broken_sample_is_named_and_the_rest_is_measured():
+    done = run("stats", shard_set([3, 3], broken=[4]))
+
+    assert done.code == 1
+    assert done.stdout.startswith("5 images decoded; classification")
+    assert done.stderr.startswith("broken: s00004 (s-000001.tar): cannot decode the image: ")
+
+
+def test_an_empty_set_has_no_figures():
+    done = run("stats", shard_set([0]))
+
+    assert (done.code, done.stdout) == (0, "0 images decoded; classification\n\n")
+    found = run("stats", shard_set([0]), "--json").json()
+    assert (found["mean"], found["bytes"], found["classes"]) == ([], None, {"cat": 0, "dog": 0, "fox": 0})
+
+
+def test_what_is_no_set_is_one_line(tmp_path: Path):
+    assert refused("stats", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such file or directory"
+    assert refused("stats", tmp_path).endswith("has no manifest.json; it is no finished shard set")

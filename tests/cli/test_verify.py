@@ -1,0 +1,121 @@
+"""What `mps-shards verify` says of good, damaged, empty and absent sets, to people and to programs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import refused, run
+from tests.support.damage import copied, flip, row_of
+from tests.support.sets import foreign_tars
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """One shard is missing, one sample of another was changed."""
+    folder = copied([2, 2, 2], tmp_path / "set")
+    (folder / "s-000001.tar").unlink()
+    flip(folder / "s-000002.tar", 1600)
+    return folder
+
+
+def test_a_good_set(tmp_path: Path):
+    folder = copied([2, 2], tmp_path / "set")
+
+    said = run("verify", folder)
+
+    assert (said.code, said.stderr) == (0, "")
+    assert said.lines(tmp_path) == ["DIR/set: all is well (4 samples in 2 shards, 0.0 MB read)"]
+    assert "every image decoded" in run("verify", folder, "--decode").stdout
+
+
+def test_a_damaged_set(tmp_path: Path, damaged: Path):
+    said = run("verify", damaged)
+
+    assert (said.code, said.stderr) == (1, "")
+    assert said.lines(tmp_path) == [
+        "DIR/set: 3 problems (4 samples in 2 shards, 0.0 MB read)",
+        "file          problem         sample  detail",
+        "s-000001.tar  missing shard           with its 2 samples",
+        "s-000002.tar  wrong digest            it has SHA-256 #…, its manifest says #…",
+        "s-000002.tar  damaged sample  s00004  its bytes have CRC-32 #, the index says #",
+    ]
+
+
+def test_a_damaged_set_as_json(damaged: Path):
+    said = run("verify", damaged, "--json")
+
+    assert (said.code, said.stderr) == (1, "")
+    [report] = said.json()
+    assert report["folder"] == str(damaged)
+    assert (report["shards"], report["samples"], report["decoded"]) == (2, 4, False)
+    assert [
+        (problem["kind"], problem["where"], problem["sample"], problem["key"]) for problem in report["problems"]
+    ] == [
+        ("missing shard", "s-000001.tar", None, None),
+        ("wrong digest", "s-000002.tar", None, None),
+        ("damaged sample", "s-000002.tar", 0, "s00004"),
+    ]
+
+
+def test_a_thousand_problems_do_not_flood_the_terminal(tmp_path: Path):
+    folder = copied([60], tmp_path / "set")
+    for number in range(60):
+        flip(folder / "s-000000.tar", row_of(folder, number)[0] + 520)
+
+    said = run("verify", folder)
+
+    assert len(said.stdout.splitlines()) == 53
+    assert said.stdout.endswith("… and 11 more; --json tells all\n")
+    assert len(run("verify", folder, "--json").json()[0]["problems"]) == 61
+
+
+def test_good_and_empty_sets_as_json(tmp_path: Path):
+    good, empty = copied([2], tmp_path / "good"), copied([], tmp_path / "empty")
+
+    said = run("verify", good, empty, "--json")
+
+    assert said.code == 0
+    assert [(report["samples"], report["problems"]) for report in said.json()] == [(2, []), (0, [])]
+
+
+def test_a_folder_of_sets_is_verified_set_by_set(tmp_path: Path, damaged: Path):
+    copied([1], tmp_path / "also")
+
+    said = run("verify", tmp_path)
+
+    assert said.code == 1
+    assert [line for line in said.lines(tmp_path) if line.startswith("DIR")] == [
+        "DIR/also: all is well (1 sample in 1 shard, 0.0 MB read)",
+        "DIR/set: 3 problems (4 samples in 2 shards, 0.0 MB read)",
+    ]
+
+
+def test_what_is_no_set(tmp_path: Path):
+    assert refused("verify", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such directory"
+    assert refused("verify", foreign_tars([1])).endswith("for tars of others, see mps-shards index")
+
+
+def test_a_terminal_sees_a_table_and_no_markup_is_taken_from_keys(damaged: Path):
+    terminal, ours = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "mps_shards", "verify", str(damaged)],
+        stdout=ours,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
+    ) as process:
+        os.close(ours)
+        seen = b""
+        while True:
+            try:
+                seen += (more := os.read(terminal, 4096))
+            except OSError:  # Linux says so when the other side is closed
+                break
+            if not more:
+                break
+    os.close(terminal)
+
+    assert process.returncode == 1
+    assert b"\x1b[1m" in seen and b"damaged sample" in seen and b"s00004" in seen

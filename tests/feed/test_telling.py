@@ -1,0 +1,113 @@
+"""What a loader tells while it runs: callbacks, scalars, a live line, the log."""
+
+import io
+import logging
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mps_shards import DeviceLoader, ShardDataset, scalars_to, watch
+from mps_shards.metrics import LoaderStats
+from tests.support.sets import shard_set
+
+Told = list[LoaderStats]
+
+
+def loader_of(shards: Path, **options: Any) -> DeviceLoader:
+    return DeviceLoader(
+        ShardDataset(shards, batch_size=4, **options.pop("data", {})), device="cpu", workers=2, **options
+    )
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loader's own clock goes on by 0.3 s whenever it is looked at."""
+    ticks = count()
+    clock = SimpleNamespace(perf_counter=lambda: 0.3 * next(ticks))
+    monkeypatch.setattr("mps_shards.loader.time", clock)
+
+
+def test_a_callback_is_given_the_figures_about_once_a_second_and_at_the_end(hurried: None) -> None:
+    told: Told = []
+
+    list(loader_of(shard_set([40]), on_stats=told.append))
+
+    assert [stats.batches for stats in told] == [4, 8, 10]
+
+
+def test_every_iteration_ends_with_its_own_figures() -> None:
+    told: Told = []
+    loader = loader_of(shard_set([40]), on_stats=told.append)
+
+    for _ in range(2):
+        list(loader)
+
+    assert [stats.images for stats in told] == [40, 40]
+    assert told[0] is not told[1]
+
+
+def test_what_a_callback_raises_ends_the_iteration_and_its_threads(hurried: None) -> None:
+    def full(stats: LoaderStats) -> None:
+        raise OSError("no space left for curves")
+
+    with pytest.raises(OSError, match="no space left"):
+        list(loader_of(shard_set([40]), on_stats=full))
+
+
+def test_scalars_are_those_of_each_interval_counted_on_over_the_epochs() -> None:
+    written: dict[str, list[tuple[float, int]]] = {}
+
+    class Writer:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.setdefault(name, []).append((value, step))
+
+    write = scalars_to(Writer(), tag="train")
+    for batches, images, elapsed_s in ((10, 100, 1.0), (30, 300, 2.0), (5, 50, 1.0), (5, 50, 1.0)):
+        write(LoaderStats(batches=batches, images=images, elapsed_s=elapsed_s, decode_s=elapsed_s, workers=2))
+
+    assert written["train/images_per_s"] == [(100.0, 10), (200.0, 30), (50.0, 35)]
+    assert written["train/decode"] == [(1.0, 10), (1.0, 30), (1.0, 35)]
+    assert {"train/starved", "train/blocked", "train/read", "train/transform", "train/assemble"} < written.keys()
+
+
+def test_a_terminal_shows_a_live_line() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+
+    batches = list(watch(loader_of(shard_set([40])), "epoch 3", console=screen))
+
+    assert len(batches) == 10
+    assert "epoch 3" in screen.file.getvalue()
+    assert "10/10" in screen.file.getvalue()
+    assert "images/s, waited" in screen.file.getvalue()
+
+
+@pytest.mark.parametrize("data", [{}, {"data": {"drop_last": True}}])
+def test_elsewhere_one_line_at_the_end(data: dict[str, Any]) -> None:
+    paper = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, width=100)
+
+    list(watch(loader_of(shard_set([41]), **data), console=paper))
+
+    (line,) = paper.file.getvalue().splitlines()
+    assert line.startswith(f"epoch: {40 if data else 41} images in ")
+
+
+def test_leaving_the_line_early_leaves_nothing_behind() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True)
+
+    for _ in watch(loader_of(shard_set([40])), console=screen):
+        break
+
+
+def test_the_log_is_silent_unless_somebody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    list(loader_of(shard_set([40])))
+    silent = list(caplog.records)
+    with caplog.at_level(logging.INFO, logger="mps_shards"):
+        list(loader_of(shard_set([40])))
+
+    assert silent == []
+    assert caplog.records[0].getMessage().startswith("40 images in ")
+    assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("mps_shards").handlers)

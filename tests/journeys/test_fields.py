@@ -1,0 +1,120 @@
+"""Other people's tars with fields of their own, streamed and indexed: the same samples, or the same error."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mps_shards import DeviceLoader, ShardDataset
+from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.shards.fields import FieldChoice
+from mps_shards.upkeep.adopt import adopt
+from mps_shards.upkeep.verify import verify
+from tests.support.batches import assert_same
+from tests.support.commands import refused, run
+from tests.support.foreign import Samples, by_tarfile, by_webdataset
+from tests.support.images import encoded, expected, picture, tiny_jpeg, write
+
+PHOTO, MASK = encoded(picture("RGB", 9, 8), "PNG"), encoded(picture("L", 9, 8), "PNG")
+
+
+def img2dataset(count: int) -> Samples:
+    """As img2dataset writes: a photograph, its caption, and what is known of it."""
+    return {
+        f"{n:09d}": {
+            "jpg": tiny_jpeg(n),
+            "txt": b"a cat",
+            "json": json.dumps({"url": "https://x/y.jpg", "width": 8, "label": n % 3, "name": "cdf"[n % 3]}).encode(),
+        }
+        for n in range(count)
+    }
+
+
+def rows(data: ShardDataset) -> list[tuple[str, bytes, list[int]]]:
+    return [(key, image.numpy().tobytes(), np.asarray(target).tolist()) for image, target, key in data]
+
+
+def tars(folder: Path, held: Samples) -> Path:
+    folder.mkdir()
+    by_webdataset(folder / "0.tar", dict(list(held.items())[: len(held) // 2]))
+    by_tarfile(folder / "1.tar", dict(list(held.items())[len(held) // 2 :]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("held", "image", "target", "task", "first"),
+    [
+        (img2dataset(6), None, None, "unlabeled", -1),
+        (img2dataset(6), "jpg", "json:label", "classification", 0),
+        ({k: {"JPG": tiny_jpeg(), "cls": b"4"} for k in "abcd"}, "jpg;png", "cls", "classification", 4),
+        ({k: {"input.png": PHOTO, "seg.png": MASK} for k in "abcd"}, "input.png", "seg.png", "segmentation", None),
+        ({k: {"png": MASK, "jpg": tiny_jpeg(), "webp": PHOTO} for k in "abcd"}, "webp", "png", "segmentation", None),
+    ],
+)
+def test_streamed_and_indexed_give_the_same(tmp_path, held, image, target, task, first):
+    folder = tars(tmp_path / "tars", held)
+    streamed = ShardDataset(folder, batch_size=None, keys=True, image=image, target=target)
+    given = rows(streamed)
+
+    report = adopt(folder, choice=FieldChoice.parsed(image, target))
+
+    assert (report.task, streamed.source.task, len(given)) == (task, task, len(held))
+    assert first is None or given[0][2] == first
+    assert rows(ShardDataset(folder, batch_size=None, keys=True)) == given  # the manifest knows the choice
+    assert verify(folder, decode=True).problems == ()
+    assert run("ls", folder, "--json").stdout.count("\n") == len(held)
+    with DeviceLoader(ShardDataset(folder, batch_size=2, keys=True), device="cpu", workers=2) as loader:
+        assert_same(loader, ShardDataset(folder, batch_size=2, keys=True))
+
+
+def test_another_choice_may_be_made_of_an_indexed_set(tmp_path):
+    folder = tars(tmp_path / "tars", {k: {"jpg": tiny_jpeg(1), "png": PHOTO, "cls": b"1"} for k in "abcd"})
+    adopt(folder, choice=FieldChoice.parsed("jpg", None))
+
+    (image, target), *_ = ShardDataset(folder, batch_size=None, image="png", target="none")
+
+    assert target == -1 and image.numpy().tobytes() == expected(PHOTO).numpy().tobytes()
+
+
+def test_names_for_labels_need_the_classes(tmp_path):
+    folder = tars(tmp_path / "tars", img2dataset(6))
+    write(tmp_path, {"names.txt": b"cdf\nc\nd\nf\n"})
+
+    assert "Nothing was taken for a target" in run("index", folder, "--out", tmp_path / "unlabeled").stdout
+    assert "'c', which is no class number" in refused("index", folder, "--target", "json:name")
+    said = run("index", folder, "--target", "json:name", "--classes", tmp_path / "names.txt")
+
+    assert "Taken for classification, target json:name; the fields are jpg (6), json (6), txt (6)" in said.stdout
+    assert [row[2] for row in rows(ShardDataset(folder, batch_size=None, keys=True))] == [1, 2, 3, 1, 2, 3]
+    assert [line.split("\t")[0] for line in run("ls", folder).stdout.splitlines()] == ["c", "d", "f"] * 2
+    assert "options      fields jpg,json,txt, target json:name" in run("info", folder).stdout
+    run("unpack", folder, tmp_path / "files")
+    assert (tmp_path / "files" / "d" / "000000001.jpg").read_bytes() == tiny_jpeg(1)
+    assert "is read by a choice of fields (target json:name)" in refused("reshard", folder, "--out", tmp_path / "new")
+
+
+def test_what_is_guessed_is_said_and_what_is_left_out_is_warned_of(tmp_path, caplog):
+    folder = tars(tmp_path / "tars", img2dataset(4))
+
+    with caplog.at_level(logging.INFO, "mps_shards"):
+        list(ShardDataset(folder, batch_size=None))
+        list(ShardDataset(folder, batch_size=None, target="json:label"))
+
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", "taken for unlabeled: image jpg, target none; not used: json, txt"),
+        ("INFO", "taken for classification: image jpg, target json:label; not used: txt"),
+    ]
+
+
+def test_a_sample_in_doubt_is_a_bad_sample(tmp_path):
+    held = {"a": {"jpg": tiny_jpeg(), "png": PHOTO, "cls": b"0"}, "b": {"jpg": tiny_jpeg(), "cls": b"1"}}
+    folder = tars(tmp_path / "tars", held)
+
+    with pytest.raises(DecodeError, match=r"sample 'a' of shard 0.tar holds 2 images .*image=\"jpg\""):
+        list(ShardDataset(folder, batch_size=None))
+    skipping = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample="skip", max_bad=1)
+    assert [row[0] for row in rows(skipping)] == ["b"] and skipping.skipped.count == 1
+    with pytest.raises(ConfigError, match="names masks and labels"):
+        ShardDataset(folder, batch_size=None, target="cls;mask.png")

@@ -1,0 +1,91 @@
+"""Packing on a real Ray cluster of this machine gives the bytes that packing without it gives, whatever is lost."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mps_shards import pack
+from tests.support.files import contents
+from tests.support.images import class_folders, write
+
+pytest.importorskip("ray")
+
+# Two machines, as Ray sees it; while the second one works, it is killed.
+LOSING_A_NODE = """
+import sys
+from ray.cluster_utils import Cluster
+from mps_shards import pack
+
+source, out = sys.argv[1:]
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+lost = [cluster.add_node(num_cpus=1)]
+done = 0
+
+def lose(samples, size):
+    global done
+    done += samples
+    if done >= 300 and lost:
+        cluster.remove_node(lost.pop(), allow_graceful=False)
+
+pack(source, out, shard_samples=20, distributor="ray", ray_address=cluster.address, on_progress=lose)
+assert not lost
+cluster.shutdown()
+"""
+
+
+def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mps_shards", "pack", *map(str, arguments), "--distributor", "ray"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_cluster_of_its_own_writes_the_same_bytes(tmp_path: Path):
+    source = tmp_path / "imgs"
+    class_folders(source, classes=3, each=10)
+    write(source, {"class-1/bad.jpg": b"no image"})
+
+    done = cli(source, tmp_path / "out", "--shard-samples", 4, "--on-bad-sample", "skip")
+
+    assert done.returncode == 0, done.stderr
+    pack(source, tmp_path / "local", shard_samples=4, on_bad_sample="skip")
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_errors_come_home_and_what_is_finished_is_kept(tmp_path: Path):
+    source = tmp_path / "imgs"
+    class_folders(source, classes=3, each=10)
+    write(source, {"class-1/bad.jpg": b"no image"})
+
+    failed = cli(source, tmp_path / "out", "--shard-samples", 4, "--no-shuffle")
+    done = cli(source, tmp_path / "out", "--shard-samples", 4, "--no-shuffle", "--on-bad-sample", "skip")
+
+    assert failed.returncode == 1
+    assert f"Error: {source}/class-1/bad.jpg is no image" in failed.stderr and "Traceback" not in failed.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Kept " in done.stdout
+
+
+def test_an_address_where_no_cluster_is_is_said(tmp_path: Path):
+    class_folders(tmp_path / "imgs")
+
+    done = cli(tmp_path / "imgs", tmp_path / "out", "--ray-address", "127.0.0.1:1")
+
+    assert done.returncode == 1
+    assert "Error: no Ray cluster at 127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_node_lost_half_way_costs_no_byte(tmp_path: Path):
+    source = tmp_path / "imgs"
+    class_folders(source, classes=3, each=400)
+
+    done = subprocess.run(
+        [sys.executable, "-c", LOSING_A_NODE, source, tmp_path / "out"], capture_output=True, text=True, timeout=300
+    )
+
+    assert done.returncode == 0, done.stderr
+    pack(source, tmp_path / "local", shard_samples=20)
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")

@@ -1,0 +1,159 @@
+"""Other people's tars in stores become sets, in place or with their index here; and commands read sets by URL."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mps_shards import DeviceLoader, ShardDataset
+from mps_shards.errors import StorageError
+from mps_shards.storage import patience, remote
+from tests.support import stores
+from tests.support.batches import assert_same
+from tests.support.commands import refused, run
+from tests.support.damage import copied, flip
+from tests.support.sets import foreign_tars, shard_set
+from tests.support.web import Asked, web
+
+COUNTS = [30, 0, 50]
+TARS, SET = foreign_tars(COUNTS), shard_set(COUNTS)
+NAMED = "s-{000000..000002}.tar"
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(attempts=3, first_wait_s=0.01))
+    monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
+
+
+def data(shards, **options) -> ShardDataset:
+    return ShardDataset(shards, **{"batch_size": 16, "keys": True, "shuffle": True, **options})
+
+
+def test_tars_of_a_store_become_a_set_in_place():
+    url = stores.upload(TARS, "memory://in-place")
+
+    said = run("index", url)
+
+    assert (said.code, said.stdout.splitlines()[0]) == (0, f"{url}: 80 samples in 3 shards, 0.2 MB")
+    assert_same(data(url), data(SET))
+    assert refused("index", url).endswith("has a manifest.json already")
+    assert run("verify", url, "--decode").stdout.startswith(f"{url}: all is well (80 samples in 3 shards, ")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges):
+    with web(TARS, ranges=ranges) as server:
+        tars = f"{server.url}/{NAMED}"
+
+        said = run("index", tars, "--out", tmp_path / "index")
+
+        assert said.code == 0 and f'ShardDataset(…, index="{tmp_path / "index"}")' in said.stdout
+        assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["index.npy", "manifest.json"]
+        assert sum(asked.name == "s-000002.tar" for asked in server.of_tars()) == 2  # a look, and all of it
+        found = data(tars, index=tmp_path / "index", cache=None if ranges else tmp_path / "cache")
+        assert len(found) == 5
+        with DeviceLoader(found, device="cpu", workers=2) as loader:
+            assert_same(loader, data(sorted(SET.glob("*.tar"))))
+        options = ["--index", tmp_path / "index", "--cache", tmp_path / "cache"]
+        assert run("stats", tars, *options, "--json").json()["samples"] == 80
+        assert run("preview", tars, *options, "-o", tmp_path / "sheet.png", "--count", "4").code == 0
+        assert run("bench", tars, *options, "--device", "cpu", "--batches", "2", "--transform", "none").code == 0
+
+
+def test_what_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path):
+    with web(TARS) as server:
+        complaint = "web servers cannot be written to; name a folder of yours by --out"
+
+        assert refused("index", f"{server.url}/{NAMED}") == f"{server.url}: {complaint}"
+        assert server.asked == []
+
+
+def test_a_store_that_takes_nothing_is_told_of_with_what_to_do(tmp_path, monkeypatch):
+    shutil.copytree(TARS, tmp_path / "bucket")
+    with web(tmp_path) as server:  # like a store that may only be read
+        for name, value in stores.environment(server.url).items():
+            monkeypatch.setenv(name, value)
+
+        said = refused("index", f"s3://bucket/{NAMED}")
+
+    assert said.startswith("s3://bucket/index.npy: ") and said.endswith("name a folder by --out")
+    assert sorted(path.name for path in (tmp_path / "bucket").iterdir()) == sorted(path.name for path in TARS.iterdir())
+
+
+def test_a_damaged_tar_of_a_store_is_refused_and_nothing_is_written(tmp_path):
+    folder = Path(shutil.copytree(TARS, tmp_path / "tars"))
+    content = (folder / "s-000002.tar").read_bytes()
+    (folder / "s-000002.tar").write_bytes(content[: len(content) // 2])
+
+    with web(folder) as server:
+        assert "s-000002.tar: " in refused("index", f"{server.url}/{NAMED}", "--out", tmp_path / "index")
+
+    assert list((tmp_path / "index").iterdir()) == []
+
+
+def test_a_broken_connection_is_mended_and_a_replaced_tar_refused(tmp_path):
+    folder = Path(shutil.copytree(TARS, tmp_path / "tars"))
+
+    def replaced(asked: Asked) -> None:
+        if asked.name == "s-000002.tar" and asked.span:
+            (folder / asked.name).write_bytes((TARS / asked.name).read_bytes()[:-1] + b"1")
+
+    dropped = lambda asked, number: "dropped" if not asked.span and number < 2 else None  # noqa: E731
+    with web(TARS, fault=dropped) as server:
+        assert run("index", f"{server.url}/{NAMED}", "--out", tmp_path / "mended").code == 0
+    with web(folder, fault=dropped, before=replaced) as server:
+        assert "was replaced while it was in use" in refused(
+            "index", f"{server.url}/{NAMED}", "--out", tmp_path / "replaced"
+        )
+
+    assert (tmp_path / "mended" / "index.npy").read_bytes() == (SET / "index.npy").read_bytes()
+
+
+def test_a_tar_of_another_size_than_its_index_says_is_an_error(tmp_path):
+    with web(TARS) as server:
+        run("index", f"{server.url}/{NAMED}", "--out", tmp_path / "index")
+    folder = Path(shutil.copytree(TARS, tmp_path / "tars"))
+    (folder / "s-000002.tar").write_bytes((folder / "s-000002.tar").read_bytes() + bytes(512))
+
+    with web(folder) as server, pytest.raises(Exception, match=r"s-000002.tar has \d+ bytes, its manifest says \d+"):
+        list(data(f"{server.url}/{NAMED}", index=tmp_path / "index"))
+
+
+def test_commands_read_sets_by_their_urls(tmp_path):
+    url = stores.upload(SET, "memory://commands")
+
+    for command in (["info"], ["ls", "-l"], ["ls", "--class", "cat"], ["info", "--json"]):
+        assert run(*command, url) == run(*command, SET)
+    assert run("stats", url, "--json").json()["mean"] == run("stats", SET, "--json").json()["mean"]
+    assert run("preview", url, "-o", tmp_path / "sheet.png", "--count", "4").code == 0
+    assert run("bench", url, "--device", "cpu", "--batches", "2", "--transform", "none", "--json").code == 0
+    verified = run("verify", url, "--json").json()
+    assert (verified[0]["samples"], verified[0]["problems"]) == (80, [])
+
+
+def test_damage_in_a_store_is_found_by_verifying(tmp_path):
+    folder = copied(COUNTS, tmp_path / "set")
+    flip(folder / "s-000002.tar", 700)
+    url = stores.upload(folder, "memory://verify")
+
+    said = run("verify", url, "--json")
+
+    assert said.code == 1
+    assert {problem["kind"] for problem in said.json()[0]["problems"]} >= {"wrong digest", "damaged sample"}
+
+
+@pytest.mark.parametrize("command", ["repair", "unpack", "reshard"])
+def test_commands_for_folders_here_say_so_of_urls(command, tmp_path):
+    more = {"unpack": [tmp_path / "out"], "reshard": ["--out", tmp_path / "out"]}.get(command, [])
+
+    said = run(command, "s3://bucket/set?secret=hunter2", *more)
+
+    assert said.code == 2 and "s3://bucket/set: this works on folders of this machine; download the set" in said.stderr
+
+
+def test_an_index_is_for_tars_of_one_folder(tmp_path):
+    with pytest.raises(ValueError, match="is for tars of one folder, 2 were named"):
+        data([SET, TARS], index=tmp_path)
+    with pytest.raises(StorageError, match="no such directory"):
+        data(TARS, index=tmp_path / "gone")

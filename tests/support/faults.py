@@ -1,0 +1,537 @@
+"""The fault corpus: damaged and odd shard sets, and what reading each of them must come to.
+
+``python -m tests.support.faults`` prints it as a table. A fault is done to a set of two shards of four samples, to the
+members before they are packed (the index then describes what is there), or to the finished files.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from mps_shards.shards.index import INDEX_NAME, index_bytes, rows
+from mps_shards.shards.manifest import MANIFEST_NAME, ShardRecord, manifest_bytes
+from mps_shards.shards.naming import member_name, split_member
+from mps_shards.shards.tar import BLOCK, END, header, padding
+from tests.support.images import EXAMPLES, encoded, pixels
+from tests.support.sets import manifest_of
+
+Members = list[tuple[str, bytes]]
+Kind = Literal["indexed", "foreign"]
+FIRST, SECOND = "s-000000.tar", "s-000001.tar"
+SHARD = (0, 1, 2, 3)
+ALL = tuple(range(8))
+REST = 1  # one report for the rest of a shard
+IGNORED = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What reading a damaged set comes to.
+
+    Attributes:
+        when: "open" (an error under every policy), "read" or "decode" (a bad sample, or the rest of a foreign shard),
+            "harmless" (every sample comes as it was meant), "unseen" (every sample comes, `lost` not as it was meant).
+        says: pattern of the error's message.
+        lost: numbers of the samples that do not come under "skip".
+        reports: skips that are reported; by default one for each lost sample.
+    """
+
+    when: Literal["open", "read", "decode", "harmless", "unseen"]
+    says: str = ""
+    lost: tuple[int, ...] = ()
+    reports: int | None = None
+
+    @property
+    def skips(self) -> int:
+        """Reports of what was skipped."""
+        if self.when in ("open", "harmless", "unseen"):
+            return 0
+        return len(self.lost) if self.reports is None else self.reports
+
+    @property
+    def rest_of_shard(self) -> bool:
+        """Whether the first shard ends at the damage; some samples that lie before it may come."""
+        return self.reports == REST
+
+    def __str__(self) -> str:
+        if self.when in ("harmless", "unseen"):
+            return "as meant" if self.when == "harmless" else "not seen"
+        if self.when == "open":
+            return "open"
+        return f"{self.when} ({'rest of shard' if self.rest_of_shard else f'{len(self.lost)} of 8'})"
+
+
+HARMLESS = Outcome("harmless")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One way in which a set can be wrong.
+
+    Attributes:
+        kind: a set with manifest and index, or tars alone.
+        members: changes the members of the first shard before they are packed.
+        files: changes the finished folder.
+        late: changes it after the first sample was read.
+        outcome, verified: what must come of it, without and with `verify_reads`.
+    """
+
+    name: str
+    kind: Kind
+    members: Callable[[Members], Members] | None = None
+    files: Callable[[Path], None] | None = None
+    late: bool = False
+    masks: bool = False
+    outcome: Outcome
+    verified: Outcome
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.kind}"
+
+
+def make(folder: Path, fault: Fault) -> list[Members]:
+    """Write the set that the fault is done to, damaged unless that comes late; its members by shard."""
+    shards = [_members(range(4), fault.masks), _members(range(4, 8), fault.masks)]
+    if fault.members is not None:
+        shards[0] = fault.members(shards[0])
+    folder.mkdir()
+    records, index = [], []
+    for name, members in zip((FIRST, SECOND), shards, strict=True):
+        content, entries = b"", []
+        for _, run in groupby(members, lambda member: _key(member[0])):
+            sample = b"".join(header(name, len(data)) + data + padding(len(data)) for name, data in run)
+            entries.append((len(content), len(sample), zlib.crc32(sample)))
+            content += sample
+        content += END
+        (folder / name).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        records.append(ShardRecord(name=name, samples=len(entries), bytes=len(content), sha256=digest))
+        index.append(rows(entries))
+    if fault.kind == "indexed":
+        table = index_bytes(index)
+        task = "segmentation" if fault.masks else "classification"
+        manifest = msgspec.structs.replace(manifest_of(records, index=table), task=task, ignore_index=IGNORED)
+        (folder / INDEX_NAME).write_bytes(table)
+        (folder / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
+    if fault.files is not None and not fault.late:
+        fault.files(folder)
+    return shards
+
+
+def _key(name: str) -> str:
+    return split_member(name)[0]
+
+
+def _members(numbers: Sequence[int], masks: bool) -> Members:
+    """Images of one size and never compressed: so all samples are equally long, as those of real sets may be."""
+    members = []
+    for number in numbers:
+        image = encoded(Image.fromarray(pixels(10, 12, seed=number)), "PNG", compress_level=0)
+        target = mask_of(number) if masks else str(number % 3).encode()
+        fields = ("png", "mask.png") if masks else ("cls", "png")
+        contents = (image, target) if masks else (target, image)
+        members += [(member_name(f"k{number:02d}", field), data) for field, data in zip(fields, contents, strict=True)]
+    return members
+
+
+def mask_of(number: int, *, height: int = 10, highest: int = 2) -> bytes:
+    """A label map with ids from 0 to `highest`, and some that are ignored."""
+    labels = np.arange(height * 12, dtype=np.uint8).reshape(height, 12) % (highest + 1)
+    labels[0, : number % 4] = IGNORED
+    return encoded(Image.fromarray(labels), "PNG")
+
+
+# Damage to members: of sample 1, the second one, unless said otherwise
+
+
+def put(field: str, content: bytes, *, as_field: str | None = None) -> Callable[[Members], Members]:
+    """Another content (and name) for a field."""
+
+    def damage(members: Members) -> Members:
+        name, new = f"k01.{field}", f"k01.{as_field or field}"
+        return [(new, content) if member[0] == name else member for member in members]
+
+    return damage
+
+
+def without(field: str) -> Callable[[Members], Members]:
+    """No such field."""
+    return lambda members: [member for member in members if member[0] != f"k01.{field}"]
+
+
+def renamed(key: str) -> Callable[[Members], Members]:
+    """Another key."""
+    return lambda members: [(name.replace("k01.", f"{key}.", 1), data) for name, data in members]
+
+
+def picture(example: str) -> Callable[[Members], Members]:
+    """One of the odd images that must come out as Pillow has them."""
+    field = example.lower().rpartition(".")[2]
+    return put("png", EXAMPLES[example](), as_field=field)
+
+
+def interleaved(members: Members) -> Members:
+    """All labels, then all images."""
+    return sorted(members, key=lambda member: member[0].endswith("png"))
+
+
+def twice(members: Members) -> Members:
+    """Sample 1 once more, at once behind itself."""
+    return members[:4] + members[2:4] + members[4:]
+
+
+def again(members: Members) -> Members:
+    """Sample 1 once more, at the end."""
+    return members + members[2:4]
+
+
+# Damage to files: of the first shard
+
+
+def cut(at: Callable[[list[tarfile.TarInfo]], int]) -> Callable[[Path], None]:
+    """End the shard at a byte that is computed from its members."""
+
+    def damage(folder: Path) -> None:
+        with tarfile.open(folder / FIRST) as tar:
+            place = at(tar.getmembers())
+        os.truncate(folder / FIRST, place)
+
+    return damage
+
+
+def flip(at: Callable[[tarfile.TarInfo], int], *, member: int = 3, mask: int = 1) -> Callable[[Path], None]:
+    """Change one byte; `member` 3 is the image of sample 1, 2 its label."""
+    return poke(lambda info, content: (at(info), bytes([content[at(info)] ^ mask])), member=member)
+
+
+def zero(size: int, at: Callable[[tarfile.TarInfo], int], *, member: int = 3) -> Callable[[Path], None]:
+    """Zeros over a part of a member."""
+    return poke(lambda info, _: (at(info), bytes(size)), member=member)
+
+
+def poke(change: Callable[[tarfile.TarInfo, bytes], tuple[int, bytes]], *, member: int) -> Callable[[Path], None]:
+    """Write other bytes at a place."""
+
+    def damage(folder: Path) -> None:
+        with tarfile.open(folder / FIRST) as tar:
+            info = tar.getmembers()[member]
+        place, content = change(info, (folder / FIRST).read_bytes())
+        with (folder / FIRST).open("r+b") as file:
+            file.seek(place)
+            file.write(content)
+
+    return damage
+
+
+def rewritten(change: Callable[[bytes], bytes], name: str = FIRST) -> Callable[[Path], None]:
+    """A file's content replaced, in a new file."""
+
+    def damage(folder: Path) -> None:
+        new = folder / f"{name}.new"
+        new.write_bytes(change((folder / name).read_bytes()))
+        new.replace(folder / name)
+
+    return damage
+
+
+def swapped(folder: Path) -> None:
+    """Each shard under the other's name."""
+    (folder / FIRST).rename(folder / "x")
+    (folder / SECOND).rename(folder / FIRST)
+    (folder / "x").rename(folder / SECOND)
+
+
+def stale_index(folder: Path) -> None:
+    """The index of an older pack, whose second sample was a block longer."""
+    index = np.load(folder / INDEX_NAME)
+    index["size"][1] += BLOCK
+    index["offset"][2:4] += BLOCK
+    np.save(folder / INDEX_NAME, index)
+
+
+def edited_index(field: str, row: int, value: int) -> Callable[[Path], None]:
+    """One number of the index changed."""
+
+    def damage(folder: Path) -> None:
+        index = np.load(folder / INDEX_NAME)
+        index[field][row] = value
+        np.save(folder / INDEX_NAME, index)
+
+    return damage
+
+
+def packed_by_tarfile(form: int) -> Callable[[Path], None]:
+    """The same members, packed by the standard library."""
+
+    def damage(folder: Path) -> None:
+        with tarfile.open(folder / FIRST) as tar:
+            members = [(info.name, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
+        with tarfile.open(folder / FIRST, "w", format=form) as tar:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+
+    return damage
+
+
+def shouting(kind: str, height: int, width: int) -> bytes:
+    """An image whose header claims a size that nobody could hold."""
+    if kind == "png":
+        head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        rest = encoded(Image.new("RGB", (4, 4)), "PNG")[33:]
+        return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + rest
+    content = EXAMPLES["rgb.jpg"]()
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
+
+
+# The table
+
+_CUT_OFF = r"cut off|unexpected end|no tar header|cannot read"
+_CRC = r"have CRC-32 [0-9a-f]{8}, the index says"
+_SIZE = r"has \d+ bytes, its manifest says \d+"
+
+
+def _both(name: str, members: Callable[[Members], Members], outcome: Outcome, foreign: Outcome | None = None, **more):
+    """A fault that was there when the set was packed: checksums say nothing against it."""
+    for kind, expected in (("indexed", outcome), ("foreign", foreign or outcome)):
+        yield Fault(name=name, kind=kind, members=members, outcome=expected, verified=expected, **more)
+
+
+def _disk(
+    name: str,
+    files: Callable[[Path], None],
+    outcome: Outcome | None,
+    verified: Outcome | None = None,
+    *,
+    foreign: Outcome | None = None,
+    **more,
+):
+    """Damage after packing."""
+    if outcome is not None:
+        yield Fault(name=name, kind="indexed", files=files, outcome=outcome, verified=verified or outcome, **more)
+    if foreign is not None:
+        yield Fault(name=name, kind="foreign", files=files, outcome=foreign, verified=foreign, **more)
+
+
+def _faults() -> list[Fault]:
+    found: list[Fault] = []
+    resized = Outcome("open", _SIZE)
+    shard_lost = Outcome("read", _CUT_OFF, SHARD, REST)
+    one = Outcome("decode", "cannot decode the image", (1,))
+    crc = Outcome("read", _CRC, (1,))
+
+    # cut off, or longer than it was
+    for name, at in {
+        "cut off in an image": lambda infos: infos[3].offset_data + 100,
+        "cut off in a label": lambda infos: infos[2].offset_data,
+        "cut off in padding": lambda infos: infos[3].offset_data + infos[3].size,
+        "cut off between samples": lambda infos: infos[4].offset,
+        "cut off between members of a sample": lambda infos: infos[3].offset,
+        "cut off in a header": lambda infos: infos[3].offset + 100,
+        "cut off before the end blocks": lambda infos: infos[-1].offset_data + infos[-1].size + -infos[-1].size % BLOCK,
+        "empty file": lambda infos: 0,
+    }.items():
+        found += _disk(name, cut(at), resized, foreign=shard_lost)
+    goes_on = Outcome("read", "goes on after its end", SHARD, REST)
+    found += _disk("two tars in one file", rewritten(lambda tar: tar + tar), resized, foreign=goes_on)
+    found += _disk("garbage behind the end", rewritten(lambda tar: tar + b"?" * BLOCK), resized, foreign=goes_on)
+    found += _disk("gzip named .tar", rewritten(gzip.compress), resized, foreign=HARMLESS)
+    cut_gzip = rewritten(lambda tar: gzip.compress(tar)[:-100])
+    found += _disk("gzip cut off", cut_gzip, None, foreign=Outcome("read", "cannot be read", SHARD, REST))
+    no_tar = rewritten(lambda tar: b"<html>".ljust(len(tar)))
+    begins_not = Outcome("read", "no tar header|wrong checksum", SHARD)
+    found += _disk(
+        "not a tar", no_tar, begins_not, Outcome("read", _CRC, SHARD), foreign=replace(begins_not, reports=REST)
+    )
+
+    # bytes changed
+    checksum = Outcome("read", "wrong checksum|no tar header", (1,))
+    for name, offset in {"flipped bit in a name": 2, "flipped bit in a size": 130, "bad header checksum": 150}.items():
+        found += _disk(
+            name,
+            flip(lambda info, offset=offset: info.offset + offset),
+            checksum,
+            crc,
+            foreign=replace(checksum, lost=SHARD, reports=REST),
+        )
+    found += _disk(
+        "zeroed first header of a sample",
+        zero(BLOCK, lambda info: info.offset, member=2),
+        Outcome("read", "an index row without a sample", (1,)),
+        crc,
+        foreign=goes_on,
+    )
+    found += _disk(
+        "zeroed second header of a sample",
+        zero(BLOCK, lambda info: info.offset),
+        Outcome("decode", "holds no image", (1,)),
+        crc,
+        foreign=goes_on,
+    )
+    broken = Outcome("decode", "cannot decode the image", (1,))
+    found += _disk("zeroed hole in an image", zero(64, lambda info: info.offset_data + 40), broken, crc, foreign=broken)
+    no_label = Outcome("decode", r"label b'\\x00' is no class number", (1,))
+    label = dict(member=2)
+    found += _disk("zeroed label", zero(1, lambda i: i.offset_data, **label), no_label, crc, foreign=no_label)
+    unseen = Outcome("unseen", lost=(1,))
+    found += _disk("flipped bit in a label", flip(lambda i: i.offset_data, **label), unseen, crc, foreign=unseen)
+    found += _disk("flipped bit in a PNG", flip(lambda info: info.offset_data + 200), broken, crc, foreign=broken)
+    jpeg = put("png", EXAMPLES["rgb.jpg"](), as_field="jpg")
+    found += _disk(
+        "flipped bit in a JPEG",
+        flip(lambda info: info.offset_data + info.size * 3 // 4),
+        unseen,
+        crc,
+        foreign=unseen,
+        members=jpeg,
+    )
+
+    found += _disk(
+        "zeroed hole in a JPEG",
+        zero(64, lambda info: info.offset_data + info.size // 2),
+        unseen,
+        crc,
+        foreign=unseen,
+        members=jpeg,
+    )
+
+    # another set's files, other numbers
+    found += _disk("shards swapped", swapped, HARMLESS, Outcome("read", _CRC, ALL))
+    rest = Outcome("read", "has [0-9]+ bytes now, its manifest says", (1, 2, 3))
+    found += _disk("shard shrunk while open", lambda folder: os.truncate(folder / FIRST, 1024), rest, late=True)
+    found += _disk("shard replaced while open", rewritten(lambda tar: bytes(len(tar))), HARMLESS, late=True)
+    digest = Outcome("open", "has SHA-256 .*, its manifest says .*; rebuild the index")
+    moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, only|in one index row", (1, 2, 3))
+    found += _disk("stale index", stale_index, moved, digest)
+    bad_row = Outcome("read", "index row 1 of shard .* names bytes .*; rebuild the index", SHARD)
+    found += _disk("index row out of the shard", edited_index("offset", 1, 1 << 40), bad_row, digest)
+    found += _disk("index rows that overlap", edited_index("offset", 1, 0), bad_row, digest)
+    found += _disk(
+        "index of fewer rows",
+        rewritten(lambda index: index[: -16 * 2], INDEX_NAME),
+        Outcome("open", "index.npy is no index|has .* rows"),
+    )
+    found += _disk("missing index", lambda folder: (folder / INDEX_NAME).unlink(), Outcome("open", "No such file"))
+    found += _disk("missing shard", lambda folder: (folder / FIRST).unlink(), Outcome("open", "No such file"))
+    found += _disk(
+        "manifest edited",
+        rewritten(lambda text: text.replace(b'"cat"', b'"owl"'), MANIFEST_NAME),
+        Outcome("open", "its fingerprint does not fit"),
+    )
+    found += _disk("manifest cut off", rewritten(lambda text: text[:-9], MANIFEST_NAME), Outcome("open", "truncated"))
+
+    # members that were packed so
+    found += _both("half a JPEG", put("png", jpeg([("k01.png", b"")])[0][1][:900], as_field="jpg"), one)
+    found += _both("empty image", put("png", b""), Outcome("decode", "no known format, 0 bytes", (1,)))
+    found += _both("empty label", put("cls", b""), Outcome("decode", "label b'' is no class number", (1,)))
+    found += _both(
+        "wrong extension", put("png", b"x", as_field="txt"), Outcome("decode", "holds no image .fields: cls, txt", (1,))
+    )
+    found += _both("missing image", without("png"), Outcome("decode", "holds no image", (1,)))
+    found += _both("missing label", without("cls"), Outcome("decode", "has no label, the set has labels", (1,)))
+    found += _both(
+        "two images",
+        lambda m: [*m[:4], ("k01.jpg", EXAMPLES["rgb.jpg"]()), *m[4:]],
+        Outcome("decode", "2 images", (1,)),
+    )
+    for name, text in {"no number": b"cat", "negative": b"-1", "a fraction": b"1.0", "huge": b"9" * 30}.items():
+        found += _both(f"label {name}", put("cls", text), Outcome("decode", "is no class number", (1,)))
+    out_of_range = Outcome("decode", "label 3 of sample .* is no class: the set has 3", (1,))
+    found += _both("label out of range", put("cls", b"3"), out_of_range, foreign=HARMLESS)
+
+    # keys and names
+    back = Outcome("read", "comes back to the key", (4,))
+    twin = Outcome("read", "duplicate file name", (*SHARD, 4), REST)
+    double = Outcome("read", "holds the field 'cls' twice", (1,))
+    found += _both("sample twice, side by side", twice, double, foreign=replace(twin, lost=SHARD))
+    found += _both("sample twice, apart", again, HARMLESS, foreign=back)
+    found += [
+        Fault(
+            name="members not side by side",
+            kind="foreign",
+            members=interleaved,
+            outcome=(apart := Outcome("decode", "holds no image|comes back to the key", ALL[:8], 8)),
+            verified=apart,
+        )
+    ]
+    found += _both("key in two shards", renamed("k05"), HARMLESS)
+    found += _both("dot in a folder", renamed("v1.2/k01"), HARMLESS)
+    dotted = Outcome("decode", "holds no image", (1,))
+    found += _both("dot in a name", renamed("k01.v2"), dotted)
+    found += _both("space in a name", renamed("a b/k 01"), HARMLESS)
+    found += _both("Unicode in a name", renamed("日本/été"), HARMLESS)
+    found += _both("long name", renamed("d/" * 90 + "long" * 30), HARMLESS)
+    for form, flavour in ((tarfile.GNU_FORMAT, "GNU"), (tarfile.PAX_FORMAT, "pax")):
+        found.append(
+            Fault(
+                name=f"long Unicode name, {flavour}",
+                kind="foreign",
+                members=renamed("é/" * 90 + "ü" * 90),
+                files=packed_by_tarfile(form),
+                outcome=HARMLESS,
+                verified=HARMLESS,
+            )
+        )
+
+    # images and masks
+    for name in (
+        "cmyk.jpg",
+        "ycck.jpg",
+        "sixteen-bit.png",
+        "palette-translucent.png",
+        "moving.gif",
+        "rotated.jpg",
+        "one-pixel.jpg",
+    ):
+        found += _both(f"image {name}", picture(name), HARMLESS)
+    thin = encoded(Image.fromarray(pixels(20_000, 1, seed=0)), "PNG")
+    found += _both("image of 1 x 20000", put("png", thin), HARMLESS)
+    bomb = Outcome("decode", "at most 178,956,970 are accepted|exceeds limit", (1,))
+    found += _both("PNG of 3.6 billion pixels", put("png", shouting("png", 60_000, 60_000)), bomb)
+    found += _both("JPEG of 3.6 billion pixels", put("png", shouting("jpg", 60_000, 60_000), as_field="jpg"), bomb)
+    found += _both(
+        "mask of another size",
+        put("mask.png", mask_of(1, height=11)),
+        Outcome("decode", r"the mask is \(11, 12\), its image \(10, 12\)", (1,)),
+        masks=True,
+    )
+    unknown = Outcome("decode", "the mask has the id [37], the set has 3 classes", (1,))
+    found += _both("mask with unknown ids", put("mask.png", mask_of(1, highest=7)), unknown, HARMLESS, masks=True)
+    colour = Outcome("decode", "the mask has mode RGB", (1,))
+    found += _both("mask in colour", put("mask.png", EXAMPLES["rgb.png"]()), colour, masks=True)
+    found += _both("missing mask", without("mask.png"), Outcome("decode", "has no mask.png", (1,)), masks=True)
+    return found
+
+
+FAULTS = _faults()
+
+
+def summary() -> str:
+    """The corpus as a Markdown table: when a fault is found, and how much "skip" leaves out."""
+    lines = ["| fault | our sets | with `verify_reads` | foreign tars |", "|---|---|---|---|"]
+    names = dict.fromkeys(fault.name for fault in FAULTS)
+    for name in names:
+        found = {fault.kind: fault for fault in FAULTS if fault.name == name}
+        ours, theirs = found.get("indexed"), found.get("foreign")
+        cells = [str(ours.outcome), str(ours.verified)] if ours else ["", ""]
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} | {theirs.outcome if theirs else ''} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(summary())

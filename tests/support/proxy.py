@@ -1,0 +1,83 @@
+"""A web server that passes requests on to another one, or answers some with a failure of its own."""
+
+import contextlib
+import http.client
+import http.server
+import threading
+from collections.abc import Callable, Iterator
+
+_NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length"}
+
+
+class Proxy(http.server.ThreadingHTTPServer):
+    """Passes on what comes, one request a connection.
+
+    Args:
+        fault: told of each request, as ``"PUT /bucket/name?query"``, and how many came before: an answer's status, or
+            None to pass it on.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: str, fault: Callable[[str, int], int | None]):
+        self.behind = address.removeprefix("http://")
+        self.fault = fault
+        self.asked: list[str] = []
+        self.failed: list[str] = []
+        self.counting = threading.Lock()
+        super().__init__(("127.0.0.1", 0), _Passing)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@contextlib.contextmanager
+def proxy(address: str, fault: Callable[[str, int], int | None] = lambda asked, number: None) -> Iterator[Proxy]:
+    """A running proxy of the server at an address."""
+    server = Proxy(address, fault)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Passing(http.server.BaseHTTPRequestHandler):
+    server: Proxy
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def _pass(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = f"{self.command} {self.path}"
+        with self.server.counting:
+            status = self.server.fault(asked, len(self.server.asked))
+            self.server.asked.append(asked)
+            if status is not None:
+                self.server.failed.append(asked)
+        if status is not None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        behind = http.client.HTTPConnection(self.server.behind)
+        with contextlib.closing(behind):
+            behind.request(self.command, self.path, body=content, headers=dict(self.headers))
+            answer = behind.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for key, value in answer.getheaders():
+                if key.lower() not in _NOT_PASSED_ON:
+                    self.send_header(key, value)
+            size = answer.getheader("Content-Length") if self.command == "HEAD" else len(body)
+            self.send_header("Content-Length", str(size))
+            self.end_headers()
+            self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass

@@ -1,0 +1,54 @@
+"""Parts that many threads use: the pure ones keep nothing, and accounts stay whole."""
+
+import functools
+import importlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mps_shards.errors import DecodeError
+from mps_shards.policy import BadSamples, SkipRules
+from mps_shards.read.place import Place
+from tests.support.rooms import sources
+
+PURE = ("shards", "errors", "metrics", "policy", "read.order", "read.deal", "read.mix", "read.cursor", "vision.decode")
+MODULES = [
+    name.removesuffix(".__init__")
+    for name in sources(Path(__file__).parents[1])
+    if name.startswith(tuple(f"mps_shards.{pure}" for pure in PURE))
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_pure_module_keeps_nothing_that_changes(name: str):
+    module = importlib.import_module(name)
+
+    kept = {key: value for key, value in vars(module).items() if not key.startswith("__") and changes(value)}
+
+    assert not kept
+
+
+def changes(value: object) -> bool:
+    cached = isinstance(value, functools._lru_cache_wrapper)
+    return cached or (isinstance(value, list | dict | set | bytearray) and not isinstance(value, ModuleType))
+
+
+def test_an_account_is_whole_whichever_threads_write_to_it(tmp_path: Path):
+    log = tmp_path / "bad.jsonl"
+    rules = SkipRules("skip", max_bad=None, log=log)
+    bad = BadSamples(rules, place=Place(rank=0, world=1), epoch=0, samples=800)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            done = list(
+                pool.map(lambda n: bad.leave_out(DecodeError("x" * n), shard="s", key=str(n), position=n), range(800))
+            )
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert all(done) and bad.report().count == 800 and len(bad.report().first) == 100
+    assert len({line for line in log.read_text().splitlines()}) == 800

@@ -1,0 +1,112 @@
+"""Train a small segmentation network on a shard set with masks; Ctrl-C saves, and the next start goes on.
+
+python tools/examples/segmentation.py things-shards
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a file, too
+
+from mps_shards import DeviceLoader, ShardDataset, segment, watch
+from tools.examples.training import Interrupt, Recorder, load, save
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; 0 when done, 130 when stopped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards", help="a shard set with masks")
+    parser.add_argument("--checkpoint", type=Path, default=Path("segmentation.pt"), help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--size", type=int, default=192, help="of the crops (default: %(default)s)")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--record", type=Path, help="append the keys of each batch to this file")
+    return train(parser.parse_args(arguments))
+
+
+def train(given: argparse.Namespace) -> int:
+    """The loop."""
+    torch.manual_seed(0)
+    source = ShardDataset(given.shards, batch_size=None).source
+    if source.task != "segmentation":
+        sys.exit(f"{given.shards} holds no masks: it is a set for {source.task}")
+    ignored = 255 if source.ignore_index is None else source.ignore_index
+    transform = segment.train(given.size, ignore_index=ignored)
+    data = ShardDataset(given.shards, batch_size=given.batch_size, transform=transform, shuffle=True, keys=True)
+    classes = len(source.classes)
+    record = Recorder(given.record)
+    with DeviceLoader(data, device=given.device) as loader, Interrupt() as interrupt:
+        net = Network(classes).to(loader.device)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+        for epoch in range(load(given.checkpoint, net, optimizer, loader), given.epochs):
+            loader.set_epoch(epoch)  # keeps the position that was loaded into it
+            counts = torch.zeros(classes, classes, dtype=torch.int64, device=loader.device)
+            for images, masks, keys in watch(loader, f"epoch {epoch}"):
+                scores = net(images)
+                loss = F.cross_entropy(scores, masks, ignore_index=ignored)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                optimizer.step()
+                counts += confusion(scores.argmax(1), masks, classes, ignored)
+                record.step(keys)
+                if interrupt.asked(loader.device):
+                    save(given.checkpoint, net, optimizer, loader, 0)
+                    print(f"stopped in epoch {epoch}; the next start goes on from {given.checkpoint}", flush=True)
+                    return 130
+            save(given.checkpoint, net, optimizer, loader, 0)
+            print(f"epoch {epoch}: mean IoU {mean_iou(counts):.3f} while training", flush=True)
+    return 0
+
+
+class Network(nn.Module):
+    """Down by eight and up again, with the details handed across."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.down = nn.ModuleList(block(given, out, 2) for given, out in ((3, 16), (16, 32), (32, 64)))
+        self.up = nn.ModuleList(block(given, out, 1) for given, out in ((64 + 32, 32), (32 + 16, 16)))
+        self.head = nn.Conv2d(16, classes, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 (batch, 3, height, width) -> scores (batch, classes, height, width)."""
+        seen = [images]
+        for layer in self.down:
+            seen.append(layer(seen[-1]))
+        found = seen.pop()
+        for layer in self.up:
+            across = seen.pop()
+            found = layer(torch.cat([F.interpolate(found, size=across.shape[-2:]), across], dim=1))
+        scores: torch.Tensor = F.interpolate(self.head(found), size=images.shape[-2:], mode="bilinear")
+        return scores
+
+
+def block(given: int, out: int, stride: int) -> nn.Module:
+    """A convolution with all that goes with it."""
+    convolution = nn.Conv2d(given, out, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+
+
+def confusion(found: torch.Tensor, masks: torch.Tensor, classes: int, ignored: int) -> torch.Tensor:
+    """How often a pixel of class i was called j; what is ignored does not count."""
+    counted = masks != ignored
+    pairs = masks[counted] * classes + found[counted]
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def mean_iou(counts: torch.Tensor) -> float:
+    """Intersection over union, averaged over the classes that occurred."""
+    counts = counts.cpu().double()  # MPS has no float64
+    both = counts.diag()
+    either = counts.sum(0) + counts.sum(1) - both
+    return float((both / either)[either > 0].mean())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

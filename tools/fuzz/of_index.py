@@ -1,0 +1,38 @@
+"""An index from anywhere, beside real shards and their manifest."""
+
+import contextlib
+import shutil
+from functools import cache
+from pathlib import Path
+
+from mps_shards.errors import ShardsError
+from mps_shards.read.shardset import ShardSet
+from mps_shards.shards.index import INDEX_NAME
+from mps_shards.storage.location import Location
+from tools.fuzz.examples import folder, packed_set
+
+__all__ = ["check", "seeds"]
+
+
+def seeds() -> list[bytes]:
+    """The index of a set, and an empty one of another version."""
+    content = (packed_set() / INDEX_NAME).read_bytes()
+    return [content, content[:6] + b"\2\0\x76\0\0\0" + content[10:]]
+
+
+def check(data: bytes) -> None:
+    """Every sample is read, or is an error."""
+    (_beside() / INDEX_NAME).write_bytes(data)
+    with contextlib.suppress(ShardsError):
+        shards = ShardSet(Location(_beside()))
+        try:
+            for number in range(len(shards)):
+                with contextlib.suppress(ShardsError):
+                    assert shards.read(number).key
+        finally:
+            shards.close()
+
+
+@cache
+def _beside() -> Path:
+    return Path(shutil.copytree(packed_set(), folder() / "indexed"))

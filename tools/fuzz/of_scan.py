@@ -1,0 +1,26 @@
+"""The pass over a whole tar that indexing, verifying and repairing rest on."""
+
+from mps_shards.shards.index import check_rows
+from mps_shards.shards.tar import sample_from
+from mps_shards.upkeep.scan import scan_shard
+from tools.fuzz.examples import folder, tars
+from tools.fuzz.of_tar import with_checksums
+
+__all__ = ["check", "seeds"]
+
+
+def seeds() -> list[bytes]:
+    """Whole tars."""
+    return tars()
+
+
+def check(data: bytes) -> None:
+    """Whatever it is, faults are told, not raised; and what has none can be read, sample by sample."""
+    path = folder() / "scanned.tar"
+    for content in (data, with_checksums(data)):
+        path.write_bytes(content)
+        scan = scan_shard(path)
+        check_rows(path.name, scan.rows, shard_bytes=len(content))
+        assert len(scan.rows) == len(scan.hashes) == len(scan.labels) == scan.record.samples
+        for offset, size, _ in () if scan.faults else scan.rows.tolist():
+            assert sample_from(content[offset : offset + size], shard=path.name).key
