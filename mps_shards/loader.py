@@ -17,6 +17,7 @@ from mps_shards.errors import ConfigError
 from mps_shards.feed.batch import HostBatch
 from mps_shards.feed.check import check_arrived, check_device
 from mps_shards.feed.choice import choose, engine_for, with_findings
+from mps_shards.feed.engines import Engine
 from mps_shards.feed.engines.device import Device, TorchDevice
 from mps_shards.feed.owner import claim
 from mps_shards.feed.slots import Recycler, Slot
@@ -93,12 +94,12 @@ class DeviceLoader:
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = lambda: None
         self._bad: BadSamples | None = None
-        self._running: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+        self._running: list[weakref.ref[Generator[Any, None, None]]] = []
 
     def __iter__(self) -> Iterator[Any]:
         self.dataset.announce()
         batches = self._batches()
-        self._running.add(batches)
+        self._running = [running for running in self._running if running() is not None] + [weakref.ref(batches)]
         source: Iterator[Any] = batches
         for stage in self.dataset.stages_behind:
             source = self.dataset.invoke(stage, source)
@@ -114,12 +115,40 @@ class DeviceLoader:
         reading = self.dataset.begin()
         self._bad = reading.bad
         self._prepare()
-        count = self._ready + self._ahead + 2
         engine = engine_for(self.choice, self._there, ahead=self._ahead, memory=self._recycler)
-        workers = Workers(
+        workers = self._workers_of(reading, engine, stats)
+        self._workers = weakref.ref(workers)
+        deliveries = Transfer(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
+        try:
+            workers.start()
+            told_s = 0.0
+            while (delivery := next(deliveries, None)) is not None:
+                content = [self._content(delivery, reading, stats)]
+                self._measure(stats, began, asked)
+                del delivery  # what the user drops must not live on here
+                if self._on_stats is not None and stats.elapsed_s - told_s >= _TELL_EVERY_S:
+                    told_s = stats.elapsed_s
+                    self._on_stats(self.stats())
+                if content[0] is not None:
+                    yield content.pop()
+            if (end := reading.ended()) is not None:
+                self.dataset.moved(end)
+            self._measure(stats, began, asked)
+            if self._on_stats is not None:
+                self._on_stats(self.stats())
+            _log.info("%d images in %.1f s; %s", stats.images, stats.elapsed_s, stats.verdict())
+        finally:
+            try:
+                _finish(deliveries, reading, workers)
+            except (KeyboardInterrupt, SystemExit):  # it fell into tidying up
+                _finish(deliveries, reading, workers)
+                raise
+
+    def _workers_of(self, reading: Reading, engine: Engine, stats: LoaderStats) -> Workers:
+        return Workers(
             _drafts(reading.steps()),
             reading.maker,
-            slots=[Slot(number, engine.allocate) for number in range(count)],
+            slots=[Slot(number, engine.allocate) for number in range(self._ready + self._ahead + 2)],
             pixels=engine.pixels,
             threads=self._threads,
             max_bytes=self._memory,
@@ -127,27 +156,6 @@ class DeviceLoader:
             allocates_here=engine.allocates_here,
             new_batch=self.dataset.new_batch,
         )
-        with workers, contextlib.ExitStack() as ending:
-            ending.callback(reading.stop)  # before the join: a worker may be waiting for a store
-            self._workers = weakref.ref(workers)
-            deliveries = Transfer(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
-            told_s = 0.0
-            with contextlib.closing(deliveries):
-                while (delivery := next(deliveries, None)) is not None:
-                    content = [self._content(delivery, reading, stats)]
-                    self._measure(stats, began, asked)
-                    del delivery  # what the user drops must not live on here
-                    if self._on_stats is not None and stats.elapsed_s - told_s >= _TELL_EVERY_S:
-                        told_s = stats.elapsed_s
-                        self._on_stats(self.stats())
-                    if content[0] is not None:
-                        yield content.pop()
-            if (end := reading.ended()) is not None:
-                self.dataset.moved(end)
-            self._measure(stats, began, asked)
-            if self._on_stats is not None:
-                self._on_stats(self.stats())
-            _log.info("%d images in %.1f s; %s", stats.images, stats.elapsed_s, stats.verdict())
 
     def _measure(self, stats: LoaderStats, began: float, asked: Traffic) -> None:
         stats.elapsed_s = time.perf_counter() - began
@@ -208,8 +216,9 @@ class DeviceLoader:
 
     def close(self) -> None:
         """End every iteration that is still open, let go of idle memory, and close the data set's files."""
-        for running in list(self._running):
-            running.close()
+        for running in self._running:
+            if (batches := running()) is not None:
+                batches.close()
         self._recycler.clear()
         self.dataset.close()
 
@@ -220,6 +229,13 @@ class DeviceLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _finish(deliveries: Generator[Delivery, None, None], reading: Reading, workers: Workers) -> None:
+    with contextlib.ExitStack() as ending:
+        ending.callback(workers.stop)
+        ending.callback(reading.stop)  # before the join: a worker may be waiting for a store
+        ending.callback(deliveries.close)
 
 
 def _drafts(steps: Iterator[Step]) -> Iterator[Draft]:

@@ -15,6 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it
 from mps_shards import DeviceLoader, ShardDataset, classify
 data = ShardDataset(sys.argv[1], batch_size=8, transform=classify.train(64), shuffle=True)
 loader = DeviceLoader(data, device="cpu", workers=3, transfer=sys.argv[2])
+sys.unraisablehook = lambda lost: print(f"lost in {getattr(lost.object, '__module__', lost.object)}", flush=True)
 try:
     print("ready", flush=True)
     for epoch in itertools.count():
@@ -30,7 +31,8 @@ except KeyboardInterrupt:
 def seconds_to_end(shards: Path, transfer: str, after_s: float) -> float:
     """From Ctrl-C, pressed so long after the loader was made, until the loop was left and its threads were gone.
 
-    What the interpreter takes to end comes on top: torch alone is some 0.1 s on an idle machine.
+    What the interpreter takes to end comes on top: torch alone is some 0.1 s on an idle machine. Python loses a Ctrl-C
+    that falls into a finalizer, as `threading` has some; people press again then, and so does this.
 
     Raises:
         RuntimeError: it ended otherwise than by KeyboardInterrupt, left threads, or took over a minute.

@@ -82,9 +82,16 @@ class Transfer:
                 yield self._received(number)
                 number += 1
         finally:
-            self._issued.clear()
-            self._land()
-            self._engine.close()
+            try:
+                self._close()
+            except (KeyboardInterrupt, SystemExit):
+                self._close()
+                raise
+
+    def _close(self) -> None:
+        self._issued.clear()
+        self._land()
+        self._engine.close()
 
     def _issue(self, batch: HostBatch, slot: Slot, token: Any) -> None:
         if not batch.rows:

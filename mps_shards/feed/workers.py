@@ -1,6 +1,6 @@
 """Worker threads that make samples and write them into slots; batches come out in order, errors among them.
 
-Each thread lives exactly as long as somebody can still take batches: until the block ends, or the thread that takes
+Each thread lives exactly as long as somebody can still take batches: until it is stopped, or the thread that takes
 them is gone (as at the interpreter's end, which would otherwise wait for ever).
 """
 
@@ -9,13 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
 
 from mps_shards.errors import ShutdownTimeout
 from mps_shards.feed.batch import HostBatch, Made
+from mps_shards.feed.interrupts import Bell, uninterrupted
 from mps_shards.feed.slots import Slot, State
 from mps_shards.metrics import LoaderStats, StageTimes
 
@@ -60,7 +60,7 @@ class _Open:
 
 
 class Workers:
-    """Threads that turn drafts into batches, in the drafts' order. A context manager; leaving it joins the threads.
+    """Threads that turn drafts into batches, in the drafts' order, from `start` to `stop`.
 
     Args:
         drafts: pulled by one worker at a time.
@@ -90,13 +90,14 @@ class Workers:
         self._max_bytes, self._allocates_here, self.stats = max_bytes, allocates_here, stats
         self._new_batch = new_batch
         self._pulling = threading.Lock()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # workers wait for it
+        self._bell = Bell()  # the consumer waits for it
         self._open: deque[_Open] = deque()  # oldest first; the last one may have items left to hand out
         self._newest: _Open | None = None  # guarded by _pulling; the only one with items left to hand out
         self._ended = self._closed = False
         self._requests: deque[tuple[Slot, int]] = deque()  # memory that only the consumer's thread may allocate
         self._idle = 0  # workers that look for something to do
-        self._running = threading.Semaphore(0)  # raised once by each thread that has come to life
         self._pid = os.getpid()
         self._taker = threading.current_thread()
         self._threads = [
@@ -104,28 +105,25 @@ class Workers:
         ]
         stats.workers = threads
 
-    def __enter__(self) -> "Workers":
-        starting = 0
+    def start(self) -> None:
+        """Start the threads: all, or none."""
         try:
-            with _one_torch_thread_each(len(self._threads)) as self._started:
+            with uninterrupted(), _one_torch_thread_each(len(self._threads)) as self._started:
                 for thread in self._threads:
-                    starting += 1
                     thread.start()
-        except BaseException:  # Ctrl-C comes at any time: inside start(), too, when that thread may be about to live
-            for _ in range(starting):
-                self._running.acquire(timeout=1)
-            self._stop()
+        except BaseException:
+            self.stop()
             raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._pid == os.getpid():  # a fork's copy: the threads, and whoever held the locks, are not here
-            self._stop()
+    def stop(self) -> None:
+        """Let the threads end, and wait for that. Any number of times.
 
-    def _stop(self) -> None:
-        with self._changed:
+        Raises:
+            ShutdownTimeout: a thread is busy for too long.
+        """
+        if self._pid != os.getpid():  # a fork's copy: the threads, and whoever held the locks, are not here
+            return
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
         until = time.monotonic() + _PATIENCE_S
@@ -142,36 +140,39 @@ class Workers:
         Meanwhile serves workers whose slots need memory that only this thread may allocate.
         """
         began = time.perf_counter()
-        until = None if wait_s is None else time.monotonic() + wait_s
-        with self._changed:
-            self._taker = threading.current_thread()
-            while not (self._open and self._open[0].left == 0):
-                left_s = None if until is None else until - time.monotonic()
-                if self._requests:
-                    slot, nbytes = self._requests.popleft()
-                    self._allocate(slot, nbytes)
-                    continue
-                if (self._ended and not self._open) or (left_s is not None and left_s <= 0):
-                    break
-                self._changed.wait(left_s)
-            if wait_s != 0:
-                self.stats.starved_s += time.perf_counter() - began
-            if not (self._open and self._open[0].left == 0):
-                return None
-            opened = self._open.popleft()
-            failure = min(opened.failures, key=lambda found: found[0])[1] if opened.failures else None
-            self._changed.notify_all()
-        return Ready(opened.batch, opened.slot, opened.draft.token, failure)
+        until = None if wait_s is None else began + wait_s
+        while True:
+            with self._lock:
+                self._taker = threading.current_thread()
+                found = self._first_done()
+                while found is None and self._requests:
+                    self._allocate(*self._requests.popleft())
+                over = found is None and self._ended and not self._open
+            now = time.perf_counter()
+            if found or over or (until is not None and until <= now):
+                break
+            self._bell.wait(None if until is None else until - now)
+        if wait_s != 0:
+            self.stats.starved_s += now - began
+        return found
+
+    def _first_done(self) -> Ready | None:
+        if not (self._open and self._open[0].left == 0):
+            return None
+        done = self._open.popleft()
+        failure = min(done.failures, key=lambda found: found[0])[1] if done.failures else None
+        self._changed.notify_all()
+        return Ready(done.batch, done.slot, done.draft.token, failure)
 
     @property
     def exhausted(self) -> bool:
         """Whether every batch was taken."""
-        with self._changed:
+        with self._lock:
             return self._ended and not self._open
 
     def mark(self, slot: Slot, state: State) -> None:
         """Change a slot's state; a FREE one is filled again."""
-        with self._changed:
+        with self._lock:
             slot.state = state
             if state is State.FREE:
                 slot.nbytes = 0
@@ -179,7 +180,7 @@ class Workers:
 
     def levels(self) -> tuple[int, int, int]:
         """Batches being filled, ready, and in flight."""
-        with self._changed:
+        with self._lock:
             done = sum(opened.left == 0 for opened in self._open)
             flying = sum(slot.state is State.IN_FLIGHT for slot in self._slots)
             return len(self._open) - done, done, flying
@@ -193,7 +194,6 @@ class Workers:
     # Everything below runs in the worker threads.
 
     def _work(self) -> None:
-        self._running.release()
         torch.get_num_threads()  # or else torch would do what it does first in a thread later: take the common setting
         torch.set_num_threads(1)
         self._started()
@@ -211,7 +211,7 @@ class Workers:
                     failure = (row, error)
                 self._finish_unit(opened, last - first, failure, times)
         except BaseException as error:  # not a sample's: without this, whoever waits for a batch would wait for ever
-            with self._changed:
+            with self._lock:
                 self._end(error)
 
     def _put(self, opened: _Open, row: int, made: Made | None, times: StageTimes) -> None:
@@ -226,7 +226,7 @@ class Workers:
     def _finish_unit(
         self, opened: _Open, size: int, failure: tuple[int, BaseException] | None, times: StageTimes
     ) -> None:
-        with self._changed:
+        with self._lock:
             if failure:
                 opened.failures.append(failure)
             self.stats.add(times.take())
@@ -240,22 +240,23 @@ class Workers:
                 skipped = opened.batch.finish()
             except BaseException as error:
                 opened.failures.append((0, error))
-        with self._changed:
+        with self._lock:
             self.stats.skipped += skipped
             opened.left = 0
             if opened.slot is not None:
                 opened.slot.state = State.QUARANTINED if opened.failures else State.READY
             self._changed.notify_all()
+            self._bell.ring()
 
     def _next_unit(self) -> tuple[_Open, int, int] | None:
         """Rows to make next, of the newest batch: (batch, first, last)."""
-        with self._changed:
+        with self._lock:
             self._idle += 1
         with self._pulling:  # whoever waits here would find nothing to do either
             newest = self._newest
             if newest is None or newest.handed_out == len(newest.draft.items):
                 newest = self._newest = self._open_next()
-            with self._changed:
+            with self._lock:
                 self._idle -= 1
             if newest is None:
                 return None
@@ -277,7 +278,7 @@ class Workers:
             draft = next(self._drafts, None)
         except BaseException as error:  # raised where the batch would have been taken, after those before it
             failure = error
-        with self._changed:
+        with self._lock:
             self.stats.read_s += time.perf_counter() - began  # foreign tars are read here
             if draft is None:
                 slot.state = State.FREE
@@ -296,9 +297,10 @@ class Workers:
             self._open.append(broken)
         self._ended = True
         self._changed.notify_all()
+        self._bell.ring()
 
     def _free_slot(self) -> Slot | None:
-        with self._changed:
+        with self._lock:
             while not self._closed and not self._ended and self._taker.is_alive():
                 for slot in self._slots:
                     if slot.state is State.FREE:
@@ -314,7 +316,7 @@ class Workers:
 
         Granted in the order of the batches, so that no batch waits for memory that a later one holds.
         """
-        with self._changed:
+        with self._lock:
             while self._max_bytes is not None and not self._fits(opened, slot, nbytes):
                 if self._closed or not self._taker.is_alive():
                     raise _Closed
@@ -324,6 +326,7 @@ class Workers:
             if not self._allocates_here:
                 return slot.memory(nbytes)
             self._requests.append((slot, nbytes))
+            self._bell.ring()
             while not slot.holds(nbytes):
                 if self._closed or not self._taker.is_alive():
                     raise _Closed

@@ -188,8 +188,11 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_hang(name: str) -> None:
             max_bytes=None,
             stats=LoaderStats(),
         )
-        with workers:
+        workers.start()
+        try:
             list(Transfer(workers, rig.engine).deliveries())
+        finally:
+            workers.stop()
 
 
 @pytest.mark.parametrize("name", ["fake-inline", "fake-thread", "fake-alias"])

@@ -260,25 +260,3 @@ def test_random_cycles_leave_nothing_behind(loader_of: LoaderOf) -> None:
     # the sets keep a few shards open, which go with them
     gone = (leaks.threads() | leaks.files()) - before
     assert all(".tar" in name for name in gone)
-
-
-@pytest.mark.skipif(not hasattr(threading, "_start_new_thread"), reason="this Python starts threads by another name")
-def test_ctrl_c_while_a_thread_is_being_started_waits_for_that_one_too(loader_of, monkeypatch) -> None:
-    start, number = threading._start_new_thread, iter(range(100))  # type: ignore[attr-defined]  # what start() calls
-    gate = threading.Event()
-    opening = threading.Timer(0.2, gate.set)
-    opening.start()
-
-    def interrupted(bootstrap: Callable[[], None], arguments: tuple[object, ...]) -> None:
-        if next(number) == 1:
-            start(lambda: gate.wait() and bootstrap(), arguments)
-            raise KeyboardInterrupt
-        start(bootstrap, arguments)
-
-    monkeypatch.setattr(threading, "_start_new_thread", interrupted)
-
-    with pytest.raises(KeyboardInterrupt):
-        next(iter(loader_of(transfer=None)))
-
-    assert own_threads() == []
-    opening.join()

@@ -62,9 +62,10 @@ def deliveries(
         allocates_here=engine.allocates_here,
     )
     on_workers(workers)
-    with workers:
-        source = Transfer(workers, engine, **transfer).deliveries()
-        try:
-            yield from source
-        finally:
-            source.close()
+    source = Transfer(workers, engine, **transfer).deliveries()
+    try:
+        workers.start()
+        yield from source
+    finally:
+        source.close()
+        workers.stop()

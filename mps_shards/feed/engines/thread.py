@@ -4,6 +4,7 @@ Copies only: conversion kernels run in the caller's thread and stream, which wai
 """
 
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -14,6 +15,7 @@ from mps_shards.feed.batch import HostBatch
 from mps_shards.feed.engines import Flight
 from mps_shards.feed.engines.device import Device
 from mps_shards.feed.engines.inline import converted
+from mps_shards.feed.interrupts import Bell, uninterrupted
 from mps_shards.feed.slots import Slot
 
 __all__ = ["ThreadEngine"]
@@ -31,7 +33,9 @@ class ThreadEngine:
         self.pixels = torch.float32 if host_conversion else torch.uint8
         self.ahead = ahead
         self._device, self._non_blocking = device, non_blocking
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # the thread waits for it
+        self._bell = Bell()  # whoever receives waits for it
         self._jobs: deque[tuple[Flight, bool]] = deque()
         self._closed = False
         self._owner = threading.current_thread()
@@ -44,10 +48,11 @@ class ThreadEngine:
     def send(self, batch: HostBatch, slot: Slot, *, blocking: bool = False) -> Flight:
         """Hand the copy to the thread."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="mps-shards-transfer")
-            self._thread.start()
+            with uninterrupted():
+                self._thread = threading.Thread(target=self._work, name="mps-shards-transfer")
+                self._thread.start()
         flight = Flight(batch, slot)
-        with self._changed:
+        with self._lock:
             self._owner = threading.current_thread()
             self._jobs.append((flight, blocking))
             self._changed.notify_all()
@@ -59,8 +64,9 @@ class ThreadEngine:
         Raises:
             ShutdownTimeout: the thread did not issue it in time. Else whatever the copy raised.
         """
-        with self._changed:
-            if not self._changed.wait_for(lambda: flight.event or flight.failure, _PATIENCE_S):
+        until = time.monotonic() + _PATIENCE_S
+        while flight.event is None and flight.failure is None:
+            if not self._bell.wait(until - time.monotonic()):
                 raise ShutdownTimeout(f"a copy was not issued in {_PATIENCE_S:.0f} s ({flight.slot!r})")
         if flight.failure is not None:
             raise flight.failure
@@ -74,7 +80,7 @@ class ThreadEngine:
 
     def close(self) -> None:
         """Join the thread."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None:
@@ -84,7 +90,7 @@ class ThreadEngine:
 
     def _work(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._jobs and not self._closed and self._owner.is_alive():
                     self._changed.wait(0.5)
                 if not self._jobs:
@@ -101,6 +107,5 @@ class ThreadEngine:
                 flight.failure = error
             else:
                 flight.event = event
-            with self._changed:
-                self._changed.notify_all()
+            self._bell.ring()
             del flight
