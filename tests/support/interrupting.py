@@ -4,6 +4,7 @@ CPython looks for signals when a Python function begins, after each call, and wh
 sees all of these, and raises there what Ctrl-C would raise.
 """
 
+import _weakrefset
 import dis
 import gc
 import os
@@ -95,6 +96,8 @@ def interrupted(at: Place) -> Iterator[list[str]]:
 
 
 def _is_ours(frame: FrameType | None) -> bool:
+    if frame is not None and frame.f_code.co_filename == _weakrefset.__file__:
+        return False  # `threading` keeps such sets of its threads, and Python loses what falls into their finalizers
     while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame is not None
