@@ -13,26 +13,26 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mps_shards.pack import pack  # at once: the function must win over the folder of the same name
+from mps_shards.packing import pack  # at once: the function must win over the folder of the same name
 
 if TYPE_CHECKING:
-    from mps_shards.cli.epoch import watch
     from mps_shards.dataset import ShardDataset
+    from mps_shards.inspect.watch import watch
     from mps_shards.loader import DeviceLoader
     from mps_shards.metrics import scalars_to
-    from mps_shards.read.place import Place
-    from mps_shards.vision import classify, segment
+    from mps_shards.sampling.rank import Place
+    from mps_shards.vision.transforms import classify, segment
 
 __all__ = ["DeviceLoader", "Place", "ShardDataset", "classify", "pack", "scalars_to", "segment", "watch"]
 
 _HOMES = {
     "DeviceLoader": "mps_shards.loader",
-    "Place": "mps_shards.read.place",
+    "Place": "mps_shards.sampling.rank",
     "ShardDataset": "mps_shards.dataset",
-    "classify": "mps_shards.vision.classify",
+    "classify": "mps_shards.vision.transforms.classify",
     "scalars_to": "mps_shards.metrics",
-    "segment": "mps_shards.vision.segment",
-    "watch": "mps_shards.cli.epoch",
+    "segment": "mps_shards.vision.transforms.segment",
+    "watch": "mps_shards.inspect.watch",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent, unless the user sets up logging

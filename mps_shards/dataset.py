@@ -11,25 +11,25 @@ from webdataset.filters import map as map_stage
 from webdataset.filters import select as select_stage
 from webdataset.pipeline import DataPipeline
 
+from mps_shards.batching import tree
+from mps_shards.batching.host_batch import HostBatch, finish
+from mps_shards.batching.padding import PaddedBatch
 from mps_shards.errors import ConfigError, ResumeMismatch
-from mps_shards.feed import tree
-from mps_shards.feed.batch import HostBatch, finish
-from mps_shards.feed.padded import PaddedBatch
 from mps_shards.metrics import SkipReport, StageTimes
-from mps_shards.policy import Policy, SkipRules
-from mps_shards.read.cursor import Cursor, check_resume
-from mps_shards.read.deal import Deal, Remainder
-from mps_shards.read.order import Shuffle
-from mps_shards.read.place import Place, torch_worker
-from mps_shards.read.progress import Progress, ReadState
-from mps_shards.read.source import REMOTE_BYTES, Request, Source, expanded, open_source
-from mps_shards.reading import Batch, Reading, Transform, is_scaled
-from mps_shards.shards.fields import FieldChoice
+from mps_shards.reading.bad_samples import Policy, SkipRules
+from mps_shards.reading.sample_maker import Batch, Reading, Transform, is_scaled
+from mps_shards.reading.sample_sources import REMOTE_BYTES, Request, Source, expanded, open_source
+from mps_shards.sampling.cursor import Cursor, check_resume
+from mps_shards.sampling.epoch_progress import Progress, ReadState
+from mps_shards.sampling.order import Shuffle
+from mps_shards.sampling.rank import Place, torch_worker
+from mps_shards.sampling.rank_sharding import Deal, Remainder
+from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.keyed import check_seed
-from mps_shards.storage.cache import Cache
+from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.location import locate
-from mps_shards.vision.classify import Mix
-from mps_shards.vision.decode import MAX_PIXELS
+from mps_shards.vision.decoding import MAX_PIXELS
+from mps_shards.vision.transforms.classify import Mix
 
 __all__ = ["ShardDataset"]
 

@@ -12,22 +12,22 @@ from typing import Any, Self
 
 import torch
 
+from mps_shards.batching.host_batch import HostBatch
+from mps_shards.batching.host_buffers import Recycler, Slot
+from mps_shards.batching.worker_threads import Draft, Workers
 from mps_shards.dataset import ShardDataset
+from mps_shards.device.engines import Engine
+from mps_shards.device.engines.torch_device import Device, TorchDevice
+from mps_shards.device.owner_thread import claim
+from mps_shards.device.selection import choose, engine_for, with_findings
+from mps_shards.device.startup_check import check_arrived, check_device
+from mps_shards.device.transfer_queue import Delivery, Transfer
 from mps_shards.errors import ConfigError
-from mps_shards.feed.batch import HostBatch
-from mps_shards.feed.check import check_arrived, check_device
-from mps_shards.feed.choice import choose, engine_for, with_findings
-from mps_shards.feed.engines import Engine
-from mps_shards.feed.engines.device import Device, TorchDevice
-from mps_shards.feed.owner import claim
-from mps_shards.feed.slots import Recycler, Slot
-from mps_shards.feed.transfer import Delivery, Transfer
-from mps_shards.feed.workers import Draft, Workers
 from mps_shards.metrics import LoaderStats, SkipReport
-from mps_shards.policy import BadSamples
-from mps_shards.read.source import Step
-from mps_shards.reading import Reading
-from mps_shards.storage.contract import Traffic
+from mps_shards.reading.bad_samples import BadSamples
+from mps_shards.reading.sample_maker import Reading
+from mps_shards.reading.sample_sources import Step
+from mps_shards.storage.backend import Traffic
 
 __all__ = ["DeviceLoader", "available_cores"]
 

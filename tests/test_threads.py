@@ -10,15 +10,25 @@ from types import ModuleType
 import pytest
 
 from mps_shards.errors import DecodeError
-from mps_shards.policy import BadSamples, SkipRules
-from mps_shards.read.place import Place
-from tests.support.rooms import sources
+from mps_shards.reading.bad_samples import BadSamples, SkipRules
+from mps_shards.sampling.rank import Place
 
-PURE = ("shards", "errors", "metrics", "policy", "read.order", "read.deal", "read.mix", "read.cursor", "vision.decode")
+PURE = (
+    "shards.*",
+    "sampling.order",
+    "sampling.rank_sharding",
+    "sampling.mixing",
+    "sampling.cursor",
+    "vision.decoding",
+    "errors",
+    "metrics",
+    "reading.bad_samples",
+)
+PACKAGE = Path(__file__).parents[1] / "mps_shards"
 MODULES = [
-    name.removesuffix(".__init__")
-    for name in sources(Path(__file__).parents[1])
-    if name.startswith(tuple(f"mps_shards.{pure}" for pure in PURE))
+    ".".join(("mps_shards", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for pattern in PURE
+    for file in sorted(PACKAGE.glob(pattern.replace(".", "/") + ".py"))
 ]
 
 

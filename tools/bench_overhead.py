@@ -102,7 +102,7 @@ def clockless(task: Task) -> tuple[int, int, dict[str, float]]:
     """The same where asking for the time costs next to nothing."""
     stopped = SimpleNamespace(perf_counter=itertools.repeat(0.0).__next__, monotonic=time.monotonic)
     with ExitStack() as patched:
-        for module in ("mps_shards.reading", "mps_shards.feed.workers"):
+        for module in ("mps_shards.reading.sample_maker", "mps_shards.batching.worker_threads"):
             patched.enter_context(mock.patch(f"{module}.time", stopped))
         samples, labels, _ = ours(task)
     return samples, labels, {}
@@ -145,7 +145,7 @@ def no_decoding() -> Iterator[None]:
     def tiny(content: Any, **options: Any) -> Any:
         return _TINY
 
-    ours = "mps_shards.vision.sample"
+    ours = "mps_shards.vision.targets"
     with mock.patch(f"{ours}.decode_image", tiny), mock.patch(f"{ours}.image_size", lambda content: None):
         yield
 

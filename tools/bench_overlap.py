@@ -20,9 +20,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests.support, which is not installed
 
-from mps_shards.feed.batch import Made
-from mps_shards.feed.engines.inline import InlineEngine
-from mps_shards.feed.engines.thread import ThreadEngine
+from mps_shards.batching.host_batch import Made
+from mps_shards.device.engines.inline import InlineEngine
+from mps_shards.device.engines.thread import ThreadEngine
 from tests.support.fake_device import FakeDevice
 from tests.support.feeding import deliveries, drafts
 

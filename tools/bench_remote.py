@@ -25,7 +25,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, too
 
 from mps_shards import DeviceLoader, Place, ShardDataset, pack
-from mps_shards.read.source import Request
+from mps_shards.reading.sample_sources import Request
 from tests.support.stores import BUCKET, environment, seaweed, upload
 from tools.photos import make_imagenet_like
 from tools.rivals.report import Lines, Others, headline, machine, spread, table

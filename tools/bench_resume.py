@@ -22,9 +22,9 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, too
 
 from mps_shards import ShardDataset
-from mps_shards.read.order import Shuffle, ShuffledOrder
-from mps_shards.shards.index import INDEX_NAME, index_bytes, rows
+from mps_shards.sampling.order import Shuffle, ShuffledOrder
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, ShardRecord, manifest_bytes
+from mps_shards.shards.sample_index import INDEX_NAME, index_bytes, rows
 from mps_shards.shards.tar import END, header, padding
 from tools.rivals.report import Lines, headline, machine, spread, table
 

@@ -16,7 +16,7 @@ from webdataset import filters
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, too
 
-from mps_shards.read.order import Shuffle, order_of
+from mps_shards.sampling.order import Shuffle, order_of
 from tools.rivals.report import Lines, headline, machine, table
 
 __all__ = ["main"]

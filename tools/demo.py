@@ -228,8 +228,8 @@ def draw(data: "ShardDataset", loader: "DeviceLoader", path: Path) -> None:
     """A batch as the training loop got it, on paper."""
     import numpy as np
 
-    from mps_shards.vision.colours import class_colour
-    from mps_shards.vision.sheet import Tile, contact_sheet
+    from mps_shards.inspect.contact_sheet import Tile, contact_sheet
+    from mps_shards.inspect.palette_colours import class_colour
 
     images, targets = next(iter(loader))
     pictures = np.rint(images.cpu().numpy().transpose(0, 2, 3, 1) * 255).astype(np.uint8)

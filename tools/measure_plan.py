@@ -16,11 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a file, too
 
-from mps_shards.pack.layouts.listing import Entries, Entry, Listing, Split
-from mps_shards.pack.options import PackOptions
-from mps_shards.pack.outline import outline
-from mps_shards.pack.plan import plan_shards
-from mps_shards.pack.report import Duplicates
+from mps_shards.packing.outline import outline
+from mps_shards.packing.pack_options import PackOptions
+from mps_shards.packing.pack_report import Duplicates
+from mps_shards.packing.plan import plan_shards
+from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 
 __all__ = ["main"]
 

@@ -52,7 +52,7 @@ MUTATIONS = (
     ),
     Mutation(
         "CRC-32 of a sample",
-        "read/shardset.py",
+        "shardset/shard_set.py",
         "if self._verify and zlib.crc32(content) != row[2]:",
         "if False:",
         FAULTS,
@@ -60,7 +60,7 @@ MUTATIONS = (
     ),
     Mutation(
         "SHA-256 of the index",
-        "read/shardset.py",
+        "shardset/shard_set.py",
         "if sha256 != self.manifest.index_sha256:",
         "if False:",
         FAULTS,
@@ -68,7 +68,7 @@ MUTATIONS = (
     ),
     Mutation(
         "size of a shard when opened",
-        "read/shardset.py",
+        "shardset/shard_set.py",
         "        if size != shard.bytes:",
         "        if False:",
         FAULTS,
@@ -76,7 +76,7 @@ MUTATIONS = (
     ),
     Mutation(
         "index rows inside their shard",
-        "read/shardset.py",
+        "shardset/shard_set.py",
         "check_rows(shard.name, rows, shard_bytes=shard.bytes)",
         "pass",
         FAULTS,
@@ -87,12 +87,12 @@ MUTATIONS = (
         "shards/tar.py",
         "if key is not None and found != key:",
         "if False:",
-        "tests/read/test_shardset.py",
+        "tests/shardset/test_shard_set.py",
         "not_one_sample",
     ),
     Mutation(
         "the end of a foreign tar",
-        "read/foreign.py",
+        "reading/foreign_shards.py",
         "if self._ends < 2 or self._held or self._offset < self._next:",
         "if False:",
         FAULTS,
@@ -100,7 +100,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a foreign tar that goes on after its end",
-        "read/foreign.py",
+        "reading/foreign_shards.py",
         "elif self._ends:",
         "elif False:",
         FAULTS,
@@ -108,7 +108,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a key that comes back",
-        "read/foreign.py",
+        "reading/foreign_shards.py",
         "if key in keys:",
         "if False:",
         FAULTS,
@@ -116,7 +116,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a label in range",
-        "vision/sample.py",
+        "vision/targets.py",
         "if classes and label >= classes:",
         "if False:",
         FAULTS,
@@ -124,7 +124,7 @@ MUTATIONS = (
     ),
     Mutation(
         "ids of a mask",
-        "vision/sample.py",
+        "vision/targets.py",
         "    if unknown.any():",
         "    if False:",
         FAULTS,
@@ -132,18 +132,18 @@ MUTATIONS = (
     ),
     Mutation(
         "pixels of an image",
-        "vision/decode.py",
+        "vision/decoding.py",
         "    if width * height > most:",
         "    if False:",
-        "tests/vision/test_decode.py",
+        "tests/vision/test_decoding.py",
         "bound_on_pixels",
     ),
     Mutation(
         "formats that Pillow may open",
-        "vision/decode.py",
+        "vision/decoding.py",
         ", formats=FORMATS)",
         ")",
-        "tests/vision/test_decode.py",
+        "tests/vision/test_decoding.py",
         "postscript",
     ),
     Mutation(
@@ -156,7 +156,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the ratio of compression",
-        "read/foreign.py",
+        "reading/foreign_shards.py",
         "if self._offset > _FREE_BYTES + _MAX_RATIO * self._packed.tell():",
         "if False:",
         HOSTILE,
@@ -172,7 +172,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the budget of skipped samples",
-        "policy.py",
+        "reading/bad_samples.py",
         "if most is None or",
         "if True or",
         BAD,
@@ -180,7 +180,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the count of skipped samples",
-        "policy.py",
+        "reading/bad_samples.py",
         "            self._count += 1",
         "            self._count += 0",
         BAD,
@@ -188,7 +188,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the lines of the log",
-        "policy.py",
+        "reading/bad_samples.py",
         "append_line(self._rules.log, json.dumps(self._line(skip)))",
         "pass",
         BAD,

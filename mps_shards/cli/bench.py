@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.places import elsewhere
-from mps_shards.cli.tables import counted, megabytes, say_json, say_table
+from mps_shards.cli.output import counted, megabytes, say_json, say_table
+from mps_shards.cli.path_arguments import elsewhere
 
 if TYPE_CHECKING:
     from mps_shards.loader import DeviceLoader
@@ -63,7 +63,7 @@ def command(
       mps-shards bench s3://bucket/imgs-shards
       mps-shards bench ./imgs-shards --device cpu --transform evaluate:256 --compare --json
     """
-    from mps_shards.cli.transforms import transform_named
+    from mps_shards.cli.transform_option import transform_named
     from mps_shards.dataset import ShardDataset
     from mps_shards.loader import DeviceLoader
 
@@ -92,7 +92,7 @@ def command(
         "advice": advice(stats, decode=decode),
     }
     if compare:
-        from mps_shards.cli.rival import rival
+        from mps_shards.inspect.webdataset_rival import rival
 
         found["webdataset"] = rival(shards, named, batch_size=batch_size, workers=stats.workers, batches=stats.batches)
     if as_json:

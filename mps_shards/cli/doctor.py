@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.tables import counted, megabytes, say_json
+from mps_shards.cli.output import counted, megabytes, say_json
 
 if TYPE_CHECKING:
-    from mps_shards.feed.process import ProcessLimits
-    from mps_shards.survey import ReadingSpeed
+    from mps_shards.inspect.process_limits import ProcessLimits
+    from mps_shards.inspect.survey import ReadingSpeed
 
 __all__ = ["command"]
 
@@ -37,9 +37,9 @@ def command(
       mps-shards doctor --set ./imgs-shards
       mps-shards doctor --set s3://bucket/imgs-shards --quick
     """
-    from mps_shards.feed.diagnosis import BATCH_SHAPE, diagnose
-    from mps_shards.feed.process import process_limits
-    from mps_shards.survey import reading_speed
+    from mps_shards.inspect.device_diagnosis import BATCH_SHAPE, diagnose
+    from mps_shards.inspect.process_limits import process_limits
+    from mps_shards.inspect.survey import reading_speed
 
     found = diagnose(device, transfer)
     limits = process_limits(start=not quick)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, megabytes, say_json
+from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.progress_bar import Bar
 from mps_shards.errors import StorageError
 
 if TYPE_CHECKING:
-    from mps_shards.upkeep.adopt import AdoptReport
+    from mps_shards.shardset.indexing import AdoptReport
 
 __all__ = ["command"]
 
@@ -48,10 +48,10 @@ def command(
       mps-shards index s3://bucket/laion --image "jpg;webp" --target json:label
       mps-shards index "https://host/train-{000000..000099}.tar" --out ./train-index
     """
-    from mps_shards.read.source import expanded
-    from mps_shards.shards.fields import FieldChoice
+    from mps_shards.reading.sample_sources import expanded
+    from mps_shards.shards.field_choice import FieldChoice
+    from mps_shards.shardset.indexing import adopt
     from mps_shards.storage.location import locate
-    from mps_shards.upkeep.adopt import adopt
 
     names, choice = _names(classes) if classes else [], FieldChoice.parsed(image, target)
     locations = locate(expanded(named), index=out)

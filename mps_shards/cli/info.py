@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.places import SET
-from mps_shards.cli.tables import counted, megabytes, printable, say_json, say_table
+from mps_shards.cli.output import counted, megabytes, printable, say_json, say_table
+from mps_shards.cli.path_arguments import SET
 
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest
-    from mps_shards.storage.folder import RemoteFolder
+    from mps_shards.storage.remote_folder import RemoteFolder
 
 __all__ = ["command"]
 
@@ -31,8 +31,8 @@ def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
     """
     import msgspec
 
-    from mps_shards.read.shardset import read_manifest
-    from mps_shards.upkeep.stored import set_folders, tars_in
+    from mps_shards.shardset.shard_set import read_manifest
+    from mps_shards.shardset.stored_set import set_folders, tars_in
 
     if not isinstance(folder, Path):
         manifest = read_manifest(folder)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.places import SET
-from mps_shards.cli.tables import printable
+from mps_shards.cli.output import printable
+from mps_shards.cli.path_arguments import SET
 from mps_shards.errors import ConfigError
 
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest
-    from mps_shards.storage.folder import RemoteFolder
-    from mps_shards.upkeep.contents import Listed
+    from mps_shards.shardset.contents import Listed
+    from mps_shards.storage.remote_folder import RemoteFolder
 
 __all__ = ["command"]
 
@@ -39,8 +39,8 @@ def command(
       mps-shards ls ./imgs-shards --class cat --keys
       mps-shards ls ./imgs-shards --shard 0 -l
     """
-    from mps_shards.upkeep.contents import listed
-    from mps_shards.upkeep.stored import read_set
+    from mps_shards.shardset.contents import listed
+    from mps_shards.shardset.stored_set import read_set
 
     stored = read_set(folder, whole=True)
     manifest = stored.manifest

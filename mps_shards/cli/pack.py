@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from mps_shards.cli.groups import GroupedCommand
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, megabytes, say_json
-from mps_shards.pack import commit, pack
-from mps_shards.pack.layouts import Layout
+from mps_shards.cli.grouped_command import GroupedCommand
+from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.progress_bar import Bar
+from mps_shards.packing import commit, pack
+from mps_shards.packing.sources import Layout
 
 if TYPE_CHECKING:
-    from mps_shards.pack.layouts.listing import Listing
-    from mps_shards.pack.report import PackedSet, PackReport
+    from mps_shards.packing.pack_report import PackedSet, PackReport
+    from mps_shards.packing.sources.listing import Listing
 
 __all__ = ["command"]
 

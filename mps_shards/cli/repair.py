@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.places import HERE
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, say_json, say_table
+from mps_shards.cli.output import counted, say_json, say_table
+from mps_shards.cli.path_arguments import HERE
+from mps_shards.cli.progress_bar import Bar
 
 if TYPE_CHECKING:
-    from mps_shards.upkeep.repair import RepairReport
+    from mps_shards.shardset.repairs import RepairReport
 
 __all__ = ["command"]
 
@@ -34,7 +34,7 @@ def command(folder: Path, dry_run: bool, no_salvage: bool, workers: int | None, 
       mps-shards repair ./imgs-shards --dry-run
       mps-shards repair ./imgs-shards
     """
-    from mps_shards.upkeep.repair import repair
+    from mps_shards.shardset.repairs import repair
 
     with Bar(f"repair {folder.name}", unit="bytes", quiet=as_json) as bar:
         report = repair(

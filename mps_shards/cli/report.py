@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.progress import Bar
+from mps_shards.cli.progress_bar import Bar
 from mps_shards.cli.stats import surveyed
 from mps_shards.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mps_shards.upkeep.verify import VerifyReport
+    from mps_shards.shardset.verification import VerifyReport
 
 __all__ = ["command"]
 
@@ -46,10 +46,10 @@ def command(
     """
     from importlib.metadata import version
 
-    from mps_shards.cli.gallery import Gallery
-    from mps_shards.cli.page import page_of
-    from mps_shards.storage.local import replacing
-    from mps_shards.survey import open_set
+    from mps_shards.inspect.gallery import Gallery
+    from mps_shards.inspect.html_page import page_of
+    from mps_shards.inspect.survey import open_set
+    from mps_shards.storage.local_disk import replacing
 
     opened = open_set(shards)  # what is no set is said at once
     verified = _verified(shards, workers) if check else None
@@ -75,7 +75,7 @@ def command(
 
 
 def _verified(shards: str, workers: int | None) -> "VerifyReport":
-    from mps_shards.upkeep.verify import verify
+    from mps_shards.shardset.verification import verify
 
     if "://" in shards:
         raise ConfigError(f"{shards}: only local sets can be verified; add --no-verify")

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from mps_shards.cli.places import HERE
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, megabytes, say_json
+from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.path_arguments import HERE
+from mps_shards.cli.progress_bar import Bar
 
 __all__ = ["command"]
 
@@ -50,7 +50,7 @@ def command(sets: tuple[Path, ...], out: Path, as_json: bool, **options: Any) ->
       mps-shards reshard ./imgs-shards -o ./pets --only cat --only dog
       mps-shards reshard ./imgs-shards -o ./parts --split train=0.9 --split val=0.1
     """
-    from mps_shards.upkeep.reshard import ReshardOptions, reshard
+    from mps_shards.shardset.resharding import ReshardOptions, reshard
 
     signal.signal(signal.SIGTERM, _stop)
     with Bar("reshard", unit="samples", quiet=as_json) as bar:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.places import elsewhere
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, megabytes, say_broken, say_json, say_table
+from mps_shards.cli.output import counted, megabytes, say_broken, say_json, say_table
+from mps_shards.cli.path_arguments import elsewhere
+from mps_shards.cli.progress_bar import Bar
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from mps_shards.survey import Survey
+    from mps_shards.inspect.survey import Survey
 
 __all__ = ["command", "figures", "normalize_line", "surveyed"]
 
@@ -53,7 +53,7 @@ def command(
     """
     found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, index=index, cache=cache)
     if plot is not None:
-        from mps_shards.cli.charts import draw_charts
+        from mps_shards.inspect.plots import draw_charts
 
         draw_charts(found, plot)
     if as_json:
@@ -77,7 +77,7 @@ def surveyed(
     cache: Path | None = None,
 ) -> "Survey":
     """The survey, with a bar while it goes on."""
-    from mps_shards.survey import survey
+    from mps_shards.inspect.survey import survey
 
     with Bar("decode", unit="images", quiet=quiet) as bar:
         return survey(

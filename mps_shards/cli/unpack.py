@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from mps_shards.cli.places import HERE
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, megabytes, say_json
+from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.path_arguments import HERE
+from mps_shards.cli.progress_bar import Bar
 
 __all__ = ["command"]
 
@@ -28,7 +28,7 @@ def command(folder: Path, out: Path, overwrite: bool, workers: int | None, as_js
       mps-shards unpack ./imgs-shards ./imgs-again
       mps-shards unpack ./imgs-shards/val ./val --overwrite
     """
-    from mps_shards.upkeep.unpack import unpack
+    from mps_shards.shardset.unpacking import unpack
 
     with Bar("unpack", unit="samples", quiet=as_json) as bar:
         report = unpack(folder, out, overwrite=overwrite, workers=workers, on_start=bar.expect, on_progress=bar.advance)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.places import SET
-from mps_shards.cli.progress import Bar
-from mps_shards.cli.tables import counted, megabytes, say_json, say_table
+from mps_shards.cli.output import counted, megabytes, say_json, say_table
+from mps_shards.cli.path_arguments import SET
+from mps_shards.cli.progress_bar import Bar
 
 if TYPE_CHECKING:
-    from mps_shards.storage.folder import RemoteFolder
-    from mps_shards.upkeep.verify import VerifyReport
+    from mps_shards.shardset.verification import VerifyReport
+    from mps_shards.storage.remote_folder import RemoteFolder
 
 __all__ = ["command"]
 
@@ -40,7 +40,7 @@ def command(
       mps-shards verify ./train ./val --json
       mps-shards verify s3://bucket/imgs-shards
     """
-    from mps_shards.upkeep.verify import verify
+    from mps_shards.shardset.verification import verify
 
     reports = []
     for folder in [found for named in folders for found in _sets(named)]:
@@ -56,7 +56,7 @@ def command(
 
 
 def _sets(named: "Path | RemoteFolder") -> "Sequence[Path | RemoteFolder]":
-    from mps_shards.upkeep.stored import set_folders
+    from mps_shards.shardset.stored_set import set_folders
 
     return (isinstance(named, Path) and set_folders(named)) or [named]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mps_shards.errors import DataError, ShardError
-from mps_shards.shards.naming import split_member
-from mps_shards.shards.sample import Buffer, RawSample
+from mps_shards.shards.key_names import split_member
+from mps_shards.shards.raw_sample import Buffer, RawSample
 
 __all__ = [
     "BLOCK",

@@ -8,9 +8,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.folder import RemoteFolder
-from mps_shards.storage.remote import SCHEMES
-from mps_shards.storage.url import Prefix, scheme_of, split_url, without_secrets
+from mps_shards.storage.object_store import SCHEMES
+from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.urls import Prefix, scheme_of, split_url, without_secrets
 
 __all__ = ["Location", "locate", "locate_out"]
 

@@ -1,5 +1,1 @@
-"""Raw samples -> tensors: decoding, keyed randomness, and the transforms of classification and segmentation.
-
-Monopoly: PIL, simplejpeg and torchvision. `decode` yields numpy arrays and loads no torch, so that tools may decode
-without it. May import: shards, storage, errors, metrics.
-"""
+"""Images and label maps: decode, encode, check, and the transforms that turn them into training input."""

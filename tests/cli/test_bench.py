@@ -10,7 +10,7 @@ import pytest
 from mps_shards import DeviceLoader, ShardDataset, pack
 from mps_shards.cli.bench import advice, measured
 from mps_shards.metrics import LoaderStats
-from mps_shards.read.shardset import ShardSet
+from mps_shards.shardset.shard_set import ShardSet
 from tests.support.commands import refused, run
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.things import segmentation_set
@@ -48,7 +48,7 @@ def test_slow_storage_is_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_slow_decoding_is_named(monkeypatch: pytest.MonkeyPatch):
-    from mps_shards.vision import sample
+    from mps_shards.vision import targets as sample
 
     monkeypatch.setattr(sample, "decode_image", slowed(sample.decode_image))
 

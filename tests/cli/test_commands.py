@@ -10,7 +10,7 @@ import pytest
 
 from mps_shards import pack
 from mps_shards.cli import cli
-from mps_shards.read.shardset import read_manifest
+from mps_shards.shardset.shard_set import read_manifest
 from tests.support.images import class_folders, tiny_jpeg, write
 from tests.support.sets import shard_set
 
@@ -55,7 +55,7 @@ def test_help_loads_nothing_slow():
 
 
 def test_importing_the_package_loads_nothing_slow():
-    assert loaded("import mps_shards; mps_shards.pack") == set()
+    assert loaded("import mps_shards; mps_shards.packing") == set()
 
 
 @pytest.mark.parametrize(

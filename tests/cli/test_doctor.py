@@ -1,4 +1,4 @@
-"""``doctor`` looks at the process and at a set, beside the device (tests/feed/test_diagnosis.py)."""
+"""``doctor`` looks at the process and at a set, beside the device (tests/inspect/test_device_diagnosis.py)."""
 
 import resource
 from pathlib import Path

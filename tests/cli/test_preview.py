@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mps_shards import pack
-from mps_shards.vision.colours import class_colour
+from mps_shards.inspect.palette_colours import class_colour
 from tests.support.commands import refused, run
 from tests.support.sets import shard_set
 from tests.support.things import segmentation_set

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mps_shards.upkeep.verify import verify
+from mps_shards.shardset.verification import verify
 from tests.support.commands import refused, run
 from tests.support.damage import copied, flip
 from tests.support.files import contents
@@ -69,7 +69,7 @@ def test_broken_and_empty_sets(tmp_path: Path):
 
 _STOPPED_HALF_WAY = """
 import os, signal, sys
-from mps_shards.upkeep import mixture
+from mps_shards.shardset import mixture
 number_of_signal = int(sys.argv.pop(1))
 original = mixture.Mixture.sample
 def sample(self, number):

@@ -16,8 +16,8 @@ from PIL import Image
 
 from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import DataError, ShardsError
-from mps_shards.shards.naming import split_member
-from mps_shards.shards.sample import IMAGE_FIELDS
+from mps_shards.shards.key_names import split_member
+from mps_shards.shards.raw_sample import IMAGE_FIELDS
 from tests.support.faults import FAULTS, Fault, make, summary
 from tests.support.images import expected as by_totensor
 

@@ -9,9 +9,9 @@ import pytest
 
 from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import ConfigError, DecodeError
-from mps_shards.shards.fields import FieldChoice
-from mps_shards.upkeep.adopt import adopt
-from mps_shards.upkeep.verify import verify
+from mps_shards.shards.field_choice import FieldChoice
+from mps_shards.shardset.indexing import adopt
+from mps_shards.shardset.verification import verify
 from tests.support.batches import assert_same
 from tests.support.commands import refused, run
 from tests.support.foreign import Samples, by_tarfile, by_webdataset

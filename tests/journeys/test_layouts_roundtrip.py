@@ -8,7 +8,7 @@ import pytest
 
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import DataError
-from mps_shards.shards.naming import key_to_path
+from mps_shards.shards.key_names import key_to_path
 from tests.support.foreign import by_webdataset_s_reader
 from tests.support.images import expected
 from tests.support.trees import TREES, Told

@@ -13,10 +13,10 @@ import pytest
 
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
-from mps_shards.pack import commit
-from mps_shards.storage import patience
-from mps_shards.storage.store import StoreFolder
-from mps_shards.storage.url import Prefix
+from mps_shards.packing import commit
+from mps_shards.storage import retries
+from mps_shards.storage.store_folder import StoreFolder
+from mps_shards.storage.urls import Prefix
 from tests.support import commands, stores
 from tests.support.batches import assert_same
 from tests.support.files import contents
@@ -301,7 +301,7 @@ def test_killed_in_the_middle_of_an_upload_nothing_looks_finished_and_the_rest_i
 def test_a_burst_of_errors_is_survived(
     large: Path, url: str, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(attempts=4, first_wait_s=0.01))
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=4, first_wait_s=0.01))
 
     def first_of_each(asked: str, number: int) -> int | None:
         return 500 if asked not in between.asked else None
@@ -320,7 +320,7 @@ def test_a_burst_of_errors_is_survived(
 def test_a_store_that_fails_for_good_is_said_without_secrets(
     source: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, status: int, complaint: str
 ):
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(attempts=2, first_wait_s=0.01))
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=2, first_wait_s=0.01))
     secret = f"s3://me:hunter2@{stores.BUCKET}/{tmp_path.name}/a b?signature=hunter2"
 
     with proxy(

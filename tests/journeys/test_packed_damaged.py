@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import ShardError, StorageError
-from mps_shards.read.foreign import ForeignShards
+from mps_shards.reading.foreign_shards import ForeignShards
 from mps_shards.storage.location import locate
 from tests.support.foreign import by_gnu_tar, by_tarfile, samples
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from mps_shards import DeviceLoader, Place, ShardDataset
 from mps_shards.errors import ConfigError, ResumeMismatch
-from mps_shards.read.foreign import ForeignShards
+from mps_shards.reading.foreign_shards import ForeignShards
 from mps_shards.storage.location import locate
 from tests.support.foreign import MAKERS, by_tarfile, by_webdataset_s_reader, samples
 from tests.support.images import encoded, expected, tiny_jpeg

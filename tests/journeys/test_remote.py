@@ -115,8 +115,8 @@ def test_contents_that_no_etag_vouches_for_are_verified():
     url = stores.upload(folder, "memory://damaged")
     content = bytearray((folder / "s-000000.tar").read_bytes())
     content[len(content) // 2] ^= 1
-    from mps_shards.storage.folder import RemoteFolder
-    from mps_shards.storage.url import Prefix
+    from mps_shards.storage.remote_folder import RemoteFolder
+    from mps_shards.storage.urls import Prefix
 
     RemoteFolder(Prefix(url)).write("s-000000.tar", bytes(content))
 

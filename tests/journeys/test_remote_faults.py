@@ -9,7 +9,8 @@ import pytest
 
 from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import ShardError, StorageError
-from mps_shards.storage import patience, remote
+from mps_shards.storage import object_store as remote
+from mps_shards.storage import retries
 from tests.support.batches import assert_same
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import BROKEN_BODIES, Asked, web
@@ -21,7 +22,7 @@ NAMED = "s-{000000..000003}.tar"
 
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(attempts=4, first_wait_s=0.01, silence_s=0.5))
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=4, first_wait_s=0.01, silence_s=0.5))
     monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
 
 
@@ -139,7 +140,7 @@ def test_a_tar_of_the_same_size_is_found_out_by_verified_reads_where_a_server_ha
 
 
 def test_waits_grow_and_differ():
-    waits = [[patience.Patience(longest_wait_s=1.0).wait_s(failures) for _ in range(50)] for failures in range(1, 8)]
+    waits = [[retries.Patience(longest_wait_s=1.0).wait_s(failures) for _ in range(50)] for failures in range(1, 8)]
 
     assert all(0.1 <= wait <= 0.2 for wait in waits[0]) and len(set(waits[0])) > 1
     assert all(max(one) <= 2 * min(next_one) * 1.01 for one, next_one in itertools.pairwise(waits))

@@ -7,7 +7,8 @@ import pytest
 
 from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import StorageError
-from mps_shards.storage import patience, remote
+from mps_shards.storage import object_store as remote
+from mps_shards.storage import retries
 from tests.support import stores
 from tests.support.batches import assert_same
 from tests.support.commands import refused, run
@@ -22,7 +23,7 @@ NAMED = "s-{000000..000002}.tar"
 
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", patience.Patience(attempts=3, first_wait_s=0.01))
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=3, first_wait_s=0.01))
     monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
 
 

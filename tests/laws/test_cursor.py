@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mps_shards import ShardDataset
 from mps_shards.errors import ResumeMismatch
-from mps_shards.read.cursor import Cursor, check_resume
-from mps_shards.read.order import Shuffle
+from mps_shards.sampling.cursor import Cursor, check_resume
+from mps_shards.sampling.order import Shuffle
 from tests.support.sets import shard_set
 
 numbers = st.integers(0, 2**64 - 1)

@@ -3,8 +3,8 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mps_shards.read.deal import Deal
-from mps_shards.read.place import Place
+from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank_sharding import Deal
 
 WORLDS = (1, 2, 3, 4, 8)
 worlds = st.sampled_from(WORLDS)

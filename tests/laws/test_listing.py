@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mps_shards.errors import DataError
-from mps_shards.pack.layouts.find import list_source
+from mps_shards.packing.sources.detection import list_source
 from tests.support.images import write
 
 # Names that sort otherwise as parts of a path than alone: - and . and space come before a slash, digits behind it.

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mps_shards.errors import ConfigError
-from mps_shards.read.mix import MixedOrder, shares
-from mps_shards.read.order import Shuffle
+from mps_shards.sampling.mixing import MixedOrder, shares
+from mps_shards.sampling.order import Shuffle
 
 SHUFFLE = Shuffle(block=4, lanes=4, window=32)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mps_shards.errors import ConfigError
-from mps_shards.read.order import PackedOrder, Shuffle, ShuffledOrder, order_of
+from mps_shards.sampling.order import PackedOrder, Shuffle, ShuffledOrder, order_of
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mps_shards.read.deal import Deal
-from mps_shards.read.mix import MixedOrder
-from mps_shards.read.order import Order, Shuffle, order_of
-from mps_shards.read.place import Place
+from mps_shards.sampling.mixing import MixedOrder
+from mps_shards.sampling.order import Order, Shuffle, order_of
+from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank_sharding import Deal
 from tests.support.ranks import dealt_back
 
 worlds = st.sampled_from([1, 2, 3, 4, 8])

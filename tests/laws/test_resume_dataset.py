@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mps_shards import ShardDataset
-from mps_shards.read.order import Shuffle
+from mps_shards.sampling.order import Shuffle
 from tests.support.ranks import Cluster, dealt_back
 from tests.support.sets import keys, shard_set
 

@@ -7,7 +7,7 @@ import pytest
 
 from mps_shards.errors import ConfigError, StorageError
 from mps_shards.storage.location import Location, locate, locate_out
-from mps_shards.storage.url import Prefix
+from mps_shards.storage.urls import Prefix
 
 
 @pytest.fixture

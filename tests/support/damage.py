@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mps_shards.shards.index import INDEX_NAME
 from mps_shards.shards.manifest import Manifest, parse_manifest
+from mps_shards.shards.sample_index import INDEX_NAME
 from tests.support.sets import shard_set
 
 

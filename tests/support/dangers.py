@@ -24,7 +24,7 @@ KEYWORDS = {"allow_pickle": True, "shell": True, "weights_only": False}
 
 
 def dangers(modules: Mapping[str, str]) -> list[str]:
-    """What is dangerous, one line each: ``mps_shards.read.x:12: calls eval``.
+    """What is dangerous, one line each: ``mps_shards.reading.x:12: calls eval``.
 
     Args:
         modules: source by dotted name.

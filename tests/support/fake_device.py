@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mps_shards.feed.slots import page_aligned
+from mps_shards.batching.host_buffers import page_aligned
 
 POISON = 171
 ACCEPTED = (torch.uint8, torch.float32, torch.int64)
@@ -96,7 +96,7 @@ class FakeDevice:
     def synchronize(self) -> None:
         raise AssertionError("synchronize was called: it races with other threads' work on MPS")
 
-    # As mps_shards.feed.engines.device.Device has them
+    # As mps_shards.device.engines.torch_device.Device has them
 
     def host_memory(self, nbytes: int) -> torch.Tensor:
         return page_aligned(nbytes)

@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from mps_shards.shards.index import INDEX_NAME, index_bytes, rows
+from mps_shards.shards.key_names import member_name, split_member
 from mps_shards.shards.manifest import MANIFEST_NAME, ShardRecord, manifest_bytes
-from mps_shards.shards.naming import member_name, split_member
+from mps_shards.shards.sample_index import INDEX_NAME, index_bytes, rows
 from mps_shards.shards.tar import BLOCK, END, header, padding
 from tests.support.images import EXAMPLES, encoded, pixels
 from tests.support.sets import manifest_of

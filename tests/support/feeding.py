@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from mps_shards.feed.batch import Made
-from mps_shards.feed.engines import Engine
-from mps_shards.feed.slots import Slot
-from mps_shards.feed.transfer import Delivery, Transfer
-from mps_shards.feed.workers import Draft, Workers
+from mps_shards.batching.host_batch import Made
+from mps_shards.batching.host_buffers import Slot
+from mps_shards.batching.worker_threads import Draft, Workers
+from mps_shards.device.engines import Engine
+from mps_shards.device.transfer_queue import Delivery, Transfer
 from mps_shards.metrics import LoaderStats
 
 SHAPE = (3, 4, 5)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from mps_shards.shards.index import INDEX_NAME, index_bytes, rows
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, ShardRecord, manifest_bytes
+from mps_shards.shards.sample_index import INDEX_NAME, index_bytes, rows
 from mps_shards.shards.tar import END, header, padding
 
 CLASSES = ("cat", "dog", "fox")

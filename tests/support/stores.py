@@ -14,8 +14,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from mps_shards.storage.folder import RemoteFolder
-from mps_shards.storage.url import Prefix
+from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.urls import Prefix
 
 BUCKET = "mps-shards-tests"
 

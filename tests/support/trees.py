@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mps_shards.pack.layouts.cityscapes import CLASSES as CITYSCAPES_CLASSES
-from mps_shards.pack.layouts.voc import CLASSES as VOC_CLASSES
+from mps_shards.packing.sources.cityscapes import CLASSES as CITYSCAPES_CLASSES
+from mps_shards.packing.sources.voc import CLASSES as VOC_CLASSES
 from tests.support.images import encoded, pixels, write
 
 HEIGHT, WIDTH = 24, 36

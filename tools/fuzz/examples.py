@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mps_shards.pack import pack
+from mps_shards.packing import pack
 
 __all__ = ["encoded", "folder", "packed_set", "picture", "tars"]
 

@@ -9,8 +9,8 @@ import re
 from webdataset.tariterators import base_plus_ext
 
 from mps_shards.errors import ShardError
-from mps_shards.read.foreign import ForeignShards
-from mps_shards.shards.sample import RawSample
+from mps_shards.reading.foreign_shards import ForeignShards
+from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shards.tar import members
 from mps_shards.storage.location import Location
 from tools.fuzz.examples import folder, tars

@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from mps_shards.errors import DecodeError
-from mps_shards.vision import decode
+from mps_shards.vision import decoding as decode
 from tools.fuzz.examples import encoded, picture
 
 __all__ = ["MAX_PIXELS", "check", "seeds", "with_crcs"]

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from mps_shards.errors import ShardsError
-from mps_shards.read.shardset import ShardSet
-from mps_shards.shards.index import INDEX_NAME
+from mps_shards.shards.sample_index import INDEX_NAME
+from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.location import Location
 from tools.fuzz.examples import folder, packed_set
 

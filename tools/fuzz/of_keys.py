@@ -6,7 +6,7 @@ from unittest import mock
 from webdataset.tariterators import base_plus_ext
 
 from mps_shards.errors import DataError
-from mps_shards.shards.naming import encode_key, key_to_path, member_name, split_member
+from mps_shards.shards.key_names import encode_key, key_to_path, member_name, split_member
 from mps_shards.shards.tar import header, members
 
 __all__ = ["check", "seeds"]

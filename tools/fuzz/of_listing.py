@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 from mps_shards.errors import ShardsError
-from mps_shards.pack.layouts.find import list_source
-from mps_shards.pack.plan import key_of, plan_shards
-from mps_shards.shards.naming import key_to_path
+from mps_shards.packing.plan import key_of, plan_shards
+from mps_shards.packing.sources.detection import list_source
+from mps_shards.shards.key_names import key_to_path
 from tools.fuzz.examples import folder
 
 __all__ = ["check", "seeds"]

@@ -5,7 +5,7 @@ import json
 import shutil
 
 from mps_shards.errors import ShardsError
-from mps_shards.pack.layouts.find import list_source
+from mps_shards.packing.sources.detection import list_source
 from tools.fuzz.examples import folder
 
 __all__ = ["check", "seeds"]

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 
 from mps_shards.errors import DecodeError
-from mps_shards.vision import decode
+from mps_shards.vision import decoding as decode
 from tools.fuzz.examples import encoded
 from tools.fuzz.of_image import MAX_PIXELS, with_crcs
 

@@ -1,8 +1,8 @@
 """The pass over a whole tar that indexing, verifying and repairing rest on."""
 
-from mps_shards.shards.index import check_rows
+from mps_shards.shards.sample_index import check_rows
 from mps_shards.shards.tar import sample_from
-from mps_shards.upkeep.scan import scan_shard
+from mps_shards.shardset.scan import scan_shard
 from tools.fuzz.examples import folder, tars
 from tools.fuzz.of_tar import with_checksums
 

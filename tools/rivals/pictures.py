@@ -92,8 +92,8 @@ def pack_masked(photos: Path, shards: Path, *, shard_samples: int) -> None:
     import hashlib
     import zlib
 
-    from mps_shards.shards.index import INDEX_NAME, index_bytes, rows
     from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, ShardRecord, manifest_bytes
+    from mps_shards.shards.sample_index import INDEX_NAME, index_bytes, rows
     from mps_shards.shards.tar import END, header, padding
 
     shards.mkdir(parents=True)

@@ -1,0 +1,87 @@
+"""How far a long job is: a bar on a terminal, else a line every few seconds. Both on stderr."""
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from mps_shards.cli.output import megabytes
+
+__all__ = ["Bar"]
+
+_EVERY_S = 5.0
+
+
+class Bar:
+    """Progress through a known or unknown total.
+
+        with Bar("verify", unit="bytes") as bar:
+            verify(folder, on_start=bar.expect, on_progress=bar.advance)
+
+    Args:
+        label: what is going on.
+        unit: what is counted; "bytes" are shown as sizes.
+        quiet: show nothing at all.
+    """
+
+    def __init__(self, label: str, *, unit: str, total: int | None = None, quiet: bool = False):
+        self._label, self._unit, self._total, self._quiet = label, unit, total, quiet
+        self._done = self._size = 0
+        self._began = self._told = time.monotonic()
+        self._rich: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Bar":
+        if not self._quiet and sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            columns = (
+                progress.TextColumn(self._label),
+                progress.BarColumn(),
+                progress.TextColumn("{task.fields[told]}"),
+                progress.TimeRemainingColumn(),
+            )
+            self._rich = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._rich.add_task(self._label, total=self._total, told="")
+            self._rich.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def expect(self, total: int) -> None:
+        """Say how much there is, once that is known."""
+        self._total = total
+        if self._rich is not None:
+            self._rich.update(self._task, total=total)
+
+    def advance(self, amount: int, size: int = 0) -> None:
+        """Say that this much more is done, and how many bytes that was, where bytes are not what is counted.
+
+        From any thread: lines may then tell a little less than is done.
+        """
+        self._done += amount
+        self._size += size
+        if self._rich is not None:
+            self._rich.update(self._task, advance=amount, told=self._so_far())
+        elif not self._quiet and time.monotonic() - self._told >= _EVERY_S:
+            self._told = time.monotonic()
+            left = (self._told - self._began) / max(self._done, 1) * ((self._total or 0) - self._done)
+            click.echo(f"{self._label}: {self._so_far()}" + (f", {left:,.0f} s left" if left > 0 else ""), err=True)
+
+    def _so_far(self) -> str:
+        """``12 of 400 images, 1.3 MB, 310 images/s, 33.0 MB/s``."""
+        passed = max(time.monotonic() - self._began, 1e-3)
+        size = self._done if self._unit == "bytes" else self._size
+        sizes = [megabytes(size)] if size else []
+        rates = [f"{megabytes(int(size / passed))}/s"] if size else []
+        if self._unit == "bytes":
+            sizes += [f"of {megabytes(self._total)}"] if self._total else []
+            return ", ".join([" ".join(sizes), *rates])
+        whole = f" of {self._total:,}" if self._total is not None else ""
+        return ", ".join(
+            [f"{self._done:,}{whole} {self._unit}", *sizes, f"{self._done / passed:,.0f} {self._unit}/s", *rates]
+        )

@@ -1,0 +1,111 @@
+"""A transfer thread issues the copies on a side stream, from pinned slots: the default on CUDA.
+
+Copies only: conversion kernels run in the caller's thread and stream, which waits for the copy on the device.
+"""
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import torch
+
+from mps_shards.batching.host_batch import HostBatch
+from mps_shards.batching.host_buffers import Slot
+from mps_shards.batching.interrupts import Bell, uninterrupted
+from mps_shards.device.engines import Flight
+from mps_shards.device.engines.inline import converted
+from mps_shards.device.engines.torch_device import Device
+from mps_shards.errors import ShutdownTimeout
+
+__all__ = ["ThreadEngine"]
+
+_PATIENCE_S = 60.0
+
+
+class ThreadEngine:
+    """As `InlineEngine`, with the copies issued by a thread of its own, which lives until `close`."""
+
+    name = "thread"
+    allocates_here = False
+
+    def __init__(self, device: Device, *, ahead: int, non_blocking: bool = True, host_conversion: bool = False):
+        self.pixels = torch.float32 if host_conversion else torch.uint8
+        self.ahead = ahead
+        self._device, self._non_blocking = device, non_blocking
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)  # the thread waits for it
+        self._bell = Bell()  # whoever receives waits for it
+        self._jobs: deque[tuple[Flight, bool]] = deque()
+        self._closed = False
+        self._owner = threading.current_thread()
+        self._thread: threading.Thread | None = None
+
+    def allocate(self, nbytes: int) -> torch.Tensor:
+        """Pinned, where the device can copy from that while the host goes on."""
+        return self._device.host_memory(nbytes)
+
+    def send(self, batch: HostBatch, slot: Slot, *, blocking: bool = False) -> Flight:
+        """Hand the copy to the thread."""
+        if self._thread is None:
+            with uninterrupted():
+                self._thread = threading.Thread(target=self._work, name="mps-shards-transfer")
+                self._thread.start()
+        flight = Flight(batch, slot)
+        with self._lock:
+            self._owner = threading.current_thread()
+            self._jobs.append((flight, blocking))
+            self._changed.notify_all()
+        return flight
+
+    def receive(self, flight: Flight) -> tuple[Any, Any]:
+        """Wait until the copy was issued (not until it is finished), then convert.
+
+        Raises:
+            ShutdownTimeout: the thread did not issue it in time. Else whatever the copy raised.
+        """
+        until = time.monotonic() + _PATIENCE_S
+        while flight.event is None and flight.failure is None:
+            if not self._bell.wait(until - time.monotonic()):
+                raise ShutdownTimeout(f"a copy was not issued in {_PATIENCE_S:.0f} s ({flight.slot!r})")
+        if flight.failure is not None:
+            raise flight.failure
+        there, flight.there = flight.there, []
+        self._device.follow(flight.event, there)
+        return flight.batch.rebuilt(converted(self._device, flight.batch, there))
+
+    def finished(self, flight: Flight) -> bool:
+        """Whether the side stream has passed the copy; a copy that failed is over too."""
+        return flight.failure is not None or (flight.event is not None and bool(flight.event.query()))
+
+    def close(self) -> None:
+        """Join the thread."""
+        with self._lock:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE_S)
+            if self._thread.is_alive():
+                raise ShutdownTimeout(f"{self._thread.name} still busy {_PATIENCE_S:.0f} s after the end")
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                while not self._jobs and not self._closed and self._owner.is_alive():
+                    self._changed.wait(0.5)
+                if not self._jobs:
+                    return
+                flight, blocking = self._jobs.popleft()
+            try:
+                with self._device.side():
+                    non_blocking = self._non_blocking and not blocking
+                    flight.there = [
+                        self._device.upload(leaf, non_blocking=non_blocking) for leaf in flight.batch.leaves
+                    ]
+                    event = self._device.record()
+            except BaseException as error:  # it changes thread here, and is raised where the batch is received
+                flight.failure = error
+            else:
+                flight.event = event
+            self._bell.ring()
+            del flight

@@ -1,0 +1,93 @@
+"""Is what arrives on the device what was sent? Asked once at the start, and on request for every batch."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from mps_shards.batching.host_batch import HostBatch
+from mps_shards.batching.tree import leaves
+from mps_shards.device.engines.torch_device import Device
+from mps_shards.errors import DataError
+
+__all__ = ["Checked", "check_arrived", "check_device"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the start-up check found.
+
+    Attributes:
+        non_blocking: copies that do not block arrive unaltered (and were asked for).
+        host_conversion: the device's division is not ToTensor's, so workers convert.
+        wrong_values: of the 256 values of a byte, how many the device's division gets wrong.
+    """
+
+    non_blocking: bool
+    host_conversion: bool
+    wrong_values: int
+
+
+def check_device(device: Device, *, non_blocking: bool) -> Checked:
+    """Send all 256 values, a random batch and labels there and back, and compare bit for bit with ToTensor.
+
+    Warns and falls back to copies that block, or to conversion by the workers, where the faster way is not exact.
+
+    Raises:
+        DataError: even copies that block do not arrive unaltered.
+    """
+    if non_blocking and not _copies(device, non_blocking=True):
+        warnings.warn(f"non-blocking copies to {device.kind} do not arrive unaltered: copies will block", stacklevel=2)
+        non_blocking = False
+    if not non_blocking and not _copies(device, non_blocking=False):
+        raise DataError(f"copies to {device.kind} do not arrive unaltered: this device cannot be trusted")
+    wrong = _wrong_values(device, non_blocking=non_blocking)
+    if wrong:
+        warnings.warn(
+            f"{device.kind} gets {wrong} of 256 values of x / 255 wrong: workers will convert instead", stacklevel=2
+        )
+    return Checked(non_blocking=non_blocking, host_conversion=bool(wrong), wrong_values=wrong)
+
+
+def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number: int) -> None:
+    """Compare a delivered batch with what was sent. Waits for the device.
+
+    Raises:
+        DataError: naming the batch and how many values differ.
+    """
+    for number_of_leaf, (sent, there) in enumerate(zip(batch.leaves, leaves(delivered), strict=True)):
+        back = device.read_back(there)
+        expected = sent if back.dtype == sent.dtype else sent.to(back.dtype)
+        if number_of_leaf < batch.pixel_leaves:
+            if batch.finishing.channels_last and sent.ndim == 4:
+                expected = expected.permute(0, 3, 1, 2)
+            if sent.dtype == torch.uint8:
+                expected = expected.div(255)
+                if batch.finishing.normalize is not None:
+                    expected = expected.sub(batch.finishing.normalize[0]).div(batch.finishing.normalize[1])
+        different = int((back != expected).sum())
+        if different:
+            raise DataError(
+                f"batch {number} arrived altered on {device.kind}: {different} of {back.numel()} values differ "
+                f"(samples {batch.keys[0]!r} to {batch.keys[-1]!r})"
+            )
+
+
+def _copies(device: Device, *, non_blocking: bool) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (1 << 20,), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(-(1 << 62), 1 << 62, (1024,), dtype=torch.int64, generator=generator)
+    for values in (pixels, labels):
+        sent = device.host_memory(values.numel() * values.itemsize)[: values.numel() * values.itemsize]
+        sent = sent.view(values.dtype)
+        sent.copy_(values)
+        if not torch.equal(device.read_back(device.upload(sent, non_blocking=non_blocking)), values):
+            return False
+    return True
+
+
+def _wrong_values(device: Device, *, non_blocking: bool) -> int:
+    values = device.host_memory(256)[:256]
+    values.copy_(torch.arange(256, dtype=torch.uint8))
+    back = device.read_back(device.to_float(device.upload(values, non_blocking=non_blocking)))
+    return int((back != values.to(torch.float32).div(255)).sum())

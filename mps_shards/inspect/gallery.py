@@ -1,0 +1,169 @@
+"""Samples of a set as tiles of a contact sheet."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from mps_shards.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mps_shards.inspect.contact_sheet import Sheet
+    from mps_shards.inspect.palette_colours import Colour
+    from mps_shards.shards.manifest import Manifest
+    from mps_shards.shards.raw_sample import RawSample
+    from mps_shards.shardset.shard_set import ShardSet
+
+__all__ = ["Gallery"]
+
+_KEPT = 2  # of a picture's size: what photographs are shrunk to, so that many can be held and outlines stay visible
+
+
+class Gallery:
+    """Tiles of some samples, and what was met on the way.
+
+    Args:
+        opened: the set.
+        transform: shows each sample `times` more, as this makes it.
+
+    Attributes:
+        tiles: so far.
+        broken: a line for each sample that cannot be shown.
+    """
+
+    def __init__(self, opened: "ShardSet", *, size: int, transform: Any = None, times: int = 0, seed: int = 0):
+        self._set, self._size, self._transform, self._times, self._seed = opened, size, transform, times, seed
+        self._values: set[int] = set()  # of the masks
+        self.tiles: list[Any] = []
+        self.broken: list[str] = []
+
+    def fill(self, count: int, wanted: str | None = None) -> None:
+        """Take `count` samples at random (by the seed), or as many as there are; `wanted` names a class.
+
+        Raises:
+            ConfigError: the set has no such class.
+        """
+        import numpy as np
+
+        chosen = None if wanted is None else class_number(self._set.manifest, wanted)
+        for number in np.random.default_rng(self._seed).permutation(len(self._set)).tolist():
+            if len(self.tiles) == count:
+                break
+            key, where = f"sample {number}", ""
+            try:
+                raw = self._set.read(number)
+                key, where = raw.key, f" ({raw.shard})"
+                if chosen is None or chosen in _classes_of(raw, self._set.manifest):
+                    self.tiles.append(self._tile(raw, number))
+            except DataError as error:
+                self.broken.append(f"{key}{where}: {error}")
+                if chosen is None:
+                    self.tiles.append(self._unreadable(key))
+
+    def draw(self, title: str, subtitle: str) -> "Sheet":
+        """The contact sheet.
+
+        Raises:
+            ConfigError: there is no sample to show.
+        """
+        from mps_shards.inspect.contact_sheet import contact_sheet
+
+        if not self.tiles:
+            raise ConfigError("there is no such sample to show")
+        columns = max(1, 8 // len(self.tiles[0].pictures))
+        return contact_sheet(
+            self.tiles, title=title, subtitle=subtitle, columns=columns, size=self._size, legend=self.legend()
+        )
+
+    def legend(self) -> "dict[str, Colour]":
+        """Colours of the mask classes that the tiles show, by name; empty without masks."""
+        from mps_shards.inspect.overlay import class_names
+        from mps_shards.inspect.palette_colours import IGNORED, class_colour
+
+        manifest = self._set.manifest
+        names = class_names(sorted(self._values), manifest.classes, manifest.ignore_index)
+        return {
+            name: IGNORED if value == manifest.ignore_index else class_colour(value)
+            for value, name in names.items()
+            if name.lower() != "background"
+        }
+
+    def _tile(self, raw: "RawSample", number: int) -> Any:
+        from mps_shards.inspect.contact_sheet import Tile, shrunk, shrunk_mask
+        from mps_shards.inspect.palette_colours import class_colour
+        from mps_shards.vision.decoding import decode_image, decode_mask
+
+        manifest = self._set.manifest
+        image = decode_image(raw.image()[1])
+        if manifest.task != "segmentation":
+            label = raw.label()
+            named = 0 <= label < len(manifest.classes)
+            pictures = [shrunk(image, _KEPT * self._size), *self._augmented(image, label, number)]
+            caption = manifest.classes[label] if named else raw.key if label < 0 else f"class {label}"
+            return Tile(pictures, caption, class_colour(label) if label >= 0 else None)
+        mask = decode_mask(_mask_of(raw))
+        if mask.shape != image.shape[:2]:
+            raise DataError(f"the mask is {mask.shape}, its image {image.shape[:2]} (height, width)")
+        small = shrunk(image, _KEPT * self._size)
+        overlaid = self._overlaid(small, shrunk_mask(mask, small.shape[:2]))
+        pictures = [small, overlaid, *self._augmented(image, mask, number)]
+        return Tile(pictures, raw.key.rpartition("/")[2])
+
+    def _augmented(self, image: "np.ndarray[Any, Any]", target: Any, number: int) -> Iterator[Any]:
+        """What the network would see of the sample in the first epochs, were its position its number."""
+        if not self._times:
+            return
+        import torch
+
+        from mps_shards.vision.randomness import KeyedRandom
+
+        random, masks = KeyedRandom(seed=self._seed), not isinstance(target, int)
+        picture, given = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(target) if masks else target
+        for epoch in range(self._times):
+            made, mask = self._transform(picture, given, random.at(epoch, number))
+            pixels = made.permute(1, 2, 0).contiguous().numpy()
+            yield self._overlaid(pixels, mask.numpy()) if masks else pixels
+
+    def _overlaid(self, image: "np.ndarray[Any, Any]", mask: "np.ndarray[Any, Any]") -> Any:
+        import numpy as np
+
+        from mps_shards.inspect.overlay import overlaid
+
+        self._values.update(np.unique(mask).tolist())
+        return overlaid(image, mask, self._set.manifest.classes, self._set.manifest.ignore_index)
+
+    def _unreadable(self, key: str) -> Any:
+        from mps_shards.inspect.contact_sheet import Tile
+
+        pictures = (2 if self._set.manifest.task == "segmentation" else 1) + self._times
+        return Tile([None] * pictures, key)
+
+
+def class_number(manifest: "Manifest", name: str) -> int:
+    """The label of a class.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in manifest.classes:
+        known = ", ".join(manifest.classes[:12]) + (" …" if len(manifest.classes) > 12 else "")
+        raise ConfigError(f"the set has no class {name!r}; it has {known or 'no class names'}")
+    return manifest.classes.index(name)
+
+
+def _classes_of(raw: "RawSample", manifest: "Manifest") -> set[int]:
+    if manifest.task != "segmentation":
+        return {raw.label()}
+    import numpy as np
+
+    from mps_shards.vision.decoding import decode_mask
+
+    return set(np.unique(decode_mask(_mask_of(raw))).tolist())
+
+
+def _mask_of(raw: "RawSample") -> Any:
+    from mps_shards.shards.raw_sample import MASK_FIELD
+
+    if MASK_FIELD not in raw.fields:
+        raise DataError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
+    return raw.fields[MASK_FIELD]

@@ -1,0 +1,217 @@
+"""A survey as one page of HTML that needs nothing else: no script, no font, no request."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from mps_shards.cli.output import counted, megabytes
+from mps_shards.cli.stats import figures, normalize_line
+from mps_shards.inspect.svg_charts import bars, columns, curves, dots
+
+if TYPE_CHECKING:
+    from mps_shards.inspect.contact_sheet import Tile
+    from mps_shards.inspect.survey import Survey
+    from mps_shards.shardset.verification import VerifyReport
+
+__all__ = ["page_of"]
+
+_MOST = 40  # classes in a histogram: the most frequent and the rarest
+_FAULTS = 50  # that are listed
+
+_STYLE = """
+:root { color-scheme: light dark; --paper:#fafaf7; --card:#fff; --ink:#1c1e22; --faint:#6b6e76; --line:#e4e3dd;
+  --fill:#3b6fb6; --good:#1f7a3d; --bad:#b3261e; --red:#c0392b; --green:#27873f; --blue:#2a5bb5 }
+@media (prefers-color-scheme: dark) { :root { --paper:#17181b; --card:#1f2125; --ink:#e9e9e4; --faint:#9a9da5;
+  --line:#33363c; --fill:#7ba6e0; --good:#6cc48a; --bad:#f08a80; --red:#ea7c70; --green:#6cc48a; --blue:#7ba6e0 } }
+* { box-sizing: border-box }
+body { margin:0; background:var(--paper); color:var(--ink) }
+body { font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif }
+main { max-width:1120px; margin:0 auto; padding:48px 32px 64px }
+h1 { font-size:32px; line-height:1.2; margin:0 0 4px; overflow-wrap:anywhere }
+h2 { font-size:20px; margin:48px 0 16px }
+p { margin:0 0 12px } .faint, figcaption, footer { color:var(--faint) }
+code { font:14px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace; overflow-wrap:anywhere }
+pre { background:var(--card); border:1px solid var(--line); border-radius:10px; padding:14px 16px }
+pre { margin:0 0 16px; white-space:pre-wrap }
+.cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(150px,1fr)); gap:14px; margin:28px 0 }
+.card, .chart { background:var(--card); border:1px solid var(--line); border-radius:12px; padding:14px 16px }
+.card b { display:block; font-size:21px; line-height:1.4; font-weight:600; white-space:nowrap }
+.card b { font-variant-numeric:tabular-nums }
+.card span { color:var(--faint); font-size:14px }
+.good, .bad { border-left:4px solid; padding:10px 16px; background:var(--card); border-radius:0 10px 10px 0 }
+.good { border-color:var(--good) } .bad { border-color:var(--bad) }
+table { border-collapse:collapse; width:100%; font-size:14px; font-variant-numeric:tabular-nums }
+th { text-align:left; font-weight:500 } td, th { padding:4px 12px 4px 0; vertical-align:top }
+thead th { color:var(--faint); border-bottom:1px solid var(--line) }
+.faults td:first-child, .faults td:nth-child(2) { white-space:nowrap }
+.bars td { text-align:right; white-space:nowrap; width:1% } .bars th { width:24%; overflow-wrap:anywhere }
+.bars .bar { width:auto; vertical-align:middle } .bars i { display:block; height:12px; border-radius:3px }
+.bars i { background:var(--fill); min-width:1px }
+.charts { display:grid; grid-template-columns:repeat(auto-fit,minmax(300px,1fr)); gap:14px }
+.chart h3 { font-size:14px; font-weight:500; margin:0 0 10px }
+svg { display:block; width:100%; height:auto } svg text { font-size:17px; fill:var(--faint) }
+svg line { stroke:var(--line) } svg .fill { fill:var(--fill) } svg .dots { fill:var(--fill); fill-opacity:.45 }
+polyline { fill:none; stroke-width:1.6 } .red { stroke:var(--red) } .green { stroke:var(--green) }
+.blue { stroke:var(--blue) }
+.shots { display:grid; grid-template-columns:repeat(auto-fill,minmax(var(--wide),1fr)); gap:18px }
+figure { margin:0; min-width:0 } .pair { display:flex; gap:6px; align-items:flex-end }
+.pair img { flex:1 1 0; min-width:0; width:100%; border-radius:8px; aspect-ratio:var(--shape); object-fit:cover }
+figcaption { font-size:13px; margin-top:6px; overflow:hidden; text-overflow:ellipsis; white-space:nowrap }
+figcaption i, .key i { display:inline-block; width:10px; height:10px; border-radius:5px; margin-right:7px }
+.key { display:flex; flex-wrap:wrap; gap:6px 20px; margin:0 0 16px; font-size:14px }
+footer { margin-top:56px; font-size:13px }
+"""
+
+
+def page_of(
+    name: str,
+    found: "Survey",
+    tiles: "Sequence[Tile]",
+    *,
+    legend: dict[str, Any],
+    verified: "VerifyReport | None",
+    version: str,
+) -> str:
+    """The whole page.
+
+    Args:
+        tiles: samples to show.
+        legend: colours of mask classes by name.
+        verified: None where that was not asked for.
+    """
+    parts = [_head(name, found), _verdict(found, verified), _shots(tiles, legend)]
+    if found.tally.samples:
+        parts += [_classes(found, legend), _images(found), _channels(found)]
+    title, body = escape(name), "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">"
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head>\n<body><main>\n{body}\n"
+        f"<footer>Made by mps-shards {escape(version)}. Fingerprint <code>{found.manifest.fingerprint}</code></footer>"
+        "\n</main></body></html>\n"
+    )
+
+
+def _head(name: str, found: "Survey") -> str:
+    manifest, sizes = found.manifest, figures(found)
+    shards = len(manifest.shards)
+    cards = [
+        (f"{manifest.samples:,}", "samples"),
+        (f"{len(manifest.classes):,}", "classes"),
+        (f"{shards:,}", "shard" if shards == 1 else "shards"),
+        (megabytes(manifest.bytes), "in all"),
+    ]
+    if found.tally.samples:
+        cards.append((f"{sizes['width']['median']:,.0f} x {sizes['height']['median']:,.0f}", "median size"))
+        cards.append((f"{sizes['bytes']['median'] / 1e3:,.1f} KB", "median image"))
+    packed = manifest.packed
+    order = "in the order of their paths" if packed.seed is None else f"shuffled with seed {packed.seed}"
+    shown = "".join(f'<div class="card"><b>{value}</b><span>{what}</span></div>' for value, what in cards)
+    how = f"packed from {escape(packed.layout)}, {order}, by mps-shards {escape(packed.version)}"
+    return (
+        f'<h1>{escape(name)}</h1><p class="faint">A shard set for {manifest.task}, {how}</p>'
+        f'<div class="cards">{shown}</div>'
+    )
+
+
+def _verdict(found: "Survey", verified: "VerifyReport | None") -> str:
+    drawn = "" if found.seed is None else f", drawn by seed {found.seed}"
+    decoded = f"{counted(found.tally.samples, 'image')} decoded{drawn}"
+    faults, read = [], "Its bytes were not verified; "
+    if verified is not None:
+        faults = [(fault.where, fault.kind, fault.key or "", fault.detail) for fault in verified.problems]
+        read = (
+            f"{counted(verified.samples, 'sample')} in {counted(verified.shards, 'shard')}, "
+            f"{megabytes(verified.bytes)}, compared with manifest and index; "
+        )
+    faults += [("", "does not decode", "", line) for line in found.broken]
+    if not faults:
+        return f'<h2>Is it sound?</h2><p class="good"><b>All is well.</b> {read}{decoded}.</p>'
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in fault)}</tr>" for fault in faults[:_FAULTS])
+    more = f'<p class="faint">and {len(faults) - _FAULTS:,} more</p>' if len(faults) > _FAULTS else ""
+    return (
+        f'<h2>Is it sound?</h2><p class="bad"><b>{counted(len(faults), "problem")}.</b> {read}{decoded}.</p>'
+        "<table class=faults><thead><tr><th>file</th><th>problem</th><th>sample</th><th>detail</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>{more}"
+    )
+
+
+def _shots(tiles: "Sequence[Tile]", legend: dict[str, Any]) -> str:
+    from mps_shards.inspect.contact_sheet import jpeg_bytes
+
+    if not tiles:
+        return ""
+    each = len(tiles[0].pictures)
+    shots = []
+    for tile in tiles:
+        pictures = "".join(
+            f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg_bytes(picture, 240)).decode()}">'
+            for picture in tile.pictures
+            if picture is not None
+        )
+        dot = "" if tile.colour is None else f'<i style="background:{_css(tile.colour)}"></i>'
+        caption = escape(tile.caption) + ("" if pictures else " (not readable)")
+        shots.append(f'<figure><div class="pair">{pictures}</div><figcaption>{dot}{caption}</figcaption></figure>')
+    key = "".join(
+        f'<span><i style="background:{_css(colour)}"></i>{escape(name)}</span>' for name, colour in legend.items()
+    )
+    style = f"--wide:{150 if each == 1 else 300}px;--shape:{'1' if each == 1 else '4/3'}"
+    return (
+        f"<h2>What it looks like</h2>{f'<p class=key>{key}</p>' if key else ''}"
+        f'<div class="shots" style="{style}">{"".join(shots)}</div>'
+    )
+
+
+def _classes(found: "Survey", legend: dict[str, Any]) -> str:
+    masks = found.tally.mask_pixels
+    counts = {found.class_name(number): count for number, count in masks.most_common()} if masks else {}
+    counts = counts or dict(sorted(figures(found)["classes"].items(), key=lambda item: -item[1]))
+    if not counts:
+        return ""
+    names = list(counts)
+    shown = names if len(names) <= _MOST else names[: _MOST // 2] + names[-_MOST // 2 :]
+    colours = {name: _css(colour) for name, colour in legend.items()}
+    left_out = (
+        f'<p class="faint">{len(names) - len(shown):,} classes in between are left out.</p>'
+        if len(shown) < len(names)
+        else ""
+    )
+    heading = "How many pixels each class has" if masks else "How many images each class has"
+    return f"<h2>{heading}</h2>{bars({name: counts[name] for name in shown}, colours=colours)}{left_out}"
+
+
+def _images(found: "Survey") -> str:
+    tally = found.tally
+    kinds = ", ".join(f"{name} {count:,}" for name, count in (*tally.formats.most_common(), *tally.modes.most_common()))
+    turned = sum(count for value, count in tally.orientations.items() if value != 1)
+    upright = "All stand upright" if not turned else f"{turned:,} have an EXIF orientation, which is not applied"
+    levels = tally.levels / max(1, tally.pixels)
+    lines = {colour: levels[place].tolist() for place, colour in enumerate(("red", "green", "blue"))}
+    charts = [
+        ("Width and height", dots(dict(tally.sizes.most_common(2000)), name="width and height of the images")),
+        ("Size of a file", columns([size / 1e3 for size in tally.bytes], unit="KB", name="bytes of the images")),
+        ("Levels of red, green and blue", curves(lines, left="0", right="255", name="levels of the channels")),
+    ]
+    drawn = "".join(f'<div class="chart"><h3>{title}</h3>{drawing}</div>' for title, drawing in charts)
+    return f'<h2>Its images</h2><p>{kinds}. {upright}.</p><div class="charts">{drawn}</div>'
+
+
+def _channels(found: "Survey") -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{name}</th><td>{mean:.6f}</td><td>{std:.6f}</td></tr>'
+        for name, mean, std in zip(("red", "green", "blue"), found.tally.mean(), found.tally.std(), strict=True)
+    )
+    pasted = (
+        f"<pre><code>ShardDataset(…, {escape(normalize_line(found))})</code></pre>" if all(found.tally.std()) else ""
+    )
+    return (
+        f"<h2>To normalize by</h2>{pasted}<table><thead><tr><th>channel</th><th>mean</th><th>std</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)

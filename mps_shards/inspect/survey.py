@@ -1,0 +1,198 @@
+"""A survey of a shard set: what its images, labels and masks are like, by decoding all of them or a sample."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mps_shards.batching.map_ahead import mapped
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.inspect.image_statistics import Facts, Tally, examined
+from mps_shards.reading.sample_sources import expanded
+from mps_shards.shards.manifest import Manifest
+from mps_shards.shardset.shard_set import ShardSet
+from mps_shards.storage.disk_speed import forget_cached
+from mps_shards.storage.file_cache import Cache
+from mps_shards.storage.location import locate
+
+__all__ = ["ReadingSpeed", "Survey", "open_set", "reading_speed", "survey"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        manifest: of the set.
+        seed: of the sample that was drawn; None where every sample was decoded.
+        tally: of those that could be decoded.
+        broken: a line for each that could not.
+    """
+
+    manifest: Manifest
+    seed: int | None
+    tally: Tally
+    broken: tuple[str, ...]
+
+    def normalize(self) -> tuple[list[float], list[float]]:
+        """Mean and std of the channels, as ``ShardDataset(normalize=…)`` takes them.
+
+        Raises:
+            ConfigError: no image could be decoded, or a channel is the same everywhere.
+        """
+        mean, std = self.tally.mean(), self.tally.std()
+        if not all(std) or not std:
+            raise ConfigError(f"{self.tally.pixels} pixels, std {std}: there is nothing to normalize by")
+        return mean, std
+
+    def class_name(self, number: int) -> str:
+        """Of a label or a mask value."""
+        if number == self.manifest.ignore_index:
+            return "ignored"
+        if number < 0:
+            return "no label"
+        return self.manifest.classes[number] if number < len(self.manifest.classes) else f"class {number}"
+
+
+def open_set(
+    shards: str | os.PathLike[str],
+    *,
+    index: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> ShardSet:
+    """The one shard set of this name, open. `index` and `cache` are as for `ShardDataset`.
+
+    Raises:
+        ConfigError, ManifestError, ShardError, StorageError: there is none, or it is not sound.
+    """
+    (location,) = locate(expanded(shards), index=index)
+    return ShardSet(location, cache=Cache.open(cache, None))
+
+
+def survey(
+    shards: str | os.PathLike[str],
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    index: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    on_start: Callable[[int], None] = lambda count: None,
+    on_sample: Callable[[int], None] = lambda count: None,
+) -> Survey:
+    """Decode the samples of a set, and count. Equal sets give equal figures, whatever the number of threads.
+
+    Args:
+        samples: only so many, drawn by `seed`; by default all.
+        workers: threads; by default the cores.
+        index, cache: as for `ShardDataset`.
+        on_start: told how many samples there are to decode.
+        on_sample: told how many more are done, in this thread.
+
+    Raises:
+        ConfigError, ManifestError, StorageError: the set cannot be read. A sample that is damaged is no error.
+    """
+    if samples is not None and samples < 1:
+        raise ConfigError(f"samples must be at least 1, not {samples}")
+    opened = open_set(shards, index=index, cache=cache)
+    total = len(opened)
+    drawn = samples is not None and samples < total
+    numbers: Sequence[int] = range(total)
+    if drawn:
+        numbers = np.sort(np.random.default_rng(seed).choice(total, samples, replace=False)).tolist()
+
+    on_start(len(numbers))
+
+    def look(number: int) -> Facts | str:
+        key = f"sample {number}"
+        try:
+            raw = opened.read(number)
+            key = f"{raw.key} ({raw.shard})"
+            return examined(raw, opened.manifest.task)
+        except DataError as error:
+            return f"{key}: {error}"
+
+    tally, broken = Tally(), []
+    try:
+        for found in mapped(look, numbers, threads=workers or os.cpu_count() or 1):
+            if isinstance(found, str):
+                broken.append(found)
+            else:
+                tally.add(found)
+            on_sample(1)
+    finally:
+        opened.close()
+    return Survey(manifest=opened.manifest, seed=seed if drawn else None, tally=tally, broken=tuple(broken))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingSpeed:
+    """How fast the samples of a set come from where they are, undecoded.
+
+    Attributes:
+        open_s: from naming the set to its first sample.
+        latency_s: median of a sample, one after the other, at random places.
+        samples, bytes, seconds: read at random places by `workers` threads together.
+        remote: from a store, by ranged requests.
+        cold: not from this system's memory; what a disk or a store itself remembers is not known.
+    """
+
+    open_s: float
+    latency_s: float
+    samples: int
+    bytes: int
+    seconds: float
+    workers: int
+    remote: bool
+    cold: bool
+
+
+def reading_speed(
+    shards: str | os.PathLike[str], *, samples: int = 512, workers: int = 16, seed: int = 0
+) -> ReadingSpeed | None:
+    """Read samples at random places, and time that; None of an empty set.
+
+    Raises:
+        ConfigError, DataError, StorageError: the set cannot be read; says whether it is credentials, ranges or bytes.
+    """
+    began = time.perf_counter()
+    opened = open_set(shards)
+    if not len(opened):
+        return None
+    try:
+        opened.read(0)
+        open_s = time.perf_counter() - began
+        cold = _forgotten(opened.folder, [shard.name for shard in opened.shards])
+        numbers = np.random.default_rng(seed).permutation(len(opened))[:samples].tolist()
+        alone, together = numbers[: len(numbers) // 8 + 1], numbers[len(numbers) // 8 :]
+        waits = []
+        for number in alone:
+            asked = time.perf_counter()
+            opened.read(number)
+            waits.append(time.perf_counter() - asked)
+        began = time.perf_counter()
+        read = list(
+            mapped(lambda number: sum(map(len, opened.read(number).fields.values())), together, threads=workers)
+        )
+        seconds = time.perf_counter() - began
+    finally:
+        opened.close()
+    return ReadingSpeed(
+        open_s=open_s,
+        latency_s=statistics.median(waits),
+        samples=len(read),
+        bytes=sum(read),
+        seconds=seconds,
+        workers=workers,
+        remote=opened.remote,
+        cold=cold or opened.remote,
+    )
+
+
+def _forgotten(folder: object, names: Sequence[str]) -> bool:
+    """Whether this system holds nothing of these files in memory any more."""
+    return isinstance(folder, Path) and all([forget_cached(folder / name) for name in names])

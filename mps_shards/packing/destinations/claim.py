@@ -1,0 +1,68 @@
+"""What OUT may hold when a pack comes to it, and what is said if it may not."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.destinations.destination import MARKER, SKIPPED_NAME
+from mps_shards.packing.pack_report import PackPlan
+from mps_shards.shards.manifest import MANIFEST_NAME
+from mps_shards.shards.sample_index import INDEX_NAME
+
+__all__ = ["check_claim", "check_overwritable", "how_to_go_on", "strange_among"]
+
+_WRITTEN = re.compile(rf"|{INDEX_NAME}|{MANIFEST_NAME}|{SKIPPED_NAME}|[^/]+-\d{{6,}}\.tar|[^/]+\.part")
+
+
+def check_claim(out: Path | str, names: Collection[str], held: PackPlan | None, plan: PackPlan) -> None:
+    """Refuse a place that holds anything else than the beginnings of this plan.
+
+    Args:
+        names: paths of what lies there, but for the state of a pack; a folder's ends with a slash.
+        held: the plan that is there, read after the names: that comes first.
+    """
+    if held and held.fingerprint != plan.fingerprint:
+        raise ConfigError(
+            f"{out} holds an unfinished pack by another plan ({_brief(held)}; this one: {_brief(plan)}): repeat its "
+            "command to go on with it, pack over it with --overwrite, or name another place"
+        )
+    if not held and names:
+        if any(re.fullmatch(rf"([^/]+/)?{MANIFEST_NAME}", name) for name in names):
+            raise ConfigError(f"{out} holds a finished pack; replace it with --overwrite, or name another place")
+        raise ConfigError(f"{out} is not empty; remove it or name another place")
+
+
+def check_overwritable(out: Path | str, names: Iterable[str]) -> None:
+    """Refuse a place that holds something that no pack wrote."""
+    if strange := strange_among(names):
+        raise ConfigError(f"{out}/{strange} was written by no pack and is not overwritten; remove it or pack elsewhere")
+
+
+def strange_among(names: Iterable[str]) -> str | None:
+    """One of these paths that no pack wrote, if there is any."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for path in names:
+        folder, slash, name = path.partition("/")
+        folders[folder + slash if slash else ""].add(name if slash else path)
+    for folder, held in sorted(folders.items()):
+        strange = {name for name in held if not _WRITTEN.fullmatch(name)}
+        if not held & {MANIFEST_NAME, MARKER}:  # then they are somebody else's tars
+            strange |= {name for name in held if name.endswith(".tar")}
+        if strange:
+            return folder + min(strange)
+    return None
+
+
+def how_to_go_on(out: Path | str, finished: int, error: BaseException) -> str:
+    """What to say of a pack that failed with some shards finished."""
+    kept = f"{finished:,} finished shard{'s are' if finished > 1 else ' is'} kept in {out}"
+    if isinstance(error, DataError):  # the same command fails the same way, and a mended file makes another plan
+        return f"{kept}; go on with --on-bad-sample skip, or mend the file and pack with --overwrite"
+    return f"{kept}; run the same command again to go on"
+
+
+def _brief(plan: PackPlan) -> str:
+    samples, shards = sum(each.samples for each in plan.sets), sum(each.shards for each in plan.sets)
+    return f"{samples:,} images in {shards:,} shards, plan {plan.fingerprint[:8]}"

@@ -1,0 +1,236 @@
+"""A folder of this machine, or one that many machines mount, as a place to pack to.
+
+A shard is written in ``OUT/.pack`` and renamed to its place, and its completion record follows. A lock on a file in
+there holds off other packs.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, strange_among
+from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
+from mps_shards.packing.destinations.folder_lock import locked
+from mps_shards.packing.pack_report import PackPlan
+from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
+from mps_shards.storage.local_disk import PART, replacing, sync_folder
+
+__all__ = ["LocalWorkplace"]
+
+
+class LocalWorkplace:
+    """See `Workplace`."""
+
+    def __init__(self, out: Path):
+        self._out = out
+        self._state = out / STATE
+        self._begun = self._state / "begun"
+        self._plan = self._begun / "plan.json"
+        self._records = self._state / "finished"
+
+    def where(self, split: str = "") -> Path:
+        """See `Workplace`."""
+        return self._out / split
+
+    def anywhere(self) -> "LocalWorkplace":
+        """See `Workplace`."""
+        return LocalWorkplace(self._out.absolute())
+
+    def plan(self) -> PackPlan | None:
+        """See `Workplace`."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                return msgspec.json.decode(self._plan.read_bytes(), type=PackPlan)
+            except NOT_JSON as error:
+                raise DataError(f"{self._plan} cannot be read ({error}); pack over it with --overwrite") from error
+        return None
+
+    @contextlib.contextmanager
+    def occupied(self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False) -> Iterator["LocalWorkplace"]:
+        """See `Workplace`."""
+        out = self._out
+        existed = out.exists()
+        with contextlib.ExitStack() as held:
+            with _translated(out):
+                if not self._state.exists():  # else what lies there is only sure once nobody else is at it
+                    self._check(plan, overwrite=overwrite)
+                held.enter_context(locked(self._state, shared=shared, what=str(out)))
+                held.callback(self._tidy, shared=shared, remove=not existed)
+                self._check(plan, overwrite=overwrite)
+                if overwrite:
+                    self._clear()
+                if not shared:
+                    self._sweep()
+            try:
+                with _translated(out):
+                    self._begin(plan)
+                yield self
+            except BaseException as error:
+                if finished := sum(1 for _ in self._records.iterdir()) if self._records.is_dir() else 0:
+                    error.add_note(how_to_go_on(out, finished, error))
+                elif not shared:
+                    self._clear()
+                raise
+
+    def completion(self, shard: str) -> Completion | None:
+        """See `Workplace`."""
+        try:
+            return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
+        except (FileNotFoundError, *NOT_JSON):  # a damaged record is as good as none: the shard is remade
+            return None
+
+    def complete(self, split: str, shard: str, completion: Completion) -> None:
+        """See `Workplace`."""
+        with replacing(self._records / f"{shard}.json", part=self._part(shard)) as file:
+            file.write(msgspec.json.encode(completion))
+
+    def holds(self, split: str, shard: str, done: Completion) -> bool:
+        """See `Workplace`. Every byte is read."""
+        try:
+            with open(self._out / split / shard, "rb") as tar:
+                return hashlib.file_digest(tar, "sha256").hexdigest() == done.sha256
+        except OSError:
+            return False
+
+    def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
+        """See `Workplace`."""
+        found = {}
+        for name in shards:
+            done = self.completion(name)
+            path = self._out / split / name
+            if done and (not done.samples or (path.is_file() and path.stat().st_size == done.size)):
+                found[name] = done
+        return found
+
+    @contextlib.contextmanager
+    def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
+        """See `Workplace`."""
+        with replacing(self._out / split / shard, part=self._part(shard)) as file:
+            yield file
+
+    def remove(self, split: str, shard: str) -> None:
+        """See `Workplace`."""
+        (self._out / split / shard).unlink()
+
+    def put(self, split: str, name: str, content: bytes) -> None:
+        """See `Workplace`."""
+        with self.writing(split, name) as file:
+            file.write(content)
+
+    def publish(self, split: str, manifest: bytes) -> None:
+        """See `Workplace`."""
+        folder = self._out / split
+        sync_folder(folder)
+        self.put(split, MANIFEST_NAME, manifest)
+        (folder / MARKER).unlink(missing_ok=True)
+        sync_folder(folder)
+
+    def leave(self) -> None:
+        """See `Workplace`. The lock's file goes, too."""
+        self._forget()
+        shutil.rmtree(self._state, ignore_errors=True)
+        sync_folder(self._out)
+
+    def _begin(self, plan: PackPlan) -> None:
+        """Set down the plan, unless that is done, and make the folders of its sets.
+
+        Raises:
+            ConfigError: another process has just begun another plan.
+        """
+        self._records.mkdir(exist_ok=True)
+        if not self._plan.exists():
+            mine = self._part("plan")
+            mine.mkdir()
+            with replacing(mine / self._plan.name) as file:
+                file.write(msgspec.json.encode(plan))
+            try:
+                os.rename(mine, self._begun)  # of folders: unlike a file's, it fails where somebody was first
+            except OSError:
+                if not self._plan.exists():
+                    raise
+                shutil.rmtree(mine)
+        self._check(plan)
+        for each in plan.sets:
+            (self._out / each.split).mkdir(exist_ok=True)
+            (self._out / each.split / MARKER).touch()
+
+    def _part(self, name: str) -> Path:
+        """Where something is written until it is whole: another place each time, for whoever writes it meanwhile."""
+        return self._state / f"{name}.{secrets.token_hex(4)}{PART}"
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half-written; only for who holds the folder alone."""
+        for left in self._state.glob(f"*{PART}"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        """Remove plan and records."""
+        self._plan.unlink(missing_ok=True)  # first: without it the rest is litter, which the next pack removes
+        shutil.rmtree(self._records, ignore_errors=True)
+        self._sweep()
+
+    def _tidy(self, *, shared: bool, remove: bool) -> None:
+        """Leave no state where there is no plan, and no folder that was not there before and is empty."""
+        if not shared and not self._plan.exists():
+            self._forget()
+            shutil.rmtree(self._state, ignore_errors=True)
+            if remove and not any(self._out.iterdir()):
+                self._out.rmdir()
+
+    def _check(self, plan: PackPlan, *, overwrite: bool = False) -> None:
+        """Refuse a folder that holds anything else than the beginnings of this plan."""
+        if not self._out.is_dir():
+            if self._out.exists():
+                raise ConfigError(f"{self._out} is no directory; remove it or name another place")
+            return
+        names = self._names()
+        if overwrite:
+            check_overwritable(self._out, names)
+        else:
+            check_claim(self._out, names, self.plan(), plan)
+
+    def _names(self) -> list[str]:
+        """Paths of what lies in OUT and in the sets' folders, but for the state; a folder in OUT ends with a slash."""
+        found = []
+        for item in self._out.iterdir():
+            if item.name == STATE and item.is_dir():
+                continue
+            if item.is_dir():
+                found += [f"{item.name}/", *(f"{item.name}/{inner.name}" for inner in item.iterdir())]
+            else:
+                found.append(item.name)
+        return found
+
+    def _clear(self) -> None:
+        """Remove all that packs wrote here, but for what holds the lock."""
+        if strange_among(self._names()):  # somebody put it there meanwhile
+            return
+        sets = [item for item in self._out.iterdir() if item.is_dir() and item != self._state]
+        for folder in (*sets, self._out):
+            if (folder / MANIFEST_NAME).exists():  # from now on no finished set, whenever this is cut short
+                os.replace(folder / MANIFEST_NAME, folder / MARKER)
+            for item in folder.iterdir():
+                if item.name != MARKER and not item.is_dir():
+                    item.unlink()
+            (folder / MARKER).unlink(missing_ok=True)
+            if folder != self._out:
+                folder.rmdir()
+        self._forget()
+
+
+@contextlib.contextmanager
+def _translated(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(f"{error.filename or out}: {error.strerror}") from error

@@ -1,0 +1,203 @@
+"""A prefix in a store as a place to pack to, from one machine or many.
+
+A shard is made in a nameless file on this machine's disk, uploaded when it is whole, and its completion record
+follows, with the size and the etag that the store gave. Instead of a lock there is the plan: it is created only where
+there is none, and before each upload it must still be there. So packs of two plans do not mix; of two packs of one
+plan at a time the second only does work anew, with the same bytes.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from mps_shards.errors import ConfigError, DataError, ShardsError
+from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, strange_among
+from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
+from mps_shards.packing.pack_report import PackPlan
+from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
+from mps_shards.storage.backend import Identity
+from mps_shards.storage.local_disk import scratch
+from mps_shards.storage.store_folder import StoreFolder
+
+__all__ = ["StoreWorkplace"]
+
+_T = TypeVar("_T")
+
+_PLAN = f"{STATE}/plan.json"
+_MAX_STATE = 1 << 30  # bytes; a record has 16 for each sample of its shard
+_AT_A_TIME = 16  # small requests
+
+
+class StoreWorkplace:
+    """See `Workplace`.
+
+    Args:
+        work_dir: where shards are made, one for each worker at a time; by default the system's temporary folder.
+        fingerprint: of the plan that it is occupied for.
+    """
+
+    def __init__(self, folder: StoreFolder, *, work_dir: Path | None = None, fingerprint: str = ""):
+        self._folder = folder
+        self._work_dir = work_dir
+        self._fingerprint = fingerprint
+        self._records = f"{STATE}/{fingerprint[:16]}"  # so that what another plan left there is never taken for ours
+
+    def where(self, split: str = "") -> str:
+        """See `Workplace`."""
+        return self._folder.where / split
+
+    def anywhere(self) -> "StoreWorkplace":
+        """See `Workplace`."""
+        return self
+
+    def plan(self) -> PackPlan | None:
+        """See `Workplace`."""
+        content = self._folder.read_now(_PLAN, max_bytes=_MAX_STATE)
+        try:
+            return None if content is None else msgspec.json.decode(content, type=PackPlan)
+        except NOT_JSON as error:
+            raise DataError(f"{self.where(_PLAN)} cannot be read ({error}); pack over it with --overwrite") from error
+
+    @contextlib.contextmanager
+    def occupied(self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False) -> Iterator["StoreWorkplace"]:
+        """See `Workplace`."""
+        place = StoreWorkplace(self._folder, work_dir=self._work_dir, fingerprint=plan.fingerprint)
+        with scratch(self._work_dir):  # says now if there is no such folder
+            pass
+        place._check(plan, overwrite=overwrite)
+        if overwrite:
+            place._clear()
+        try:
+            place._begin(plan)
+            yield place
+        except BaseException as error:
+            with contextlib.suppress(ShardsError):  # the store may be what failed
+                if finished := len(self._folder.below(place._records)):
+                    error.add_note(how_to_go_on(self.where(), finished, error))
+                elif not shared and place._is_ours():
+                    place._clear()
+            raise
+
+    def completion(self, shard: str) -> Completion | None:
+        """See `Workplace`."""
+        content = self._folder.read_now(self._record(shard), max_bytes=_MAX_STATE)
+        try:
+            return None if content is None else msgspec.json.decode(content, type=Completion)
+        except NOT_JSON:  # a damaged record is as good as none: the shard is remade
+            return None
+
+    def complete(self, split: str, shard: str, completion: Completion) -> None:
+        """See `Workplace`."""
+        if completion.samples:
+            tag = self._folder.identity(_path(split, shard)).tag
+            completion = msgspec.structs.replace(completion, tag=tag)
+        self._folder.write(self._record(shard), msgspec.json.encode(completion))
+
+    def holds(self, split: str, shard: str, done: Completion) -> bool:
+        """See `Workplace`. Size and etag are compared: reading it again would cost as much as making it."""
+        return self._folder.identity_now(_path(split, shard)) == Identity(done.size, done.tag)
+
+    def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
+        """See `Workplace`."""
+        stored = self._folder.below(split)
+        found = {}
+        for name, done in zip(shards, _side_by_side(self.completion, shards), strict=True):
+            if not done:
+                continue
+            listed = stored.get(_path(split, name)) == Identity(done.size, done.tag)
+            if not done.samples or listed or self.holds(split, name, done):  # some list other etags than they tell
+                found[name] = done
+        return found
+
+    @contextlib.contextmanager
+    def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
+        """See `Workplace`."""
+        with scratch(self._work_dir) as file:
+            yield file
+            self._check_ours()
+            self._folder.upload(_path(split, shard), file)
+
+    def remove(self, split: str, shard: str) -> None:
+        """See `Workplace`."""
+        self._folder.delete(_path(split, shard))
+
+    def put(self, split: str, name: str, content: bytes) -> None:
+        """See `Workplace`."""
+        with self.writing(split, name) as file:
+            file.write(content)
+
+    def publish(self, split: str, manifest: bytes) -> None:
+        """See `Workplace`."""
+        self.put(split, MANIFEST_NAME, manifest)
+        self._folder.delete(_path(split, MARKER))
+
+    def leave(self) -> None:
+        """See `Workplace`."""
+        self._folder.delete(_PLAN)  # first: without it the rest is litter
+        self._delete(self._folder.below(STATE))
+
+    def _record(self, shard: str) -> str:
+        return f"{self._records}/{shard}.json"
+
+    def _begin(self, plan: PackPlan) -> None:
+        """Set down the plan, unless that is done, and mark the folders of its sets."""
+        created = self._folder.create(_PLAN, msgspec.json.encode(plan))
+        try:
+            check_claim(self.where(), self._names(), None if created else self.plan(), plan)
+        except ConfigError:
+            if created:  # a whole pack has come and gone since the first look
+                self._folder.delete(_PLAN)
+            raise
+        for each in plan.sets:
+            self._folder.write(_path(each.split, MARKER), b"")
+
+    def _check(self, plan: PackPlan, *, overwrite: bool = False) -> None:
+        names = self._names()
+        if overwrite:
+            check_overwritable(self.where(), names)
+        else:
+            check_claim(self.where(), names, self.plan(), plan)
+
+    def _is_ours(self) -> bool:
+        held = self.plan()
+        return held is not None and held.fingerprint == self._fingerprint
+
+    def _check_ours(self) -> None:
+        if not self._is_ours():
+            raise ConfigError(
+                f"{self.where()} was finished or overwritten by another pack meanwhile; nothing was added"
+            )
+
+    def _names(self) -> list[str]:
+        return [name for name in self._folder.below() if not name.startswith(f"{STATE}/")]
+
+    def _clear(self) -> None:
+        """Remove all that packs wrote here."""
+        names = self._names()
+        if strange_among(names):  # somebody put it there meanwhile
+            return
+        manifests = [name for name in names if name.rpartition("/")[2] == MANIFEST_NAME]
+        for name in manifests:  # from now on no finished set, whenever this is cut short
+            self._folder.write(name.removesuffix(MANIFEST_NAME) + MARKER, b"")
+            self._folder.delete(name)
+        markers = [name.removesuffix(MANIFEST_NAME) + MARKER for name in manifests]
+        markers += [name for name in names if name.rpartition("/")[2] == MARKER]
+        self._delete(set(names) - {*manifests, *markers})
+        self._delete(markers)
+        self.leave()
+
+    def _delete(self, names: Iterable[str]) -> None:
+        _side_by_side(self._folder.delete, names)
+
+
+def _path(split: str, name: str) -> str:
+    return f"{split}/{name}" if split else name
+
+
+def _side_by_side(ask: Callable[[str], _T], names: Iterable[str]) -> list[_T]:
+    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="mps-shards-ask") as pool:
+        return list(pool.map(ask, names))

@@ -1,0 +1,88 @@
+"""Finished shards -> finished sets: their indexes, the list of what was skipped, and the manifests last."""
+
+import hashlib
+from importlib.metadata import version
+
+import msgspec
+import numpy as np
+
+from mps_shards.errors import DataError, StorageError
+from mps_shards.packing.destinations.destination import SKIPPED_NAME, Completion, Workplace
+from mps_shards.packing.pack_report import PackedSet, PackPlan, PlannedSet, Skipped
+from mps_shards.packing.plan import shard_name
+from mps_shards.shards.manifest import Manifest, Packed, ShardRecord, manifest_bytes
+from mps_shards.shards.sample_index import INDEX_NAME, ROW, index_bytes
+
+__all__ = ["finish"]
+
+
+def finish(place: Workplace, plan: PackPlan) -> tuple[tuple[PackedSet, ...], tuple[Skipped, ...]]:
+    """Make sets of the finished shards; each becomes one by its manifest. What is only needed while packing goes.
+
+    Raises:
+        StorageError: shards are missing, or something cannot be written.
+        DataError: a set would be empty.
+    """
+    made = [place.finished(each.split, _names(each)) for each in plan.sets]
+    _check_complete(place, plan, made)
+    unmade = (skip for shards in made for done in shards.values() for skip in done.skipped)
+    skipped = sorted((*plan.passed_over, *unmade), key=lambda skip: skip.path)
+    if skipped:
+        lines = [msgspec.json.encode({"path": skip.path, "reason": skip.reason}) + b"\n" for skip in skipped]
+        place.put("", SKIPPED_NAME, b"".join(lines))
+    sets = tuple(_finish_set(place, plan, each, shards) for each, shards in zip(plan.sets, made, strict=True))
+    place.leave()
+    return sets, tuple(skipped)
+
+
+def _names(planned: PlannedSet) -> list[str]:
+    return [shard_name(planned.prefix, number) for number in range(planned.shards)]
+
+
+def _check_complete(place: Workplace, plan: PackPlan, made: list[dict[str, Completion]]) -> None:
+    names = [name for planned in plan.sets for name in _names(planned)]
+    missing = [name for name in names if not any(name in shards for shards in made)]
+    if missing:
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise StorageError(
+            f"{place.where()} lacks {len(missing)} of {len(names)} shards: {shown}; run their tasks again"
+        )
+    for planned, shards in zip(plan.sets, made, strict=True):
+        if not any(done.samples for done in shards.values()):
+            raise DataError(f"{place.where(planned.split)} would be empty: all {planned.samples} images were skipped")
+
+
+def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: dict[str, Completion]) -> PackedSet:
+    full = {name: done for name, done in shards.items() if done.samples}
+    index = index_bytes([np.frombuffer(done.rows, ROW) for done in full.values()])
+    place.put(planned.split, INDEX_NAME, index)
+    manifest = Manifest(
+        task=planned.task,
+        classes=plan.classes if planned.task != "unlabeled" else (),
+        ignore_index=plan.ignore_index if planned.task == "segmentation" else None,
+        samples=sum(done.samples for done in full.values()),
+        bytes=sum(done.size for done in full.values()),
+        shards=tuple(
+            ShardRecord(name=name, samples=done.samples, bytes=done.size, sha256=done.sha256)
+            for name, done in full.items()
+        ),
+        index_sha256=hashlib.sha256(index).hexdigest(),
+        packed=Packed(version=version("mps-shards"), layout=plan.layout, seed=plan.seed, options=plan.options),
+    )
+    place.publish(planned.split, manifest_bytes(manifest))
+    lost = [skip.label for done in shards.values() for skip in done.skipped]
+    counts = {
+        name: count - lost.count(label)
+        for label, (name, count) in enumerate(zip(plan.classes, planned.labels, strict=False))
+    }
+    return PackedSet(
+        split=planned.split,
+        folder=place.where(planned.split),
+        task=planned.task,
+        samples=manifest.samples,
+        shards=len(full),
+        bytes=manifest.bytes,
+        classes=counts,
+        rotated=sum(done.rotated for done in full.values()),
+        fingerprint=manifest.computed_fingerprint(),
+    )

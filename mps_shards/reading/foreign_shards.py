@@ -1,0 +1,364 @@
+"""Tars without a manifest, made by anybody: streamed through webdataset's own readers, in order.
+
+webdataset 1.0.2 ends a shard in silence at a damaged header, or where a file was cut off between members. So the bytes
+that it reads are watched here: every header's checksum, and the two zero blocks that end a tar. Compressed tars are
+decompressed here too, since tarfile ends a stream in silence where compressed data end early, and checks no CRC.
+"""
+
+import bz2
+import gzip
+import hashlib
+import io
+import logging
+import lzma
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from mps_shards.errors import ConfigError, DataError, ShardError, StorageError
+from mps_shards.sampling.order import Numbers
+from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank_sharding import Remainder
+from mps_shards.shards import keyed
+from mps_shards.shards.key_names import split_member
+from mps_shards.shards.raw_sample import RawSample
+from mps_shards.shards.tar import BLOCK, NO_DATA, data_size, pax_records
+from mps_shards.storage.backend import Traffic
+from mps_shards.storage.file_cache import Cache
+from mps_shards.storage.local_disk import file_names, file_size, open_stream
+from mps_shards.storage.location import Location
+from mps_shards.storage.remote_folder import RemoteFolder
+
+__all__ = ["TARS", "Damaged", "ForeignShards", "Item", "Repeated", "refused"]
+
+TARS = (".tar", ".tar.gz", ".tgz")
+
+_Stream = io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
+
+# What a hostile tar may make us hold. The largest image that is decoded at all is half of that, uncompressed.
+_MAX_MEMBER = 1 << 30
+# Photographs hardly shrink, label maps by 100 at most; gzip reaches 1,000, and bzip2 far more, on zeros.
+_MAX_RATIO, _FREE_BYTES = 200, 1 << 26
+
+_log = logging.getLogger("mps_shards")
+
+
+class Repeated(NamedTuple):
+    """In the place of a sample whose key its shard had already, so that fields of two samples cannot be told apart."""
+
+    key: str
+    shard: str
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.shard} comes back to the key {self.key!r}: it is there twice, or its members are not "
+            "side by side"
+        )
+
+
+Item = RawSample | Repeated
+
+
+class Damaged(Protocol):
+    """What is asked when a shard turns out to be damaged."""
+
+    def __call__(self, error: ShardError, *, shard: str, share: float) -> bool:
+        """Whether to go on with the next shard; `share` of all shards, 0..1, is this one."""
+        ...
+
+
+def refused(error: ShardError, *, shard: str, share: float) -> bool:
+    """Never go on."""
+    return False
+
+
+class ForeignShards:
+    """The samples of tars without a manifest, in sequence.
+
+    Every place reads every byte and keeps its share, so that ranks stay equal without knowing any counts. Their
+    number is not known before the end.
+
+    Args:
+        locations: tar files, or folders whose ``*.tar`` (and ``*.tar.gz``, ``*.tgz``) are taken sorted by name.
+        buffer: samples held to shuffle among; the order of the shards is shuffled too. 0 keeps the order.
+        cache: where whole tars are kept.
+    """
+
+    def __init__(self, locations: Sequence[Location], *, buffer: int, cache: Cache | None = None):
+        self.tars: list[_Tar] = []
+        for location in locations:
+            folder: Path | RemoteFolder
+            if cache is None and isinstance(location.folder, Path):
+                folder = location.folder
+            else:
+                folder = RemoteFolder(location.folder)
+            found = location.names
+            if found is None:
+                held = file_names(folder) if isinstance(folder, Path) else folder.names()
+                found = tuple(name for name in held if name.endswith(TARS))
+            if not found:
+                raise ConfigError(f"{location.folder} holds neither a manifest.json nor any tar")
+            self.tars += [_Tar(folder, name, cache) for name in found]
+        self.buffer = buffer
+        listed = "\n".join(tar.listed() for tar in self.tars)
+        self.fingerprint = hashlib.sha256(f"foreign\n{listed}\n{buffer}".encode()).hexdigest()
+
+    def traffic(self) -> Traffic:
+        """What was asked of stores."""
+        folders = {id(tar.folder): tar.folder for tar in self.tars}.values()
+        return Traffic.sum(folder.traffic for folder in folders if isinstance(folder, RemoteFolder))
+
+    def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Item]:
+        """The epoch's samples, in an order that depends on (seed, epoch) alone.
+
+        Raises:
+            ShardError: a tar is damaged, and `damaged` does not let us go on with the next one. Samples just before the
+                damage may not have been given.
+        """
+        tars = self.tars
+        if not self.buffer:
+            return _samples(tars, damaged)
+        order = keyed.permutation(keyed.Stream.BLOCKS, len(tars), seed=seed, epoch=epoch)
+        return _shuffled(_samples([tars[i] for i in order], damaged), self.buffer, seed=seed, epoch=epoch)
+
+    def share(
+        self,
+        place: Place,
+        *,
+        seed: int,
+        epoch: int,
+        start: int,
+        remainder: Remainder,
+        damaged: Damaged = refused,
+    ) -> Iterator[tuple[int, Item]]:
+        """Positions and samples of one rank, from a position on, its end arranged by `remainder` (see `read.deal`)."""
+        row: list[tuple[int, Item]] = []  # one sample a rank
+        first: list[tuple[int, Item]] = []
+        for position, sample in enumerate(self.sequence(seed=seed, epoch=epoch, damaged=damaged)):
+            if len(first) < place.world - 1 and remainder == "pad":
+                first.append((position, sample))
+            if position >= start:
+                row.append((position, sample))
+            if len(row) == place.world:
+                yield row[place.rank]
+                row = []
+        if row and remainder == "pad":
+            while len(row) < place.world:
+                row += first[: place.world - len(row)]
+            yield row[place.rank]
+        elif remainder == "keep" and place.rank < len(row):
+            yield row[place.rank]
+
+
+class _Tar(NamedTuple):
+    folder: Path | RemoteFolder
+    name: str
+    cache: Cache | None
+
+    def __str__(self) -> str:
+        return str((self.folder if isinstance(self.folder, Path) else self.folder.where) / self.name)
+
+    def listed(self) -> str:
+        """Its name and size; a store's alone, which is not asked for the sizes of thousands."""
+        return f"{self.name} {file_size(self.folder / self.name)}" if isinstance(self.folder, Path) else self.name
+
+    def open(self) -> io.BufferedReader:
+        if isinstance(self.folder, Path):
+            return open_stream(self.folder / self.name)
+        if self.cache is not None:
+            return open_stream(self.cache.path(self.folder, self.name))
+        return self.folder.open_stream(self.name)
+
+
+def _samples(tars: Sequence[_Tar], damaged: Damaged) -> Iterator[Item]:
+    for tar in tars:
+        try:
+            yield from _samples_of(tar)
+        except ShardError as error:
+            if not damaged(error, shard=tar.name, share=1 / len(tars)):
+                raise
+
+
+def _samples_of(tar: _Tar) -> Iterator[Item]:
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    keys: set[str] = set()
+    with tar.open() as file, _WatchedTar(file, str(tar)) as stream:
+        opened = {"url": str(tar), "stream": stream}
+        handler = _raising(str(tar))
+        files = _checked(tar_file_expander([opened], handler=handler, eof_value=None), stream)
+        for sample in group_by_keys(files, handler=handler):
+            key = sample["__key__"]
+            if key in keys:
+                yield Repeated(key, tar.name)
+                continue
+            keys.add(key)
+            fields = {name: value for name, value in sample.items() if not name.startswith("__")}
+            yield RawSample(key=key, shard=tar.name, fields=fields)
+
+
+def _checked(files: Iterator[Any], stream: "_WatchedTar") -> Iterator[Any]:
+    """The files, and the end of the tar checked before the last sample counts as whole."""
+    passed_over = []
+    for file in files:
+        try:
+            split_member(file["fname"])
+        except DataError:
+            passed_over.append(file["fname"])
+        yield file
+    stream.finish()
+    if passed_over:
+        _log.warning(
+            "shard %r: %d files have no key and field, and belong to no sample; the first: %r",
+            stream,
+            len(passed_over),
+            passed_over[0],
+        )
+
+
+def _decompressed(file: io.BufferedReader) -> _Stream:
+    """The file as it is, or what is inside; told by content, as tarfile does."""
+    begins = file.peek(10)[:10]
+    if begins.startswith(b"\x1f\x8b\x08"):
+        return gzip.GzipFile(fileobj=file)
+    if begins.startswith(b"BZh") and begins[4:] == b"1AY&SY":
+        return bz2.BZ2File(file)
+    if begins.startswith(b"\xfd7zXZ\0"):
+        return lzma.LZMAFile(file)
+    return file
+
+
+def _raising(name: str) -> Callable[[Exception], bool]:
+    """A handler in webdataset's calling convention. It appends to the arguments of errors, which garbles messages."""
+
+    def handler(error: Exception) -> bool:
+        reason = str(error.args[0]).removesuffix(f" @ {name}") if error.args else repr(error)
+        # names of members are the tar's: what is not printable could rewrite a terminal, or forge a line of a log
+        reason = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in reason)
+        if isinstance(error, ShardError | StorageError):
+            error.args = (reason,)
+            raise error
+        raise ShardError(f"webdataset cannot read shard {name}: {reason}") from error
+
+    return handler
+
+
+# Mode, owner, group, time and device as nearly all tars have them. Asking tarfile itself takes 25 us.
+_NUMBER = rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8})"
+_USUAL_NUMBERS = re.compile(rb"(?s).{100}" + 3 * _NUMBER + rb".{12}(?:[0-7]{11}[ \0]|\0{12}).{181}" + 2 * _NUMBER)
+
+
+class _WatchedTar(io.RawIOBase):
+    """A tar on its way to webdataset, decompressed, its headers checked as they pass."""
+
+    def __init__(self, file: io.BufferedReader, name: str):
+        self._packed, self._file, self._name = file, _decompressed(file), name
+        self._offset = 0  # of the next byte to look at
+        self._next = 0  # where the next header begins
+        self._held = b""
+        self._ends = 0
+        self._naming: bytearray | None = None  # what a pax header holds, as far as it has passed
+        self._for_all = False  # whether that is a global header
+        self._size: int | None = None  # of the next member, by a pax header
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            content = self._file.read(-1 if size is None else size)
+        except StorageError:
+            raise
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            raise ShardError(f"shard {self._name} cannot be read: {error}") from error
+        self._watch(content)
+        if self._offset > _FREE_BYTES + _MAX_RATIO * self._packed.tell():
+            raise ShardError(f"shard {self._name} is over {_MAX_RATIO} times as large as its compressed file")
+        return content
+
+    def _watch(self, content: bytes) -> None:
+        position = 0
+        while position < len(content):
+            skipped = min(self._next - self._offset, len(content) - position)
+            if skipped > 0:
+                if self._naming is not None:
+                    self._naming += content[position : position + skipped]
+                position += skipped
+                self._offset += skipped
+                continue
+            piece = content[position : position + BLOCK - len(self._held)]
+            self._held += piece
+            position += len(piece)
+            self._offset += len(piece)
+            if len(self._held) == BLOCK:
+                block, self._held = self._held, b""
+                if not any(block):
+                    self._ends += 1
+                elif self._ends:
+                    raise ShardError(f"shard {self._name} goes on after its end, at byte {self._offset - BLOCK}")
+                size = self._member_size(block) if any(block) else 0
+                self._next = self._offset + size + -size % BLOCK
+
+    def _member_size(self, block: bytes) -> int:
+        """Bytes of data behind a header, refused where tarfile would take it for something else or far larger."""
+        where, start = f"shard {self._name}", self._offset - BLOCK
+        size, kind = data_size(block, where=where, position=start), block[156]
+        try:
+            if not _USUAL_NUMBERS.match(block):
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:  # at which tarfile would take the tar for ended, in silence
+            raise ShardError(f"{where}: header at byte {start} is damaged ({error})") from error
+        if self._naming is not None:
+            records = pax_records(bytes(self._naming), where=where, for_all=self._for_all)
+            self._naming = None
+            if not self._for_all:
+                self._size = int(records["size"]) if "size" in records else None
+        if kind in b"xXg":
+            self._naming, self._for_all = bytearray(), kind == ord("g")
+        elif kind not in NO_DATA and self._size is not None:
+            size, self._size = self._size, None
+        if size > _MAX_MEMBER:
+            raise ShardError(
+                f"{where}: the member at byte {start} has {size} bytes, at most {_MAX_MEMBER} are accepted"
+            )
+        return size
+
+    def finish(self) -> None:
+        """Read what is left, and check that the tar has its end."""
+        while self.read(1 << 20):
+            pass
+        if self._ends < 2 or self._held or self._offset < self._next:
+            raise ShardError(f"shard {self._name} is cut off: it ends at byte {self._offset} without a tar's end")
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def __repr__(self) -> str:
+        return self._name  # webdataset puts it into messages
+
+
+def _shuffled(samples: Iterator[Item], size: int, *, seed: int, epoch: int) -> Iterator[Item]:
+    """Each sample swapped with a random one of a buffer, by (seed, epoch)."""
+    held: list[Item] = []
+    number = 0
+    chunk: Numbers = np.empty(0, dtype=np.int64)
+    for sample in samples:
+        if len(held) < size:
+            held.append(sample)
+            continue
+        place = number % 4096
+        if not place:
+            draws = keyed.bits(keyed.Stream.BUFFER, 4096, seed=seed, epoch=epoch, a=number // 4096)
+            chunk = (draws % np.uint64(size)).astype(np.int64)
+        number += 1
+        chosen = int(chunk[place])
+        yield held[chosen]
+        held[chosen] = sample
+    for chosen in keyed.permutation(keyed.Stream.BUFFER, len(held), seed=seed, epoch=epoch, b=1).tolist():
+        yield held[chosen]

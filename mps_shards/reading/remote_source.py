@@ -1,0 +1,165 @@
+"""Shard sets in stores: the order is known, so whole blocks are fetched before their samples are needed.
+
+A request brings all that an epoch still needs of a unit: 64 neighbouring samples of a shard (the block of `Shuffle`),
+or 8 MiB of smaller ones. Its samples wait there as they came, or each by itself where memory is short, until they are
+taken; those that are being decoded, a few of each thread, may keep their requests' bytes for that long.
+
+A shuffled reader needs a whole window of samples there, and one of R ranks an R-th of it. With 16,384 samples of
+ImageNet's 110 KB, 2 GiB give 51 samples a request, 1.5 GiB 30, and 1 GiB 7; with `Shuffle(window=4096)` 0.5 GiB give
+36. Where ranks or DataLoader workers do not divide the lanes, or the order is that of packing, each reads only its own
+samples, by smaller requests.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mps_shards.reading.foreign_shards import Damaged, refused
+from mps_shards.reading.sample_sources import IndexedSource, Request, Step
+from mps_shards.sampling.order import Numbers, Shuffle
+from mps_shards.shards.raw_sample import RawSample
+from mps_shards.shardset.shard_set import ShardSet
+from mps_shards.storage.backend import Traffic
+from mps_shards.storage.read_ahead import REQUEST_BYTES, Piece, ReadAhead
+from mps_shards.storage.remote_folder import Stop
+
+__all__ = ["AheadSource"]
+
+# Longer windows are read all the same, by more requests: to know each block's last use would take too long.
+_LONGEST_WINDOW = 1 << 16
+_HURRIED = 64  # samples, or two steps of more, that are fetched before their turn where memory is short
+
+
+class _Item(NamedTuple):
+    """A sample that was planned: who fetches it, by which ticket, and its number in which set."""
+
+    ahead: ReadAhead
+    ticket: int
+    at: int
+    number: int
+
+
+class AheadSource(IndexedSource):
+    """Shard sets, at least one of them in a store.
+
+    Args:
+        max_bytes: of samples in memory or under way, for each iteration.
+    """
+
+    def __init__(
+        self, sets: Sequence[ShardSet], weights: Sequence[float] | None, shuffle: Shuffle | None, *, max_bytes: int
+    ):
+        super().__init__(sets, weights, shuffle)
+        self._max_bytes = max_bytes
+        self._window = min((shuffle or Shuffle()).window * len(sets), _LONGEST_WINDOW)
+        self._units = [_Units(one, (shuffle or Shuffle()).block) for one in sets]
+        self._waited = Traffic()
+        self._running: dict[int, ReadAhead] = {}
+
+    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[Step]:
+        """See `Source`."""
+        self._running = {key: ahead for key, ahead in self._running.items() if not ahead.closed}
+        ahead = ReadAhead(self._read, max_bytes=self._max_bytes, traffic=self._waited)
+        self._running[id(request)] = ahead
+        return self._planned(request, ahead)
+
+    def fetch(self, item: int | _Item) -> RawSample:
+        """See `Source`. Waits for a sample that is not here yet."""
+        if isinstance(item, int):
+            return super().fetch(item)
+        return self._sets[item.at].parse(item.number, item.ahead.take(item.ticket))
+
+    def named(self, item: int | _Item) -> tuple[str, str | None]:
+        """See `Source`."""
+        return super().named(item) if isinstance(item, int) else (self._sets[item.at].shard_of(item.number), None)
+
+    def stop(self, request: Request) -> None:
+        """See `Source`."""
+        ahead = self._running.pop(id(request), None)
+        if ahead is not None:
+            ahead.close()
+
+    def traffic(self) -> Traffic:
+        """See `Source`."""
+        return Traffic.sum([super().traffic(), self._waited])
+
+    def close(self) -> None:
+        """See `Source`."""
+        for ahead in list(self._running.values()):
+            ahead.close()
+        self._running = {}
+        super().close()
+
+    def _planned(self, request: Request, ahead: ReadAhead) -> Iterator[Step]:
+        """The steps. A unit is asked for when it is needed within a window, its samples are known for two more."""
+        window = -(-self._window // (request.place.world * request.place.workers))
+        coming = super().steps(request)
+        planned: deque[Step] = deque()
+        first = ticket = 0  # of the next step, and of what is planned next
+        span, ended = 1, False  # the first step by itself, so that it is here soon
+        try:
+            while True:
+                pieces: list[Piece] = []
+                while not ended and ticket < first + span:
+                    step = next(coming, None)
+                    if step is None:
+                        ended = True
+                    else:
+                        planned.append(self._planned_step(step, ahead, ticket, pieces))
+                        ticket += len(step.items)
+                ahead.plan(pieces, known=ticket if ended or span == 1 else ticket - 2 * window)
+                ahead.hurry(range(first, first + max(_HURRIED, 2 * request.batch)))
+                if not planned:
+                    break
+                step = planned.popleft()
+                first += len(step.items)
+                span = 3 * window + request.batch
+                yield step
+            ahead.finish()
+        except BaseException:
+            ahead.close()
+            raise
+
+    def _planned_step(self, step: Step, ahead: ReadAhead, ticket: int, pieces: list[Piece]) -> Step:
+        """The step with items for `fetch`; what must be read for it goes into `pieces`."""
+        items: list[int | _Item] = list(step.items)
+        here: list[Piece] = []
+        numbers = np.asarray(step.items, dtype=np.int64)
+        owners = np.searchsorted(self._starts, numbers, side="right") - 1
+        for at in set(owners.tolist()):
+            one = self._sets[at]
+            if not one.remote:
+                continue
+            rows = np.flatnonzero(owners == at)
+            inside = numbers[rows] - self._starts[at]
+            shards, units, starts, stops = self._units[at].of(inside)
+            found = (rows, inside, shards, units, starts, stops)
+            for row, number, shard, unit, start, stop in zip(*(each.tolist() for each in found), strict=True):
+                items[row] = _Item(ahead, ticket + row, at, number)
+                here.append(Piece(ticket + row, (at, unit), (at, shard), start, stop))
+        pieces += sorted(here)
+        return step._replace(items=items)
+
+    def _read(self, file: tuple[int, ...], start: int, stop: int, stopped: Stop) -> memoryview:
+        at, shard = file
+        return self._sets[at].read_span(shard, start, stop, stopped)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_running": {}}
+
+
+class _Units:
+    """Which samples of a set are fetched together: a block of the order, or neighbouring ones where they are small."""
+
+    def __init__(self, one: ShardSet, block: int):
+        self._set = one
+        mean = max(1, one.manifest.bytes // max(1, one.manifest.samples))
+        self._rows = max(1, REQUEST_BYTES // (mean * block)) * block
+        self._first = np.cumsum([0, *(-(-count // self._rows) for count in one.counts)])
+
+    def of(self, numbers: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """Shards, units, first bytes and bytes behind, of samples of these numbers."""
+        shards, inside, starts, stops = self._set.spans(numbers)
+        return shards, self._first[shards] + inside // self._rows, starts, stops

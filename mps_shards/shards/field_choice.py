@@ -1,0 +1,209 @@
+"""Which fields of a sample are its image and its target, where that is not as in our own sets.
+
+`image="jpg;png"` and `target="cls"`, `"seg.png"` or `"json:label"`: alternatives by ";", the first that a sample holds
+is taken, as in webdataset. What is not named is guessed, but only where there is no doubt.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import msgspec
+
+from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.shards.manifest import NOT_JSON, Task
+from mps_shards.shards.raw_sample import IMAGE_FIELDS, MASK_FIELD, Buffer, RawSample
+
+__all__ = ["NO_TARGET", "FieldChoice", "is_mask"]
+
+_MAX_LABEL, _MAX_JSON = 256, 1 << 24  # bytes
+NO_TARGET: Final = "none"  # as `target`: the samples are taken for unlabeled, whatever they hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldChoice:
+    """The fields to take for image and target.
+
+    Attributes:
+        image: field names, in the order of preference; empty: the one field that is named like an image.
+        target: field names, or ``json:label`` for what a JSON file holds; empty: ``cls`` or ``mask.png``.
+        classes: numbers of class names, for labels that are names.
+    """
+
+    image: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if len({_kind(name) for name in self.target}) > 1:
+            raise ConfigError(f"target={';'.join(self.target)!r} names masks and labels; a set has one kind of target")
+
+    @classmethod
+    def parsed(cls, image: str | None, target: str | None) -> "FieldChoice | None":
+        """The choice as a user writes it; None where nothing is chosen.
+
+        Raises:
+            ConfigError: a name is empty, or masks and labels are mixed.
+        """
+        if image is None and target is None:
+            return None
+        return cls(image=_names("image", image), target=_names("target", target))
+
+    @classmethod
+    def recorded(cls, options: Mapping[str, Any]) -> "FieldChoice | None":
+        """The choice that a manifest's options hold."""
+        image, target = (options.get(name) for name in ("image", "target"))
+        return cls.parsed(*(value if isinstance(value, str) else None for value in (image, target)))
+
+    def over(self, other: "FieldChoice | None") -> "FieldChoice":
+        """This choice, and where it leaves something open, the other's."""
+        if other is None:
+            return self
+        return replace(self, image=self.image or other.image, target=self.target or other.target)
+
+    def naming(self, classes: tuple[str, ...]) -> "FieldChoice":
+        """This choice for a set with these class names."""
+        return replace(self, classes={name: number for number, name in enumerate(classes)})
+
+    @property
+    def task(self) -> Task | None:
+        """What the named target makes of a set; None where it is guessed."""
+        return _kind(self.target[0]) if self.target else None
+
+    def options(self) -> dict[str, str | None]:
+        """What a manifest holds of it."""
+        return {"image": ";".join(self.image) or None, "target": ";".join(self.target) or None}
+
+    def label_bytes(self) -> dict[str, int]:
+        """Fields that a label may be in, and how much of each to read for it."""
+        names = self.target or ("cls",)
+        return {name.partition(":")[0]: _MAX_JSON if ":" in name else _MAX_LABEL for name in names if not is_mask(name)}
+
+    def image_field(self, raw: RawSample) -> str:
+        """Name of the image's field.
+
+        Raises:
+            DecodeError: there is none, or several and none was chosen.
+        """
+        for name in self.image:
+            if name in raw.fields:
+                return name
+        if self.image:
+            raise _missing(raw, "image", self.image)
+        taken = {*self.target, MASK_FIELD}
+        found = [name for name in raw.fields if name in IMAGE_FIELDS and name not in taken]
+        if len(found) != 1:
+            count = f"{len(found)} images" if found else "no image"
+            # never guessed: the dot may as well be one of a file's name, and then two pictures share a key
+            named = found or [name for name in raw.fields if _extension(name) in IMAGE_FIELDS and name not in taken]
+            hint = f'; say which it is: image="{named[0]}"' if named else ""
+            raise DecodeError(f"{_about(raw)} holds {count} (fields: {_listed(raw)}){hint}")
+        return found[0]
+
+    def target_field(self, raw: RawSample) -> str | None:
+        """Which target a sample has, by the names of `target`; None for one without.
+
+        Raises:
+            DecodeError: none of those that were chosen, or several and none was chosen.
+        """
+        if self.target == (NO_TARGET,):
+            return None
+        for name in self.target:
+            if name.partition(":")[0] in raw.fields:
+                return name
+        if self.target:
+            raise _missing(raw, "target", self.target)
+        found = [name for name in ("cls", MASK_FIELD) if name in raw.fields]
+        if len(found) > 1:
+            held = f"{len(found)} targets (fields: {_listed(raw)})"
+            raise DecodeError(f'{_about(raw)} holds {held}; say which it is: target="{found[0]}"')
+        return found[0] if found else None
+
+    def label(self, raw: RawSample, target: str) -> int:
+        """The class number in this target: a number, or one of the names in `classes`.
+
+        Raises:
+            DecodeError: it is neither.
+        """
+        if target == "cls" and not self.classes:
+            return raw.label()
+        name, _, path = target.partition(":")
+        content = raw.fields[name]
+        value = _in_json(raw, content, path) if path else bytes(content[:_MAX_LABEL]).decode("utf-8", "replace").strip()
+        if isinstance(value, str):
+            if value in self.classes and not value.isdecimal():
+                return self.classes[value]
+            if value.isascii() and value.isdigit() and len(value) <= 18:
+                return int(value)
+        elif type(value) is int and 0 <= value < 10**18:
+            return value
+        known = (
+            f"none of the {len(self.classes)} class names" if self.classes else "names need mps-shards index --classes"
+        )
+        raise DecodeError(f"{_about(raw)}: {target} is {str(value)[:40]!r}, which is no class number ({known})")
+
+    def plain(self, raw: RawSample) -> RawSample:
+        """The sample as our own sets hold it: its image, and its target as ``cls`` or ``mask.png``.
+
+        Raises:
+            DecodeError: naming the sample, what it holds and what to say.
+        """
+        image, target = self.image_field(raw), self.target_field(raw)
+        kind = _extension(image)
+        fields: dict[str, Buffer] = {kind if kind in IMAGE_FIELDS else IMAGE_FIELDS[0]: raw.fields[image]}
+        if target is not None and is_mask(target):
+            fields[MASK_FIELD] = raw.fields[target]
+        elif target is not None:
+            fields["cls"] = str(self.label(raw, target)).encode()
+        return RawSample(key=raw.key, shard=raw.shard, fields=fields)
+
+
+def is_mask(target: str) -> bool:
+    """Whether a target of this name is a label map."""
+    return _kind(target) == "segmentation"
+
+
+def _kind(target: str) -> Task:
+    if target == NO_TARGET:
+        return "unlabeled"
+    return "segmentation" if ":" not in target and _extension(target) in IMAGE_FIELDS else "classification"
+
+
+def _names(argument: str, text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    # names of fields are read in lower case, what is inside JSON as it stands
+    parts = [part.strip().partition(":") for part in text.split(";")]
+    names = tuple(name.lower().lstrip(".") + colon + path for name, colon, path in parts)
+    if not all(name and not name.startswith(":") and not name.endswith(":") for name in names):
+        raise ConfigError(f'{argument}={text!r} names no field: give one as "png", or several as "jpg;png"')
+    if argument == "image" and any(":" in name for name in names):
+        raise ConfigError(f"image={text!r}: an image is a field of its own, not a part of one")
+    return names
+
+
+def _in_json(raw: RawSample, content: Buffer, path: str) -> Any:
+    try:
+        value = msgspec.json.decode(content)
+        for name in path.split("."):
+            value = value[name]
+    except (*NOT_JSON, KeyError, TypeError) as error:
+        reason = "it is no JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
+        raise DecodeError(f"{_about(raw)}: {reason}") from error
+    return value
+
+
+def _extension(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _about(raw: RawSample) -> str:
+    return f"sample {raw.key!r} of shard {raw.shard}"
+
+
+def _listed(raw: RawSample) -> str:
+    return ", ".join(raw.fields) or "nothing"
+
+
+def _missing(raw: RawSample, argument: str, names: tuple[str, ...]) -> DecodeError:
+    return DecodeError(f"{_about(raw)} has no {' or '.join(names)}, which {argument} asks for (fields: {_listed(raw)})")

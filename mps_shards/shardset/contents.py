@@ -1,0 +1,56 @@
+"""The samples of a set as a list: keys, sizes, labels, fields; no image is read."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mps_shards.shards.field_choice import is_mask
+from mps_shards.shards.key_names import split_member
+from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.shards.tar import REGULAR, walk
+from mps_shards.shardset.stored_set import StoredSet, check_size
+from mps_shards.storage.open_files import AnyReader
+from mps_shards.storage.remote_folder import RemoteFile
+
+__all__ = ["Listed", "listed"]
+
+
+class Listed(NamedTuple):
+    """One sample: where it lies, its key, the bytes of its fields by name, and its label (-1 without one)."""
+
+    shard: str
+    sample: int
+    key: str
+    label: int
+    fields: dict[str, int]
+
+
+def listed(stored: StoredSet, shard: str) -> Iterator[Listed]:
+    """The samples of one shard in order, by a few small reads each.
+
+    Raises:
+        ShardError: a header is damaged.
+        DecodeError: a label is no class number, or the target is in doubt.
+        StorageError: the shard cannot be read.
+    """
+    reader, file = AnyReader(), stored.folder / shard
+    if isinstance(file, RemoteFile):
+        check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
+    choice, label_bytes = stored.choice, stored.choice.label_bytes()
+    for number, (offset, size, _) in enumerate(stored.rows[shard].tolist()):
+
+        def read(start: int, stop: int, offset: int = offset) -> bytes:
+            return reader.read_of(file, offset + start, stop - start)
+
+        key, fields = "", {}
+        contents: dict[str, Buffer] = {}
+        for entry in walk(read, size, where=f"shard {shard}"):
+            if entry.kind in REGULAR:
+                key, field = split_member(entry.name)
+                fields[field] = entry.stop - entry.start
+                most = label_bytes.get(field, 0)
+                contents[field] = read(entry.start, min(entry.stop, entry.start + most)) if most else b""
+        raw = RawSample(key=key, shard=shard, fields=contents)
+        target = choice.target_field(raw)
+        label = -1 if target is None or is_mask(target) else choice.label(raw, target)
+        yield Listed(shard, number, key, label, fields)
+    reader.close()

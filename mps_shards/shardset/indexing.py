@@ -1,0 +1,228 @@
+"""Tars that others made, here or in a store -> a shard set: manifest and index, once all of it is checked."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, StorageError
+from mps_shards.shards.field_choice import FieldChoice, is_mask
+from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, Task
+from mps_shards.shardset.repeated_keys import twins_in
+from mps_shards.shardset.scan import Scan, scan_shards
+from mps_shards.shardset.stored_set import finish_set, tars_in
+from mps_shards.storage.local_disk import PART
+from mps_shards.storage.location import Location
+from mps_shards.storage.open_files import opened, size_of
+from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
+from mps_shards.storage.urls import Prefix, scheme_of
+
+__all__ = ["AdoptReport", "adopt"]
+
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
+_ENDINGS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_TOLD = 20  # faults
+_ASKED = 16  # tars whose beginnings are asked for at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptReport:
+    """What the tars were found to be.
+
+    Attributes:
+        folder: where they are.
+        out: where manifest and index were written.
+        fields: how many samples hold each.
+        target: the fields, or parts of them, that targets were found in.
+        largest_label: -1 without labels.
+        repeated_key: one that several shards hold; None where keys are unique.
+    """
+
+    folder: Path | Prefix
+    out: Path | Prefix
+    task: Task
+    shards: int
+    samples: int
+    bytes: int
+    classes: int
+    fields: dict[str, int]
+    target: tuple[str, ...]
+    largest_label: int
+    repeated_key: str | None
+    fingerprint: str
+
+
+def adopt(
+    location: Path | Location,
+    *,
+    out: Path | None = None,
+    choice: FieldChoice | None = None,
+    classes: Sequence[str] = (),
+    workers: int | None = None,
+    on_start: Callable[[int], None] = lambda size: None,
+    on_progress: Callable[[int], None] = lambda size: None,
+) -> AdoptReport:
+    """Write manifest and index for the tars in a folder, taken in the order of their names. The tars stay as they are.
+
+    The tars of a store are streamed once, several at a time: digests and checks need every byte.
+
+    Args:
+        location: a folder, or chosen tars of one.
+        out: the folder of this machine for manifest and index, which `ShardDataset` is given as `index`; by default
+            they go beside the tars.
+        choice: of the fields for image and target, which the manifest records. Else `cls` is a class number, `mask.png`
+            a label map, neither an unlabeled set, and the image is the one field named by an image file's extension.
+        classes: names of the classes, in the order of their numbers; without them labels have no names.
+        workers, on_start, on_progress: as for `verify`.
+
+    Raises:
+        ConfigError: no plain tars, nowhere to write, or too few class names.
+        DataError: a tar is damaged, or its samples are not of one kind; all that was found is told.
+        ManifestError: there is a manifest already.
+        StorageError: something cannot be read or written.
+    """
+    location = location if isinstance(location, Location) else Location(location)
+    place = location.folder if isinstance(location.folder, Path) else RemoteFolder(location.folder)
+    _check_out(location, place, out)
+    tars, size = _tars(location, place)
+    on_start(size)
+    choice = (choice or FieldChoice()).naming(tuple(classes))
+    scans = list(scan_shards(tars, workers=workers, choice=choice, on_progress=on_progress))
+    _check(location.folder, scans)
+    samples = sum(scan.record.samples for scan in scans)
+    targets = _counted(scan.targets for scan in scans)
+    task = choice.task or _guessed_task(location.folder, targets, samples)
+    largest = max((int(scan.labels.max()) for scan in scans if len(scan.labels)), default=-1)
+    if classes and task == "classification" and largest >= len(classes):
+        raise ConfigError(f"{location.folder} has labels up to {largest}, but only {len(classes)} classes are named")
+    twins = twins_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans])
+    repeated = next((twin.key for twin in twins), None)
+    fields = _counted(scan.fields for scan in scans)
+    manifest = Manifest(
+        task=task,
+        classes=tuple(classes) if task != "unlabeled" else (),
+        samples=0,
+        bytes=0,
+        shards=tuple(scan.record for scan in scans),
+        index_sha256="0" * 64,
+        packed=Packed(
+            version=version("mps-shards"),
+            layout="tars of others",
+            seed=None,
+            options={
+                "fields": ",".join(sorted(fields)),
+                **choice.options(),
+                "repeated_keys": repeated is not None or None,
+            },
+        ),
+    )
+    try:
+        manifest = finish_set(out or place, manifest, [scan.rows for scan in scans])
+    except StorageError as error:
+        if out is None:
+            error.add_note("the tars are sound: where nothing can be written to beside them, name a folder by --out")
+        raise
+    return AdoptReport(
+        folder=location.folder,
+        out=out or location.folder,
+        task=task,
+        shards=len(scans),
+        samples=samples,
+        bytes=manifest.bytes,
+        classes=len(manifest.classes),
+        fields=dict(sorted(fields.items())),
+        target=tuple(sorted(targets)),
+        largest_label=largest,
+        repeated_key=repeated,
+        fingerprint=manifest.fingerprint,
+    )
+
+
+def _check_out(location: Location, place: Path | RemoteFolder, out: Path | None) -> None:
+    """That there is no manifest yet, and that one can be written: before all is read."""
+    if isinstance(place, Path) and not place.is_dir():
+        raise StorageError(f"{place}: {'not a directory' if place.exists() else 'no such directory'}")
+    if out is not None:
+        if (out / MANIFEST_NAME).exists():
+            raise ManifestError(f"{out} has a {MANIFEST_NAME} already; name another folder")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{out}: {error.strerror}") from error
+        return
+    if isinstance(place, RemoteFolder):
+        if isinstance(place.where, Prefix) and scheme_of(place.where.url) in ("http", "https"):
+            raise ConfigError(f"{place.where}: web servers cannot be written to; name a folder of yours by --out")
+        if place.has(MANIFEST_NAME):
+            raise ManifestError(f"{place.where} has a {MANIFEST_NAME} already")
+        return
+    if location.names is not None:
+        raise ConfigError(f"some tars of {place} cannot be a set in place; name the folder, or another one by --out")
+    if (place / MANIFEST_NAME).exists():
+        raise ManifestError(f"{place} has a {MANIFEST_NAME} already; mps-shards verify checks it, repair rebuilds it")
+    if not os.access(place, os.W_OK):
+        raise StorageError(
+            f"{place} cannot be written to; name a folder of yours by --out, "
+            f"or make one of links to the tars (ln -s {place}/*.tar .) and index that"
+        )
+
+
+def _tars(location: Location, place: Path | RemoteFolder) -> tuple[list[Path | RemoteFile], int]:
+    """The tars and their bytes together; a first look at each."""
+    if isinstance(place, Path):
+        unfinished = sorted(path.name for path in place.glob(f"*{PART}"))
+        if unfinished:
+            raise StorageError(f"{place} holds an unfinished pack ({unfinished[0]}); pack again")
+        held = [*tars_in(place), *sorted(path.name for path in place.iterdir() if path.name.endswith(_ENDINGS))]
+    else:
+        held = list(location.names or place.names())
+    names = [name for name in location.names or held if name.endswith((".tar", *_ENDINGS))]
+    if not names:
+        raise ConfigError(f"{location.folder} holds no *.tar; for a folder of images see mps-shards pack")
+    files = [place / name for name in names]
+    with ThreadPoolExecutor(_ASKED, thread_name_prefix="mps-shards-look") as pool:
+        return files, sum(pool.map(_looked_at, files))
+
+
+def _looked_at(file: Path | RemoteFile) -> int:
+    """Bytes of a tar that is not compressed."""
+    with opened(file) as stream:
+        command = _COMPRESSED.get(stream.read(2))
+    if command or file.name.endswith(_ENDINGS):
+        what = f"decompress it ({command or 'tar'} {file.name}) or leave it out"
+        raise ConfigError(f"{file} is compressed, so no sample can be found in it without reading all; {what}")
+    return size_of(file)
+
+
+def _check(folder: Path | Prefix, scans: Sequence[Scan]) -> None:
+    faults = [(scan.record.name, fault.detail) for scan in scans for fault in scan.faults]
+    if faults:
+        name, detail = faults[0]
+        more = f", and {len(faults) - 1} more faults were found" if len(faults) > 1 else ""
+        error = ShardError(f"{folder / name}: {detail}{more}; nothing was written")
+        for name, detail in faults[1:_TOLD]:
+            error.add_note(f"{name}: {detail}")
+        raise error
+    if not sum(scan.record.samples for scan in scans):
+        raise DataError(f"the tars in {folder} hold no samples")
+
+
+def _counted(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
+
+
+def _guessed_task(folder: Path | Prefix, targets: dict[str, int], samples: int) -> Task:
+    if len(targets) > 1:
+        found = " and ".join(targets)
+        raise DataError(f"of the samples in {folder} some have {found}; say which is the target: --target cls, or none")
+    for name, number in targets.items():
+        if number != samples:
+            raise DataError(f"only {number} of the {samples} samples in {folder} have the field {name}")
+        return "segmentation" if is_mask(name) else "classification"
+    return "unlabeled"

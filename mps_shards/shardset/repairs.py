@@ -1,0 +1,305 @@
+"""Make a damaged set whole again from what is sound in it; nothing is deleted, and every loss is told."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from mps_shards.errors import DataError, ManifestError, StorageError
+from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, Manifest, Packed, Task
+from mps_shards.shards.sample_index import INDEX_NAME, Rows
+from mps_shards.shards.tar import END
+from mps_shards.shardset.repeated_keys import twins_in
+from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
+from mps_shards.shardset.stored_set import StoredSet, finish_set, read_set, tars_in
+from mps_shards.shardset.verification import damaged_rows, target_faults, whole_rows
+from mps_shards.storage.local_disk import PART, RangeReader, read_file, replacing, sync_folder
+
+__all__ = ["QUARANTINE", "Loss", "RepairReport", "Step", "repair"]
+
+QUARANTINE = "quarantine"
+_SALVAGED = "salvaged-"
+_MOVING = "moving-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that repairing does: salvage, quarantine, restore, adopt or rebuild; with which file; and why."""
+
+    what: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Samples that the repaired set lacks: one, or several of a shard of which no more is known."""
+
+    shard: str
+    samples: int
+    why: str
+    sample: int | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What was done, or with `dry_run` would be. No steps: the set was whole, and was not touched.
+
+    Attributes:
+        before: samples that the manifest promised; None where it could not be read.
+        after: samples of the repaired set.
+    """
+
+    folder: Path
+    dry_run: bool
+    before: int | None
+    after: int
+    steps: tuple[Step, ...]
+    lost: tuple[Loss, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Plan:
+    """What becomes of each tar. Final names stand in the order of the new manifest."""
+
+    steps: list[Step] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
+    kept: dict[str, Scan] = field(default_factory=dict)  # by final name
+    restored: dict[str, str] = field(default_factory=dict)  # final name by present name
+    salvaged: dict[str, Rows] = field(default_factory=dict)  # the rows to copy, by name
+    quarantined: list[str] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+
+    def note(self, what: str, where: str, why: str) -> None:
+        self.steps.append(Step(what=what, where=where, why=why))
+
+
+def repair(
+    folder: Path,
+    *,
+    dry_run: bool = False,
+    salvage: bool = True,
+    workers: int | None = None,
+    on_start: Callable[[int], None] = lambda size: None,
+    on_progress: Callable[[int], None] = lambda size: None,
+) -> RepairReport:
+    """Rebuild index and manifest from the sound tars of a set.
+
+    A damaged tar goes to ``SET/quarantine``; its samples whose CRC-32 is the index's are written anew under its name.
+    Tars that only changed names get them back. Sound tars that the manifest does not list are taken in. Killed at any
+    time, the set can be repaired again; the manifest comes last.
+
+    Args:
+        dry_run: change nothing.
+        salvage: else damaged tars are lost whole.
+        workers, on_start, on_progress: as for `verify`.
+
+    Raises:
+        DataError: nothing sound is left.
+        ManifestError: no manifest, or one in which not even task and classes can be read.
+        StorageError: the folder cannot be read or written.
+    """
+    stored = _outline(folder)
+    names = [name for name in tars_in(folder) if not name.startswith((_SALVAGED, _MOVING)) or _is_needed(stored, name)]
+    on_start(sum((folder / name).stat().st_size for name in names))
+    paths = [folder / name for name in names]
+    found = scan_shards(paths, workers=workers, choice=stored.choice, on_progress=on_progress)
+    plan = _plan(stored, dict(zip(names, found, strict=True)), salvage=salvage)
+    after = sum(scan.record.samples for scan in plan.kept.values()) + sum(map(len, plan.salvaged.values()))
+    if plan.steps and not dry_run:
+        _carry_out(stored, plan)
+    return RepairReport(
+        folder=folder,
+        dry_run=dry_run,
+        before=stored.manifest.samples if stored.manifest.shards else None,
+        after=after,
+        steps=tuple(plan.steps),
+        lost=tuple(plan.lost),
+    )
+
+
+class _Outline(msgspec.Struct, frozen=True):
+    """What must survive of a manifest: it cannot be found out from the tars."""
+
+    task: Task
+    classes: tuple[str, ...]
+    packed: Packed
+    ignore_index: int | None = None
+
+
+def _outline(folder: Path) -> StoredSet:
+    """The set; with an empty manifest where that is malformed but still tells task and classes."""
+    try:
+        return read_set(folder)
+    except ManifestError as error:
+        path = folder / MANIFEST_NAME
+        if not path.exists():
+            raise
+        try:
+            outline = msgspec.json.decode(read_file(path, max_bytes=1 << 28), type=_Outline)
+        except NOT_JSON:
+            error.add_note("task and classes cannot be read from it: move it away, and run mps-shards index --classes")
+            raise error from None
+        kept = {name: getattr(outline, name) for name in _Outline.__struct_fields__}
+        manifest = Manifest(samples=0, bytes=0, shards=(), index_sha256="0" * 64, **kept)
+        return StoredSet(folder=folder, manifest=manifest, rows={}, index_fault=str(error))
+
+
+def _is_needed(stored: StoredSet, name: str) -> bool:
+    """Whether a file of an interrupted repair is not a mere copy of one that is still there."""
+    return not (stored.here / name.removeprefix(_SALVAGED)).exists() or name.startswith(_MOVING)
+
+
+def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
+    plan = _Plan()
+    by_digest = {scan.record.sha256: name for name, scan in scans.items()}
+    listed = {shard.name for shard in stored.manifest.shards}
+    strangers = {name for name in scans if name not in listed}
+    for shard in stored.manifest.shards:
+        scan = scans.get(shard.name)
+        home = shard.name if scan and scan.record.sha256 == shard.sha256 else by_digest.get(shard.sha256)
+        if home:
+            plan.kept[shard.name] = scans[home]
+            plan.order.append(shard.name)
+            strangers.discard(home)
+            if home != shard.name:
+                plan.restored[home] = shard.name
+                plan.note("restore", shard.name, f"it lies there under the name {home}")
+                if shard.name in scans:
+                    strangers.add(shard.name)
+        elif scan is None:
+            plan.note("drop", shard.name, "it is missing")
+            plan.lost.append(Loss(shard=shard.name, samples=shard.samples, why="the shard is missing; keys unknown"))
+        else:
+            _plan_changed(stored, scan, plan, salvage=salvage)
+    strangers -= plan.restored.keys()
+    for name in sorted(strangers):
+        faults = [*scans[name].faults, *target_faults(stored.manifest, scans[name])]
+        if name in plan.restored.values():
+            plan.quarantined.append(name)
+            plan.note("quarantine", name, "it had taken the name of another shard")
+        elif faults:
+            plan.quarantined.append(name)
+            plan.note("quarantine", name, f"not listed, and not sound: {faults[0].detail}")
+        else:
+            plan.kept[name] = scans[name]
+            plan.order.append(name)
+            plan.note("adopt", name, f"sound, {scans[name].record.samples} samples that the manifest does not list")
+    _part_twins(stored, plan)
+    plan.steps += [
+        Step(what="quarantine", where=path.name, why="left by an interrupted run")
+        for path in sorted(stored.here.glob(f"*{PART}"))
+    ]
+    if plan.steps or stored.index_fault or not _rows_fit(stored, plan):
+        plan.note("rebuild", f"{INDEX_NAME}, {MANIFEST_NAME}", stored.index_fault or "to fit the shards")
+    if plan.steps and not plan.order:
+        raise DataError(f"{stored.here} holds no sound shard; it was left as it is")
+    return plan
+
+
+def _rows_fit(stored: StoredSet, plan: _Plan) -> bool:
+    return all(np.array_equal(scan.rows, stored.rows[name]) for name, scan in plan.kept.items())
+
+
+def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) -> None:
+    """A listed tar with another digest than the manifest says: damaged, or replaced by another one."""
+    name = scan.record.name
+    path = stored.here / name
+    known = stored.rows.get(name)
+    whole = None if known is None else whole_rows(path, known)
+    bad = {} if whole is None else {number: (key, why) for number, key, why in damaged_rows(path, whole)}
+    sound = not scan.faults and not any(target_faults(stored.manifest, scan))
+    if sound and whole is not None and len(bad) == len(whole):
+        plan.kept[name] = scan
+        plan.order.append(name)
+        plan.note("adopt", name, f"replaced by another sound shard, of {scan.record.samples} samples")
+        return
+    good = scan.rows if whole is None and scan.faults else None if whole is None else np.delete(whole, list(bad))
+    if salvage and good is not None and len(good):
+        plan.salvaged[name] = good
+        plan.order.append(name)
+        plan.note("salvage", name, f"{len(good)} of its samples are sound and are written anew")
+    else:
+        bad = {}
+    plan.quarantined.append(name)
+    plan.note("quarantine", name, scan.faults[0].detail if scan.faults else "its SHA-256 is not the manifest's")
+    plan.lost += [Loss(shard=name, samples=1, sample=n, key=key, why=why) for n, (key, why) in sorted(bad.items())]
+    stated = next(shard.samples for shard in stored.manifest.shards if shard.name == name)
+    rest = stated - len(plan.salvaged.get(name, ())) - len(bad)
+    if rest > 0:
+        why = "they lay behind the damage" if name in plan.salvaged else "in quarantine, with the damaged shard"
+        plan.lost.append(Loss(shard=name, samples=rest, why=why))
+
+
+def _part_twins(stored: StoredSet, plan: _Plan) -> None:
+    """Put tars into quarantine whose keys an earlier one holds."""
+    present = {final: name for name, final in plan.restored.items()}
+    kept = [name for name in plan.order if name in plan.kept]
+    paths = [stored.here / present.get(name, name) for name in kept]
+    found = {twin.shard: twin for twin in twins_in(paths, [plan.kept[name].hashes for name in kept])}
+    for shard, twin in found.items():
+        name, path = kept[shard], paths[shard]
+        plan.order.remove(name)
+        del plan.kept[name]
+        plan.quarantined.append(path.name)
+        plan.restored.pop(path.name, None)
+        plan.steps = [step for step in plan.steps if step.where != name]
+        why = f"its key {twin.key!r} is also in {kept[twin.first]}"
+        plan.note("quarantine", name, why)
+        plan.lost += [
+            Loss(shard=name, samples=shard.samples, why=f"another shard has taken its place: {why}")
+            for shard in stored.manifest.shards
+            if shard.name == name
+        ]
+
+
+def _carry_out(stored: StoredSet, plan: _Plan) -> None:
+    """Write copies, move what is damaged, put copies and names in place; index and manifest at the end."""
+    folder = stored.here
+    for name, rows in plan.salvaged.items():
+        _copy_rows(folder / name, rows, folder / f"{_SALVAGED}{name}")
+    for name in [*plan.quarantined, *sorted(path.name for path in folder.glob(f"*{PART}"))]:
+        _rename(folder / name, _free(folder / QUARANTINE, name))
+    for name in plan.salvaged:
+        _rename(folder / f"{_SALVAGED}{name}", folder / name)
+    for name, final in plan.restored.items():  # first all away: two may have changed places
+        _rename(folder / name, folder / f"{_MOVING}{final}")
+    for final in plan.restored.values():
+        _rename(folder / f"{_MOVING}{final}", folder / final)
+    sync_folder(folder)
+    whole = {name: scan_shard(folder / name, choice=stored.choice) for name in plan.salvaged}
+    scans = [plan.kept.get(name) or whole[name] for name in plan.order]
+    records = [msgspec.structs.replace(scan.record, name=name) for scan, name in zip(scans, plan.order, strict=True)]
+    manifest = msgspec.structs.replace(stored.manifest, shards=tuple(records))
+    finish_set(folder, manifest, [scan.rows for scan in scans])
+
+
+def _copy_rows(source: Path, rows: Rows, out: Path) -> None:
+    with replacing(out) as file:
+        file.writelines(_contents(source, rows))
+        file.write(END)
+
+
+def _contents(source: Path, rows: Rows) -> Iterator[bytes]:
+    reader = RangeReader()
+    for offset, size, _ in rows.tolist():
+        yield reader.read(str(source), offset, size)
+    reader.close()
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A name in the quarantine that is not taken yet: nothing there is overwritten."""
+    numbered = (f"{name}.{number}" if number else name for number in range(1 << 20))
+    return next(folder / free for free in numbered if not (folder / free).exists())
+
+
+def _rename(path: Path, to: Path) -> None:
+    try:
+        to.parent.mkdir(exist_ok=True)
+        os.rename(path, to)
+    except OSError as error:
+        raise StorageError(f"cannot move {path} to {to}: {error.strerror}") from error

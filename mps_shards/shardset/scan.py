@@ -1,0 +1,312 @@
+"""One pass over a tar: what it holds, its digest and index rows, and all that is wrong with it."""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mps_shards.errors import DataError, DecodeError, ShardError, StorageError
+from mps_shards.shards.field_choice import FieldChoice, is_mask
+from mps_shards.shards.key_names import split_member
+from mps_shards.shards.manifest import ShardRecord
+from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.shards.sample_index import Rows, rows
+from mps_shards.shards.tar import BLOCK, END, REGULAR, Entry, walk
+from mps_shards.storage.open_files import opened, size_of
+from mps_shards.storage.remote_folder import RemoteFile
+
+__all__ = ["Fault", "Hashes", "Scan", "hash_of", "in_order", "scan_shard", "scan_shards"]
+
+Hashes = npt.NDArray[np.uint64]
+Labels = npt.NDArray[np.int64]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_CHUNK = 1 << 20  # stays in a core's cache from reading to the second digest
+_MAX_FAULTS = 20  # of one kind are told of one shard: a tar of something else has a million
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong: what kind, in two or three words; with which sample, if with one; and exactly what."""
+
+    kind: str
+    detail: str
+    key: str | None = None
+    sample: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a tar holds.
+
+    Attributes:
+        record: its name, samples, bytes and SHA-256.
+        rows: byte range and CRC-32 of each whole sample, in order. Where there is damage, up to
+            the last that is followed by another: more fields may have come.
+        hashes: uint64 (samples,), of each key.
+        labels: int64 (samples,), class numbers; -1 where there is none.
+        fields: how many samples hold each field, by lower-case name.
+        targets: how many have each target, by the names of `FieldChoice.target`.
+        faults: what is wrong with it.
+    """
+
+    record: ShardRecord
+    rows: Rows = field(repr=False)
+    hashes: Hashes = field(repr=False)
+    labels: Labels = field(repr=False)
+    fields: dict[str, int]
+    targets: dict[str, int]
+    faults: tuple[Fault, ...]
+
+
+def hash_of(key: str) -> int:
+    """64 bits for a key, alike everywhere."""
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+
+
+def scan_shard(
+    path: Path | RemoteFile,
+    *,
+    choice: FieldChoice | None = None,
+    on_progress: Callable[[int], None] = lambda size: None,
+) -> Scan:
+    """Read a tar once, from its first to its last byte, a few megabytes at a time.
+
+    Args:
+        choice: of the fields that are image and target.
+        on_progress: told the bytes read since its last call.
+
+    Raises:
+        StorageError: it cannot be read. Whatever is wrong with its content becomes a fault instead.
+    """
+    size = size_of(path)
+    with opened(path) as file, _Tape(file, path, on_progress) as tape:
+        samples = _Samples(tape, path.name, choice or FieldChoice())
+        try:
+            for entry in walk(tape.read, size, where=f"shard {path.name}"):
+                samples.take(entry)
+            samples.close()
+            samples.faults += _faults_of_the_end(tape, size)
+        except ShardError as error:
+            samples.fault("damaged", str(error))
+        while tape.advance():
+            tape.position = tape.end
+        digest = tape.digest()
+    record = ShardRecord(name=path.name, samples=len(samples.rows), bytes=tape.end, sha256=digest)
+    return Scan(
+        record=record,
+        rows=rows(samples.rows),
+        hashes=np.array(samples.hashes, dtype=np.uint64),
+        labels=np.array(samples.labels, dtype=np.int64),
+        fields=samples.fields,
+        targets=samples.targets,
+        faults=tuple(samples.faults),
+    )
+
+
+def scan_shards(
+    paths: Sequence[Path | RemoteFile],
+    *,
+    workers: int | None,
+    choice: FieldChoice | None = None,
+    on_progress: Callable[[int], None] = lambda size: None,
+) -> Iterator[Scan]:
+    """`scan_shard` of each, in order, several at a time: one a core by default."""
+    return in_order(
+        lambda path, told: scan_shard(path, choice=choice, on_progress=told),
+        paths,
+        workers=workers,
+        on_progress=on_progress,
+    )
+
+
+def in_order(
+    work: Callable[[S, Callable[[int], None]], T],
+    paths: Sequence[S],
+    *,
+    workers: int | None,
+    on_progress: Callable[[int], None],
+) -> Iterator[T]:
+    """What `work` gives for each path, in order, several at a time. The first failure ends all of them.
+
+    Args:
+        work: given a path and an `on_progress` to call often: that is where it is stopped.
+    """
+    stopped = False
+
+    def told(size: int) -> None:
+        if stopped:
+            raise KeyboardInterrupt
+        on_progress(size)
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="mps-shards-scan") as pool:
+        try:
+            yield from pool.map(lambda path: work(path, told), paths)
+        finally:
+            stopped = True
+            pool.shutdown(cancel_futures=True)
+
+
+class _Tape:
+    """A file on its way through memory: read in order, digested on a thread of its own."""
+
+    def __init__(self, file: BinaryIO, path: Path | RemoteFile, on_progress: Callable[[int], None]):
+        self._file, self._path, self._on_progress = file, path, on_progress
+        self._sha256 = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mps-shards-digest")
+        self._digesting: Future[None] | None = None
+        self._held = memoryview(b"")
+        self.position = 0  # what lies before is done with
+        self.end = 0  # of what was read
+
+    def __enter__(self) -> "_Tape":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._thread.shutdown()
+
+    def advance(self) -> bool:
+        """Read on, keeping what lies behind `position`; False at the file's end."""
+        kept = self._held[len(self._held) - (self.end - self.position) :]
+        try:
+            fresh = self._file.read(_CHUNK)
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        if self._digesting is not None:
+            self._digesting.result()
+        self._digesting = self._thread.submit(self._sha256.update, fresh)
+        self._held = memoryview(bytes(kept) + fresh if kept else fresh)
+        self.end += len(fresh)
+        self._on_progress(len(fresh))
+        return bool(fresh)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Bytes that lie at or behind `position`."""
+        while stop > self.end:
+            if not self.advance():
+                raise StorageError(f"{self._path} became shorter while it was read: it ends at byte {self.end}")
+        base = self.end - len(self._held)
+        return bytes(self._held[start - base : stop - base])
+
+    def pieces(self, stop: int) -> Iterator[memoryview]:
+        """What lies between `position` and `stop`, which becomes the position."""
+        while self.position < stop:
+            if self.position == self.end and not self.advance():
+                raise ShardError(f"it is truncated: it needs {stop} bytes and ends at byte {self.end}")
+            base = self.end - len(self._held)
+            piece = self._held[self.position - base : stop - base]
+            self.position += len(piece)
+            yield piece
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that was read."""
+        if self._digesting is not None:
+            self._digesting.result()
+        return self._sha256.hexdigest()
+
+
+class _Samples:
+    """Entries as they come, grouped by key."""
+
+    def __init__(self, tape: _Tape, shard: str, choice: FieldChoice):
+        self._tape, self._shard, self._choice = tape, shard, choice
+        self._label_bytes = choice.label_bytes()
+        self._key: str | None = None
+        self._held: dict[str, Buffer] = {}  # what counts of each field: empty but for targets
+        self._begin = self._crc32 = 0
+        self._seen: set[int] = set()
+        self._told: dict[str, int] = {}
+        self.rows: list[tuple[int, int, int]] = []
+        self.hashes: list[int] = []
+        self.labels: list[int] = []
+        self.fields: dict[str, int] = {}
+        self.targets: dict[str, int] = {}
+        self.faults: list[Fault] = []
+
+    def take(self, entry: Entry) -> None:
+        """The next entry, whose data have not passed yet."""
+        if entry.kind in REGULAR:
+            try:
+                key, name = split_member(entry.name)
+            except DataError as error:
+                self.fault("unusable name", str(error))
+                key, name = entry.name, ""
+            if key != self._key:
+                self.close()
+                self._key, self._begin = key, entry.begin
+                self._held = {}
+            if name in self._held:
+                self.fault("field twice", f"sample {key!r} holds the field {name!r} twice", key)
+            most = self._label_bytes.get(name, 0)
+            self._held[name] = self._tape.read(entry.start, min(entry.stop, entry.start + most)) if most else b""
+        elif entry.kind != ord("5"):
+            self.fault("link or device", f"member {entry.name!r} is no file; its sample would be read without it")
+        for piece in self._tape.pieces(entry.stop + -(entry.stop - entry.start) % BLOCK):
+            self._crc32 = zlib.crc32(piece, self._crc32)
+
+    def close(self) -> None:
+        """The last sample is whole."""
+        if self._key is not None:
+            self._finish(self._key)
+        self._key, self._crc32 = None, 0
+
+    def _finish(self, key: str) -> None:
+        size = self._tape.position - self._begin
+        if size >= 1 << 32:
+            raise ShardError(f"sample {key!r} has {size} bytes; an index can name up to 4 GiB")
+        raw = RawSample(key=key, shard=self._shard, fields=self._held)
+        try:
+            self._choice.image_field(raw)
+        except DecodeError as error:
+            self.fault("no one image", str(error), key)
+        hashed = hash_of(key)
+        if hashed in self._seen:
+            self.fault("duplicate key", f"the key {key!r} comes twice, or its members do not lie together", key)
+        self._seen.add(hashed)
+        for name in self._held:
+            self.fields[name] = self.fields.get(name, 0) + 1
+        self.rows.append((self._begin, size, self._crc32))
+        self.hashes.append(hashed)
+        self.labels.append(self._label_of(raw))
+
+    def _label_of(self, raw: RawSample) -> int:
+        try:
+            target = self._choice.target_field(raw)
+        except DecodeError as error:
+            self.fault("no one target", str(error), raw.key)
+            return -1
+        if target is None:
+            return -1
+        self.targets[target] = self.targets.get(target, 0) + 1
+        try:
+            return -1 if is_mask(target) else self._choice.label(raw, target)
+        except DecodeError as error:
+            self.fault("bad label", str(error), raw.key)
+            return -1
+
+    def fault(self, kind: str, detail: str, key: str | None = None) -> None:
+        """Note what is wrong with the sample at hand; but not the same a thousand times."""
+        self._told[kind] = told = self._told.get(kind, 0) + 1
+        if told <= _MAX_FAULTS:
+            self.faults.append(Fault(kind, detail, key, None if key is None else len(self.rows)))
+
+
+def _faults_of_the_end(tape: _Tape, size: int) -> list[Fault]:
+    """The two zero blocks that end a tar, and nothing but zeros behind them."""
+    end = tape.position
+    if size - end < len(END):
+        return [Fault("damaged", f"it ends at byte {size} without the two zero blocks that end a tar")]
+    for piece in tape.pieces(size):
+        if piece.tobytes().strip(b"\0"):
+            return [Fault("bytes after the end", f"its content ends at byte {end}, but other bytes follow")]
+    return []

@@ -1,0 +1,257 @@
+"""Shard sets -> files again: class folders, flat folders, or images with masks; never outside the folder named."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import NamedTuple
+
+from mps_shards.errors import DataError, StorageError
+from mps_shards.shards.field_choice import is_mask
+from mps_shards.shards.key_names import encode_key, key_to_path, split_member
+from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
+from mps_shards.shards.tar import members
+from mps_shards.shardset.stored_set import StoredSet, read_set, set_folders
+from mps_shards.storage.local_disk import PART
+from mps_shards.storage.open_files import AnyReader
+
+__all__ = ["UnpackReport", "files_of", "unpack"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnpackReport:
+    """What was unpacked.
+
+    Attributes:
+        sets: folders of the sets that were read.
+        files: in `out` now, with those that were there already.
+        already: files that were there with the very content.
+        clashes: files whose paths differ from others in upper and lower case only.
+    """
+
+    out: Path
+    sets: tuple[Path, ...]
+    samples: int
+    files: int
+    already: int
+    bytes: int
+    clashes: int
+    seconds: float
+
+
+def unpack(
+    folder: Path,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    workers: int | None = None,
+    on_start: Callable[[int], None] = lambda samples: None,
+    on_progress: Callable[[int], None] = lambda samples: None,
+) -> UnpackReport:
+    """Write the files that a shard set, or each set right below a folder, was packed from.
+
+    Images get the paths that their keys hold, so packing and unpacking a folder gives it back, bit for bit. Where the
+    class of a sample is no part of its path, it becomes the top folder. Images with masks go to ``images/``, their
+    masks to ``masks/``; other fields lie beside the image. Each file appears whole, so a run that was killed can be
+    repeated: files that are there with the right content stay.
+
+    Args:
+        overwrite: replace files that are there with other content.
+        workers: threads, one shard each at a time; by default the cores, 8 at most.
+        on_start: told how many samples there are.
+        on_progress: told the samples done since its last call, from any thread.
+
+    Raises:
+        DataError: a sample is damaged, names a path outside of `out`, or one that another sample or file has.
+        ManifestError: no set, or one whose index does not fit.
+        StorageError: something cannot be read or written.
+    """
+    began = time.monotonic()
+    sets = [read_set(found, whole=True) for found in set_folders(folder) or [folder]]
+    on_start(sum(stored.manifest.samples for stored in sets))
+    _make_folder(out)
+    writer = _Writer(out, overwrite=overwrite)
+    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), thread_name_prefix="mps-shards-unpack") as pool:
+        shards = [(stored, shard.name) for stored in sets for shard in stored.manifest.shards]
+        tasks = [
+            pool.submit(_unpack_shard, stored, shard, writer, f".unpack-{number}{PART}", on_progress)
+            for number, (stored, shard) in enumerate(shards)
+        ]
+        try:
+            written = reduce(_Written.plus, (task.result() for task in tasks), _Written())
+        except BaseException:
+            writer.stopped = True
+            pool.shutdown(cancel_futures=True)
+            raise
+    return UnpackReport(
+        out=out,
+        sets=tuple(stored.here for stored in sets),
+        samples=sum(stored.manifest.samples for stored in sets),
+        **written._asdict(),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out}: {error.strerror}") from error
+
+
+class _Written(NamedTuple):
+    files: int = 0
+    already: int = 0
+    bytes: int = 0
+    clashes: int = 0
+
+    def plus(self, other: "_Written") -> "_Written":
+        return _Written(*map(sum, zip(self, other, strict=True)))
+
+
+def _unpack_shard(
+    stored: StoredSet, shard: str, writer: "_Writer", part: str, on_progress: Callable[[int], None]
+) -> _Written:
+    written = _Written()
+    with contextlib.closing(AnyReader()) as reader:
+        for number in range(len(stored.rows[shard])):
+            content = stored.content(shard, number, reader)
+            for path, data in files_of(stored, shard, content):
+                where = f"sample number {number} of shard {stored.folder / shard}"
+                written = written.plus(writer.write(path, data, part=part, where=where))
+            on_progress(1)
+    return written
+
+
+def files_of(stored: StoredSet, shard: str, content: bytes) -> Iterator[tuple[str, Buffer]]:
+    """The files that a sample's tar blocks stand for: relative paths, forward slashes, and contents.
+
+    Raises:
+        DataError: a name would lead outside, or is none.
+    """
+    view = memoryview(content)
+    held: dict[str, tuple[str, Buffer]] = {}
+    key = ""
+    for name, start, stop in members(content, where=f"shard {shard}"):
+        key, field = split_member(name)
+        held[field] = (name[len(key) + 1 :], view[start:stop])
+        if "\\" in name:  # ours are percent-encoded
+            raise DataError(f"member {name!r} of shard {shard} has a backslash in its name; it is not unpacked")
+    fields = {field: data for field, (_, data) in held.items()}
+    stem = _stem(key)
+    raw = RawSample(key=key, shard=shard, fields=fields)
+    image, target = stored.choice.image_field(raw), stored.choice.target_field(raw)
+    keeps_extension = stored.manifest.packed.options.get("keys") == "name"
+    base = stem.rpartition(".")[0] if keeps_extension else stem
+    label = -1 if target is None or is_mask(target) else stored.choice.label(raw, target)
+    top = ""
+    if label >= 0:
+        classes = stored.manifest.classes
+        name = classes[label] if label < len(classes) else str(label)
+        if not f"{stem}/".startswith(f"{name}/") and not stem.partition("/")[2].startswith(f"{name}/"):
+            top = f"{name}/"
+    pairs = MASK_FIELD in held and "images" not in stem.split("/")[:-1]
+    for field, (written, data) in held.items():
+        if field == "cls":
+            continue
+        path = stem if field == image and keeps_extension else f"{base}.{written}"
+        if field == MASK_FIELD:
+            path = f"{base}.{written[len('mask.') :]}"
+            path = path if pairs else f"/{path}".replace("/images/", "/masks/", 1)[1:]
+        path = f"{'masks/' if field == MASK_FIELD else 'images/'}{path}" if pairs else f"{top}{path}"
+        _check_path(path, f"sample {key!r} of shard {shard}")
+        yield path, data
+
+
+def _stem(key: str) -> str:
+    """The source path that the key was made from; foreign keys stand for themselves."""
+    path = key_to_path(key)
+    return path if encode_key(path) == key else key.removeprefix("./")
+
+
+def _check_path(path: str, where: str) -> None:
+    parts = path.split("/")
+    if "\0" in path or any(part in ("", ".", "..") for part in parts):
+        raise DataError(f"{where} names the path {path!r}, which is not one inside a folder; it is not unpacked")
+
+
+class _Writer:
+    """Puts files below a folder, whole and each once. From any thread: what is shared is touched by single steps."""
+
+    def __init__(self, out: Path, *, overwrite: bool):
+        self._out, self._overwrite = out, overwrite
+        self._folders: set[str] = set()
+        self._owners: dict[int, object] = {}  # by hash of the path
+        self._folded: dict[int, int] = {}  # hash of the path by that of its lower case
+        self.stopped = False
+
+    def write(self, path: str, content: Buffer, *, part: str, where: str) -> "_Written":
+        """A file, unless it is there already.
+
+        Args:
+            part: name of the file while it is being written; no other thread's.
+
+        Raises:
+            DataError: another sample has this path, or another file is there.
+        """
+        if self.stopped:
+            raise KeyboardInterrupt
+        clash = self._claim(path, where)
+        folder, _, name = path.rpartition("/")
+        try:
+            place = self._folder(folder)
+            already = self._is_there(place / name, content)
+            if not already:
+                (place / part).write_bytes(content)
+                os.replace(place / part, place / name)
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise StorageError(f"cannot write {self._out / path}: {error.strerror}") from error
+        return _Written(1, int(already), len(content), int(clash))
+
+    def _claim(self, path: str, where: str) -> bool:
+        """Take the path; whether another differs from it in case only."""
+        whole, owner = hash(path), object()
+        if self._owners.setdefault(whole, owner) is not owner:
+            raise DataError(f"{where} would become {path!r}, and so would another sample")
+        clash = self._folded.setdefault(hash(path.casefold()), whole) != whole
+        if clash and self._case_is_lost():
+            raise DataError(
+                f"{where} would become {path!r}; another has that path in another case, and {self._out} "
+                "lies on a disk that does not tell them apart"
+            )
+        return clash
+
+    def _case_is_lost(self) -> bool:
+        path = self._out / ".unpack-case"
+        path.touch()
+        lost = path.with_name(path.name.upper()).exists()
+        path.unlink(missing_ok=True)
+        return lost
+
+    def _folder(self, folder: str) -> Path:
+        """The folder, made if need be, and surely no link to elsewhere."""
+        if folder not in self._folders:
+            step = self._out
+            for part in folder.split("/") if folder else []:
+                step = step / part
+                if step.is_symlink():
+                    raise StorageError(f"{step} is a link; files are not unpacked through links")
+                step.mkdir(exist_ok=True)
+            self._folders.add(folder)
+        return self._out / folder
+
+    def _is_there(self, path: Path, content: Buffer) -> bool:
+        if not os.path.lexists(path):
+            return False
+        alike = not path.is_symlink() and path.is_file() and path.stat().st_size == len(content)
+        if alike and path.read_bytes() == content:
+            return True
+        if not self._overwrite or path.is_dir():
+            raise DataError(f"{path} is there with other content; remove it, or unpack with --overwrite")
+        return False

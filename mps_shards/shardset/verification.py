@@ -1,0 +1,264 @@
+"""Is a shard set what its manifest says? Every byte is read once, and every problem found is told."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mps_shards.errors import DataError, DecodeError, ShardError
+from mps_shards.shards.field_choice import is_mask
+from mps_shards.shards.key_names import split_member
+from mps_shards.shards.manifest import Manifest, ShardRecord
+from mps_shards.shards.raw_sample import MASK_FIELD, RawSample
+from mps_shards.shards.sample_index import INDEX_NAME, Rows
+from mps_shards.shards.tar import sample_from, walk
+from mps_shards.shardset.repeated_keys import twins_in
+from mps_shards.shardset.scan import Fault, Hashes, Scan, in_order, scan_shard
+from mps_shards.shardset.stored_set import StoredSet, read_set, tars_in
+from mps_shards.storage.local_disk import PART
+from mps_shards.storage.open_files import AnyReader, size_of
+from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
+from mps_shards.storage.urls import Prefix
+
+__all__ = ["Problem", "VerifyReport", "damaged_rows", "target_faults", "verify", "whole_rows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: in two or three words, always the same for the same thing.
+        where: the file's name.
+        sample: number within the shard; None where it is not about one sample.
+        key: of the sample, where it could be read.
+        detail: exactly what.
+    """
+
+    kind: str
+    where: str
+    detail: str
+    sample: int | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What was checked, and what is wrong with it.
+
+    Attributes:
+        bytes: read from the tars.
+        decoded: whether every image, mask and label was decoded, too.
+    """
+
+    folder: Path | Prefix
+    shards: int
+    samples: int
+    bytes: int
+    decoded: bool
+    seconds: float
+    problems: tuple[Problem, ...]
+
+
+def verify(
+    folder: Path | RemoteFolder,
+    *,
+    decode: bool = False,
+    workers: int | None = None,
+    on_start: Callable[[int], None] = lambda size: None,
+    on_progress: Callable[[int], None] = lambda size: None,
+) -> VerifyReport:
+    """Check the tars of a set against manifest and index: sizes, SHA-256, headers, counts, keys, labels, rows.
+
+    Holds 8 bytes a sample, to find keys that come twice. Of a store, the tars that the manifest lists are streamed.
+
+    Args:
+        decode: decode every image and mask, too; images as training does.
+        workers: shards that are read at a time; one a core by default.
+        on_start: told how many bytes there are to read.
+        on_progress: told the bytes read since its last call, from any thread.
+
+    Raises:
+        ManifestError: no manifest, or a malformed one.
+        StorageError: a file cannot be read.
+    """
+    began = time.monotonic()
+    stored = read_set(folder)
+    listed = {shard.name: shard for shard in stored.manifest.shards}
+    found = tars_in(folder) if isinstance(folder, Path) else [name for name in listed if folder.has(name)]
+    problems = [_missing(shard) for shard in stored.manifest.shards if shard.name not in found]
+    problems += [_extra(name) for name in found if name not in listed]
+    problems += [
+        Problem(kind="unfinished file", where=path.name, detail="left by an interrupted run")
+        for path in (sorted(folder.glob(f"*{PART}")) if isinstance(folder, Path) else ())
+    ]
+    if stored.index_fault:
+        problems.append(Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault))
+    there = [folder / shard.name for shard in stored.manifest.shards if shard.name in found]
+    on_start(sum(map(size_of, there)))
+    hashes: list[Hashes] = []
+    size = 0
+    checks = in_order(
+        lambda path, told: _check(stored, path, decode=decode, on_progress=told),
+        there,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    for scan, wrong in checks:
+        problems += wrong
+        hashes.append(scan.hashes)
+        size += scan.record.bytes
+    repeats = stored.manifest.packed.options.get("repeated_keys")  # tars of others, which came so
+    problems += [
+        Problem(
+            kind="duplicate key",
+            where=there[twin.shard].name,
+            detail=f"{there[twin.first].name} holds the key {twin.key!r}, too",
+            sample=twin.sample,
+            key=twin.key,
+        )
+        for twin in (twins_in(there, hashes) if not repeats else ())
+    ]
+    return VerifyReport(
+        folder=folder if isinstance(folder, Path) else folder.where,
+        shards=len(there),
+        samples=sum(len(part) for part in hashes),
+        bytes=size,
+        decoded=decode,
+        seconds=time.monotonic() - began,
+        problems=tuple(problems),
+    )
+
+
+def whole_rows(path: Path | RemoteFile, rows: Rows) -> Rows:
+    """The rows up to the first that lies behind the file's end."""
+    return rows[: int(np.sum(rows["offset"] + rows["size"] <= size_of(path)))]
+
+
+def damaged_rows(path: Path | RemoteFile, rows: Rows) -> Iterator[tuple[int, str | None, str]]:
+    """Samples whose bytes are not those that the index names: number, key where it can be read, and what is wrong."""
+    reader = AnyReader()
+    for number, (offset, size, crc32) in enumerate(rows.tolist()):
+        content = reader.read_of(path, offset, size)
+        if (actual := zlib.crc32(content)) != crc32:
+            yield number, _key(content), f"its bytes have CRC-32 {actual:08x}, the index says {crc32:08x}"
+    reader.close()
+
+
+def _key(content: bytes) -> str | None:
+    """From the first header alone: what follows may be damaged."""
+    try:
+        first = next(walk(lambda start, stop: content[start:stop], len(content), where=""), None)
+        return split_member(first.name)[0] if first else None
+    except DataError:
+        return None
+
+
+def _missing(shard: ShardRecord) -> Problem:
+    return Problem(kind="missing shard", where=shard.name, detail=f"with its {shard.samples} samples")
+
+
+def _extra(name: str) -> Problem:
+    return Problem(kind="extra shard", where=name, detail="the manifest does not list it")
+
+
+def _check(
+    stored: StoredSet, path: Path | RemoteFile, *, decode: bool, on_progress: Callable[[int], None]
+) -> tuple[Scan, list[Problem]]:
+    """One shard against its record and its rows."""
+    scan = scan_shard(path, choice=stored.choice, on_progress=on_progress)
+    number = {shard.name: n for n, shard in enumerate(stored.manifest.shards)}[path.name]
+    wrong = list(_against_record(stored, stored.manifest.shards[number], path, scan))
+    if not wrong and not stored.index_fault and not np.array_equal(stored.rows[path.name], scan.rows):
+        first = int(np.argmax(stored.rows[path.name] != scan.rows))
+        stated, actual = stored.rows[path.name][first].item(), scan.rows[first].item()
+        detail = f"(offset, size, crc32) is {stated} in the index and {actual} in the shard"
+        wrong.append(Fault("stale index", detail, None, first))
+    wrong += scan.faults
+    wrong += target_faults(stored.manifest, scan)
+    if decode:
+        wrong += _undecodable(stored, path, scan, on_progress)
+    return scan, [
+        Problem(kind=fault.kind, where=path.name, detail=fault.detail, sample=fault.sample, key=fault.key)
+        for fault in wrong
+    ]
+
+
+def _against_record(stored: StoredSet, record: ShardRecord, path: Path | RemoteFile, scan: Scan) -> Iterator[Fault]:
+    actual = scan.record
+    if actual.samples != record.samples:
+        yield Fault("wrong count", f"it holds {actual.samples} samples, its manifest says {record.samples}")
+    if actual.sha256 == record.sha256:
+        return
+    twin = next((shard.name for shard in stored.manifest.shards if shard.sha256 == actual.sha256), None)
+    if twin:
+        yield Fault("swapped shards", f"it is what the manifest calls {twin}")
+        return
+    if actual.bytes != record.bytes:
+        kind = "truncated shard" if actual.bytes < record.bytes else "wrong size"
+        yield Fault(kind, f"it has {actual.bytes} bytes, its manifest says {record.bytes}")
+    else:
+        yield Fault("wrong digest", f"it has SHA-256 {actual.sha256[:12]}…, its manifest says {record.sha256[:12]}…")
+    if not stored.index_fault:
+        whole = whole_rows(path, stored.rows[path.name])
+        for number, key, detail in damaged_rows(path, whole):
+            yield Fault("damaged sample", detail, key, number)
+        if lost := record.samples - len(whole):
+            yield Fault("lost samples", f"{lost} of its samples, from number {len(whole)} on, lie behind its end")
+
+
+def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
+    """Targets are there, or not, as the task asks; and labels are classes of the set."""
+    task, classes, samples = manifest.task, len(manifest.classes), scan.record.samples
+    masked = sum(count for name, count in scan.targets.items() if is_mask(name))
+    labelled = sum(scan.targets.values()) - masked
+    if task == "classification" and labelled != samples:
+        yield Fault("missing target", f"{samples - labelled} of its {samples} samples have no label")
+    if task == "unlabeled" and labelled:
+        yield Fault("unexpected target", f"{labelled} of its samples have labels, the set's task is {task}")
+    if task == "segmentation" and masked != samples:
+        yield Fault("missing target", f"{samples - masked} of its {samples} samples have no {MASK_FIELD}")
+    if task == "classification" and classes:
+        for number in np.flatnonzero(scan.labels >= classes)[:20].tolist():
+            detail = f"label {scan.labels[number]} is no class: the set has {classes}"
+            yield Fault("bad label", detail, None, number)
+
+
+def _undecodable(
+    stored: StoredSet, path: Path | RemoteFile, scan: Scan, on_progress: Callable[[int], None]
+) -> Iterator[Fault]:
+    from mps_shards.vision.decoding import decode_image, decode_mask
+
+    reader = AnyReader()
+    for number, (offset, size, _) in enumerate(scan.rows.tolist()):
+        key = None
+        on_progress(0)  # where it can be stopped
+        try:
+            sample = sample_from(reader.read_of(path, offset, size), shard=path.name)
+            key = sample.key
+            sample = stored.choice.plain(sample)
+            image = decode_image(sample.image()[1])
+            if stored.manifest.task == "segmentation":
+                _check_mask(stored, sample, decode_mask(sample.fields[MASK_FIELD]), image.shape[:2])
+        except (DecodeError, ShardError) as error:
+            yield Fault("undecodable", str(error), key, number)
+        except KeyError:
+            pass  # no mask: told for the whole shard
+    reader.close()
+
+
+def _check_mask(stored: StoredSet, sample: RawSample, mask: npt.NDArray[Any], size: tuple[int, ...]) -> None:
+    if mask.shape != size:
+        raise DecodeError(f"the mask is {mask.shape}, its image {size} (height, width)")
+    classes, ignored = len(stored.manifest.classes), stored.manifest.ignore_index
+    ids = np.unique(mask)
+    strange = ids[(ids >= classes) & (ids != (-1 if ignored is None else ignored))]
+    if classes and len(strange):
+        raise DecodeError(
+            f"the mask holds label id {strange[0]}: the set has {classes} classes, ignore_index {ignored}"
+        )

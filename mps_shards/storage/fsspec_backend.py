@@ -1,0 +1,148 @@
+"""Whatever fsspec knows and obstore does not, such as ``hf://``; needs the extra ``fsspec``.
+
+fsspec does not say which object the bytes that it gives are of. So contents from here are verified by the index.
+"""
+
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from mps_shards.errors import ConfigError, StorageError
+from mps_shards.storage.backend import AccessDenied, Answer, FileMissing, FileThere, Identity, NoConditions, Transient
+from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
+
+__all__ = ["OtherBackend"]
+
+_PIECE = 8 << 20
+
+
+class OtherBackend:
+    """A folder of a file system of fsspec's. See `Backend`."""
+
+    tells_identity = False
+
+    def __init__(self, prefix: Prefix):
+        self._prefix = prefix
+        scheme = scheme_of(prefix.url)
+        try:
+            from fsspec.registry import known_implementations, registry
+        except ImportError as error:
+            raise ConfigError(f"{prefix}: reading {scheme}: needs fsspec; pip install 'mps-shards[fsspec]'") from error
+        if scheme not in {*known_implementations, *registry}:
+            raise ConfigError(f"{prefix}: neither obstore nor fsspec knows {scheme}:")
+
+    def _opened(self) -> tuple[Any, str]:
+        """The file system and the folder's path in it. fsspec keeps one instance for each process and thread."""
+        from fsspec.core import url_to_fs
+
+        try:
+            return url_to_fs(self._prefix.url)  # type: ignore[no-any-return]
+        except ImportError as error:
+            raise ConfigError(f"{self._prefix}: {error}") from error
+
+    def head(self, name: str) -> Identity:
+        """See `Backend`."""
+        system, folder = self._opened()
+        with _Translated(self._prefix, name):
+            found = system.info(f"{folder}/{name}")
+        return _identity(found)
+
+    def get(self, name: str, start: int, stop: int | None) -> Answer:
+        """See `Backend`."""
+        identity = self.head(name)
+        return Answer(identity, self._pieces(name, start, identity.size if stop is None else min(stop, identity.size)))
+
+    def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        system, folder = self._opened()
+        while start < stop:
+            end = min(start + _PIECE, stop)
+            with _Translated(self._prefix, name):
+                piece: bytes = system.cat_file(f"{folder}/{name}", start=start, end=end)
+            if not piece:
+                return
+            start += len(piece)
+            yield piece
+
+    def names(self) -> list[str]:
+        """See `Backend`."""
+        system, folder = self._opened()
+        with _Translated(self._prefix, ""):
+            listed = system.ls(folder, detail=True)
+        return sorted(entry["name"].rpartition("/")[2] for entry in listed if entry["type"] == "file")
+
+    def put(self, name: str, content: bytes) -> None:
+        """See `Backend`."""
+        system, path = self._place_for(name)
+        with _Translated(self._prefix, name):
+            system.pipe_file(path, content)
+
+    def create(self, name: str, content: bytes) -> None:
+        """See `Store`."""
+        system, path = self._place_for(name)
+        with _Translated(self._prefix, name):
+            try:
+                system.pipe_file(path, content, mode="create")
+            except FileExistsError:
+                raise FileThere(f"{self._prefix / name}: there is such a file") from None
+            except (NotImplementedError, TypeError):  # systems of fsspec's differ in what they take
+                raise NoConditions from None
+
+    def upload(self, name: str, content: BinaryIO) -> None:
+        """See `Store`. The content is held in memory: of what fsspec offers, only `pipe_file` is whole or nothing."""
+        system, path = self._place_for(name)
+        with _Translated(self._prefix, name):
+            system.pipe_file(path, content.read())
+
+    def delete(self, name: str) -> None:
+        """See `Store`."""
+        system, folder = self._opened()
+        with _Translated(self._prefix, name):
+            system.rm_file(f"{folder}/{name}")
+
+    def below(self, folder: str) -> dict[str, Identity]:
+        """See `Store`."""
+        system, root = self._opened()
+        with _Translated(self._prefix, folder):
+            system.invalidate_cache()  # others write there, too
+            try:
+                found = system.find(f"{root}/{folder}".rstrip("/"), detail=True)
+            except FileNotFoundError:  # some say so of an empty folder
+                return {}
+        start = len(root.rstrip("/")) + 1
+        return {path[start:]: _identity(about) for path, about in found.items()}
+
+    def _place_for(self, name: str) -> tuple[Any, str]:
+        """The file system and the path, whose folder is made, for systems that have such."""
+        system, folder = self._opened()
+        path = f"{folder}/{name}"
+        with _Translated(self._prefix, name):
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return system, path
+
+
+def _identity(about: dict[str, Any]) -> Identity:
+    tags = (about.get(key) for key in ("ETag", "etag", "blob_id", "mtime", "created", "last_modified"))
+    return Identity(int(about["size"]), next((str(tag) for tag in tags if tag), ""))
+
+
+class _Translated:
+    """Turns what file systems raise into ours; texts may hold secrets, so nothing is chained."""
+
+    def __init__(self, prefix: Prefix, name: str):
+        self._where = prefix / name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or kind is None or not isinstance(error, Exception):
+            return
+        if isinstance(error, FileThere | NoConditions):
+            return
+        reason = without_secrets(f"{kind.__name__}: {error}")[:300]
+        if isinstance(error, NotImplementedError):
+            raise StorageError(f"{self._where}: this file system cannot do that ({reason})") from None
+        if isinstance(error, FileNotFoundError):
+            raise FileMissing(f"{self._where}: no such file") from None
+        if isinstance(error, PermissionError):
+            raise AccessDenied(f"{self._where}: access denied ({reason})") from None
+        raise Transient(reason) from None

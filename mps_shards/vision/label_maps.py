@@ -1,0 +1,220 @@
+"""Masks of every kind -> label maps: label ids in one channel, each pixel's class, stored as PNG, bit for bit."""
+
+import io
+import struct
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias, cast
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.vision.decoding import MAX_PIXELS, decode_image, decode_mask
+from mps_shards.vision.encoding import Size, read_header
+
+__all__ = ["Colour", "LabelIds", "check_ids", "drawn_ids", "label_ids", "label_map_bytes", "label_map_size", "resized"]
+
+LabelIds: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16, (height, width)
+Colour: TypeAlias = tuple[int, int, int, int]  # red, green, blue, label id
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_GRAY, _PALETTE = 0, 3  # PNG colour types (PNG 3, 11.2.1)
+_FAR = 1_000_000  # pixels: drawing takes memory by the length of edges
+
+
+class _Runs(msgspec.Struct):
+    """COCO's run-length encoding: lengths of runs, outside first, down the columns; a text packs them."""
+
+    size: tuple[int, int]
+    counts: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]] | str
+
+
+class _Shape(msgspec.Struct):
+    label: int
+    segmentation: list[list[float]] | _Runs
+    area: float | None = None
+    iscrowd: int = 0
+
+
+class _Drawing(msgspec.Struct):
+    height: int
+    width: int
+    shapes: list[_Shape]
+
+
+def label_map_size(content: bytes) -> Size | None:
+    """Height and width of a PNG that is a label map already, from its header; None for every other mask.
+
+    That is one channel of 8 or 16 bits, or palette indices. Fewer bits of gray are shades, which readers spread over
+    0..255, so they are encoded anew.
+    """
+    if content[:8] != _PNG or content[12:16] != b"IHDR" or len(content) < 33:
+        return None
+    width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
+    return (height, width) if colour == _PALETTE or (colour == _GRAY and depth >= 8) else None
+
+
+def label_ids(content: bytes, colours: Sequence[Colour] | None) -> LabelIds:
+    """Label ids of an encoded mask: what a single channel holds, palette indices, or the ids of its colours.
+
+    Returns:
+        (height, width), uint16 where the file or the palette has more than 8 bits.
+
+    Raises:
+        DecodeError: damaged, lossy, coloured without a palette, or a colour or an id that cannot be.
+    """
+    header = read_header(content)
+    if header.format == "jpeg":
+        raise DecodeError("JPEG is lossy, so its label ids are not those that were drawn; save masks as PNG")
+    if header.mode in ("RGB", "RGBA"):
+        if colours is None:
+            raise DecodeError(f"it holds colours (mode {header.mode}); say with --palette which label id each means")
+        return _colour_ids(decode_image(content), colours)
+    ids = decode_mask(content)
+    if ids.dtype == np.uint8:
+        return cast(LabelIds, ids)
+    _check_range(int(ids.min()), int(ids.max()))
+    return ids.astype(np.uint16)
+
+
+def _check_range(least: int, most: int) -> None:
+    if least < 0 or most >= 1 << 16:
+        raise DecodeError(f"it has label ids from {least} to {most}; a PNG label map holds 0 to 65535")
+
+
+def _colour_ids(pixels: npt.NDArray[np.uint8], colours: Sequence[Colour]) -> LabelIds:
+    """(height, width, 3) RGB -> label ids, by exact colour."""
+    known = np.array(sorted((red << 16 | green << 8 | blue, number) for red, green, blue, number in colours))
+    red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
+    codes = red << 16 | green << 8 | blue
+    places = np.searchsorted(known[:, 0], codes).clip(max=len(known) - 1)
+    unknown = known[places, 0] != codes
+    if unknown.any():
+        row, column = np.unravel_index(int(unknown.argmax()), unknown.shape)
+        colour = tuple(int(value) for value in pixels[row, column])
+        raise DecodeError(f"the colour {colour} at column {column}, row {row} is not in the palette")
+    ids: LabelIds = known[:, 1].astype(np.uint16 if known[:, 1].max() > 255 else np.uint8)[places]
+    return ids
+
+
+def check_ids(ids: LabelIds, *, classes: int, ignore_index: int | None) -> None:
+    """Raise `DecodeError` unless every label id is below `classes`, or `ignore_index`."""
+    wrong = ids >= classes
+    if ignore_index is not None and wrong.any():
+        wrong &= ids != ignore_index
+    if wrong.any():
+        row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        besides = "" if ignore_index is None else f", and {ignore_index} is ignored"
+        raise DecodeError(
+            f"label id {ids[row, column]} at column {column}, row {row} is no class: the set has {classes}, "
+            f"0 to {classes - 1}{besides}; --ignore-index names an id that is none"
+        )
+
+
+def resized(ids: LabelIds, size: Size) -> LabelIds:
+    """Each pixel the nearest one's id: the pixel that its centre falls on, as images are resized."""
+    rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, ids.shape, strict=True))
+    nearest: LabelIds = ids[np.ix_(rows, columns)]
+    return nearest
+
+
+def label_map_bytes(ids: LabelIds) -> bytes:
+    """A single-channel PNG of 8 bits (uint8) or 16 (uint16)."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(ids)).save(file, "png")
+    return file.getvalue()
+
+
+def drawn_ids(shapes: str, *, classes: int, ignore_index: int) -> LabelIds:
+    """A label map drawn from COCO annotations; where none is, the label id is 0.
+
+    Crowd regions are drawn first, as `ignore_index`. Then the objects, larger areas first, so that smaller ones lie
+    over them; of equal areas the later one lies above.
+
+    Args:
+        shapes: JSON of height, width and shapes, each with label, segmentation (polygons, or runs as numbers or as
+            text), area and iscrowd.
+        classes: how many the set has; 0 where that is not known.
+
+    Returns:
+        (height, width), uint16 if the set has label ids above 255.
+
+    Raises:
+        ConfigError: pycocotools is needed, and is not installed.
+        DecodeError: malformed.
+    """
+    try:
+        drawing = msgspec.json.decode(shapes, type=_Drawing)
+    except msgspec.MsgspecError as error:
+        raise DecodeError(f"its shapes are malformed: {error}") from error
+    size = (drawing.height, drawing.width)
+    if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+        raise DecodeError(f"its shapes are drawn on {size[1]} x {size[0]} pixels; 1 to {MAX_PIXELS:,} are accepted")
+    numbers = [shape.label for shape in drawing.shapes]
+    most = max([ignore_index, classes - 1, *numbers])
+    _check_range(min([0, *numbers]), most)
+    ids: LabelIds = np.zeros(size, np.uint16 if most > 255 else np.uint8)
+    for shape in sorted(drawing.shapes, key=lambda shape: _layer(shape, size)):
+        ids[_inside(shape, size)] = ignore_index if shape.iscrowd else shape.label
+    return ids
+
+
+def _layer(shape: _Shape, size: Size) -> tuple[bool, float]:
+    area = float(np.count_nonzero(_inside(shape, size))) if shape.area is None else shape.area
+    return not shape.iscrowd, -area
+
+
+def _inside(shape: _Shape, size: Size) -> npt.NDArray[np.bool_]:
+    if isinstance(shape.segmentation, _Runs):
+        return _from_runs(shape.segmentation, size)
+    return _from_polygons(shape.segmentation, size)
+
+
+def _from_polygons(polygons: list[list[float]], size: Size) -> npt.NDArray[np.bool_]:
+    """Inside of any of these, each x, y, x, y, … in pixels, as COCO's own tool draws them."""
+    rings = [ring for ring in polygons if len(ring) >= 6]  # two corners or fewer have no inside; there are such files
+    for ring in rings:
+        if len(ring) % 2 or not all(abs(value) <= _FAR for value in ring):
+            raise DecodeError(
+                f"a polygon has {len(ring)} numbers, from {min(ring):g} to {max(ring):g}; pairs of pixel "
+                f"coordinates are needed, up to {_FAR:,}"
+            )
+    if not rings:
+        return np.zeros(size, bool)
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise ConfigError("drawing polygons needs pycocotools: pip install 'mps-shards[coco]'") from error
+    drawn = mask.merge(mask.frPyObjects(rings, *size))
+    return _from_runs(_Runs(size, drawn["counts"].decode("ascii")), size)
+
+
+def _from_runs(runs: _Runs, size: Size) -> npt.NDArray[np.bool_]:
+    # not by pycocotools: it leaves what short runs do not cover as memory happens to be
+    counts = _unpacked(runs.counts) if isinstance(runs.counts, str) else np.array(runs.counts, np.int64)
+    pixels = size[0] * size[1]
+    if runs.size != size or (counts < 0).any() or (counts > pixels).any() or counts.sum() != pixels:
+        raise DecodeError(f"runs for {runs.size[1]} x {runs.size[0]} pixels do not fill {size[1]} x {size[0]} exactly")
+    inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return inside.reshape(size[1], size[0]).T
+
+
+def _unpacked(text: str) -> npt.NDArray[np.int64]:
+    """Lengths of COCO's packed runs (cocoapi, maskApi.c: rleFrString): int64 (runs,).
+
+    A letter holds five bits, low ones first, and whether more follow; from the fourth number on, each is the
+    difference to the last but one.
+    """
+    letters = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(letters & 32 == 0)
+    if not len(ends) or ends[-1] != len(letters) - 1:
+        return np.zeros(0, np.int64)  # cut off
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    shifts = 5 * (np.arange(len(letters)) - np.repeat(starts, ends - starts + 1))
+    counts = np.add.reduceat((letters & 31) << shifts, starts)
+    counts -= np.where(letters[ends] & 16, 1 << shifts[ends] + 5, 0)
+    counts[1::2] = counts[1::2].cumsum()
+    counts[2::2] = counts[2::2].cumsum()
+    return counts

@@ -1,0 +1,95 @@
+"""Memory that is given away comes back once nobody holds it, and never before."""
+
+import random
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from mps_shards.batching.host_buffers import Recycler
+
+
+def address(memory: torch.Tensor) -> int:
+    return memory.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda memory: memory,
+        lambda memory: memory[10:20],
+        lambda memory: memory.view(torch.float32).reshape(5, 5),
+        lambda memory: memory.numpy(),
+        lambda memory: memory.numpy()[3:4],
+        lambda memory: memory.untyped_storage(),
+        lambda memory: memoryview(memory.numpy()),
+        lambda memory: torch.utils.dlpack.to_dlpack(memory),
+    ],
+    ids=["itself", "slice", "view", "array", "slice-of-array", "storage", "buffer", "dlpack"],
+)
+def test_whoever_holds_a_part_keeps_the_whole(part: Any) -> None:
+    recycler = Recycler(keep=2)
+    memory = recycler.lease(100)
+    first, held = address(memory), part(memory)
+    del memory
+
+    assert address(recycler.lease(100)) != first
+
+    del held
+    assert first in {address(recycler.lease(100)) for _ in range(2)}
+
+
+@pytest.mark.parametrize("nbytes", [100, 5 << 20])  # small, and mapped by itself
+def test_idle_memory_serves_again_if_it_is_large_enough(nbytes: int) -> None:
+    recycler = Recycler(keep=2)
+    small, large = recycler.lease(nbytes), recycler.lease(2 * nbytes)
+    there = address(large)
+    del small, large
+
+    memory = recycler.lease(nbytes + 1)
+
+    assert address(memory) == there
+    assert recycler.lease(nbytes + 1).numel() == nbytes + 1
+    assert len(recycler._given) == 2  # what was too small is let go
+
+
+def test_it_keeps_no_more_than_it_was_told() -> None:
+    recycler = Recycler(keep=3)
+    held = [recycler.lease(100) for _ in range(50)]
+    held.clear()
+    again = [recycler.lease(100) for _ in range(50)]
+
+    assert 1 <= len(recycler._given) <= 6
+    assert len({address(memory) for memory in again}) == 50
+
+
+def test_with_nothing_to_keep_it_keeps_nothing() -> None:
+    recycler = Recycler(keep=0)
+    held = recycler.lease(100)
+    del held
+
+    assert not recycler._given
+
+
+def test_two_threads_are_never_given_the_same_memory() -> None:
+    recycler = Recycler(keep=4)
+    clashes: list[int] = []
+
+    def use(number: int) -> None:
+        chance = random.Random(number)
+        held: list[torch.Tensor] = []
+        for _ in range(2000):
+            memory = recycler.lease(64)
+            memory.fill_(number)
+            held.append(memory)
+            if len(held) > chance.randrange(1, 5):
+                clashes.extend(set(held.pop(chance.randrange(len(held))).tolist()) - {number})
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert clashes == []

@@ -1,0 +1,50 @@
+"""Long runs of the queue, left out by default: ``make test ARGS='-m slow tests/feed'``."""
+
+import gc
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.feed.test_engines import exercise
+from tests.feed.test_lifetimes import open_iterate_leave, own_threads
+
+from mps_shards import DeviceLoader
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fake-inline", "fake-thread", "fake-alias"])
+def test_a_hundred_thousand_batches(name: str) -> None:
+    chance = random.Random(name)
+    done = 0
+    while done < 34_000:  # each, three engines
+        done += exercise(name, chance, chance.randrange(1, 400))
+
+    assert own_threads() == []
+
+
+@pytest.mark.slow
+def test_a_thousand_cycles_leave_nothing_behind(loader_of: Callable[..., DeviceLoader]) -> None:
+    open_iterate_leave(loader_of, 1000, seed=1)
+
+    gc.collect()
+    assert own_threads() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transfer", [None, "inline", "thread"])
+def test_memory_is_flat_over_fifty_epochs(loader_of: Callable[..., DeviceLoader], transfer: str | None) -> None:
+    loader = loader_of(transfer=transfer, batch_size=20)
+    after = []
+    for epoch in range(60):
+        loader.set_epoch(epoch)
+        assert sum(len(keys) for *_, keys in loader) == 60
+        gc.collect()
+        after.append(resident())
+
+    assert max(after[10:]) - min(after[10:]) < 4e6

@@ -1,0 +1,426 @@
+"""Each hazard of moving batches to MPS, by name: a naive loop falls into it on the fake device, ours does not."""
+
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mps_shards.batching.host_batch import Made
+from mps_shards.batching.host_buffers import PAGE, State, page_aligned
+from mps_shards.device import owner_thread as owner
+from mps_shards.device.engines.inline import InlineEngine
+from mps_shards.device.engines.thread import ThreadEngine
+from mps_shards.device.startup_check import check_arrived, check_device
+from mps_shards.errors import ConfigError, DataError, ShutdownTimeout
+from mps_shards.metrics import LoaderStats
+from tests.support.fake_device import POISON, FakeDevice
+from tests.support.feeding import deliveries, drafts, expected, made
+
+
+@pytest.fixture
+def device() -> Iterator[FakeDevice]:
+    with FakeDevice() as found:
+        yield found
+
+
+def inline(device: FakeDevice, **options: Any) -> InlineEngine:
+    return InlineEngine(device, **{"ahead": 1, "non_blocking": True, **options})
+
+
+def test_naive_loop_that_reuses_its_slot_delivers_other_batches(device: FakeDevice) -> None:
+    slot = page_aligned(64)[:64]
+    device.hold()
+
+    there = []
+    for number in range(3):
+        slot.fill_(number)
+        there.append(device.upload(slot, non_blocking=True))
+    device.drain()
+
+    assert [int(tensor[0]) for tensor in there] == [2, 2, 2]
+
+
+def test_slot_rewritten_early(device: FakeDevice) -> None:
+    planned = drafts(12)
+    device.hold()
+
+    source = deliveries(inline(device), planned, slots=5)
+    first = [next(source) for _ in range(3)]  # five slots, none of them read yet
+    device.go_on()
+    rest = list(source)
+    device.drain()
+
+    for draft, delivery in zip(planned, first + rest, strict=True):
+        assert torch.equal(delivery.tensors[0], expected(draft)[0])
+
+
+def test_naive_loop_that_drops_its_source_delivers_poison(device: FakeDevice) -> None:
+    device.hold()
+
+    there = device.upload(page_aligned(64)[:64].fill_(3), non_blocking=True)
+    device.drain()
+
+    assert device.dead_sources == 1
+    assert int(there[0]) == POISON
+
+
+def test_source_freed(device: FakeDevice) -> None:
+    list(deliveries(inline(device), drafts(30)))
+    device.drain()
+
+    assert device.dead_sources == 0
+
+
+def test_slots_freed_at_shutdown_while_in_flight(device: FakeDevice) -> None:
+    device.hold()
+    source = deliveries(inline(device), drafts(10))
+    delivery = next(source)
+
+    threading.Timer(0.05, device.go_on).start()
+    source.close()  # waits until the device has read what was sent
+
+    device.drain()
+    assert device.dead_sources == 0
+    assert torch.equal(delivery.tensors[0], expected(drafts(1)[0])[0])
+
+
+def test_a_device_that_never_finishes_keeps_its_slots_and_is_reported(device: FakeDevice) -> None:
+    device.hold()
+    source = deliveries(inline(device), drafts(10), patience_s=0.05)
+    next(source)
+
+    with pytest.raises(ShutdownTimeout, match=r"has not finished its copies in 0 s\n(.|\n)*slot 0: in flight"):
+        source.close()
+
+    device.drain()
+    assert device.dead_sources == 0
+
+
+def test_waiting_for_a_dead_device_ends_with_slot_states_and_queue_depths(device: FakeDevice) -> None:
+    device.hold()
+    stuck = deliveries(inline(device), drafts(10), slots=2, patience_s=0.05)
+
+    with pytest.raises(ShutdownTimeout, match=r"0 batches being filled, 0 ready, 2 in flight\nslot 0: in flight"):
+        list(stuck)
+
+    device.drain()
+
+
+def test_device_touched_off_thread(device: FakeDevice) -> None:
+    failures: list[str] = []
+
+    def elsewhere() -> None:
+        try:
+            list(deliveries(inline(device), drafts(3)))
+        except AssertionError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    delivered = list(deliveries(inline(device), drafts(3)))
+
+    assert failures == ["device touched off-thread"]  # the fake notices; ours stays in the consumer's thread
+    assert len(delivered) == 3
+
+
+def test_second_consumer_thread_on_mps_is_refused() -> None:
+    release, claimed = threading.Event(), threading.Event()
+
+    def first() -> None:
+        owner.claim("fake-mps")
+        claimed.set()
+        release.wait()
+
+    thread = threading.Thread(target=first, name="trainer")
+    thread.start()
+    claimed.wait()
+    try:
+        with pytest.raises(ConfigError, match=r"'trainer' already loads to fake-mps.*pytorch#197805"):
+            owner.claim("fake-mps")
+    finally:
+        release.set()
+        thread.join()
+
+    owner.claim("fake-mps")  # its owner is gone
+
+
+def test_mps_after_fork_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner.claim("forked-mps")
+
+    monkeypatch.setattr("os.getpid", lambda: 1)
+
+    with pytest.raises(ConfigError, match="forked from one that used forked-mps"):
+        owner.claim("forked-mps")
+
+
+def test_kernel_in_the_transfer_thread() -> None:
+    with FakeDevice(transfer_thread=True) as device:
+        found = list(deliveries(ThreadEngine(device, ahead=1), drafts(10)))
+        with device.side(), pytest.raises(AssertionError, match="copies only"):
+            device.to_float(torch.zeros(3, dtype=torch.uint8))
+
+    assert len(found) == 10
+
+
+def test_synchronize_is_never_called(device: FakeDevice) -> None:
+    found = list(deliveries(inline(device), drafts(10), verify=lambda batch, tensors, number: None))
+
+    assert len(found) == 10
+    with pytest.raises(AssertionError, match="synchronize was called"):
+        device.synchronize()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.uint16])
+def test_dtypes_that_the_device_lacks_are_refused_before_it_sees_them(device: FakeDevice, dtype: torch.dtype) -> None:
+    def make(number: int) -> Made:
+        return Made(torch.zeros((3, 2, 2), dtype=dtype), number, f"key-{number}")
+
+    with pytest.raises(ConfigError, match=rf"{dtype} as image of sample 'key-0'.*uint8 or float32"):
+        list(deliveries(inline(device), drafts(1), make=make))
+
+    assert device.uploads == 0
+
+
+def test_cast_on_the_way_is_never_asked_for(device: FakeDevice) -> None:
+    seen = []
+    upload = device.upload
+    device.upload = lambda source, **options: seen.append(source.dtype) or upload(source, **options)  # type: ignore
+
+    list(deliveries(inline(device), drafts(3)))
+
+    assert set(seen) == {torch.uint8, torch.int64}  # pixels go as bytes, labels as they are delivered
+
+
+def test_non_dense_images_are_made_dense_in_the_slot(device: FakeDevice) -> None:
+    def make(number: int) -> Made:
+        wide = torch.arange(3 * 4 * 10, dtype=torch.uint8).view(4, 10, 3)
+        return Made(wide[:, ::2].permute(2, 0, 1), number, str(number))
+
+    (delivery,) = deliveries(inline(device), drafts(1), make=make)
+    device.drain()
+
+    assert torch.equal(delivery.tensors[0][0], make(0).image.float().div(255))
+
+
+def test_inexact_conversion_is_found_and_left_to_the_workers() -> None:
+    with FakeDevice(reciprocal=True) as device:
+        with pytest.warns(UserWarning, match="126 of 256 values of x / 255 wrong: workers will convert"):
+            found = check_device(device, non_blocking=True)
+        engine = inline(device, host_conversion=found.host_conversion)
+        (delivery,) = deliveries(engine, drafts(1, 256))
+        device.drain()
+
+    assert (found.wrong_values, found.host_conversion, found.non_blocking) == (126, True, True)
+    assert torch.equal(delivery.tensors[0][:, 0, 0, 0], torch.arange(256).float().div(255))
+
+
+def test_an_exact_device_passes_the_start_up_check(device: FakeDevice) -> None:
+    found = check_device(device, non_blocking=True)
+
+    assert (found.wrong_values, found.host_conversion, found.non_blocking) == (0, False, True)
+
+
+def test_non_blocking_copies_that_do_not_arrive_become_blocking() -> None:
+    with (
+        FakeDevice(corrupt=lambda number, non_blocking: non_blocking) as device,
+        pytest.warns(UserWarning, match="non-blocking copies to fake do not arrive unaltered"),
+    ):
+        found = check_device(device, non_blocking=True)
+
+    assert not found.non_blocking
+
+
+def test_a_device_that_alters_every_copy_is_refused() -> None:
+    with (
+        FakeDevice(corrupt=lambda number, non_blocking: True) as device,
+        pytest.warns(UserWarning),
+        pytest.raises(DataError, match="this device cannot be trusted"),
+    ):
+        check_device(device, non_blocking=True)
+
+
+def test_verify_transfer_notices_an_altered_batch() -> None:
+    # uploads 1 and 2 are the first batch's pixels and labels; 3 is the second batch's pixels
+    with FakeDevice(corrupt=lambda number, non_blocking: number == 3) as device:
+
+        def verify(batch: Any, tensors: object, number: int) -> None:
+            check_arrived(device, batch, tensors, number=number)
+
+        received = []
+        with pytest.raises(DataError, match=r"batch 1 arrived altered on fake: 1 of 240 values differ .*'key-4'"):
+            for delivery in deliveries(inline(device, ahead=0), drafts(3), verify=verify):
+                received.append(delivery.token)
+
+    assert received == [0]
+
+
+def test_event_asked_before_it_is_recorded_would_free_the_slot(device: FakeDevice) -> None:
+    from tests.support.fake_device import FakeEvent
+
+    list(deliveries(inline(device), drafts(5)))
+
+    assert FakeEvent().query()  # the trap
+    assert device.events and all(event.recorded for event in device.events)
+
+
+def test_python_owned_slot_memory(device: FakeDevice) -> None:
+    with pytest.raises(AssertionError, match="memory that Python owns"):
+        device.upload(torch.from_numpy(np.zeros(4, dtype=np.uint8)), non_blocking=True)
+
+    assert page_aligned(100).untyped_storage().resizable()  # torch's own
+
+
+def test_slots_never_share_a_page() -> None:
+    memories = [page_aligned(nbytes) for nbytes in (1, PAGE, PAGE + 1, 100_000)]
+
+    pages: set[int] = set()
+    for memory in memories:
+        own = range(memory.data_ptr() // PAGE, (memory.data_ptr() + memory.numel()) // PAGE)
+        assert memory.data_ptr() % PAGE == 0 and memory.numel() % PAGE == 0
+        assert pages.isdisjoint(own)
+        pages.update(own)
+
+
+@pytest.mark.parametrize("kind", [InlineEngine, ThreadEngine])
+def test_device_out_of_memory_is_tried_once_more_when_the_rest_has_landed(kind: Any) -> None:
+    stats = LoaderStats()
+
+    def fail(number: int) -> Exception | None:
+        return RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)") if number == 7 else None
+
+    with FakeDevice(fail=fail, transfer_thread=True) as device:
+        found = list(deliveries(kind(device, ahead=1, non_blocking=True), drafts(10), stats=stats))
+        device.drain()
+
+    assert stats.retries == 1
+    for draft, delivery in zip(drafts(10), found, strict=True):
+        assert torch.equal(delivery.tensors[0], expected(draft)[0])
+
+
+@pytest.mark.parametrize("kind", [InlineEngine, ThreadEngine])
+def test_device_that_stays_out_of_memory_is_an_error_after_what_arrived(kind: Any) -> None:
+    def fail(number: int) -> Exception | None:
+        return RuntimeError("MPS backend out of memory") if number >= 7 else None
+
+    received = []
+    with (
+        FakeDevice(fail=fail, transfer_thread=True) as device,
+        pytest.raises(RuntimeError, match="MPS backend out of memory"),
+    ):
+        for delivery in deliveries(kind(device, ahead=0, non_blocking=True), drafts(10)):
+            received.append(delivery.token)
+
+    assert received == [0, 1, 2]
+
+
+def test_an_error_quarantines_its_slot(device: FakeDevice) -> None:
+    seen: list[Any] = []
+    device.fail = lambda number: ValueError("the copy failed") if number == 5 else None
+
+    with pytest.raises(ValueError, match="the copy failed"):
+        list(deliveries(inline(device, ahead=0), drafts(10), on_workers=seen.append))
+
+    states = [slot.state for slot in seen[0]._slots]
+    assert states.count(State.QUARANTINED) == 1
+
+
+def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice) -> None:
+    seen: list[Any] = []
+    one = 64 * 3 * 32 * 32  # bytes of a batch's pixels
+    most = 0
+
+    def make(number: int) -> Made:
+        return Made(torch.full((3, 32, 32), number % 256, dtype=torch.uint8), number, str(number))
+
+    source = deliveries(
+        inline(device), drafts(12, 64), make=make, slots=8, max_bytes=int(2.5 * one), on_workers=seen.append
+    )
+    for _ in source:
+        most = max(most, sum(slot.nbytes for slot in seen[0]._slots if slot.state is not State.FREE))
+
+    assert one <= most <= 2.5 * one
+
+
+def test_buffers_that_large_batches_left_behind_count_against_the_memory_allowed(device: FakeDevice) -> None:
+    seen: list[Any] = []
+    sides = [64, 8, 48, 8, 8, 64, 16, 8] * 6
+    limit = 2 * 4 * 3 * 64 * 64  # two of the largest batches
+    held: list[int] = []
+
+    def make(number: int) -> Made:
+        side = sides[number // 4]
+        held.append(sum(slot.capacity for slot in seen[0]._slots) if seen else 0)
+        return Made(torch.full((3, side, side), number % 256, dtype=torch.uint8), number, str(number))
+
+    source = deliveries(
+        inline(device), drafts(len(sides), 4), make=make, slots=6, max_bytes=limit, on_workers=seen.append
+    )
+    shapes = [tensors[0].shape[-1] for tensors, *_ in source]
+
+    assert shapes == sides
+    assert limit // 2 < max(held) <= limit
+
+
+def test_a_batch_larger_than_the_memory_allowed_still_gets_through(device: FakeDevice) -> None:
+    found = list(deliveries(inline(device), drafts(6), max_bytes=10))
+
+    assert len(found) == 6
+
+
+def test_fast_consumer_is_counted_as_starved() -> None:
+    stats = LoaderStats()
+    gate = threading.Event()
+
+    def make(number: int) -> Made:
+        if number == 6:
+            threading.Timer(0.1, gate.set).start()
+            gate.wait()
+        return made(number)
+
+    with FakeDevice() as device:
+        list(deliveries(inline(device), drafts(3), make=make, stats=stats))
+
+    assert stats.starved_s >= 0.09
+
+
+def test_slow_consumer_is_counted_as_back_pressure() -> None:
+    stats = LoaderStats()
+
+    with FakeDevice() as device:
+        source = deliveries(inline(device), drafts(40), slots=3, stats=stats, threads=1)
+        next(source)
+        threading.Event().wait(0.2)
+        list(source)
+
+    assert stats.blocked_s >= 0.1
+
+
+def test_metrics_add_no_wait_for_the_device(device: FakeDevice) -> None:
+    stats = LoaderStats()
+    device.hold()
+
+    source = deliveries(inline(device), drafts(3), slots=5, stats=stats)
+    first = next(source)  # although nothing was executed yet
+    sent = stats.bytes_sent
+    device.go_on()
+    rest = list(source)
+
+    assert first.token == 0 and len(rest) == 2
+    assert sent >= 4 * (60 + 8) and stats.flight_s > 0
+
+
+def test_a_batch_lives_only_as_long_as_its_user_holds_it(device: FakeDevice) -> None:
+    source = deliveries(inline(device), drafts(5))
+    images = next(source).tensors[0]
+    seen = weakref.ref(images)
+
+    del images
+    device.drain()
+
+    assert seen() is None
+    source.close()

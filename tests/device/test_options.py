@@ -1,0 +1,159 @@
+"""What is done to pixels on the way gives the same batches in a bare loop, on the CPU, and through a device."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as kernels
+
+from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from mps_shards.batching.tree import leaves
+from mps_shards.errors import ConfigError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def everywhere(shards: Path, **options: Any) -> list[list[torch.Tensor]]:
+    """The leaves of every batch, which must be the same however they are read."""
+    data = ShardDataset(shards, **{"batch_size": 7, "shuffle": True, **options})
+    wanted = [leaves(batch) for batch in data]
+    for transfer in ("cpu", "inline", "thread"):
+        loader = DeviceLoader(data, device="cpu", transfer=transfer, workers=3, verify_transfer=2)
+        for here, there in zip(wanted, loader, strict=True):
+            for one, other in zip(here, leaves(there), strict=True):
+                assert torch.equal(one, other), transfer
+                assert one.stride() == other.stride() and one.dtype == other.dtype
+    return wanted
+
+
+def test_normalisation_is_torchvisions_bit_for_bit(shard_set: Path) -> None:
+    plain = everywhere(shard_set, transform=classify.train(32))
+    normal = everywhere(shard_set, transform=classify.train(32), normalize=IMAGENET)
+
+    for (images, _), (normalised, _) in zip(plain, normal, strict=True):
+        assert torch.equal(normalised, kernels.normalize(images, *map(list, IMAGENET)))
+
+
+@pytest.mark.parametrize("normalize", [None, IMAGENET])
+def test_channels_last_changes_memory_and_no_value(shard_set: Path, normalize: Any) -> None:
+    plain = everywhere(shard_set, transform=classify.train(32), normalize=normalize)
+    last = everywhere(shard_set, transform=classify.train(32), normalize=normalize, channels_last=True)
+
+    for (images, _), (turned, _) in zip(plain, last, strict=True):
+        assert torch.equal(images, turned)
+        assert turned.is_contiguous(memory_format=torch.channels_last) and not turned.is_contiguous()
+
+
+def test_float_images_channels_last_are_verified_as_they_lie(shard_set: Path) -> None:
+    def transform(image: torch.Tensor, target: int, rng: np.random.Generator) -> Any:
+        return image[:, :9, :7].float(), target
+
+    batches = everywhere(shard_set, transform=transform, channels_last=True)
+
+    assert batches[0][0].shape == (7, 3, 9, 7)
+
+
+def test_mixing_gives_shares_of_classes_and_is_keyed_by_position(shard_set: Path) -> None:
+    state = torch.random.get_rng_state()
+    mixed = everywhere(shard_set, transform=classify.train(32), mix=classify.mix(4))
+
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's own numbers are left alone
+    assert all(torch.allclose(labels.sum(dim=1), torch.ones(len(labels))) for _, labels in mixed)
+    assert {labels.shape[1] for _, labels in mixed} == {4}
+    assert any((labels.max(dim=1).values < 1).any() for _, labels in mixed)
+
+    resumed = ShardDataset(shard_set, batch_size=7, shuffle=True, transform=classify.train(32), mix=classify.mix(4))
+    resumed.load_state_dict(resumed.state_dict() | {"position": 14})
+    images, labels = next(iter(resumed))
+    assert torch.equal(images, mixed[2][0]) and torch.equal(labels, mixed[2][1])
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uneven")
+    (folder / "imgs" / "a").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(10):
+        size = (int(rng.integers(5, 60)), int(rng.integers(5, 60)), 3)
+        Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(folder / "imgs" / "a" / f"{number}.png")
+    return pack(folder / "imgs", folder / "set").out
+
+
+def test_padding_keeps_every_pixel_and_tells_the_sizes(uneven: Path) -> None:
+    alone = list(ShardDataset(uneven, batch_size=None, shuffle=True))
+    padded = everywhere(uneven, batch_size=4, pad=16)
+
+    seen = 0
+    for images, labels, sizes in padded:
+        assert sizes.dtype == torch.int64 and sizes.shape == (len(images), 2) and len(labels) == len(images)
+        assert images.shape[2] % 16 == 0 and images.shape[3] % 16 == 0
+        assert images.shape[2] - sizes[:, 0].max() < 16 and images.shape[3] - sizes[:, 1].max() < 16
+        for image, (height, width) in zip(images, sizes.tolist(), strict=True):
+            assert torch.equal(image[:, :height, :width], alone[seen][0])
+            assert not image[:, height:].any() and not image[:, :, width:].any()
+            seen += 1
+    assert seen == 10
+
+
+def test_unequal_images_without_padding_name_both_sizes_and_the_remedies(uneven: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is 3x\d+x\d+ .* of the same batch is 3x\d+x\d+ .*classify.train.* pad=1"):
+        list(ShardDataset(uneven, batch_size=4))
+
+
+def large_photographs(folder: Path) -> Path:
+    from tools.photos import make_photos
+
+    make_photos(folder / "imgs", count=6, size=(1024, 768), classes=["coffee", "cat"])
+    return pack(folder / "imgs", folder / "set").out
+
+
+def test_scaled_decoding_is_close_where_it_shrinks(tmp_path: Path) -> None:
+    shards = large_photographs(tmp_path)
+
+    for transform in (classify.evaluate(64), classify.train(64, scale=(0.5, 1.0))):
+        exact = everywhere(shards, transform=transform)
+        scaled = everywhere(shards, transform=transform, decode="scaled")
+        for (one, labels), (other, same) in zip(exact, scaled, strict=True):
+            error = (one - other).abs().mul(255)
+            assert one.shape == other.shape and torch.equal(labels, same)
+            assert 0 < error.mean() < 4 and error.max() > 0
+
+
+def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None:
+    exact = everywhere(shard_set, transform=classify.evaluate(64))
+    scaled = everywhere(shard_set, transform=classify.evaluate(64), decode="scaled")
+
+    assert all(torch.equal(one, other) for (one, _), (other, _) in zip(exact, scaled, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decode": "scaled"}, "decode='scaled' needs a transform that plans"),
+        ({"decode": "fast"}, "decode must be 'exact' or 'scaled'"),
+        ({"batch_size": None, "pad": 1}, "mix and pad are for batches"),
+        ({"pad": 0}, "pad is the multiple"),
+        ({"normalize": ((0.5,), (0.5,))}, "three means and three positive standard deviations"),
+        ({"normalize": ((0, 0, 0), (1, 1, 0))}, "three means and three positive standard deviations"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(shard_set: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ShardDataset(shard_set, **{"batch_size": 4, **options})
+
+
+def test_mixing_needs_two_classes_and_an_alpha() -> None:
+    for wrong in ({"classes": 1}, {"classes": 4, "mixup": 0.0, "cutmix": 0.0}, {"classes": 4, "mixup": -1.0}):
+        with pytest.raises(ConfigError, match="mix takes at least two classes"):
+            classify.mix(**wrong)
+
+
+def test_trees_of_other_structure_are_never_mixed_in_one_batch(shard_set: Path) -> None:
+    def transform(image: torch.Tensor, target: int, rng: np.random.Generator) -> Any:
+        return {"a" if target % 2 else "b": image[:, :8, :8]}, target
+
+    with pytest.raises(ConfigError, match="differ in structure"):
+        list(ShardDataset(shard_set, batch_size=20, transform=transform, shuffle=True))

@@ -1,0 +1,168 @@
+"""Which engine serves which device and version of torch, and how that is said."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mps_shards import DeviceLoader, ShardDataset
+from mps_shards.device import selection as rules
+from mps_shards.device.selection import choose
+from mps_shards.device.torch_versions import hazards_of, non_blocking_is_safe, parse_version
+from mps_shards.errors import ConfigError
+
+
+@pytest.fixture
+def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "missing_mps", lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("2.14.1+cu130", (2, 14)),
+        ("2.15.0a0+git1234abc", (2, 15)),
+        ("2.9", (2, 9)),
+        ("2.13.0.dev20260301", (2, 13)),
+        ("v2.10.0rc1", (2, 10)),
+        ("3.0.0", (3, 0)),
+        ("nightly", None),
+        ("", None),
+    ],
+)
+def test_versions_as_torch_writes_them(text: str, version: tuple[int, int] | None) -> None:
+    assert parse_version(text) == version
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "non_blocking", "verify"),
+    [
+        ("2.9.0", False, 0),
+        ("2.12.1", False, 0),
+        ("2.13.0", True, 0),
+        ("2.14.1", True, 0),
+        ("2.15.0a0+git1", True, 1),
+        ("unheard of", True, 1),
+    ],
+)
+def test_mps_copies_block_only_where_they_must(
+    on_a_mac: None, torch_version: str, non_blocking: bool, verify: int
+) -> None:
+    found = choose("auto", None, torch_version=torch_version)
+
+    assert (found.device.type, found.engine) == ("mps", "inline")
+    assert (found.non_blocking, found.verify) == (non_blocking, verify)
+    assert f"torch {torch_version}" in str(found)
+
+
+def test_the_user_overrides_the_table(on_a_mac: None) -> None:
+    blocking = choose("mps", "inline-blocking", verify=5, torch_version="2.14.1")
+    with pytest.warns(UserWarning, match="a second thread on MPS can crash torch 2.14"):
+        threaded = choose("mps", "thread", torch_version="2.14.1")
+    aliased = choose("mps", "alias", torch_version="2.14.1")
+
+    assert (blocking.engine, blocking.non_blocking, blocking.verify) == ("inline", False, 5)
+    assert threaded.engine == "thread" and "pytorch#197805" in str(threaded)
+    assert aliased.engine == "alias"
+
+
+@pytest.mark.parametrize(
+    ("device", "transfer", "message"),
+    [
+        ("mps", "cpu", r"transfer='cpu' cannot serve mps: use inline, thread, alias"),
+        ("cpu", "alias", r"transfer='alias' cannot serve cpu: use cpu, inline, thread, or leave it out for 'cpu'"),
+        ("cpu", "inline-fast", "cannot serve cpu"),
+        ("cpu", "inline-blocking-twice", "cannot serve cpu"),
+        ("meta", None, "device 'meta' cannot be used: only MPS, CUDA and the CPU are served"),
+        ("gpu", None, "unknown device 'gpu': use auto, mps, cuda, cuda:1 or cpu"),
+    ],
+)
+def test_what_cannot_work_is_said_with_what_can(
+    on_a_mac: None, device: str, transfer: str | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        choose(device, transfer)
+
+
+def test_alias_is_refused_before_torch_has_it(on_a_mac: None) -> None:
+    with pytest.raises(ConfigError, match=r"needs torch 2.13 or later, this is 2.12.1"):
+        choose("mps", "alias", torch_version="2.12.1")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="MPS is here")
+def test_mps_that_is_absent_is_explained() -> None:
+    with pytest.raises(ConfigError, match=r"'mps' cannot be used: torch .* use device='auto' or 'cpu'"):
+        choose("mps", None)
+
+    assert "no MPS: torch" in str(choose("auto", None)) or torch.cuda.is_available()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+def test_cuda_that_is_absent_is_explained() -> None:
+    with pytest.raises(
+        ConfigError, match=r"'cuda:1' cannot be used: torch (sees no NVIDIA GPU|was built without CUDA)"
+    ):
+        choose("cuda:1", None)
+
+
+def test_cuda_is_served_by_the_transfer_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    found = choose("cuda:1", None, torch_version="2.14.1")
+
+    assert (found.engine, found.non_blocking) == ("thread", True)
+    with pytest.raises(ConfigError, match="torch sees 2 GPUs"):
+        choose("cuda:2", None)
+
+
+def test_in_a_dataloader_worker_no_device_is_touched(on_a_mac: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
+
+    found = choose("mps", None)
+
+    assert (found.device.type, found.engine) == ("cpu", "cpu")
+    assert "inside a DataLoader worker, where mps must not be touched" in str(found)
+
+
+def test_hazards_are_those_of_the_version() -> None:
+    issues = {
+        version: {issue for hazard in hazards_of("mps", version) for issue in hazard.issues}
+        for version in [(2, 9), (2, 14), None]
+    }
+
+    assert "#189690" in issues[2, 9] and "#197805" not in issues[2, 9]
+    assert "#197805" in issues[2, 14] and "#189690" not in issues[2, 14]
+    assert issues[None] >= issues[2, 9] | issues[2, 14]
+    assert not non_blocking_is_safe("cpu", (2, 14))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 0}, "workers must be at least 1, not 0"),
+        ({"ready": 0}, "ready must be at least 1"),
+        ({"ahead": -1}, "ahead must be at least 0"),
+        ({"memory": 0}, "memory must be at least 1"),
+        ({"verify_transfer": -1}, "verify_transfer must be at least 0"),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused(shard_set: Any, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DeviceLoader(ShardDataset(shard_set, batch_size=4), device="cpu", **options)  # type: ignore[arg-type]
+
+
+def test_a_loader_takes_a_data_set_and_says_so() -> None:
+    with pytest.raises(ConfigError, match="DeviceLoader takes a ShardDataset, not list"):
+        DeviceLoader([1, 2])  # type: ignore[arg-type]
+
+
+def test_explain_says_engine_copies_conversion_and_why(shard_set: Any) -> None:
+    data = ShardDataset(shard_set, batch_size=4)
+
+    assert (
+        DeviceLoader(data, device="cpu").explain() == "cpu by the cpu engine, no copy, pixels converted by the workers"
+    )
+    assert DeviceLoader(data, device="cpu", transfer="inline").explain() == (
+        "cpu by the inline engine, blocking copies, pixels converted by the device"
+    )

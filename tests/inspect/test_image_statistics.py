@@ -1,0 +1,73 @@
+"""Figures of images are exact, whatever order they are added in."""
+
+import numpy as np
+import pytest
+
+from mps_shards.errors import DecodeError
+from mps_shards.inspect.image_statistics import Tally, examined
+from mps_shards.shards.raw_sample import RawSample
+from tests.support.images import EXAMPLES, encoded, expected, picture
+
+
+def raw(name: str, **fields: bytes) -> RawSample:
+    kind = name.rpartition(".")[2].lower()
+    named = {field.replace("_", "."): content for field, content in fields.items()}
+    return RawSample(key=name, shard="s.tar", fields={kind: EXAMPLES[name](), **named})
+
+
+def test_mean_and_std_are_those_of_all_pixels_that_training_sees():
+    tally = Tally()
+    for name in EXAMPLES:
+        tally.add(examined(raw(name, cls=b"1"), "classification"))
+
+    pixels = np.concatenate([expected(make()).numpy().reshape(3, -1) for make in EXAMPLES.values()], axis=1)
+    assert tally.mean() == pytest.approx(pixels.astype(np.float64).mean(axis=1), abs=1e-8)
+    assert tally.std() == pytest.approx(pixels.astype(np.float64).std(axis=1), abs=1e-8)
+    assert tally.pixels == pixels.shape[1]
+
+
+def test_the_order_of_adding_changes_no_bit():
+    facts = [examined(raw(name), "unlabeled") for name in EXAMPLES]
+    there, back = Tally(), Tally()
+    for one, other in zip(facts, reversed(facts), strict=True):
+        there.add(one)
+        back.add(other)
+
+    assert (there.mean(), there.std()) == (back.mean(), back.std())
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "mode", "orientation"),
+    [
+        ("rgb.jpg", "JPEG", "RGB", 1),
+        ("rotated.jpg", "JPEG", "RGB", 6),
+        ("rotated.png", "PNG", "RGB", 6),
+        ("gray.png", "PNG", "L", 1),
+        ("a-webp-named.jpeg", "WEBP", "RGB", 1),
+        ("cmyk.jpg", "JPEG", "CMYK", 1),
+    ],
+)
+def test_the_file_s_own_properties_are_told(name, format, mode, orientation):
+    facts = examined(raw(name), "unlabeled")
+
+    assert (facts.format, facts.mode, facts.orientation) == (format, mode, orientation)
+    assert (facts.width, facts.height) == (53, 37)
+    assert facts.bytes == len(EXAMPLES[name]())
+    assert facts.label == -1
+
+
+def test_mask_pixels_are_counted_by_value():
+    mask = np.zeros((37, 53), dtype=np.uint8)
+    mask[:10], mask[10:20, :5] = 3, 255
+    from PIL import Image
+
+    facts = examined(raw("rgb.jpg", mask_png=encoded(Image.fromarray(mask), "PNG")), "segmentation")
+
+    assert facts.mask == {0: 37 * 53 - 530 - 50, 3: 530, 255: 50}
+
+
+def test_a_mask_that_is_missing_or_of_another_size_is_an_error():
+    with pytest.raises(DecodeError, match=r"sample 'rgb.jpg' of shard s.tar has no mask.png"):
+        examined(raw("rgb.jpg"), "segmentation")
+    with pytest.raises(DecodeError, match=r"the mask is \(3, 4\), its image \(37, 53\)"):
+        examined(raw("rgb.jpg", mask_png=encoded(picture("L", 3, 4), "PNG")), "segmentation")

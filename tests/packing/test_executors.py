@@ -1,0 +1,130 @@
+"""Whoever makes the shards, the bytes are the same."""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mps_shards import pack
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing import commit
+from mps_shards.packing.executors import local as local_engine
+from tests.support.files import contents
+from tests.support.images import class_folders, write
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    class_folders(tmp_path / "imgs", classes=3, each=10)
+    return write(tmp_path / "imgs", {"class-1/bad.jpg": b"no image"})
+
+
+OPTIONS = {"shard_samples": 4, "on_bad_sample": "skip", "drop_duplicates": True}
+
+
+@pytest.fixture
+def local(source: Path, tmp_path: Path) -> dict[str, bytes]:
+    return contents(pack(source, tmp_path / "local", workers=1, **OPTIONS).out)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_threads(source: Path, tmp_path: Path, local: dict[str, bytes], workers: int):
+    assert contents(pack(source, tmp_path / "out", workers=workers, **OPTIONS).out) == local
+
+
+def test_after_a_failure_no_thread_begins_another_shard_and_the_first_is_said(monkeypatch: pytest.MonkeyPatch):
+    begun = []
+
+    def fail(number: int, *_: object) -> bool:
+        begun.append(number)
+        raise DataError(f"shard {number}")
+
+    def handed_out() -> Iterator[int]:
+        for number in range(10):
+            yield number
+            time.sleep(0.01)  # the thread is quicker than the one that waits for it
+
+    monkeypatch.setattr(local_engine, "make_shard", fail)
+
+    with pytest.raises(DataError, match="shard 0"):
+        local_engine.run_local(range(10), handed_out(), lambda *_: None, threads=1)
+
+    assert begun == [0]
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_array_tasks_in_any_order(source: Path, tmp_path: Path, local: dict[str, bytes], count: int):
+    tasks = random.Random(count).sample(range(count), count)
+
+    for index in tasks:
+        report = pack(source, tmp_path / "out", distributor="array", task_index=index, num_tasks=count, **OPTIONS)
+        assert not report.finished
+    report = commit(tmp_path / "out")
+
+    assert contents(tmp_path / "out") == local
+    assert (report.finished, len(report.skipped), report.sets[0].samples) == (True, 1, 30)
+
+
+def test_array_tasks_that_begin_at_one_time(source: Path, tmp_path: Path, local: dict[str, bytes]):
+    script = """
+import sys, mps_shards
+source, out, index = sys.argv[1:]
+options = dict(shard_samples=4, on_bad_sample="skip", drop_duplicates=True)
+mps_shards.pack(source, out, distributor="array", task_index=int(index), num_tasks=4, **options)
+"""
+    command = [sys.executable, "-c", script, source, tmp_path / "out"]
+    running = [subprocess.Popen([*command, str(index)], stderr=subprocess.PIPE, text=True) for index in range(4)]
+
+    complaints = [each.communicate(timeout=60)[1] for each in running]
+    commit(tmp_path / "out")
+
+    assert [each.returncode for each in running] == [0] * 4, complaints
+    assert contents(tmp_path / "out") == local
+
+
+def test_tasks_of_another_plan_are_refused(source: Path, tmp_path: Path):
+    pack(source, tmp_path / "out", distributor="array", task_index=0, num_tasks=2, **OPTIONS)
+
+    with pytest.raises(ConfigError, match="another plan"):
+        pack(source, tmp_path / "out", distributor="array", task_index=1, num_tasks=2, **OPTIONS, seed=1)
+
+
+def test_an_array_task_may_be_run_again(source: Path, tmp_path: Path, local: dict[str, bytes]):
+    for index in (0, 1, 1):
+        report = pack(source, tmp_path / "out", distributor="array", task_index=index, num_tasks=2, **OPTIONS)
+    commit(tmp_path / "out")
+
+    assert report.kept == 4
+    assert contents(tmp_path / "out") == local
+
+
+def test_a_failed_array_task_takes_nothing_back(source: Path, tmp_path: Path):
+    task = {"distributor": "array", "num_tasks": 2, "shard_samples": 16, "shuffle": False}
+    with pytest.raises(DataError, match=r"class-1/bad\.jpg is no image"):
+        pack(source, tmp_path / "out", task_index=1, **task)
+
+    pack(source, tmp_path / "out", task_index=0, **task)
+
+    assert (tmp_path / "out" / "shard-000000.tar").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"distributor": "spark"}, "distributor must be one of 'local', 'ray', 'array', not 'spark'"),
+        ({"distributor": "array"}, "needs a task index and the number of tasks"),
+        ({"distributor": "array", "task_index": 2, "num_tasks": 2}, "task index 2 is not in 0 to 1"),
+        ({"distributor": "array", "task_index": 0, "num_tasks": 2, "overwrite": True}, "cannot overwrite"),
+        ({"task_index": 0}, "task numbers go with the distributor 'array'"),
+        ({"ray_address": "auto"}, "a Ray address goes with the distributor 'ray'"),
+        ({"on_bad_sample": "ignore"}, "on_bad_sample must be one of 'fail', 'skip', not 'ignore'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(source: Path, tmp_path: Path, options: dict, complaint: str):
+    with pytest.raises(ConfigError, match=complaint):
+        pack(source, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()

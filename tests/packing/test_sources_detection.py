@@ -1,0 +1,144 @@
+"""Every layout is recognised as itself, and what is none, or could be two, is refused with what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.packing.sources.detection import list_source
+from mps_shards.packing.sources.listing import Entry
+from tests.support.images import tiny_jpeg, write
+from tests.support.trees import TREES, gray_png, label_ids
+
+IMAGE = tiny_jpeg()
+SAID = {
+    "classes": "class folders: 2 classes, 6 images",
+    "splits": "split folders: 2 classes, 2 splits (train, val), 8 images",
+    "flat": "flat folder: 4 images",
+    "list": "CSV list: 2 classes, 2 splits (train, val), 6 images",
+    "metadata": "metadata folder: 2 classes, 2 splits (train, validation), 6 images",
+    "pairs": "image and mask pairs: 4 classes, 2 splits (train, val), 6 images",
+    "voc": "Pascal VOC: 21 classes, 2 splits (train, val), 5 images",
+    "cityscapes": "Cityscapes (labelTrainIds): 19 classes, 2 splits (train, val), 6 images",
+    "coco": "COCO instances: 3 classes, 2 splits (train2017, val2017), 6 images",
+}
+
+
+def entries(source: Path, **options) -> dict[str, list[Entry]]:
+    """What is listed of each split."""
+    return {split.name: list(split.entries) for split in list_source(source, **options).splits}
+
+
+def tree_of(layout: str, root: Path) -> Path:
+    """What to pack of this layout's tree."""
+    TREES[layout](root)
+    return root / "list.csv" if layout == "list" else root
+
+
+@pytest.mark.parametrize("layout", TREES)
+def test_a_tree_is_found_as_what_it_is_and_said_so(tmp_path: Path, layout: str):
+    source = tree_of(layout, tmp_path)
+
+    assert list_source(source).describe() == SAID[layout]
+    assert entries(source) == entries(source, layout=layout)
+
+
+@pytest.mark.parametrize("layout", ["metadata", "pairs", "voc", "cityscapes", "coco"])
+def test_a_layout_that_is_named_but_not_there_is_refused(tmp_path: Path, layout: str):
+    with pytest.raises(ConfigError, match=str(tmp_path)):
+        list_source(tree_of("classes", tmp_path), layout=layout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("one", "other"), [("voc", "coco"), ("cityscapes", "metadata"), ("pairs", "voc")])
+def test_a_tree_that_fits_two_layouts_says_both_and_takes_the_one_that_is_named(tmp_path: Path, one: str, other: str):
+    TREES[one](tmp_path)
+    TREES[other](tmp_path)
+
+    with pytest.raises(ConfigError, match=r"could be read as '\w+' or as '\w+'; name one with layout \(--layout\)"):
+        list_source(tmp_path)
+    assert list_source(tmp_path, layout=one).describe().startswith(SAID[one].partition(":")[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("layout", "lost", "message"),
+    [
+        ("voc", "SegmentationClass", "holds JPEGImages but no SegmentationClass, so it tells nothing"),
+        ("voc", "ImageSets/Segmentation", "holds JPEGImages but no ImageSets/Segmentation"),
+        ("cityscapes", "gtFine", "must hold leftImg8bit and gtFine, as Cityscapes does"),
+        ("coco", "train2017", r"instances_train2017\.json needs its images in one of .*/train2017, .*/images"),
+        ("pairs", "masks/train", r"images/train/0\.jpg has no mask in .*/masks/train \(0\.png\)"),
+    ],
+)
+def test_a_tree_that_lacks_a_part_says_which(tmp_path: Path, layout: str, lost: str, message: str):
+    TREES[layout](tmp_path)
+    shutil.rmtree(tmp_path / lost)
+
+    with pytest.raises((ConfigError, DataError), match=message):
+        list_source(tmp_path)
+
+
+def test_annotations_of_another_kind_are_no_instances(tmp_path: Path):
+    write(tmp_path, {"annotations/train.json": b"{}", "train/1.jpg": IMAGE})
+
+    with pytest.raises(ConfigError, match=r"no instances_\*\.json \(but train\.json\); name the file of a split like"):
+        list_source(tmp_path)
+    assert list_source(tmp_path, layout="flat").describe() == "flat folder: 1 images"
+
+
+def test_boxes_beside_images_are_no_masks(tmp_path: Path):
+    write(tmp_path, {"images/1.jpg": IMAGE, "labels/1.txt": b"0 0.5 0.5 1 1"})
+
+    with pytest.raises(
+        ConfigError,
+        match=r"is images, which is no class; put masks beside it .* or pack the images alone with layout 'flat'",
+    ):
+        list_source(tmp_path)
+
+
+def test_a_list_beside_class_folders_is_read_only_if_it_is_named(tmp_path: Path):
+    write(tmp_path, {"cat/1.jpg": IMAGE, "dog/1.jpg": IMAGE, "labels.csv": b"path,label\ncat/1.jpg,9\n"})
+
+    assert list_source(tmp_path).describe() == "class folders: 2 classes, 2 images"
+    assert list_source(tmp_path, layout="list").describe() == "CSV list: 10 classes, 1 images"
+    assert entries(tmp_path / "labels.csv") == entries(tmp_path, layout="list")
+
+
+def test_of_two_lists_one_must_be_named(tmp_path: Path):
+    write(tmp_path, {"1.jpg": IMAGE, "a.csv": b"1.jpg\n", "b.tsv": b"1.jpg\n"})
+
+    with pytest.raises(ConfigError, match=r"must hold one list, not 2 \(a\.csv, b\.tsv\); name the file itself"):
+        list_source(tmp_path, layout="list")
+
+
+def test_a_source_that_is_neither_folder_nor_list_is_refused(tmp_path: Path):
+    write(tmp_path, {"list.xlsx": b"PK", "list.csv": b"1.jpg,a\n", "1.jpg": IMAGE})
+
+    with pytest.raises(StorageError, match=r"list\.xlsx: not a directory, and no list \(\.csv, \.tsv, \.jsonl"):
+        list_source(tmp_path / "list.xlsx")
+    with pytest.raises(StorageError, match=r"gone\.csv: no such directory"):
+        list_source(tmp_path / "gone.csv")
+    with pytest.raises(ConfigError, match=r"list\.csv is a list; pack the folder to read it as 'classes'"):
+        list_source(tmp_path / "list.csv", layout="classes")
+
+
+def test_suffixes_tell_masks_in_class_folders_too(tmp_path: Path):
+    mask = gray_png(label_ids(0, 3))
+    write(tmp_path, {"cat/1.jpg": IMAGE, "cat/1_mask.png": mask, "dog/1.jpg": IMAGE, "dog/1_mask.png": mask})
+
+    assert list_source(tmp_path).describe() == "image and mask pairs: 2 images"
+    assert list_source(tmp_path, layout="classes").describe() == "class folders: 2 classes, 4 images"
+
+
+def test_an_image_that_is_only_named_like_a_mask_is_none(tmp_path: Path):
+    write(tmp_path, {"cat/1_mask.jpg": IMAGE, "dog/a_label.jpg": IMAGE})
+
+    assert list_source(tmp_path).describe() == "class folders: 2 classes, 2 images"
+
+
+def test_what_is_hidden_marks_nothing(tmp_path: Path):
+    write(tmp_path, {".cache/metadata.csv": b"", "cat/1.jpg": IMAGE, "annotations/notes.txt": b""})
+    write(tmp_path, {".annotations/instances_x.json": json.dumps({}).encode()})
+
+    assert list_source(tmp_path).describe() == "class folders: 1 classes, 1 images"

@@ -1,0 +1,125 @@
+"""Samples are read in bunches and planned ahead of decoding: as if each were made all by itself."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from mps_shards.errors import DecodeError
+from mps_shards.metrics import StageTimes
+from mps_shards.reading.sample_sources import IndexedSource
+from mps_shards.shards.raw_sample import RawSample
+from tests.support.batches import assert_same
+from tests.support.images import EXAMPLES, write
+from tests.support.sets import keys, shard_set
+
+TRANSFORMS = [
+    classify.train(16),
+    classify.train(64, scale=(0.01, 1.0), interpolation="bicubic"),
+    classify.evaluate(16),
+    classify.evaluate(37, 40, interpolation="nearest"),
+]
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
+def test_a_planned_view_is_what_the_transform_shows(tmp_path: Path, photos: Path, transform: Callable[..., Any]):
+    source = write(tmp_path / "imgs", {name: make() for name, make in EXAMPLES.items()})
+    for number, path in enumerate(sorted(photos.rglob("*.jpg"))):
+        shutil.copy(path, source / f"photo-{number}.jpg")
+    pack(source, tmp_path / "set", keys="name", layout="flat")
+
+    def batches(given: Callable[..., Any]) -> list[Any]:
+        data = ShardDataset(tmp_path / "set", batch_size=7, transform=given, shuffle=True, seed=3, keys=True)
+        with DeviceLoader(data, device="cpu", workers=2) as loader:
+            return list(loader)
+
+    assert_same(batches(transform), batches(lambda image, target, rng: transform(image, target, rng)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dark(classify.Evaluate):
+    """A user's transform that builds on ours."""
+
+    def __call__(
+        self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        image, target = classify.Evaluate.__call__(self, image, target, rng)
+        return image // 2, target
+
+
+def test_what_a_transform_adds_to_ours_is_done():
+    plain = classify.evaluate(8)
+    dark = Dark(size=plain.size, resize=plain.resize, interpolation=plain.interpolation)
+
+    for (images, _), (darker, _) in zip(
+        *(ShardDataset(shard_set([9]), batch_size=4, transform=each) for each in (plain, dark)), strict=True
+    ):
+        assert torch.equal(darker, (images * 255).round().to(torch.uint8) // 2 / 255)
+
+
+def test_a_transform_may_give_one_number_for_an_image():
+    data = ShardDataset(shard_set([9]), batch_size=4, transform=lambda image, target, _: (image.float().mean(), target))
+
+    found = list(DeviceLoader(data, device="cpu", workers=2))
+
+    expected = [image.mean() * 255 for image, _ in ShardDataset(shard_set([9]), batch_size=None)]
+    assert torch.allclose(torch.cat([images for images, _ in found]), torch.stack(expected))
+
+
+def test_the_first_bad_sample_is_the_one_that_is_named(tmp_path: Path):
+    """Sample 5 fails when it is read, which is before sample 2 is decoded."""
+    damaged = torn(tmp_path, broken=2, torn=5)
+
+    for loader in (lambda data: data, lambda data: DeviceLoader(data, device="cpu", workers=1)):
+        with pytest.raises(DecodeError) as failure:
+            list(loader(ShardDataset(damaged, batch_size=8)))
+        assert keys([2])[0] in str(failure.value.__notes__)
+
+        data = ShardDataset(damaged, batch_size=8, keys=True, on_bad_sample="skip", max_bad=4)
+        assert [batch[-1] for batch in loader(data)] == [keys([0, 1, 3, 4, 6, 7]), keys(range(8, 16))]
+
+
+def torn(tmp_path: Path, *, broken: int, torn: int) -> Path:
+    """A set of 16 samples, of which one cannot be decoded and another has no header any more."""
+    folder = Path(shutil.copytree(shard_set([16], broken=[broken]), tmp_path / "torn"))
+    offset = int(np.load(folder / "index.npy")[torn][0])
+    with (folder / "s-000000.tar").open("r+b") as tar:
+        tar.seek(offset)
+        tar.write(b"?" * 512)
+    return folder
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(10, 16), (1 << 17, 8), (1 << 20, 1), (9 << 20, 1)])
+def test_bunches_are_bounded_in_samples_and_bytes(monkeypatch: pytest.MonkeyPatch, size: int, ahead: int):
+    taken, most = 0, 0
+
+    def fetch(self: IndexedSource, item: int) -> RawSample:
+        nonlocal taken
+        taken += 1
+        return RawSample(key=str(item), shard="s", fields={"cls": b"1", "jpg": EXAMPLES["rgb.jpg"](), "x": bytes(size)})
+
+    monkeypatch.setattr(IndexedSource, "fetch", fetch)
+    data = ShardDataset(shard_set([40]), batch_size=40)
+    reading = data.begin()
+    make = reading.maker(StageTimes())
+    (step,) = reading.steps()
+    for done, _ in enumerate(make(list(zip(step.positions, step.items, strict=True)))):
+        most = max(most, taken - done)
+
+    assert (taken, most) == (40, ahead)
+
+
+def test_memory_of_dropped_batches_serves_again():
+    addresses = set()
+    with DeviceLoader(ShardDataset(shard_set([100]), batch_size=4), device="cpu", workers=2, ready=2) as loader:
+        for images, _ in loader:
+            addresses.add(images.data_ptr())
+            del images
+
+    assert len(addresses) <= 2 + 1 + 2 + 1  # ready + ahead + 2 slots, and the one that was just dropped

@@ -1,0 +1,260 @@
+"""Repairing saves every sample that is provably whole, says which are lost, and deletes nothing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mps_shards import ShardDataset
+from mps_shards.errors import DataError, ManifestError
+from mps_shards.shardset import repairs as repairing
+from mps_shards.shardset.contents import listed
+from mps_shards.shardset.repairs import QUARANTINE, RepairReport, repair
+from mps_shards.shardset.stored_set import read_set
+from mps_shards.shardset.verification import verify
+from tests.support.damage import copied, cut, flip, row_of, swap
+from tests.support.files import contents
+from tests.support.sets import foreign_tars, keys, shard_set
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return copied([4, 4, 4], tmp_path / "set")
+
+
+def held(folder: Path) -> list[str]:
+    """Keys of a set that must be a good one."""
+    assert verify(folder).problems == ()
+    stored = read_set(folder, whole=True)
+    return [sample.key for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
+
+
+def steps(report: RepairReport) -> list[tuple[str, str]]:
+    return [(step.what, step.where) for step in report.steps if step.what != "rebuild"]
+
+
+@pytest.mark.parametrize("counts", [(4, 4), (), (3, 0)])
+def test_a_good_set_is_not_touched(tmp_path: Path, counts: tuple[int, ...]):
+    folder = copied(counts, tmp_path / "set")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    report = repair(folder)
+
+    assert (report.steps, report.lost, report.after) == ((), (), sum(counts))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_a_dry_run_changes_nothing_and_says_the_same(folder: Path):
+    flip(folder / "s-000001.tar", 1100)
+    (folder / "s-000002.tar").unlink()
+    before = contents(folder)
+
+    planned = repair(folder, dry_run=True)
+
+    assert contents(folder) == before
+    done = repair(folder)
+    assert (planned.steps, planned.lost, planned.after) == (done.steps, done.lost, done.after)
+
+
+def test_a_flipped_bit_costs_one_sample(folder: Path):
+    offset, _, _ = row_of(folder, 5)
+    flip(folder / "s-000001.tar", offset + 1100)
+    damaged = (folder / "s-000001.tar").read_bytes()
+
+    report = repair(folder)
+
+    assert [(loss.shard, loss.sample, loss.key, loss.samples) for loss in report.lost] == [
+        ("s-000001.tar", 1, "s00005", 1)
+    ]
+    assert held(folder) == keys([0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11])
+    assert (report.before, report.after) == (12, 11)
+    assert (folder / QUARANTINE / "s-000001.tar").read_bytes() == damaged
+    assert len(list(ShardDataset(folder, batch_size=None))) == 11
+
+
+@settings(max_examples=25)
+@given(place=st.floats(0, 1, exclude_max=True), truncate=st.booleans())
+def test_no_sound_sample_is_lost_wherever_the_damage_is(
+    tmp_path_factory: pytest.TempPathFactory, place: float, truncate: bool
+):
+    folder = copied([4, 4], tmp_path_factory.mktemp("repair") / "set")
+    shard = folder / "s-000001.tar"
+    byte = int(place * shard.stat().st_size)
+    (cut if truncate else flip)(shard, byte)
+    rows = [row_of(folder, number) for number in range(4, 8)]
+    hit = [
+        n
+        for n, (start, size, _) in enumerate(rows, 4)
+        if (start + size > byte if truncate else start <= byte < start + size)
+    ]
+
+    report = repair(folder)
+
+    assert held(folder) == keys([number for number in range(8) if number not in hit])
+    assert sum(loss.samples for loss in report.lost) == len(hit)
+
+
+def test_without_salvage_the_damaged_shard_is_lost_whole(folder: Path):
+    flip(folder / "s-000001.tar", 1100)
+
+    report = repair(folder, salvage=False)
+
+    assert held(folder) == keys([0, 1, 2, 3, 8, 9, 10, 11])
+    assert [(loss.shard, loss.samples) for loss in report.lost] == [("s-000001.tar", 4)]
+
+
+def test_a_missing_shard_is_lost_and_counted(folder: Path):
+    (folder / "s-000000.tar").unlink()
+
+    report = repair(folder)
+
+    assert [(loss.shard, loss.samples) for loss in report.lost] == [("s-000000.tar", 4)]
+    assert held(folder) == keys(range(4, 12))
+
+
+def test_swapped_shards_get_their_names_back_and_the_very_set_is_there_again(folder: Path):
+    before = contents(folder)
+    swap(folder / "s-000000.tar", folder / "s-000002.tar")
+
+    report = repair(folder)
+
+    assert steps(report) == [("restore", "s-000000.tar"), ("restore", "s-000002.tar")]
+    assert report.lost == ()
+    assert contents(folder) == before
+
+
+def test_a_renamed_shard_gets_its_name_back(folder: Path):
+    before = contents(folder)
+    (folder / "s-000001.tar").rename(folder / "other.tar")
+
+    repair(folder)
+
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_a_bad_index_is_rebuilt_as_it_was(folder: Path, damage: str):
+    before = contents(folder)
+    flip(folder / "index.npy", 150) if damage == "flipped" else (folder / "index.npy").unlink()
+
+    report = repair(folder)
+
+    assert [step.what for step in report.steps] == ["rebuild"]
+    assert contents(folder) == before
+
+
+def test_a_malformed_manifest_is_rebuilt_where_task_and_classes_can_be_read(folder: Path):
+    before = contents(folder)
+    (folder / "manifest.json").write_bytes(before["manifest.json"].replace(b'"samples": 12', b'"samples": 99'))
+
+    report = repair(folder)
+
+    assert contents(folder) == before
+    assert (report.before, report.after) == (None, 12)
+
+
+def test_a_manifest_of_rubbish_is_an_error_that_says_what_to_do(folder: Path):
+    (folder / "manifest.json").write_bytes(b"{")
+
+    with pytest.raises(ManifestError) as raised:
+        repair(folder)
+
+    assert "mps-shards index --classes" in raised.value.__notes__[0]
+
+
+def test_a_sound_shard_that_nobody_listed_is_taken_in(folder: Path):
+    shutil.copy(shard_set([2], name="new") / "s-000000.tar", folder / "extra.tar")
+
+    report = repair(folder)
+
+    assert steps(report) == [("adopt", "extra.tar")]
+    assert held(folder) == [*keys(range(12)), *keys(range(2), name="new")]
+
+
+def test_a_copy_of_a_shard_is_put_aside(folder: Path):
+    before = contents(folder)
+    shutil.copy(folder / "s-000001.tar", folder / "copy.tar")
+
+    report = repair(folder)
+
+    assert steps(report) == [("quarantine", "copy.tar")]
+    assert {name: content for name, content in contents(folder).items() if QUARANTINE not in name} == before
+
+
+def test_a_shard_overwritten_by_another_is_lost_and_told(folder: Path):
+    shutil.copy(folder / "s-000001.tar", folder / "s-000002.tar")
+
+    report = repair(folder)
+
+    assert [(loss.shard, loss.samples) for loss in report.lost] == [("s-000002.tar", 4)]
+    assert held(folder) == keys(range(8))
+
+
+def test_rubbish_named_tar_is_put_aside(folder: Path):
+    (folder / "x.tar").write_bytes(b"rubbish")
+
+    assert steps(repair(folder)) == [("quarantine", "x.tar")]
+    assert held(folder) == keys(range(12))
+
+
+def test_what_is_in_quarantine_stays_there(folder: Path):
+    for _ in range(2):
+        (folder / "x.tar").write_bytes(b"rubbish")
+        repair(folder)
+
+    assert sorted(path.name for path in (folder / QUARANTINE).iterdir()) == ["x.tar", "x.tar.1"]
+
+
+def test_leftovers_of_an_interrupted_run_are_put_aside(folder: Path):
+    (folder / "s-000003.tar.part").write_bytes(b"half")
+
+    repair(folder)
+
+    assert held(folder) == keys(range(12))
+    assert (folder / QUARANTINE / "s-000003.tar.part").read_bytes() == b"half"
+
+
+def test_where_nothing_is_sound_nothing_is_done(tmp_path: Path):
+    folder = copied([2], tmp_path / "set")
+    (folder / "s-000000.tar").write_bytes(b"rubbish")
+    before = contents(folder)
+
+    with pytest.raises(DataError, match="holds no sound shard; it was left as it is"):
+        repair(folder)
+
+    assert contents(folder) == before
+
+
+def test_tars_of_others_are_not_for_repair():
+    with pytest.raises(ManifestError, match="see mps-shards index"):
+        repair(foreign_tars([2]))
+
+
+@pytest.mark.parametrize("stop", range(8))
+def test_stopped_anywhere_it_can_be_repeated_without_further_loss(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+):
+    flip(folder / "s-000000.tar", 1100)
+    swap(folder / "s-000001.tar", folder / "s-000002.tar")
+    moved = 0
+
+    def failing(path: Path, to: Path) -> None:
+        nonlocal moved
+        if moved == stop:
+            raise KeyboardInterrupt
+        moved += 1
+        original(path, to)
+
+    original = repairing._rename
+    with monkeypatch.context() as patch:
+        patch.setattr(repairing, "_rename", failing)
+        if stop < 6:
+            with pytest.raises(KeyboardInterrupt):
+                repair(folder)
+        else:
+            repair(folder)
+    repair(folder)
+
+    assert sorted(held(folder)) == keys(range(1, 12))

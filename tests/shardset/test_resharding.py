@@ -1,0 +1,229 @@
+"""Resharding moves every wanted sample once, its image untouched, its label following its class name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mps_shards import pack
+from mps_shards.errors import ConfigError, DataError, ShardError
+from mps_shards.shardset.contents import listed
+from mps_shards.shardset.indexing import adopt
+from mps_shards.shardset.resharding import ReshardOptions, reshard
+from mps_shards.shardset.stored_set import read_set
+from mps_shards.shardset.unpacking import unpack
+from mps_shards.shardset.verification import verify
+from tests.support.damage import copied, flip, manifest_of
+from tests.support.files import contents
+from tests.support.images import tiny_jpeg, write
+from tests.support.sets import keys, shard_set
+
+OWN = ReshardOptions()
+
+
+def held(folder: Path) -> list[tuple[str, str]]:
+    """Keys and class names of a set, which must be a good one."""
+    assert verify(folder, decode=True).problems == ()
+    stored = read_set(folder, whole=True)
+    samples = [sample for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
+    return [(sample.key, stored.manifest.classes[sample.label]) for sample in samples]
+
+
+def counts(folder: Path) -> list[int]:
+    return [shard.samples for shard in manifest_of(folder).shards]
+
+
+def packed(folder: Path, names: Sequence[str]) -> Path:
+    """A set of these images, each with a content of its own."""
+    files = {name: tiny_jpeg(seed) for seed, name in enumerate(sorted(names), len(folder.name))}
+    return pack(write(folder / "imgs", files), folder / "set", shuffle=False).out
+
+
+def test_one_set_in_other_shards_keeps_order_keys_and_labels(tmp_path: Path):
+    report = reshard([shard_set([5, 5])], tmp_path / "out", ReshardOptions(shard_samples=4))
+
+    assert held(tmp_path / "out") == held(shard_set([5, 5]))
+    assert counts(tmp_path / "out") == [4, 4, 2]
+    assert (report.left_out, report.classes) == (0, ("cat", "dog", "fox"))
+
+
+def test_bytes_of_a_shard_stay_below_the_size_asked_for(tmp_path: Path):
+    reshard([shard_set([9])], tmp_path / "out", ReshardOptions(shard_size=9000))
+
+    sizes = [shard.bytes for shard in manifest_of(tmp_path / "out").shards]
+    assert max(sizes) <= 9000 < sizes[0] + 3072  # no sample is larger than that
+    assert sum(counts(tmp_path / "out")) == 9
+
+
+def test_a_set_packed_here_comes_out_the_same_to_the_byte(tmp_path: Path):
+    source = pack(write(tmp_path / "imgs", {f"{c}/{n}.jpg": tiny_jpeg(n) for c in "ab" for n in range(4)})).out
+
+    reshard([source], tmp_path / "out", OWN)
+
+    tars = {name: content for name, content in contents(source).items() if name.endswith(".tar")}
+    assert tars.items() <= contents(tmp_path / "out").items()
+    assert contents(source)["index.npy"] == contents(tmp_path / "out")["index.npy"]
+
+
+def test_merged_sets_follow_each_other(tmp_path: Path):
+    reshard([shard_set([3], name="a"), shard_set([2, 2], name="b")], tmp_path / "out", OWN)
+
+    assert [key for key, _ in held(tmp_path / "out")] == [*keys(range(3), name="a"), *keys(range(4), name="b")]
+
+
+def test_classes_are_matched_by_name_and_renumbered(tmp_path: Path):
+    one = packed(tmp_path / "one", ["cat/1.jpg", "dog/1.jpg"])
+    two = packed(tmp_path / "two", ["ape/2.jpg", "dog/2.jpg"])
+
+    report = reshard([one, two], tmp_path / "out", OWN)
+
+    assert report.classes == ("cat", "dog", "ape")
+    assert held(tmp_path / "out") == [("cat/1", "cat"), ("dog/1", "dog"), ("ape/2", "ape"), ("dog/2", "dog")]
+
+
+@pytest.mark.parametrize("options", [{"only": ["fox", "cat"]}, {"without": ["dog"]}], ids=str)
+def test_filtering_keeps_the_classes_that_are_wanted(tmp_path: Path, options: dict):
+    report = reshard([shard_set([4, 4])], tmp_path / "out", ReshardOptions(**options))
+
+    assert report.classes == ("cat", "fox")
+    assert held(tmp_path / "out") == [sample for sample in held(shard_set([4, 4])) if sample[1] != "dog"]
+    assert report.left_out == 3
+
+
+def test_shuffling_mixes_by_seed(tmp_path: Path):
+    orders = []
+    for number, seed in enumerate([1, 1, 2]):
+        out = tmp_path / str(number)
+        reshard([shard_set([8, 8])], out, ReshardOptions(shuffle=True, seed=seed, shard_samples=5))
+        orders.append(held(out))
+
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2]) == sorted(held(shard_set([8, 8])))
+    assert contents(tmp_path / "0") == contents(tmp_path / "1")
+
+
+@settings(max_examples=10)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    shares=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    shuffle=st.booleans(),
+)
+def test_splits_hold_every_sample_once(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], shares: list[int], shuffle: bool
+):
+    out = tmp_path_factory.mktemp("split") / "out"
+    split = {f"part-{number}": share / sum(shares) for number, share in enumerate(shares)}
+    samples = sum(sizes)
+    if any(
+        round(samples * sum(shares[: n + 1]) / sum(shares)) == round(samples * sum(shares[:n]) / sum(shares))
+        for n in range(len(shares))
+    ):
+        with pytest.raises(DataError, match="no sample is left for"):
+            reshard([shard_set(sizes)], out, ReshardOptions(split=split, shuffle=shuffle))
+        assert not out.exists()
+        return
+
+    reshard([shard_set(sizes)], out, ReshardOptions(split=split, shuffle=shuffle))
+
+    parts = [held(out / name) for name in split]
+    assert sorted(sample for part in parts for sample in part) == held(shard_set(sizes))
+    for part, share in zip(parts, split.values(), strict=True):
+        assert abs(len(part) - samples * share) <= 1
+        assert shuffle or part == sorted(part)
+
+
+def test_equal_keys_are_refused_or_told_apart_by_prefix(tmp_path: Path):
+    one, two = copied([3], tmp_path / "day.1"), copied([3], tmp_path / "day2")
+
+    with pytest.raises(DataError, match=r"day\.1 and .*day2 both hold the key 's00000'; tell them apart with --prefix"):
+        reshard([one, two], tmp_path / "out", OWN)
+    assert not (tmp_path / "out").exists()
+
+    reshard([one, two], tmp_path / "out", ReshardOptions(prefix=True))
+    assert [key for key, _ in held(tmp_path / "out")] == [
+        *(f"day%2E1/{key}" for key in keys(range(3))),
+        *(f"day2/{key}" for key in keys(range(3))),
+    ]
+
+
+def test_what_was_resharded_unpacks_to_the_same_files(tmp_path: Path):
+    files = {f"{c}/{n}.JPG": tiny_jpeg(n) for c in "ab" for n in range(4)}
+    source = pack(write(tmp_path / "imgs", files), keys="name").out
+
+    reshard([source], tmp_path / "out", ReshardOptions(shuffle=True, shard_samples=3))
+    unpack(tmp_path / "out", tmp_path / "again")
+
+    assert contents(tmp_path / "again") == files
+
+
+def test_keys_that_repeated_before_may_repeat_after(tmp_path: Path):
+    for number in range(2):
+        write(tmp_path / "tars", {f"{number}.tar": (shard_set([3]) / "s-000000.tar").read_bytes()})
+    adopt(tmp_path / "tars", classes=["cat", "dog", "fox"])
+
+    reshard([tmp_path / "tars"], tmp_path / "out", ReshardOptions(shard_samples=2))
+
+    assert [key for key, _ in held(tmp_path / "out")] == keys([0, 1, 2, 0, 1, 2])
+
+
+def test_a_damaged_sample_ends_it_and_leaves_nothing(tmp_path: Path):
+    source = copied([3, 3], tmp_path / "set")
+    flip(source / "s-000001.tar", 1700)
+
+    with pytest.raises(ShardError, match=r"sample number 0 of .* is damaged"):
+        reshard([source], tmp_path / "out", OWN)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
+
+
+def test_what_a_killed_run_left_is_replaced(tmp_path: Path):
+    (tmp_path / "out.part").mkdir()
+    (tmp_path / "out.part" / "reshard.part").touch()
+    (tmp_path / "out.part" / "shard-000007.tar").write_bytes(b"half")
+
+    reshard([shard_set([3])], tmp_path / "out", OWN)
+
+    assert sorted(contents(tmp_path)) == [f"out/{name}" for name in ("index.npy", "manifest.json", "shard-000000.tar")]
+
+
+def test_other_people_s_folders_are_not_replaced(tmp_path: Path):
+    write(tmp_path, {"full/x": b"x", "out.part/x": b"x"})
+
+    with pytest.raises(ConfigError, match="full is not empty"):
+        reshard([shard_set([3])], tmp_path / "full", OWN)
+    with pytest.raises(ConfigError, match=r"out\.part is in the way"):
+        reshard([shard_set([3])], tmp_path / "out", OWN)
+
+    assert contents(tmp_path) == {"full/x": b"x", "out.part/x": b"x"}
+
+
+def test_sets_that_do_not_fit_together_are_refused(tmp_path: Path):
+    flat = pack(write(tmp_path / "flat", {"x.jpg": tiny_jpeg()})).out
+
+    with pytest.raises(ConfigError, match="differ in task: classification and unlabeled"):
+        reshard([shard_set([1]), flat], tmp_path / "out", OWN)
+    with pytest.raises(ConfigError, match="only classification is filtered by class"):
+        reshard([flat], tmp_path / "out", ReshardOptions(only=["cat"]))
+    with pytest.raises(ConfigError, match="'lion' is no class of these sets; they have cat, dog, fox"):
+        reshard([shard_set([1])], tmp_path / "out", ReshardOptions(only=["lion"]))
+    with pytest.raises(ConfigError, match="every class is left out"):
+        reshard([shard_set([1])], tmp_path / "out", ReshardOptions(without=["cat", "dog", "fox"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"shard_size": "big"}, "'big' is no size"),
+        ({"shard_samples": 0}, "at least 1, not 0"),
+        ({"seed": -1}, "whole number"),
+        ({"only": ["a"], "without": ["b"]}, "not both"),
+        ({"split": {"a": 0.5}}, "add up to 1"),
+        ({"split": {"a": 1.5, "b": -0.5}}, "positive"),
+        ({"split": {"../a": 1.0}}, "cannot name a split"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict, complaint: str):
+    with pytest.raises(ConfigError, match=complaint):
+        ReshardOptions(**options)

@@ -1,0 +1,128 @@
+"""Pieces fetched ahead of need: the right bytes, as views while there is room, and never more memory than allowed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mps_shards.storage.backend import Traffic
+from mps_shards.storage.read_ahead import Piece, ReadAhead
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8).tobytes()
+
+
+class Store:
+    """One file; remembers what it gave, and how much of that is still in use."""
+
+    def __init__(self) -> None:
+        self.given: list[bytearray] = []
+
+    def read(self, file: tuple[int, ...], start: int, stop: int, stopped: object) -> memoryview:
+        self.given.append(bytearray(CONTENT[start:stop]))
+        return memoryview(self.given[-1]).toreadonly()
+
+    def in_use(self) -> int:
+        """Answers of which somebody holds a view."""
+        return sum(not _resizable(each) for each in self.given)
+
+
+def _resizable(array: bytearray) -> bool:
+    try:
+        array += b"."  # Python refuses while there is a view
+    except BufferError:
+        return False
+    del array[-1]
+    return True
+
+
+@contextmanager
+def ahead(store: Store, *, max_bytes: int) -> Iterator[ReadAhead]:
+    found = ReadAhead(store.read, max_bytes=max_bytes, traffic=Traffic())
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def pieces(count: int, size: int, *, unit: int, step: int = 1) -> list[Piece]:
+    """Neighbours, or every `step`-th of them, with so many of one unit."""
+    return [
+        Piece(ticket, ticket // unit, (0,), ticket * step * size, (ticket * step + 1) * size) for ticket in range(count)
+    ]
+
+
+def test_pieces_are_views_of_one_answer_which_goes_with_the_last():
+    store = Store()
+    with ahead(store, max_bytes=1 << 20) as found:
+        found.plan(pieces(8, 1000, unit=8), known=8)
+        for ticket in range(7):
+            assert found.take(ticket) == CONTENT[ticket * 1000 : (ticket + 1) * 1000]
+        assert len(store.given) == store.in_use() == 1
+        found.take(7)
+        assert store.in_use() == 0
+
+
+def test_where_room_is_needed_what_is_left_of_an_answer_is_copied_out_of_it():
+    store = Store()
+    with ahead(store, max_bytes=10_000) as found:
+        found.plan(pieces(16, 1000, unit=8), known=16)  # two units, of which one fits
+        for ticket in range(6):
+            found.take(ticket)  # 8,000 bytes are in memory for 2,000 that are needed: then there is room for the other
+        assert found.take(8) == CONTENT[8000:9000]
+        assert len(store.given) == 2 and store.in_use() == 1
+        assert found.take(6) == CONTENT[6000:7000] and found.take(7) == CONTENT[7000:8000]
+
+
+def test_an_answer_that_is_mostly_gaps_is_not_kept():
+    store = Store()
+    with ahead(store, max_bytes=1 << 20) as found:
+        found.plan(pieces(8, 1000, unit=8, step=10), known=8)
+        assert found.take(0) == CONTENT[:1000]
+
+        assert len(store.given) == 1 and store.in_use() == 0
+        assert found.take(7) == CONTENT[70_000:71_000]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(1, 40), st.integers(0, 9)), min_size=1, max_size=60),
+    st.integers(1, 8000),
+    st.randoms(use_true_random=False),
+)
+def test_any_pieces_taken_in_any_order_are_right_however_little_memory_there_is(places, max_bytes, random):
+    wanted = [
+        Piece(ticket, unit, (0,), 64 * start, 64 * (start + size)) for ticket, (start, size, unit) in enumerate(places)
+    ]
+    tickets = list(range(len(wanted)))
+    random.shuffle(tickets)
+    with ahead(Store(), max_bytes=max_bytes) as found:
+        found.plan(wanted, known=random.randrange(len(wanted) + 1))
+        for ticket in tickets:
+            if random.random() < 0.2:
+                found.hurry(tickets)
+            assert found.take(ticket) == CONTENT[wanted[ticket].start : wanted[ticket].stop]
+        found.finish()
+
+        assert (found._bytes, found._spare, found._whole, found.closed) == (0, 0, set(), True)
+
+
+@pytest.mark.parametrize("failing", [0, 3])
+def test_a_request_that_fails_leaves_the_account_right(failing):
+    def read(file: tuple[int, ...], start: int, stop: int, stopped: object) -> memoryview:
+        if start == failing * 8000:
+            raise OSError("gone")
+        return memoryview(CONTENT[start:stop])
+
+    found = ReadAhead(read, max_bytes=9000, traffic=Traffic())
+    found.plan(pieces(32, 1000, unit=8), known=32)
+    for ticket in range(32):
+        if ticket // 8 == failing:
+            with pytest.raises(OSError, match="gone"):
+                found.take(ticket)
+        else:
+            assert found.take(ticket) == CONTENT[ticket * 1000 : (ticket + 1) * 1000]
+    found.finish()
+
+    assert (found._bytes, found._spare, found.closed) == (0, 0, True)

@@ -1,0 +1,127 @@
+"""A folder in a store, whichever it is: the same contract for a disk, for the web, and for what fsspec knows."""
+
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from mps_shards.errors import ConfigError, StorageError
+from mps_shards.storage import retries
+from mps_shards.storage.backend import FileMissing, Traffic
+from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.urls import Prefix, without_secrets
+from tests.support.web import Web, web
+
+CONTENT = bytes(range(256)) * 12_000  # three pieces and a bit
+
+
+@pytest.fixture(params=["disk", "web", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteFolder]:
+    """A folder with one file."""
+    (tmp_path / "a file.tar").write_bytes(CONTENT)
+    if request.param == "disk":
+        yield RemoteFolder(tmp_path)
+    elif request.param == "memory":
+        there = RemoteFolder(Prefix(f"memory://{tmp_path.name}"))
+        there.write("a file.tar", CONTENT)
+        yield there
+    else:
+        with web(tmp_path) as server:
+            yield RemoteFolder(Prefix(server.url))
+
+
+def test_size_range_whole_and_stream(folder):
+    assert folder.identity("a file.tar").size == len(CONTENT)
+    assert folder.read("a file.tar", 5, 2_000_000) == CONTENT[5:2_000_000]
+    assert folder.read_file("a file.tar", max_bytes=len(CONTENT)) == CONTENT
+    with folder.open_stream("a file.tar") as stream:
+        assert (stream.peek(4)[:4], stream.tell()) == (CONTENT[:4], 0)
+        assert stream.read(1_500_000) == CONTENT[:1_500_000]
+        assert stream.tell() == 1_500_000
+        assert stream.read() == CONTENT[1_500_000:]
+
+
+def test_what_is_missing_or_too_large_or_too_short_is_said(folder):
+    assert folder.has("a file.tar") and not folder.has("another.tar")
+    with pytest.raises(FileMissing, match=r"another.tar: no such"):
+        folder.read("another.tar", 0, 5)
+    with pytest.raises(StorageError, match=rf"has {len(CONTENT)} bytes, at most 10 are accepted"):
+        folder.read_file("a file.tar", max_bytes=10)
+    with pytest.raises(StorageError, match=rf"ends at byte {len(CONTENT)}, {len(CONTENT) - 2} bytes from 9 were"):
+        folder.read("a file.tar", 9, len(CONTENT) + 7)
+
+
+def test_it_pickles_and_reads_again(folder):
+    folder.identity("a file.tar")
+
+    assert pickle.loads(pickle.dumps(folder)).read("a file.tar", 0, 9) == CONTENT[:9]
+
+
+def test_files_can_be_listed_and_written_where_there_are_folders(tmp_path):
+    for folder in (RemoteFolder(tmp_path), RemoteFolder(Prefix(f"memory://listed/{tmp_path.name}"))):
+        for name in ("b.tar", "a.tar"):
+            folder.write(name, b"some")
+        folder.write("a.tar", b"more")
+
+        assert folder.names() == ["a.tar", "b.tar"]
+        assert folder.read_file("a.tar", max_bytes=9) == b"more"
+
+
+def test_requests_bytes_and_retries_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(first_wait_s=0.01))
+    (tmp_path / "x").write_bytes(CONTENT)
+    with web(tmp_path, fault=lambda asked, number: 503 if number < 2 else None) as server:
+        folder = RemoteFolder(Prefix(server.url))
+        folder.read("x", 10, 30)
+
+    assert folder.traffic == Traffic(requests=3, bytes=20, retries=2)
+
+
+def test_a_stopped_reader_does_not_try_again(tmp_path):
+    (tmp_path / "x").write_bytes(CONTENT)
+    stopped: Future[None] = Future()
+
+    def fail_and_stop(asked: object, number: int) -> int:
+        stopped.set_result(None)
+        return 503
+
+    with web(tmp_path, fault=fail_and_stop) as server, pytest.raises(StorageError, match="reading was stopped"):
+        RemoteFolder(Prefix(server.url)).read("x", 0, 9, stopped=stopped)
+
+
+def test_nobody_listening_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=2, first_wait_s=0.01))
+    url = "http://127.0.0.1:9"  # discard: nothing listens there
+
+    with pytest.raises(StorageError, match=r"127.0.0.1:9/x: given up after 2 attempts; .*Connection refused"):
+        RemoteFolder(Prefix(url)).read("x", 0, 9)
+
+
+def test_an_unknown_file_system_or_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "fsspec.registry", None)
+
+    with pytest.raises(ConfigError, match=r"hf://datasets/a/b: reading hf: needs fsspec; pip install"):
+        RemoteFolder(Prefix("hf://datasets/a/b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("GET https://me:word@host:80/a/b?sig=1&x=2 failed", "GET https://host:80/a/b failed"),
+        ("s3://bucket/a", "s3://bucket/a"),
+        ("no address here", "no address here"),
+    ],
+)
+def test_addresses_in_texts_lose_what_is_secret(text, public):
+    assert without_secrets(text) == public
+
+
+def test_a_server_s_thread_is_not_needed_by_the_folder(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    server: Web
+    with web(tmp_path) as server:
+        folder = RemoteFolder(Prefix(f"{server.url}/?token=abc"))
+        assert folder.read("x", 1, 3) == b"bc"
+    assert "token" not in f"{folder}{folder!r}"

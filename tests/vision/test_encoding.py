@@ -1,0 +1,185 @@
+"""Images are turned, resized and encoded anew as Pillow would, with equal bytes each time."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps
+
+from mps_shards.errors import DataError, DecodeError
+from mps_shards.vision.decoding import decode_image
+from mps_shards.vision.encoding import encoded_anew, read_header, turned, turned_size
+from tests.support.images import EXAMPLES, encoded, picture
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def rotated(orientation: int, kind: str = "JPEG", **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(picture("RGB"), kind, exif=exif, **options)
+
+
+def opened(content: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_header_tells_the_size_that_decoding_gives(name: str):
+    content = EXAMPLES[name]()
+
+    assert read_header(content).size == decode_image(content).shape[:2]
+
+
+def test_a_header_tells_the_format_by_content():
+    assert read_header(EXAMPLES["a-png-named.jpg"]()).format == "png"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_header_tells_the_orientation(kind: str, orientation: int):
+    assert read_header(rotated(orientation, kind)).orientation == orientation
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_none(value: int):
+    assert read_header(rotated(value)).orientation == 1
+
+
+def test_a_tiff_is_upright_already_since_pillow_turns_it():
+    content = rotated(6, "TIFF")
+
+    assert read_header(content).orientation == 1
+    assert read_header(content).size == decode_image(content).shape[:2]
+
+
+@given(data=st.data())
+def test_whatever_befalls_the_metadata_a_picture_that_decodes_has_a_header(data: st.DataObject):
+    content = bytearray(rotated(6, icc_profile=SRGB))
+    end = content.index(b"\xff\xdb")  # the metadata lies before the first table
+    for place, value in data.draw(st.lists(st.tuples(st.integers(0, end), st.integers(0, 255)), min_size=1)):
+        content[place] = value
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
+        try:
+            shape = decode_image(bytes(content)).shape[:2]
+        except DecodeError:
+            return
+        assert read_header(bytes(content)).size == shape
+
+
+@pytest.mark.parametrize("content", [b"RIFF of no kind", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b""])
+def test_what_has_no_header_is_an_error(content: bytes):
+    with pytest.raises(DecodeError, match="cannot read the image's header: "):
+        read_header(content)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turning_is_what_pillow_s_transpose_does(orientation: int):
+    image = opened(rotated(orientation, "PNG"))
+
+    pixels = turned(np.asarray(image), orientation)
+
+    assert np.array_equal(pixels, np.asarray(ImageOps.exif_transpose(image)))
+    assert turned_size((image.height, image.width), orientation) == pixels.shape[:2]
+
+
+@pytest.mark.parametrize("name", ["rgb.jpg", "gray.jpg", "cmyk.jpg", "palette.png", "rgba.png", "sixteen-bit.tif"])
+def test_pixels_encoded_without_loss_are_pillow_s_resized(name: str):
+    content = EXAMPLES[name]()
+    header = read_header(content)
+
+    anew = encoded_anew(content, header, turn=1, size=(20, 31), kind="png", quality=90)
+
+    reference = opened(content).convert("RGB").resize((31, 20), Image.Resampling.LANCZOS)
+    assert np.array_equal(decode_image(anew), np.asarray(reference))
+
+
+def test_without_turning_or_resizing_png_keeps_every_pixel():
+    content = EXAMPLES["rgb.jpg"]()
+
+    anew = encoded_anew(content, read_header(content), turn=1, size=(37, 53), kind="png", quality=90)
+
+    assert np.array_equal(decode_image(anew), decode_image(content))
+
+
+def test_the_first_frame_stands_for_a_moving_picture():
+    content = EXAMPLES["moving.gif"]()
+    header = read_header(content)
+
+    anew = encoded_anew(content, header, turn=1, size=header.size, kind="png", quality=90)
+
+    assert np.array_equal(decode_image(anew), decode_image(content))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
+def test_equal_arguments_give_equal_bytes_of_that_kind(kind: str):
+    content = EXAMPLES["rgb.jpg"]()
+    once, again = (
+        encoded_anew(content, read_header(content), turn=6, size=(53, 37), kind=kind, quality=80) for _ in range(2)
+    )
+
+    assert once == again
+    assert read_header(once).format == kind
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_more_quality_takes_more_bytes_and_is_nearer(kind: str):
+    content = EXAMPLES["rgb.jpg"]()
+    pixels = decode_image(content).astype(int)
+
+    files = [
+        encoded_anew(content, read_header(content), turn=1, size=(37, 53), kind=kind, quality=quality)
+        for quality in (20, 90)
+    ]
+
+    errors = [np.abs(decode_image(file).astype(int) - pixels).mean() for file in files]
+    assert len(files[0]) < len(files[1]) and errors[0] > errors[1]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
+def test_the_colour_profile_stays_and_other_metadata_goes(kind: str):
+    content = rotated(6, icc_profile=SRGB, comment=b"taken at home")
+
+    anew = encoded_anew(content, read_header(content), turn=6, size=(53, 37), kind=kind, quality=90)
+
+    assert opened(anew).info["icc_profile"] == SRGB
+    assert not opened(anew).getexif()
+    assert b"taken at home" not in anew
+
+
+def test_an_orientation_that_is_not_applied_stays():
+    content = rotated(6)
+
+    anew = encoded_anew(content, read_header(content), turn=1, size=(10, 14), kind="jpeg", quality=90)
+
+    assert read_header(anew).orientation == 6
+    assert read_header(anew).size == (10, 14)
+
+
+def test_a_profile_of_other_colours_goes_with_them():
+    content = encoded(picture("CMYK"), "JPEG", icc_profile=SRGB[:16] + b"CMYK" + SRGB[20:])
+
+    anew = encoded_anew(content, read_header(content), turn=1, size=(20, 20), kind="jpeg", quality=90)
+
+    assert "icc_profile" not in opened(anew).info
+
+
+def test_a_size_that_no_loader_takes_is_refused_before_memory_is_taken():
+    content = EXAMPLES["rgb.jpg"]()
+
+    with pytest.raises(DataError, match="resized, it would have 30000 x 10000 pixels; at most 178,956,970"):
+        encoded_anew(content, read_header(content), turn=1, size=(10000, 30000), kind="jpeg", quality=90)
+
+
+def test_a_size_that_the_format_lacks_is_named():
+    content = encoded(Image.new("RGB", (40, 1)), "PNG")
+
+    with pytest.raises(DataError, match="cannot encode 20000 x 1 pixels as webp: "):
+        encoded_anew(content, read_header(content), turn=1, size=(1, 20000), kind="webp", quality=90)

@@ -1,0 +1,172 @@
+"""Classification transforms: torchvision's distribution of crops, and torchvision's pixels for each crop."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+
+from mps_shards.errors import ConfigError
+from mps_shards.vision.randomness import KeyedRandom
+from mps_shards.vision.transforms import classify
+from tests.support.images import pixels
+
+
+def image(height: int, width: int) -> torch.Tensor:
+    return torch.from_numpy(pixels(height, width)).permute(2, 0, 1)
+
+
+class Fixed:
+    """A generator that gives these numbers and no others."""
+
+    def __init__(self, *numbers: float):
+        self._numbers = iter(numbers)
+
+    def random(self) -> float:
+        return next(self._numbers)
+
+
+def distance(one: np.ndarray, two: np.ndarray) -> float:
+    """Kolmogorov and Smirnov's: the largest gap between the two shares of values up to x, over all x."""
+    values = np.concatenate([one, two])
+    shares = [np.searchsorted(np.sort(sample), values, side="right") / len(sample) for sample in (one, two)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+DRAWS = 4000
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [
+        (375, 500, (0.08, 1.0)),
+        (500, 333, (0.5, 0.9)),
+        (64, 64, (0.08, 1.0)),
+        (40, 400, (0.08, 1.0)),
+        (300, 30, (0.5, 0.9)),
+    ],
+)
+def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int, scale: tuple[float, float]):
+    ratio = (3 / 4, 4 / 3)
+    train, random = classify.train(224, scale=scale), KeyedRandom(seed=1)
+    torch.manual_seed(1)
+    torchvision = v2.RandomResizedCrop(224, scale=scale, ratio=ratio)
+
+    ours = np.array([train.crop(height, width, random.at(0, position)) for position in range(DRAWS)])
+    given = [torchvision.make_params([torch.empty(3, height, width, device="meta")]) for _ in range(DRAWS)]
+    theirs = np.array([[params[name] for name in ("top", "left", "height", "width")] for params in given])
+
+    # two samples of one distribution lie further apart than this once in 100,000 times
+    bound = 2.47 * (2 / DRAWS) ** 0.5
+    for column, name in enumerate(("top", "left", "height", "width")):
+        assert distance(ours[:, column], theirs[:, column]) < bound, name
+    areas = [crops[:, 2] * crops[:, 3] for crops in (ours, theirs)]
+    ratios = [crops[:, 3] / crops[:, 2] for crops in (ours, theirs)]
+    assert distance(*areas) < bound and distance(*ratios) < bound
+
+
+def test_every_place_that_a_crop_can_have_is_drawn_equally_often():
+    train, random = classify.train(8, scale=(0.25, 0.25), ratio=(1.0, 1.0)), KeyedRandom(seed=3)
+
+    places = Counter(train.crop(6, 6, random.at(0, position)) for position in range(3200))
+
+    assert places.keys() == {(top, left, 3, 3) for top in range(4) for left in range(4)}
+    assert all(130 < count < 270 for count in places.values())  # 200, give or take five standard deviations
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 1000), (1000, 1), (2, 3), (37, 53)])
+def test_crops_lie_inside_the_image(height: int, width: int):
+    train, random = classify.train(224), KeyedRandom(seed=0)
+
+    for position in range(200):
+        top, left, tall, wide = train.crop(height, width, random.at(0, position))
+        assert 0 <= top <= top + tall <= height and tall > 0
+        assert 0 <= left <= left + wide <= width and wide > 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "crop"),
+    [(10, 1000, (0, 493, 10, 13)), (1000, 10, (493, 0, 13, 10)), (90, 100, (0, 0, 90, 100))],
+)
+def test_where_no_crop_fits_it_is_the_largest_central_one(height: int, width: int, crop: tuple[int, int, int, int]):
+    # twenty numbers for ten attempts, each of the whole area and of a ratio that is too wide for it
+    never = Fixed(*[1.0, 1.0 if height >= width else 0.0] * 10)
+
+    assert classify.train(8, scale=(1.0, 1.0)).crop(height, width, never) == crop  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_training_pixels_are_torchvision_s_for_the_same_crop(interpolation: str, mirrored: bool):
+    train = classify.train(64, flip=float(mirrored), interpolation=interpolation)  # type: ignore[arg-type]
+    whole, random = image(123, 170), KeyedRandom(seed=5)
+
+    for position in range(20):
+        top, left, height, width = train.crop(123, 170, random.at(0, position))
+        delivered, target = train(whole, 7, random.at(0, position))  # type: ignore[arg-type]
+
+        reference = v2.functional.resized_crop(
+            whole, top, left, height, width, [64, 64], v2.InterpolationMode(interpolation), antialias=True
+        )
+        assert torch.equal(delivered, v2.functional.horizontal_flip(reference) if mirrored else reference)
+        assert target == 7
+
+
+def test_half_of_the_images_are_mirrored():
+    train, random = classify.train(8, scale=(1.0, 1.0), ratio=(1.0, 1.0)), KeyedRandom(seed=2)
+    ramp = torch.arange(8, dtype=torch.uint8).expand(3, 8, 8)
+
+    mirrored = sum(int(train(ramp, 0, random.at(0, n))[0][0, 0, 0]) > 3 for n in range(1000))  # type: ignore[arg-type]
+
+    assert 440 < mirrored < 560  # within 3.8 standard deviations
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (256, 256), (50, 49), (1000, 20)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_evaluation_is_torchvision_s_resize_and_centre_crop(height: int, width: int, interpolation: str):
+    whole = image(height, width)
+    reference = v2.Compose([v2.Resize(256, v2.InterpolationMode(interpolation)), v2.CenterCrop(224)])(whole)
+
+    delivered, _ = classify.evaluate(224, interpolation=interpolation)(whole, 0, Fixed())  # type: ignore[arg-type]
+
+    assert torch.equal(delivered, reference)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    sides=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+    size=st.integers(2, 240),  # torchvision itself fails to make one pixel out of a packed image
+    more=st.integers(0, 60),
+    packed=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_the_fast_way_to_resize_and_crop_gives_torchvision_s_pixels(sides, size: int, more: int, packed: bool, seed):
+    noise = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)).permute(2, 0, 1)
+    whole = noise.contiguous() if packed else noise
+    steps = v2.Compose([v2.Resize(size + more), v2.CenterCrop(size)])
+
+    delivered, _ = classify.evaluate(size, size + more)(whole, 0, Fixed())  # type: ignore[arg-type]
+
+    assert torch.equal(delivered, steps(whole))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: classify.train(0),
+        lambda: classify.train(8, scale=(0.5, 0.1)),
+        lambda: classify.train(8, scale=(0.0, 1.0)),
+        lambda: classify.train(8, ratio=(2.0, 1.0)),
+        lambda: classify.train(8, flip=1.5),
+        lambda: classify.train(8, interpolation="lanczos"),
+        lambda: classify.evaluate(0),
+        lambda: classify.evaluate(224, resize=200),
+        lambda: classify.evaluate(8, interpolation="area"),
+    ],
+)
+def test_a_number_that_cannot_work_is_an_error_at_once(wrong):
+    with pytest.raises(ConfigError):
+        wrong()
