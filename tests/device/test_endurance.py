@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.feed.test_engines import exercise
-from tests.feed.test_lifetimes import open_iterate_leave, own_threads
 
 from mps_shards import DeviceLoader
+from tests.device.test_engines import exercise
+from tests.device.test_lifetimes import open_iterate_leave, own_threads
 
 
 def resident() -> int:

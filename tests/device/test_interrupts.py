@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.feed.test_lifetimes import TRANSFERS, own_threads
 
 from mps_shards import DeviceLoader, ShardDataset, classify
 from mps_shards.batching.interrupts import Bell, uninterrupted
+from tests.device.test_lifetimes import TRANSFERS, own_threads
 from tests.support.interrupting import interrupted, places_of
 from tests.support.sets import shard_set
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.support.rooms import sources
 
 from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import DataError, DecodeError, ManifestError, ShardError
@@ -23,7 +22,7 @@ from mps_shards.shards.manifest import MANIFEST_NAME, manifest_bytes, parse_mani
 from mps_shards.shards.sample_index import INDEX_NAME, ROW
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.location import Location
-from tests.support.dangers import dangers
+from tests.support.dangers import dangers, sources
 from tests.support.foreign import by_tarfile, samples
 from tests.support.sets import keys, shard_set
 

@@ -12,7 +12,7 @@ import pytest
 from mps_shards import pack
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing import commit
-from mps_shards.packing.executors import local as local_engine
+from mps_shards.packing.executors import local_threads as local_engine
 from tests.support.files import contents
 from tests.support.images import class_folders, write
 

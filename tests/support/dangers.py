@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping
+from pathlib import Path
 
 # Running what was read, or letting it choose where is written.
 MODULES = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "joblib", "code", "codeop"})
@@ -21,6 +22,14 @@ ATTRIBUTES = frozenset(
 )
 METHODS = frozenset({"extract", "extractall", "makelink", "symlink_to", "hardlink_to"})
 KEYWORDS = {"allow_pickle": True, "shell": True, "weights_only": False}
+
+
+def sources(root: Path) -> dict[str, str]:
+    """Source of every module of the package, by dotted name."""
+    return {
+        ".".join(file.relative_to(root).with_suffix("").parts): file.read_text("utf-8")
+        for file in sorted(root.glob("mps_shards/**/*.py"))
+    }
 
 
 def dangers(modules: Mapping[str, str]) -> list[str]:
