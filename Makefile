@@ -15,18 +15,19 @@ install: $(READY) ## Make .venv and install the package there, with all that the
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev-all]'
 	@touch $@
 
 demo: $(READY) ## Pack real photographs, stream them to the best device, train on them (no download)
-	$(BIN)/python tools/demo.py $(ARGS)
+	$(BIN)/python -m tools.scripts.demo $(ARGS)
 
 test: $(READY) ## Run the tests, or some: make test ARGS='tests/read -k order'
 	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))
 
-check: $(READY) ## Check format, lint and types
+check: $(READY) ## Check format, lint, imports and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(READY) ## Format, and mend what lint can
@@ -34,14 +35,14 @@ format: $(READY) ## Format, and mend what lint can
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## Measure against rivals and ceilings
-	$(BIN)/python tools/bench.py $(ARGS)
+	$(BIN)/python -m tools.bench.short $(ARGS)
 
 fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make fuzz ARGS='--minutes 60'
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[fuzz]'
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
 soak: $(READY) ## Look for leaks and hangs in many epochs with everything that goes wrong: ARGS='--minutes 10'
-	$(BIN)/python tools/soak.py $(ARGS)
+	$(BIN)/python -m tools.scripts.soak $(ARGS)
 
 clean: ## Remove what was built, cached or made by the demo
 	rm -rf build dist *.egg-info demo-out bench-out fuzz-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

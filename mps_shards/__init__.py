@@ -17,7 +17,7 @@ from mps_shards.packing import pack  # at once: the function must win over the f
 
 if TYPE_CHECKING:
     from mps_shards.dataset import ShardDataset
-    from mps_shards.inspect.watch import watch
+    from mps_shards.inspect.live_line import watch
     from mps_shards.loader import DeviceLoader
     from mps_shards.metrics import scalars_to
     from mps_shards.sampling.rank import Place
@@ -32,7 +32,7 @@ _HOMES = {
     "classify": "mps_shards.vision.transforms.classify",
     "scalars_to": "mps_shards.metrics",
     "segment": "mps_shards.vision.transforms.segment",
-    "watch": "mps_shards.inspect.watch",
+    "watch": "mps_shards.inspect.live_line",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent, unless the user sets up logging

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import leaks
-from tools.photos import make_photos
+from tools.scripts.photos import make_photos
 
 # Time is no verdict: machines that run this differ tenfold.
 settings.register_profile("here", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, say_json, say_table
+from mps_shards.cli.output import say_json, say_table
 from mps_shards.cli.path_arguments import elsewhere
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.loader import DeviceLoader

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.output import say_json
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.inspect.process_limits import ProcessLimits

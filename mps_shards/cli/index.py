@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.output import say_json
 from mps_shards.cli.progress_bar import Bar
 from mps_shards.errors import StorageError
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.shardset.indexing import AdoptReport

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, printable, say_json, say_table
+from mps_shards.cli.output import say_json, say_table
 from mps_shards.cli.path_arguments import SET
+from mps_shards.wording import counted, megabytes, printable
 
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest

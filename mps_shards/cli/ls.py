@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import printable
 from mps_shards.cli.path_arguments import SET
 from mps_shards.errors import ConfigError
+from mps_shards.wording import printable
 
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest

@@ -1,4 +1,4 @@
-"""What commands print: tables, JSON, numbers for people."""
+"""Tables and JSON that commands print."""
 
 import dataclasses
 import json
@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-__all__ = ["counted", "megabytes", "printable", "say_broken", "say_json", "say_table"]
+from mps_shards.wording import printable
+
+__all__ = ["say_broken", "say_json", "say_table"]
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, most: int | None = None) -> None:
@@ -49,21 +51,6 @@ def say_broken(lines: Sequence[str], *, most: int = 20) -> None:
         click.echo(f"broken: {printable(line)}", err=True)
     if len(lines) > most:
         click.echo(f"broken: and {len(lines) - most:,} more", err=True)
-
-
-def printable(text: str) -> str:
-    """The text on one line, with escapes for what a terminal would obey or cannot show."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def counted(number: int, noun: str) -> str:
-    """``"1 shard"``, ``"1,200 shards"``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def megabytes(size: int) -> str:
-    """``"25.6 MB"``, decimal; large ones in GB."""
-    return f"{size / 1e9:,.1f} GB" if size >= 10**10 else f"{size / 1e6:,.1f} MB"
 
 
 def _plain(value: Any) -> Any:

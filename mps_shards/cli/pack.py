@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from mps_shards.cli.grouped_command import GroupedCommand
-from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.output import say_json
 from mps_shards.cli.progress_bar import Bar
 from mps_shards.packing import commit, pack
 from mps_shards.packing.sources import Layout
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackedSet, PackReport

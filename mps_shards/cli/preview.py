@@ -49,12 +49,13 @@ def command(
       mps-shards preview ./imgs-shards -o cats.png --class cat --count 64
       mps-shards preview ./imgs-shards -o seen.png --augment --transform train:224
     """
-    from mps_shards.cli.output import counted, say_broken
+    from mps_shards.cli.output import say_broken
     from mps_shards.cli.transform_option import transform_named
     from mps_shards.inspect.contact_sheet import file_bytes
     from mps_shards.inspect.gallery import Gallery
     from mps_shards.inspect.survey import open_set
     from mps_shards.storage.local_disk import replacing
+    from mps_shards.wording import counted
 
     opened = open_set(shards, index=index, cache=cache)
     manifest = opened.manifest

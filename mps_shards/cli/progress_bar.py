@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mps_shards.cli.output import megabytes
+from mps_shards.wording import megabytes
 
 __all__ = ["Bar"]
 

@@ -1,20 +1,21 @@
 """``mps-shards stats``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, say_broken, say_json, say_table
+from mps_shards.cli.output import say_broken, say_json, say_table
 from mps_shards.cli.path_arguments import elsewhere
 from mps_shards.cli.progress_bar import Bar
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from mps_shards.inspect.survey import Survey
 
-__all__ = ["command", "figures", "normalize_line", "surveyed"]
+__all__ = ["command", "surveyed"]
 
 _BAR = 30  # characters of the longest bar
 _MOST = 40  # classes that are listed as text
@@ -51,6 +52,8 @@ def command(
       mps-shards stats ./imgs-shards --samples 5000 --json
       mps-shards stats ./imgs-shards --plot charts.png
     """
+    from mps_shards.inspect.figures import figures
+
     found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, index=index, cache=cache)
     if plot is not None:
         from mps_shards.inspect.plots import draw_charts
@@ -92,64 +95,9 @@ def surveyed(
         )
 
 
-def figures(found: "Survey") -> dict[str, Any]:
-    """All of it as plain values. Sizes are [width, height, samples], the most frequent first."""
-    tally = found.tally
-    masks = {
-        found.class_name(value): {"pixels": pixels, "samples": tally.mask_samples[value]}
-        for value, pixels in sorted(tally.mask_pixels.items())
-    }
-    return {
-        "task": found.manifest.task,
-        "samples": found.manifest.samples,
-        "decoded": tally.samples,
-        "seed": found.seed,
-        "broken": list(found.broken),
-        "classes": by_class(found),
-        "mean": tally.mean(),
-        "std": tally.std(),
-        "pixels": tally.pixels,
-        "width": spread([width for width, _ in tally.sizes.elements()]),
-        "height": spread([height for _, height in tally.sizes.elements()]),
-        "aspect": spread([width / height for width, height in tally.sizes.elements()]),
-        "bytes": spread(tally.bytes),
-        "sizes": [[*size, count] for size, count in tally.sizes.most_common(20)],
-        "formats": dict(tally.formats.most_common()),
-        "modes": dict(tally.modes.most_common()),
-        "orientations": {str(value): count for value, count in sorted(tally.orientations.items())},
-        "masks": masks,
-    }
-
-
-def by_class(found: "Survey") -> dict[str, int]:
-    """Samples by class name, in the order of the labels, those without a sample included; empty without labels."""
-    if found.manifest.task != "classification":
-        return {}
-    numbers = range(max((len(found.manifest.classes), *(label + 1 for label in found.tally.labels))))
-    return {found.class_name(number): found.tally.labels[number] for number in numbers}
-
-
-def spread(values: list[int] | list[float]) -> dict[str, float] | None:
-    """Least, median, mean and most; None of nothing."""
-    if not values:
-        return None
-    import statistics
-
-    return {
-        "min": min(values),
-        "median": statistics.median(values),
-        "mean": statistics.fmean(values),
-        "max": max(values),
-    }
-
-
-def normalize_line(found: "Survey") -> str:
-    """Mean and std as they are typed into ``ShardDataset(normalize=…)``."""
-    mean, std = ([round(value, 4) for value in values] for values in found.normalize())
-    return f"normalize=({mean}, {std})"
-
-
 def _say(found: "Survey") -> None:
+    from mps_shards.inspect.figures import figures, normalize_line
+
     tally = found.tally
     drawn = "" if found.seed is None else f", drawn by seed {found.seed} from {found.manifest.samples:,}"
     click.echo(f"{counted(tally.samples, 'image')} decoded{drawn}; {found.manifest.task}\n")

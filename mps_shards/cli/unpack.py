@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, say_json
+from mps_shards.cli.output import say_json
 from mps_shards.cli.path_arguments import HERE
 from mps_shards.cli.progress_bar import Bar
+from mps_shards.wording import counted, megabytes
 
 __all__ = ["command"]
 

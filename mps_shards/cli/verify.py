@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import counted, megabytes, say_json, say_table
+from mps_shards.cli.output import say_json, say_table
 from mps_shards.cli.path_arguments import SET
 from mps_shards.cli.progress_bar import Bar
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.shardset.verification import VerifyReport

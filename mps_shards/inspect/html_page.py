@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mps_shards.cli.output import counted, megabytes
-from mps_shards.cli.stats import figures, normalize_line
+from mps_shards.inspect.figures import figures, normalize_line
 from mps_shards.inspect.svg_charts import bars, columns, curves, dots
+from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.inspect.contact_sheet import Tile

@@ -26,7 +26,7 @@ __all__ = ["Numbers", "Order", "PackedOrder", "Shuffle", "ShuffledOrder", "order
 Numbers = npt.NDArray[np.int64]
 
 # Else a small set would not be mixed: 1,000 samples are 16 blocks of 64, and neighbours would stay together. With 16,
-# samples that follow each other in a lane share a block 1 time in 16 (tools/bench_shuffle.py).
+# samples that follow each other in a lane share a block 1 time in 16 (tools/bench/shuffle.py).
 _BLOCKS_A_LANE = 16
 
 

@@ -18,8 +18,8 @@ from mps_shards.device.engines.inline import InlineEngine
 from mps_shards.device.engines.thread import ThreadEngine
 from mps_shards.device.engines.torch_device import TorchDevice
 from mps_shards.metrics import LoaderStats
-from tests.support.fake_device import FakeDevice
-from tests.support.feeding import deliveries, drafts, expected, made
+from tools.support.fake_device import FakeDevice
+from tools.support.feeding import deliveries, drafts, expected, made
 
 KINDS = {"inline": InlineEngine, "thread": ThreadEngine}
 

@@ -17,8 +17,8 @@ from mps_shards.device.engines.thread import ThreadEngine
 from mps_shards.device.startup_check import check_arrived, check_device
 from mps_shards.errors import ConfigError, DataError, ShutdownTimeout
 from mps_shards.metrics import LoaderStats
-from tests.support.fake_device import POISON, FakeDevice
-from tests.support.feeding import deliveries, drafts, expected, made
+from tools.support.fake_device import POISON, FakeDevice
+from tools.support.feeding import deliveries, drafts, expected, made
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ def test_verify_transfer_notices_an_altered_batch() -> None:
 
 
 def test_event_asked_before_it_is_recorded_would_free_the_slot(device: FakeDevice) -> None:
-    from tests.support.fake_device import FakeEvent
+    from tools.support.fake_device import FakeEvent
 
     list(deliveries(inline(device), drafts(5)))
 

@@ -104,7 +104,7 @@ def test_unequal_images_without_padding_name_both_sizes_and_the_remedies(uneven:
 
 
 def large_photographs(folder: Path) -> Path:
-    from tools.photos import make_photos
+    from tools.scripts.photos import make_photos
 
     make_photos(folder / "imgs", count=6, size=(1024, 768), classes=["coffee", "cat"])
     return pack(folder / "imgs", folder / "set").out

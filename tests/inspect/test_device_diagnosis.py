@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from mps_shards.cli.doctor import command
 from mps_shards.inspect.device_diagnosis import diagnose
-from tests.support.fake_device import FakeDevice
+from tools.support.fake_device import FakeDevice
 
 
 @pytest.mark.parametrize("transfer", [None, "inline", "thread"])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tools import kill_pack
+from tools.scripts import kill_pack
 
 
 def test_packs_that_are_killed_go_on_to_the_same_bytes(photos: Path):

@@ -17,11 +17,12 @@ from mps_shards.packing import commit
 from mps_shards.storage import retries
 from mps_shards.storage.store_folder import StoreFolder
 from mps_shards.storage.urls import Prefix
-from tests.support import commands, stores
+from tests.support import commands
 from tests.support.batches import assert_same
 from tests.support.files import contents
 from tests.support.images import class_folders, tiny_jpeg, write
 from tests.support.proxy import proxy
+from tools.support import stores
 
 OPTIONS = {"shard_samples": 4, "split": "train=0.8,val=0.2", "on_bad_sample": "skip"}
 

@@ -8,11 +8,11 @@ from torch.utils.data import DataLoader
 
 from mps_shards import DeviceLoader, Place, ShardDataset, pack
 from mps_shards.errors import ConfigError, ShardError, StorageError
-from tests.support import stores
 from tests.support.batches import assert_same, keys_of
 from tests.support.commands import run
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import web
+from tools.support import stores
 
 METHODS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]  # torch is imported again
 

@@ -9,12 +9,12 @@ from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import StorageError
 from mps_shards.storage import object_store as remote
 from mps_shards.storage import retries
-from tests.support import stores
 from tests.support.batches import assert_same
 from tests.support.commands import refused, run
 from tests.support.damage import copied, flip
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import Asked, web
+from tools.support import stores
 
 COUNTS = [30, 0, 50]
 TARS, SET = foreign_tars(COUNTS), shard_set(COUNTS)

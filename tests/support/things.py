@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mps_shards import pack
-from tools.masks import IGNORED, make_masks
+from tools.scripts.masks import IGNORED, make_masks
 
 
 @functools.cache

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from tools import bench, bench_images, bench_large, bench_overhead, bench_segment, bench_start, bench_threads
-from tools.rivals import arena, of_torchvision, of_webdataset, ours, roster, trial
-from tools.rivals.arena import Result, results_table, verdicts
-from tools.rivals.pictures import prepared
-from tools.rivals.report import spread, table
-from tools.rivals.workloads import WORKLOADS, Task
+from tools.bench import images as bench_images
+from tools.bench import large as bench_large
+from tools.bench import overhead as bench_overhead
+from tools.bench import segment as bench_segment
+from tools.bench import short as bench
+from tools.bench import start as bench_start
+from tools.bench import threads as bench_threads
+from tools.bench.rivals import arena, of_torchvision, of_webdataset, ours, roster, trial
+from tools.bench.rivals.arena import Result, results_table, verdicts
+from tools.bench.rivals.pictures import prepared
+from tools.bench.rivals.report import spread, table
+from tools.bench.rivals.workloads import WORKLOADS, Task
 
 webdataset_leaves_tars_open = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"

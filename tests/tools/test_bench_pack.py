@@ -1,11 +1,11 @@
-"""tools/bench_pack.py times what it checked, and its table can be made."""
+"""tools/bench/pack.py times what it checked, and its table can be made."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tools import bench_pack
+from tools.bench import pack as bench_pack
 
 
 def test_a_tiny_round_makes_a_table_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

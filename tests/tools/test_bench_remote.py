@@ -1,10 +1,10 @@
-"""tools/bench_remote.py reads all that it times, and its tables can be made."""
+"""tools/bench/remote.py reads all that it times, and its tables can be made."""
 
 import json
 
 import pytest
 
-from tools import bench_remote
+from tools.bench import remote as bench_remote
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""tools/bench_resume.py reads what it times, and its tables can be made."""
+"""tools/bench/resume.py reads what it times, and its tables can be made."""
 
 import json
 
 from mps_shards import ShardDataset
-from tools import bench_resume
+from tools.bench import resume as bench_resume
 
 
 def test_a_tiny_round_makes_tables_and_lines(tmp_path, capsys):

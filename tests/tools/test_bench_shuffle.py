@@ -1,11 +1,11 @@
-"""tools/bench_shuffle.py judges orders rightly, and its tables can be made."""
+"""tools/bench/shuffle.py judges orders rightly, and its tables can be made."""
 
 import json
 
 import numpy as np
 import pytest
 
-from tools import bench_shuffle
+from tools.bench import shuffle as bench_shuffle
 
 SMALL = {"classes": 10, "per_class": 60, "shard": 100, "batch": 8}
 

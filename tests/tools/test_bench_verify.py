@@ -1,4 +1,4 @@
-"""tools/bench_verify.py times runs that succeeded, and its table can be made."""
+"""tools/bench/verify.py times runs that succeeded, and its table can be made."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.damage import copied, flip
-from tools import bench_verify
+from tools.bench import verify as bench_verify
 
 
 def test_a_tiny_round_makes_a_table_and_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tools import demo
+from tools.scripts import demo
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,18 @@ def test_the_journey_ends_well_and_a_second_one_starts_clean(tmp_path):
     (out / "mine.txt").touch()
 
     done = subprocess.run(
-        [sys.executable, "tools/demo.py", "--out", str(out), "--photos", "150", "--epochs", "10", "--device", "cpu"],
+        [
+            sys.executable,
+            "tools/scripts/demo.py",
+            "--out",
+            str(out),
+            "--photos",
+            "150",
+            "--epochs",
+            "10",
+            "--device",
+            "cpu",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

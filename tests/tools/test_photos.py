@@ -1,4 +1,4 @@
-"""tools/photos.py makes the same real photographs everywhere, of the shape asked for."""
+"""tools/scripts/photos.py makes the same real photographs everywhere, of the shape asked for."""
 
 import statistics
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tools.photos import CLASSES, make_imagenet_like, make_photos
+from tools.scripts.photos import CLASSES, make_imagenet_like, make_photos
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +61,7 @@ def test_classes_can_be_chosen_grey_ones_too(tmp_path):
 def test_a_split_keeps_a_fifth_for_val_from_another_part_of_the_photograph(tmp_path, monkeypatch):
     # A source whose pixels say how far to the right they lie.
     ramp = np.tile(np.linspace(0, 250, 400, dtype=np.uint8), (300, 1))
-    monkeypatch.setattr("tools.photos._photograph", lambda label: ramp)
+    monkeypatch.setattr("tools.scripts.photos._photograph", lambda label: ramp)
 
     made = make_photos(tmp_path, count=50, size=(64, 64), classes=["coffee"], quality=100, split=True)
 
@@ -99,7 +99,7 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
 
 
 def test_the_script_says_what_it_made(tmp_path):
-    command = [sys.executable, "tools/photos.py", str(tmp_path / "out"), "--count", "6", "--size", "32"]
+    command = [sys.executable, "-m", "tools.scripts.photos", str(tmp_path / "out"), "--count", "6", "--size", "32"]
 
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 

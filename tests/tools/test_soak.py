@@ -7,7 +7,7 @@ import pytest
 
 from mps_shards import ShardDataset
 from tests.support.sets import shard_set
-from tools.interrupt import seconds_to_end
+from tools.scripts.interrupt import seconds_to_end
 
 
 @pytest.mark.parametrize(("transfer", "after_s"), [("cpu", 0.0), ("thread", 0.3)])

@@ -1,0 +1,63 @@
+"""Figures of a survey as plain values, for JSON, tables and pages."""
+
+import statistics
+from typing import Any
+
+from mps_shards.inspect.survey import Survey
+
+__all__ = ["figures", "normalize_line"]
+
+
+def figures(found: Survey) -> dict[str, Any]:
+    """All of it as plain values. Sizes are [width, height, samples], the most frequent first."""
+    tally = found.tally
+    masks = {
+        found.class_name(value): {"pixels": pixels, "samples": tally.mask_samples[value]}
+        for value, pixels in sorted(tally.mask_pixels.items())
+    }
+    return {
+        "task": found.manifest.task,
+        "samples": found.manifest.samples,
+        "decoded": tally.samples,
+        "seed": found.seed,
+        "broken": list(found.broken),
+        "classes": by_class(found),
+        "mean": tally.mean(),
+        "std": tally.std(),
+        "pixels": tally.pixels,
+        "width": spread([width for width, _ in tally.sizes.elements()]),
+        "height": spread([height for _, height in tally.sizes.elements()]),
+        "aspect": spread([width / height for width, height in tally.sizes.elements()]),
+        "bytes": spread(tally.bytes),
+        "sizes": [[*size, count] for size, count in tally.sizes.most_common(20)],
+        "formats": dict(tally.formats.most_common()),
+        "modes": dict(tally.modes.most_common()),
+        "orientations": {str(value): count for value, count in sorted(tally.orientations.items())},
+        "masks": masks,
+    }
+
+
+def by_class(found: Survey) -> dict[str, int]:
+    """Samples by class name, in the order of the labels, those without a sample included; empty without labels."""
+    if found.manifest.task != "classification":
+        return {}
+    numbers = range(max((len(found.manifest.classes), *(label + 1 for label in found.tally.labels))))
+    return {found.class_name(number): found.tally.labels[number] for number in numbers}
+
+
+def spread(values: list[int] | list[float]) -> dict[str, float] | None:
+    """Least, median, mean and most; None of nothing."""
+    if not values:
+        return None
+    return {
+        "min": min(values),
+        "median": statistics.median(values),
+        "mean": statistics.fmean(values),
+        "max": max(values),
+    }
+
+
+def normalize_line(found: Survey) -> str:
+    """Mean and std as they are typed into ``ShardDataset(normalize=…)``."""
+    mean, std = ([round(value, 4) for value in values] for values in found.normalize())
+    return f"normalize=({mean}, {std})"

@@ -1,0 +1,18 @@
+"""Numbers and names as people read them: in errors, tables and reports."""
+
+__all__ = ["counted", "megabytes", "printable"]
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes for what a terminal would obey or cannot show."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """``"1 shard"``, ``"1,200 shards"``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def megabytes(size: int) -> str:
+    """``"25.6 MB"``, decimal; large ones in GB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 10**10 else f"{size / 1e6:,.1f} MB"

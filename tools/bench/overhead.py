@@ -1,0 +1,166 @@
+"""What a sample costs in Python: our loader with a decoder that does nothing, webdataset with the same, bare reading.
+
+What is left when decoding is left out is Python, and so time under the GIL, which all threads share: at 30 us a sample,
+two hundred of them could not deliver more than 33,000 images/s. Also what measuring itself costs (`stats()`).
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import webdataset
+
+from mps_shards import DeviceLoader, ShardDataset
+from tools.bench.rivals.pictures import prepared, warmed
+from tools.bench.rivals.report import Lines, headline, machine, spread, table
+from tools.bench.rivals.workloads import Task
+
+__all__ = ["main"]
+
+GOAL_US = 30.0
+_TINY = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(4, 4, 3)  # what the decoder that does nothing gives
+
+
+class Spent:
+    """Microseconds a sample, of one epoch. `cpu` is of all threads together, the system's share included."""
+
+    def __init__(self, samples: int, wall_s: float, cpu_s: float, stages: dict[str, float]):
+        self.wall, self.cpu = 1e6 * wall_s / samples, 1e6 * cpu_s / samples
+        self.stages = {stage: 1e6 * value / samples for stage, value in stages.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> bool:
+    """Measure, print the table, leave JSON lines; whether the goal was met."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("bench-out/data"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    about = machine()
+    task = prepared("W3", given.data.resolve(), workers=1, images=given.images)
+    warmed(task)
+    contestants: dict[str, Callable[[], tuple[int, int, dict[str, float]]]] = {
+        "ours": lambda: ours(task),
+        "ours, shuffled": lambda: ours(task, shuffle=True),
+        "ours, its clock stopped": lambda: clockless(task),
+        "webdataset in this process": lambda: rival(task),
+        "bare loop: pread only": lambda: bare(task),
+    }
+    spent: dict[str, list[Spent]] = {name: [] for name in contestants}
+    expected = sum(task.classes()[path.parent.name] for path in task.files())
+    with Lines(given.out / "bench_overhead.jsonl", rounds=given.rounds) as lines, no_decoding():
+        for number in range(given.rounds + 1):
+            for name, run in contestants.items():
+                worked, began = time.process_time(), time.perf_counter()
+                samples, labels, stages = run()
+                wall, cpu = time.perf_counter() - began, time.process_time() - worked
+                if samples != task.images or labels not in (expected, -1):
+                    raise ValueError(f"{name} gave {samples} samples, labels adding up to {labels}, not {expected}")
+                one = Spent(samples, wall, cpu, stages)
+                lines.write({"trial": name, "round": number} | vars(one))
+                if number:  # the first one warms up
+                    spent[name].append(one)
+    print(f"{headline(about)}; microseconds a sample, {given.rounds} rounds, one worker thread, decoding left out\n")
+    print(table(["", "wall", "spread", "CPU", *STAGES], [_row(name, runs) for name, runs in spent.items()]))
+    ours_us = _median(spent["ours"], "cpu") - _median(spent["bare loop: pread only"], "cpu")
+    metrics = _median(spent["ours"], "cpu") - _median(spent["ours, its clock stopped"], "cpu")
+    print(
+        f"\n{ours_us:.1f} us of Python a sample (goal: below {GOAL_US:.0f}); measuring costs {metrics:.1f} us of them"
+    )
+    return ours_us < GOAL_US
+
+
+STAGES = ("read", "decode", "transform", "assemble")
+
+
+def ours(task: Task, *, shuffle: bool = False) -> tuple[int, int, dict[str, float]]:
+    """Samples, sum of labels, seconds of each stage."""
+    data = ShardDataset(task.shards, batch_size=64, shuffle=shuffle)
+    labels = 0
+    with DeviceLoader(data, device="cpu", workers=1) as loader:
+        for _, targets in loader:
+            labels += int(targets.sum())
+        stats = loader.stats()
+    return stats.images, labels, {stage: getattr(stats, f"{stage}_s") for stage in STAGES}
+
+
+def clockless(task: Task) -> tuple[int, int, dict[str, float]]:
+    """The same where asking for the time costs next to nothing."""
+    stopped = SimpleNamespace(perf_counter=itertools.repeat(0.0).__next__, monotonic=time.monotonic)
+    with ExitStack() as patched:
+        for module in ("mps_shards.reading.sample_maker", "mps_shards.batching.worker_threads"):
+            patched.enter_context(mock.patch(f"{module}.time", stopped))
+        samples, labels, _ = ours(task)
+    return samples, labels, {}
+
+
+def rival(task: Task) -> tuple[int, int, dict[str, float]]:
+    """webdataset up to the batch, without a worker process."""
+    read = webdataset.WebDataset(task.tars(), shardshuffle=False).to_tuple("jpg", "cls")
+    samples = labels = 0
+    for images, targets in read.map_tuple(_tiny, int).batched(64):
+        samples += len(images)
+        labels += int(torch.as_tensor(targets).sum())
+    return samples, labels, {}
+
+
+def bare(task: Task) -> tuple[int, int, dict[str, float]]:
+    """The bytes of every sample, each by one read."""
+    rows = np.load(task.shards / "index.npy").tolist()
+    shards = json.loads((task.shards / "manifest.json").read_text())["shards"]
+    entries: Iterator[tuple[int, int, int]] = iter(rows)
+    samples = 0
+    for shard in shards:
+        descriptor = os.open(task.shards / shard["name"], os.O_RDONLY)
+        try:
+            for offset, size, _ in itertools.islice(entries, shard["samples"]):
+                samples += len(os.pread(descriptor, size, offset)) == size
+        finally:
+            os.close(descriptor)
+    return samples, -1, {}
+
+
+def _tiny(content: bytes) -> torch.Tensor:
+    return torch.from_numpy(_TINY).permute(2, 0, 1) / 255
+
+
+@contextmanager
+def no_decoding() -> Iterator[None]:
+    """Let the decoder give one tiny picture, whatever it is given."""
+
+    def tiny(content: Any, **options: Any) -> Any:
+        return _TINY
+
+    ours = "mps_shards.vision.targets"
+    with mock.patch(f"{ours}.decode_image", tiny), mock.patch(f"{ours}.image_size", lambda content: None):
+        yield
+
+
+def _median(runs: Sequence[Spent], name: str) -> float:
+    return spread([getattr(run, name) for run in runs])["median"]
+
+
+def _row(name: str, runs: Sequence[Spent]) -> list[str]:
+    wall = spread([run.wall for run in runs])
+    stages = [
+        f"{spread([run.stages[stage] for run in runs])['median']:.1f}" if stage in runs[0].stages else ""
+        for stage in STAGES
+    ]
+    cpu = f"{_median(runs, 'cpu'):.1f}"
+    return [name, f"{wall['median']:.1f}", f"{wall['min']:.1f}..{wall['max']:.1f}", cpu, *stages]
+
+
+if __name__ == "__main__":
+    sys.exit(not main())

@@ -1,0 +1,35 @@
+"""mps-shards itself."""
+
+from typing import Any, Literal
+
+from mps_shards import DeviceLoader, ShardDataset, classify, segment
+from tools.bench.rivals.trial import main
+from tools.bench.rivals.workloads import Task
+
+
+def exact(task: Task) -> DeviceLoader:
+    """A DeviceLoader with threads, on the CPU."""
+    return _opened(task, "exact")
+
+
+def scaled(task: Task) -> DeviceLoader:
+    """The same, decoding no larger than the crop needs."""
+    return _opened(task, "scaled")
+
+
+def _opened(task: Task, decode: Literal["exact", "scaled"]) -> DeviceLoader:
+    work = task.work
+    transform: Any = None
+    if work.kind == "evaluate":
+        transform = classify.evaluate(work.size, work.resize)
+    elif work.kind == "train":
+        transform = classify.train(work.size)
+    elif work.kind == "segment":
+        transform = segment.evaluate(work.size)
+    data = ShardDataset(task.shards, batch_size=task.batch, transform=transform, decode=decode)
+    return DeviceLoader(data, device="cpu", workers=task.workers)
+
+
+if __name__ == "__main__":
+    packages = ("mps-shards", "torch", "torchvision", "simplejpeg")
+    main({"exact": exact, "scaled": scaled}, packages=packages, off={"scaled": 6.0})

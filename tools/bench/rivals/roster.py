@@ -1,0 +1,93 @@
+"""Who may enter the arena, and the environment that each needs."""
+
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ROSTER", "Contestant", "NotInstalled", "python_for"]
+
+ALL = ("W1", "W2", "W3", "W4", "W5")
+PLAIN = ("W1", "W2", "W3", "W4")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    """One loader in one variant.
+
+    Attributes:
+        module: of this package; its trials run ``-m tools.bench.rivals.MODULE NAME``.
+        package: to install in an environment of its own; None for what the project itself needs.
+        role: "ours", a "variant" of it, a "rival", or a "ceiling", which delivers nothing and so competes with nobody.
+    """
+
+    title: str
+    module: str
+    name: str
+    role: str = "rival"
+    package: str | None = None
+    workloads: tuple[str, ...] = PLAIN
+
+
+ROSTER = {
+    "ours": Contestant(title="mps-shards", module="ours", name="exact", role="ours", workloads=ALL),
+    "ours-scaled": Contestant(
+        title='mps-shards, decode="scaled"', module="ours", name="scaled", role="variant", workloads=("W4",)
+    ),
+    "webdataset-pil": Contestant(title='webdataset, decode("pil") + transforms', module="of_webdataset", name="pil"),
+    "webdataset-rgb8": Contestant(
+        title='webdataset, decode("rgb8") + v2 on uint8', module="of_webdataset", name="rgb8", workloads=ALL
+    ),
+    "folder-pil": Contestant(title="torchvision ImageFolder, Pillow", module="of_torchvision", name="pil"),
+    "folder-io": Contestant(title="torchvision ImageFolder, decode_jpeg + v2", module="of_torchvision", name="io"),
+    "mlx-data": Contestant(title="mlx-data", module="of_mlx_data", name="threads", package="mlx-data"),
+    "spdl": Contestant(title="SPDL, FFmpeg + v2", module="of_spdl", name="ffmpeg", package="spdl"),
+    "spdl-simplejpeg": Contestant(title="SPDL, simplejpeg + v2", module="of_spdl", name="simplejpeg", package="spdl"),
+    "litdata": Contestant(title="litdata, decode_jpeg + v2", module="of_litdata", name="processes", package="litdata"),
+    "dali": Contestant(title="DALI on the CPU", module="of_dali", name="threads", package="nvidia-dali-cuda120"),
+    "work": Contestant(title="bare loop: decode, resize, ToTensor", module="ceiling", name="work", role="ceiling"),
+    "decode": Contestant(
+        title="bare loop: decode only", module="ceiling", name="decode", role="ceiling", workloads=ALL
+    ),
+}
+
+
+class NotInstalled(Exception):
+    """A rival's package could not be had here; says what pip said."""
+
+
+def python_for(package: str | None, folder: Path) -> str:
+    """The interpreter that has a rival's package; made on first use. This one where there is none to have.
+
+    A rival's environment also sees this one's packages, so torch is there once, and the same for all.
+
+    Args:
+        folder: where environments are kept.
+
+    Raises:
+        NotInstalled: pip found no fit.
+    """
+    if package is None:
+        return sys.executable
+    home = folder / package
+    python = home / "bin" / "python"
+    ready = home / ".ready"
+    if not ready.exists():
+        made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], capture_output=True, text=True)
+        if made.returncode:
+            raise NotInstalled(f"no environment: {made.stderr.strip()}")
+        paths = subprocess.run(
+            [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        Path(paths.stdout.strip(), "of-the-project.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package]
+        done = subprocess.run(pip, capture_output=True, text=True)
+        if done.returncode:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise NotInstalled("; ".join(errors) or done.stderr.strip()[-300:])
+        ready.touch()
+    return str(python)

@@ -1,0 +1,224 @@
+"""One contestant, one workload, one fresh process: what it delivers is checked, then how fast it did is printed.
+
+    python -m tools.bench.rivals.ours open_loader TASK --epochs 2
+
+The first epoch is for first batch, memory and checks, the others are timed, each from ``iter()`` to its end.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tools.bench.rivals.reference import compared
+from tools.bench.rivals.workloads import Task
+
+__all__ = ["Memory", "Open", "cpu_seconds", "main", "versions"]
+
+# Gives what is iterated once an epoch, for (images, targets): images float32 (batch, 3, height, width), 0..1.
+Open = Callable[[Task], Iterable[tuple[Any, Any]]]
+
+_COMPARED = 24  # pictures of the first batch
+_LOOK_S = 0.1
+
+
+def main(contestants: Mapping[str, Open], *, packages: Iterable[str], off: Mapping[str, float] = {}) -> None:
+    """Run the contestant that the command line names, and print one JSON line.
+
+    Args:
+        contestants: by name.
+        packages: whose versions are told.
+        off: how far, of 255, a contestant's pixels may be from Pillow's on average, where that is more than 0.1.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("contestant", choices=contestants)
+    parser.add_argument("task", type=Task.decoded)
+    parser.add_argument("--epochs", type=int, required=True, help="timed ones")
+    given = parser.parse_args()
+    measured = measure(
+        contestants[given.contestant], given.task, epochs=given.epochs, mean_within=off.get(given.contestant, 0.1)
+    )
+    print(json.dumps(measured | {"versions": versions(packages)}), flush=True)
+
+
+def measure(open_loader: Open, task: Task, *, epochs: int, mean_within: float) -> dict[str, Any]:
+    """Figures of one trial.
+
+    Raises:
+        ValueError: what was delivered is not what was asked for.
+    """
+    with contextlib.ExitStack() as closing:
+        return _measured(open_loader, task, closing, epochs=epochs, mean_within=mean_within)
+
+
+def _measured(
+    open_loader: Open, task: Task, closing: contextlib.ExitStack, *, epochs: int, mean_within: float
+) -> dict[str, Any]:
+    began = time.perf_counter()
+    loader = open_loader(task)
+    if hasattr(loader, "close"):
+        closing.callback(loader.close)
+    opened = time.perf_counter()
+    batches = iter(loader)
+    images, targets = next(batches)
+    first_batch_s = time.perf_counter() - opened
+    memory = Memory()
+    with memory:
+        sample, aims = _copied(images[:_COMPARED]), _copied(targets[:_COMPARED])
+        counted = Counter(labels_of(targets)) if task.work.kind != "segment" else Counter()
+        seen = _check(images, task)
+        del images, targets
+        for images, targets in batches:
+            seen += _check(images, task)
+            counted.update(labels_of(targets) if task.work.kind != "segment" else ())
+            del images, targets
+    rates = []
+    worked = cpu_seconds()
+    for _ in range(epochs):
+        start = time.perf_counter()
+        count = sum(len(images) for images, _ in loader)
+        rates.append(count / (time.perf_counter() - start))
+        if count != seen:
+            raise ValueError(f"{seen} pictures in one epoch, {count} in the next")
+    worked = cpu_seconds() - worked
+    if seen != task.images:
+        raise ValueError(f"{seen} pictures were delivered, {task.images} are there")
+    result: dict[str, Any] = {
+        "images_per_s": rates,
+        "cpu_ms": worked / (epochs * seen) * 1e3 if epochs else None,
+        "open_s": opened - began,
+        "first_batch_s": first_batch_s,
+        "rss_mb": memory.rss / 1e6,
+        "pss_mb": memory.pss / 1e6,
+    }
+    if task.work.kind != "segment":
+        classes = task.classes()
+        expected = Counter(classes[path.parent.name] for path in task.files())
+        if counted != expected:
+            raise ValueError(f"labels {counted} were delivered, {expected} are there")
+    if task.work.checked:
+        apart = compared(sample, aims, task)
+        if apart.mean > mean_within or apart.wrong_masks:
+            raise ValueError(f"pictures are not those of the files: {apart}")
+        result |= {"mean_off": apart.mean, "max_off": apart.max}
+    elif not (0.1 < sample.mean() < 0.9 and sample.std() > 0.1):
+        raise ValueError(f"these are no photographs: mean {sample.mean():.2f}, deviation {sample.std():.2f}")
+    return result
+
+
+def labels_of(targets: Any) -> list[int]:
+    """As plain numbers."""
+    found: list[int] = _copied(targets).reshape(-1).tolist()
+    return found
+
+
+def _copied(values: Any) -> npt.NDArray[Any]:
+    """An array of its own, of a tensor, an array or a list."""
+    return np.array(values.numpy() if hasattr(values, "numpy") else values)
+
+
+def _check(images: Any, task: Task) -> int:
+    """How many pictures these are, if they are of the shape and kind asked for."""
+    shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
+    size = task.work.size
+    if shape[1:] != (3, size, size) or kind != "float32" or not 0 < shape[0] <= task.batch:
+        raise ValueError(f"{kind} {shape} was delivered, float32 (<= {task.batch}, 3, {size}, {size}) was asked for")
+    contiguous = images.is_contiguous() if hasattr(images, "is_contiguous") else images.flags.c_contiguous
+    if not contiguous:
+        raise ValueError("the batch does not lie in memory as NCHW")
+    low, high = float(images[0].min()), float(images[0].max())
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"pixels lie in {low}..{high}, 0..1 was asked for")
+    return int(shape[0])
+
+
+class Memory:
+    """Watches this process and its children for the highest sum of their memory.
+
+    Attributes:
+        rss: bytes; pages that processes share are counted for each.
+        pss: bytes; a shared page is divided among those that share it. 0 where the system does not tell (macOS).
+    """
+
+    def __init__(self) -> None:
+        self.rss = self.pss = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *failure: object) -> None:
+        self._look()
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_LOOK_S):
+            self._look()
+
+    def _look(self) -> None:
+        if sys.platform == "darwin":  # tells the children's only after their end
+            self.rss = max(self.rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            return
+        found = [_of_process(process) for process in _family("self")]
+        self.rss = max(self.rss, sum(rss for rss, _ in found))
+        self.pss = max(self.pss, sum(pss for _, pss in found))
+
+
+def _family(process: str) -> list[str]:
+    """A process and all that it started."""
+    children = []
+    try:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            children += (task / "children").read_text().split()
+    except OSError:  # it ended meanwhile
+        pass
+    return [process, *(one for child in children for one in _family(child))]
+
+
+def _of_process(process: str) -> tuple[int, int]:
+    """RSS and PSS in bytes."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0, 0
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
+    return kilobytes["Rss"] * 1024, kilobytes["Pss"] * 1024
+
+
+def cpu_seconds() -> float:
+    """Of this process and, on Linux, its children: what an image costs, however busy the machine is otherwise."""
+    if not Path("/proc/self/stat").exists():
+        return time.process_time()
+    ticks = 0
+    for process in _family("self")[1:]:
+        try:
+            spent = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:  # it ended meanwhile
+            continue
+        ticks += sum(map(int, spent))
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,74 @@
+"""How long until the first batch, and with how much memory: threads, forked processes, spawned ones (macOS' way).
+
+python -m tools.bench.start --rounds 5
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.bench.rivals.arena import Arena, progress
+from tools.bench.rivals.report import Lines, headline, machine, spread, table
+from tools.bench.rivals.roster import ROSTER
+
+__all__ = ["main"]
+
+ENTERED = (
+    ("ours", "fork"),
+    *((name, start) for name in ("webdataset-rgb8", "folder-io") for start in ("fork", "spawn")),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> bool:
+    """Measure, print the table, leave JSON lines; whether all went well."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path("bench-out/data"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=2, help="threads or processes (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    about = machine()
+    found: dict[tuple[str, str], dict[str, list[float]]] = {
+        each: {"first_batch_s": [], "rss_mb": [], "pss_mb": []} for each in ENTERED
+    }
+    well = True
+    with Lines(given.out / "bench_start.jsonl", workers=given.workers, rounds=given.rounds) as lines:
+        for _ in range(given.rounds):
+            for (name, start), figures in found.items():
+                arena = Arena(
+                    data=given.data.resolve(),
+                    environments=given.data.resolve(),
+                    workers=given.workers,
+                    rounds=1,
+                    epochs=0,
+                    images=given.images,
+                    start="spawn" if start == "spawn" else "fork",
+                    say=progress,
+                )
+                (result,) = arena.run(["W1"], [name], lines)
+                well = well and result.failure is None
+                for figure, values in figures.items():
+                    values += getattr(result, figure)
+    print(f"{headline(about)}; {given.workers} threads or processes, {given.rounds} rounds\n")
+    print(table(["loader", "started by", "first batch, s", "spread", "RSS, MB", "PSS, MB"], _rows(found)))
+    return well
+
+
+def _rows(found: dict[tuple[str, str], dict[str, list[float]]]) -> list[list[str]]:
+    rows = []
+    for (name, start), figures in found.items():
+        if not figures["first_batch_s"]:
+            continue
+        first = spread(figures["first_batch_s"])
+        memory = [f"{spread(figures[kind])['median']:,.0f}" for kind in ("rss_mb", "pss_mb")]
+        how = "threads" if name == "ours" else start
+        rows.append(
+            [ROSTER[name].title, how, f"{first['median']:.3f}", f"{first['min']:.3f}..{first['max']:.3f}", *memory]
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(not main())

@@ -1,0 +1,126 @@
+"""How fast `mps-shards verify` reads a set, beside tools that only digest the same files.
+
+python -m tools.bench.verify                      6,000 samples of 110 KB in shards of 256 MB, warm cache
+python -m tools.bench.verify --shards ./imgs-shards
+
+Every contestant is a process of its own, start-up included, in interleaved rounds; `verify` reads one shard at a time.
+What it does beside the SHA-256: every header, every sample's CRC-32, keys and labels. Seconds of the processor are the
+fair figure: it digests on a second thread, and OpenSSL is quicker than the sha256sum of many systems.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mps_shards import pack
+from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
+from tools.scripts.photos import make_imagenet_like
+
+__all__ = ["CONTESTANTS", "main"]
+
+PHOTOS = 15  # different ones: one of each class
+
+CONTESTANTS: dict[str, Callable[[Path], list[str]]] = {
+    "sha256sum -b": lambda folder: ["sha256sum", "-b", *_tars(folder)],
+    "openssl dgst -sha256": lambda folder: ["openssl", "dgst", "-sha256", *_tars(folder)],
+    "mps-shards verify": lambda folder: [
+        str(Path(sys.executable).with_name("mps-shards")),
+        "verify",
+        "--workers",
+        "1",
+        str(folder),
+    ],
+}
+RIVAL = "sha256sum -b"
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Measure, print the table, leave JSON lines; seconds and processor seconds by contestant."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--shards", type=Path, help="a set of yours; one is made by default")
+    parser.add_argument("--samples", type=int, default=6000, help="to make (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
+    given = parser.parse_args(arguments)
+    about = machine()
+    folder = given.shards or _made(given.out / "data" / f"verify-{given.samples}", given.samples)
+    size = sum(Path(tar).stat().st_size for tar in _tars(folder))
+    names = [name for name, command in CONTESTANTS.items() if shutil.which(command(folder)[0])]
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    with Others() as others:
+        for _ in range(given.rounds):
+            for name in names:
+                taken[name].append(_timed(CONTESTANTS[name](folder)))
+    found = {
+        name: {"wall": spread([wall for wall, _ in times]), "cpu": spread([cpu for _, cpu in times])}
+        for name, times in taken.items()
+    }
+    with Lines(given.out / "bench_verify.jsonl", rounds=given.rounds, bytes=size, others=others.share) as lines:
+        for name, figures in found.items():
+            lines.write({"contestant": name, "taken": taken[name], **figures})
+    busy = "unknown" if others.share is None else f"{others.share:.0%}"
+    print(headline(about))
+    print(f"{size / 1e6:,.1f} MB; {given.rounds} rounds; others' share of the machine: {busy}\n")
+    titles = ["", "MB/s", "MB per processor second", f"of {RIVAL}", f"per processor second, of {RIVAL}"]
+    print(table(titles, _rows(found, size)))
+    return found
+
+
+def _tars(folder: Path) -> list[str]:
+    return sorted(map(str, folder.glob("*.tar")))
+
+
+def _made(folder: Path, samples: int) -> Path:
+    """A set of photographs, repeated, each with its number behind its end."""
+    if not folder.exists():
+        source = folder.with_name(f"{folder.name}-files")
+        shutil.rmtree(source, ignore_errors=True)
+        shutil.rmtree(f"{source}-photos", ignore_errors=True)
+        photos = [path.read_bytes() for path in make_imagenet_like(Path(f"{source}-photos"), count=PHOTOS)]
+        for number in range(samples):
+            path = source / str(number % 10) / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(photos[number % PHOTOS] + number.to_bytes(4, "big"))
+        pack(source, folder)
+        shutil.rmtree(source)
+        shutil.rmtree(f"{source}-photos")
+    return folder
+
+
+def _timed(command: list[str]) -> tuple[float, float]:
+    """Seconds by the clock and of the processor; of a run that must succeed."""
+    before, began = os.times(), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    wall, after = time.perf_counter() - began, os.times()
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall, max(cpu, 0.01)  # what os.times can tell apart
+
+
+def _rows(found: dict[str, dict[str, Any]], size: int) -> list[list[str]]:
+    rival = found.get(RIVAL)
+
+    def times_the_rival_s(figures: dict[str, Any], what: str) -> str:
+        return f"{rival[what]['median'] / figures[what]['median']:.2f}" if rival else ""
+
+    return [
+        [
+            name,
+            f"{size / 1e6 / figures['wall']['median']:,.0f}",
+            f"{size / 1e6 / figures['cpu']['median']:,.0f}",
+            times_the_rival_s(figures, "wall"),
+            times_the_rival_s(figures, "cpu"),
+        ]
+        for name, figures in found.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Scripts of the project: the demo, test images, and long checks."""
