@@ -32,8 +32,7 @@ def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
     """
     import msgspec
 
-    from mps_shards.shardset.shard_set import read_manifest
-    from mps_shards.shardset.stored_set import set_folders, tars_in
+    from mps_shards.shardset.opening import read_manifest, set_folders, tars_in
 
     if not isinstance(folder, Path):
         manifest = read_manifest(folder)

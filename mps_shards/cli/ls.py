@@ -40,9 +40,9 @@ def command(
       mps-shards ls ./imgs-shards --shard 0 -l
     """
     from mps_shards.shardset.contents import listed
-    from mps_shards.shardset.stored_set import read_set
+    from mps_shards.shardset.opening import open_set
 
-    stored = read_set(folder, whole=True)
+    stored = open_set(folder, whole=True)
     manifest = stored.manifest
     label = None if of_class is None else _label(manifest, of_class)
     for name in _shards(manifest, shard):

@@ -57,7 +57,7 @@ def command(
 
 
 def _sets(named: "Path | RemoteFolder") -> "Sequence[Path | RemoteFolder]":
-    from mps_shards.shardset.stored_set import set_folders
+    from mps_shards.shardset.opening import set_folders
 
     return (isinstance(named, Path) and set_folders(named)) or [named]
 

@@ -1,6 +1,5 @@
 """Finished shards -> finished sets: their indexes, the list of what was skipped, and the manifests last."""
 
-import hashlib
 from importlib.metadata import version
 
 import msgspec
@@ -10,8 +9,9 @@ from mps_shards.errors import DataError, StorageError
 from mps_shards.packing.destinations.destination import SKIPPED_NAME, Completion, Workplace
 from mps_shards.packing.pack_report import PackedSet, PackPlan, PlannedSet, Skipped
 from mps_shards.packing.plan import shard_name
-from mps_shards.shards.manifest import Manifest, Packed, ShardRecord, manifest_bytes
-from mps_shards.shards.sample_index import INDEX_NAME, ROW, index_bytes
+from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, ShardRecord
+from mps_shards.shards.sample_index import ROW
+from mps_shards.shardset.sealing import sealed
 
 __all__ = ["finish"]
 
@@ -54,22 +54,20 @@ def _check_complete(place: Workplace, plan: PackPlan, made: list[dict[str, Compl
 
 def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: dict[str, Completion]) -> PackedSet:
     full = {name: done for name, done in shards.items() if done.samples}
-    index = index_bytes([np.frombuffer(done.rows, ROW) for done in full.values()])
-    place.put(planned.split, INDEX_NAME, index)
-    manifest = Manifest(
+    description = SetDescription(
         task=planned.task,
         classes=plan.classes if planned.task != "unlabeled" else (),
         ignore_index=plan.ignore_index if planned.task == "segmentation" else None,
-        samples=sum(done.samples for done in full.values()),
-        bytes=sum(done.size for done in full.values()),
-        shards=tuple(
-            ShardRecord(name=name, samples=done.samples, bytes=done.size, sha256=done.sha256)
-            for name, done in full.items()
-        ),
-        index_sha256=hashlib.sha256(index).hexdigest(),
         packed=Packed(version=version("mps-shards"), layout=plan.layout, seed=plan.seed, options=plan.options),
     )
-    place.publish(planned.split, manifest_bytes(manifest))
+    records = [
+        ShardRecord(name=name, samples=done.samples, bytes=done.size, sha256=done.sha256) for name, done in full.items()
+    ]
+    manifest, files = sealed(description, records, [np.frombuffer(done.rows, ROW) for done in full.values()])
+    published = files.pop(MANIFEST_NAME)
+    for name, content in files.items():
+        place.put(planned.split, name, content)
+    place.publish(planned.split, published)
     lost = [skip.label for done in shards.values() for skip in done.skipped]
     counts = {
         name: count - lost.count(label)
@@ -84,5 +82,5 @@ def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: d
         bytes=manifest.bytes,
         classes=counts,
         rotated=sum(done.rotated for done in full.values()),
-        fingerprint=manifest.computed_fingerprint(),
+        fingerprint=manifest.fingerprint,
     )

@@ -28,15 +28,14 @@ from mps_shards.shards import keyed
 from mps_shards.shards.key_names import split_member
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shards.tar import BLOCK, NO_DATA, data_size, pax_records
+from mps_shards.shardset.opening import TARS
 from mps_shards.storage.backend import Traffic
 from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.local_disk import file_names, file_size, open_stream
 from mps_shards.storage.location import Location
 from mps_shards.storage.remote_folder import RemoteFolder
 
-__all__ = ["TARS", "Damaged", "ForeignShards", "Item", "Repeated", "refused"]
-
-TARS = (".tar", ".tar.gz", ".tgz")
+__all__ = ["Damaged", "ForeignShards", "Item", "Repeated", "refused"]
 
 _Stream = io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 

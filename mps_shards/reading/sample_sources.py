@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
-from mps_shards.errors import ConfigError, DecodeError, ShardError, StorageError
-from mps_shards.reading.foreign_shards import TARS, Damaged, ForeignShards, Item, Repeated, refused
+from mps_shards.errors import ConfigError, DecodeError, ShardError
+from mps_shards.reading.foreign_shards import Damaged, ForeignShards, Item, Repeated, refused
 from mps_shards.sampling.mixing import MixedOrder, shares
 from mps_shards.sampling.order import Order, Shuffle, order_of
 from mps_shards.sampling.rank import Place
 from mps_shards.sampling.rank_sharding import Deal, Remainder
 from mps_shards.shards.field_choice import NO_TARGET, FieldChoice, is_mask
-from mps_shards.shards.manifest import MANIFEST_NAME, Task
+from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Task
 from mps_shards.shards.raw_sample import RawSample
-from mps_shards.shardset.shard_set import ShardSet, read_manifest
+from mps_shards.shardset.opening import find_manifest, read_manifest
+from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.backend import Traffic
 from mps_shards.storage.file_cache import Cache
-from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import Location
 from mps_shards.storage.remote_folder import RemoteFolder
 from mps_shards.storage.urls import Prefix
@@ -302,16 +302,19 @@ def open_source(
         ConfigError: both kinds together, or weights or `verify` for foreign tars.
         ManifestError: a manifest is malformed, or a folder holds neither a manifest nor tars.
     """
-    indexed = [_has_manifest(location) for location in locations]
-    if all(indexed):
-        sets = [ShardSet(location, verify=verify, cache=cache, choice=choice) for location in locations]
+    manifests = [_manifest_of(location) for location in locations]
+    if all(manifests):
+        sets = [
+            ShardSet(location, verify=verify, cache=cache, choice=choice, manifest=manifest)
+            for location, manifest in zip(locations, manifests, strict=True)
+        ]
         if any(one.remote for one in sets):
             from mps_shards.reading.remote_source import AheadSource
 
             return AheadSource(sets, weights, shuffle, max_bytes=remote_bytes)
         return IndexedSource(sets, weights, shuffle)
-    if any(indexed):
-        odd = locations[indexed.index(False)]
+    if any(manifests):
+        odd = locations[manifests.index(None)]
         raise ConfigError(f"{odd.folder} has no {MANIFEST_NAME}, the other sets have: they cannot be read together")
     if verify:
         raise ConfigError(f"verify_reads needs an index, {locations[0].folder} has none")
@@ -320,32 +323,11 @@ def open_source(
     return ForeignSource(locations, shuffle, cache, choice)
 
 
-def _has_manifest(location: Location) -> bool:
+def _manifest_of(location: Location) -> Manifest | None:
     if location.index is not None:
-        return True
-    if isinstance(location.folder, Prefix):
-        return _store_has_manifest(location)
-    if (location.folder / MANIFEST_NAME).exists():
-        listed = {shard.name for shard in read_manifest(location.folder).shards}
-        return location.names is None or listed.issuperset(location.names)
-    if location.names is None:
-        found = [path.name for path in location.folder.iterdir()]
-        unfinished = [name for name in found if name.endswith(".part")]
-        if unfinished:
-            raise StorageError(f"{location.folder} holds an unfinished pack ({unfinished[0]}); pack again")
-        if not any(name.endswith(TARS) for name in found):
-            read_manifest(location.folder)  # raises, and names the sets that are below
-    return False
-
-
-def _store_has_manifest(location: Location) -> bool:
-    assert isinstance(location.folder, Prefix)
-    folder = RemoteFolder(location.folder)
-    if not folder.has(MANIFEST_NAME):
-        if location.names is None and folder.has(MANIFEST_NAME + PART):
-            raise StorageError(f"{location.folder} holds an unfinished pack ({MANIFEST_NAME}{PART}); pack again")
-        return False
-    return location.names is None or {shard.name for shard in read_manifest(folder).shards}.issuperset(location.names)
+        return read_manifest(location.index)
+    folder = RemoteFolder(location.folder) if isinstance(location.folder, Prefix) else location.folder
+    return find_manifest(folder, location.names)
 
 
 def _digest(lines: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "VERSION",
     "Manifest",
     "Packed",
+    "SetDescription",
     "ShardRecord",
     "Task",
     "manifest_bytes",
@@ -52,6 +53,15 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     options: dict[str, str | int | float | bool | None] = {}
 
 
+class SetDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a manifest that the tars themselves cannot prove; see `Manifest`."""
+
+    task: Task
+    classes: ClassNames = ()
+    ignore_index: Id | None = None
+    packed: Packed
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a shard set holds.
 
@@ -76,6 +86,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     index_sha256: Digest
     packed: Packed
     fingerprint: str = ""
+
+    @property
+    def description(self) -> SetDescription:
+        """The part that the tars themselves cannot prove."""
+        return SetDescription(**{name: getattr(self, name) for name in SetDescription.__struct_fields__})
 
     def computed_fingerprint(self) -> str:
         """SHA-256 (hex) over task, classes, shards and index; not over how the set was packed."""

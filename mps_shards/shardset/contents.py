@@ -7,7 +7,7 @@ from mps_shards.shards.field_choice import is_mask
 from mps_shards.shards.key_names import split_member
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.tar import REGULAR, walk
-from mps_shards.shardset.stored_set import StoredSet, check_size
+from mps_shards.shardset.opening import StoredSet, check_size
 from mps_shards.storage.open_files import AnyReader
 from mps_shards.storage.remote_folder import RemoteFile
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice, is_mask
-from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, Task
+from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Task
+from mps_shards.shardset.opening import tars_in
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Scan, scan_shards
-from mps_shards.shardset.stored_set import finish_set, tars_in
+from mps_shards.shardset.sealing import write_set
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import Location
 from mps_shards.storage.open_files import opened, size_of
@@ -101,13 +102,9 @@ def adopt(
     twins = twins_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans])
     repeated = next((twin.key for twin in twins), None)
     fields = _counted(scan.fields for scan in scans)
-    manifest = Manifest(
+    description = SetDescription(
         task=task,
         classes=tuple(classes) if task != "unlabeled" else (),
-        samples=0,
-        bytes=0,
-        shards=tuple(scan.record for scan in scans),
-        index_sha256="0" * 64,
         packed=Packed(
             version=version("mps-shards"),
             layout="tars of others",
@@ -120,7 +117,8 @@ def adopt(
         ),
     )
     try:
-        manifest = finish_set(out or place, manifest, [scan.rows for scan in scans])
+        records, rows = [scan.record for scan in scans], [scan.rows for scan in scans]
+        manifest = write_set(out or place, description, records, rows)
     except StorageError as error:
         if out is None:
             error.add_note("the tars are sound: where nothing can be written to beside them, name a folder by --out")

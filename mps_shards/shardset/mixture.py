@@ -9,9 +9,9 @@ import numpy as np
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.shards.key_names import encode_key
 from mps_shards.shards.tar import header, members, padding, sample_from
+from mps_shards.shardset.opening import StoredSet
 from mps_shards.shardset.repeated_keys import key_at, twins
 from mps_shards.shardset.scan import hash_of
-from mps_shards.shardset.stored_set import StoredSet
 from mps_shards.storage.open_files import AnyReader
 
 __all__ = ["Mixture"]

@@ -9,12 +9,13 @@ import msgspec
 import numpy as np
 
 from mps_shards.errors import DataError, ManifestError, StorageError
-from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, Manifest, Packed, Task
+from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, SetDescription
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.tar import END
+from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
-from mps_shards.shardset.stored_set import StoredSet, finish_set, read_set, tars_in
+from mps_shards.shardset.sealing import sealed, write_set
 from mps_shards.shardset.verification import damaged_rows, target_faults, whole_rows
 from mps_shards.storage.local_disk import PART, RangeReader, read_file, replacing, sync_folder
 
@@ -122,30 +123,20 @@ def repair(
     )
 
 
-class _Outline(msgspec.Struct, frozen=True):
-    """What must survive of a manifest: it cannot be found out from the tars."""
-
-    task: Task
-    classes: tuple[str, ...]
-    packed: Packed
-    ignore_index: int | None = None
-
-
 def _outline(folder: Path) -> StoredSet:
     """The set; with an empty manifest where that is malformed but still tells task and classes."""
     try:
-        return read_set(folder)
+        return open_set(folder)
     except ManifestError as error:
         path = folder / MANIFEST_NAME
         if not path.exists():
             raise
         try:
-            outline = msgspec.json.decode(read_file(path, max_bytes=1 << 28), type=_Outline)
+            description = msgspec.json.decode(read_file(path, max_bytes=1 << 28), type=SetDescription)
         except NOT_JSON:
             error.add_note("task and classes cannot be read from it: move it away, and run mps-shards index --classes")
             raise error from None
-        kept = {name: getattr(outline, name) for name in _Outline.__struct_fields__}
-        manifest = Manifest(samples=0, bytes=0, shards=(), index_sha256="0" * 64, **kept)
+        manifest = sealed(description, [], []).manifest
         return StoredSet(folder=folder, manifest=manifest, rows={}, index_fault=str(error))
 
 
@@ -274,8 +265,7 @@ def _carry_out(stored: StoredSet, plan: _Plan) -> None:
     whole = {name: scan_shard(folder / name, choice=stored.choice) for name in plan.salvaged}
     scans = [plan.kept.get(name) or whole[name] for name in plan.order]
     records = [msgspec.structs.replace(scan.record, name=name) for scan, name in zip(scans, plan.order, strict=True)]
-    manifest = msgspec.structs.replace(stored.manifest, shards=tuple(records))
-    finish_set(folder, manifest, [scan.rows for scan in scans])
+    write_set(folder, stored.manifest.description, records, [scan.rows for scan in scans])
 
 
 def _copy_rows(source: Path, rows: Rows, out: Path) -> None:

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from mps_shards.errors import ConfigError, DataError, ShardError, StorageError
 from mps_shards.packing.plan import parse_size, shard_name
 from mps_shards.shards import keyed
-from mps_shards.shards.manifest import Manifest, Packed, ShardRecord
+from mps_shards.shards.manifest import Packed, SetDescription
 from mps_shards.shards.tar import END
 from mps_shards.shardset.mixture import Mixture
+from mps_shards.shardset.opening import open_set
 from mps_shards.shardset.scan import Scan, scan_shard
-from mps_shards.shardset.stored_set import finish_set, read_set
+from mps_shards.shardset.sealing import write_set
 from mps_shards.storage.local_disk import PART, replacing, sync_folder
 
 __all__ = ["ReshardOptions", "ReshardReport", "ResharedSet", "reshard"]
@@ -112,7 +113,7 @@ def reshard(
         StorageError: something cannot be read or written.
     """
     began = time.monotonic()
-    sets = [read_set(folder, whole=True) for folder in sources]
+    sets = [open_set(folder, whole=True) for folder in sources]
     mixture = Mixture(sets, only=options.only, without=options.without, prefix=options.prefix)
     on_start(len(mixture))
     made = []
@@ -123,8 +124,8 @@ def reshard(
             scans = list(_write(mixture, numbers, place, name or "shard", options, on_progress))
             if not scans:
                 raise DataError(f"no sample is left for {out / name}")
-            records = tuple(scan.record for scan in scans)
-            manifest = finish_set(place, _manifest(mixture, records, options), [scan.rows for scan in scans])
+            records = [scan.record for scan in scans]
+            manifest = write_set(place, _description(mixture, options), records, [scan.rows for scan in scans])
             made.append((name, manifest))
     return ReshardReport(
         out=out,
@@ -202,8 +203,7 @@ def _samples(mixture: Mixture, numbers: Numbers, on_progress: Callable[[int], No
                 yield content
 
 
-def _manifest(mixture: Mixture, records: tuple[ShardRecord, ...], options: ReshardOptions) -> Manifest:
-    """Its totals, digest and fingerprint still to be filled in."""
+def _description(mixture: Mixture, options: ReshardOptions) -> SetDescription:
     split = " ".join(f"{name}={share:g}" for name, share in options.split.items())
     made: dict[str, str | int | float | bool | None] = {
         "shard_size": parse_size(options.shard_size),
@@ -212,14 +212,10 @@ def _manifest(mixture: Mixture, records: tuple[ShardRecord, ...], options: Resha
         "repeated_keys": mixture.repeated_keys or None,
         "split": f"{split}, seed {options.seed}" if split else None,
     }
-    return Manifest(
+    return SetDescription(
         task=mixture.first.task,
         classes=mixture.classes,
         ignore_index=mixture.first.ignore_index,
-        samples=0,
-        bytes=0,
-        shards=records,
-        index_sha256="0" * 64,
         packed=Packed(
             version=version("mps-shards"),
             layout="shard sets",

@@ -11,47 +11,17 @@ import numpy as np
 from mps_shards.errors import ConfigError, ManifestError, ShardError, StorageError
 from mps_shards.sampling.order import Numbers
 from mps_shards.shards.field_choice import FieldChoice
-from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
+from mps_shards.shards.manifest import Manifest
 from mps_shards.shards.raw_sample import Buffer, RawSample
-from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows
+from mps_shards.shards.sample_index import INDEX_NAME, Rows, check_rows
 from mps_shards.shards.tar import sample_from
-from mps_shards.storage.backend import FileMissing
+from mps_shards.shardset.opening import check_size, load_index, read_manifest
 from mps_shards.storage.file_cache import Cache, CachedReader
-from mps_shards.storage.local_disk import RangeReader, array_in, file_size, map_array, open_stream, read_file
+from mps_shards.storage.local_disk import RangeReader, file_size
 from mps_shards.storage.location import Location
-from mps_shards.storage.remote_folder import RemoteFolder, Stop
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder, Stop
 
-__all__ = ["ShardSet", "read_manifest"]
-
-_MAX_MANIFEST = 1 << 28  # a million shards need 150 MB
-_MAX_INDEX = 1 << 30  # of one in a store, which is held in memory: 67 million samples
-
-
-def read_manifest(folder: Path | Prefix | RemoteFolder) -> Manifest:
-    """The manifest of a shard set.
-
-    Raises:
-        ManifestError: there is none, or it is malformed; names the sets below the folder, if any.
-    """
-    if not isinstance(folder, Path):
-        return _remote_manifest(folder if isinstance(folder, RemoteFolder) else RemoteFolder(folder))
-    path = folder / MANIFEST_NAME
-    if not folder.is_dir():
-        raise StorageError(f"{folder}: {'not a directory' if folder.exists() else 'no such directory'}")
-    if not path.exists():
-        below = sorted(str(found.parent) for found in folder.glob(f"*/{MANIFEST_NAME}"))
-        hint = f"name one of the sets in it: {', '.join(below)}" if below else "it is no finished shard set"
-        raise ManifestError(f"{folder} has no {MANIFEST_NAME}; {hint}")
-    return parse_manifest(read_file(path, max_bytes=_MAX_MANIFEST), where=str(path))
-
-
-def _remote_manifest(folder: RemoteFolder) -> Manifest:
-    try:
-        content = folder.read_file(MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
-    except FileMissing:
-        raise ManifestError(f"{folder.where} has no {MANIFEST_NAME}; it is no finished shard set") from None
-    return parse_manifest(content, where=str(folder.where / MANIFEST_NAME))
+__all__ = ["ShardSet"]
 
 
 class ShardSet:
@@ -70,6 +40,7 @@ class ShardSet:
         verify: compare the index with the manifest's SHA-256, and every sample that is read with the index's CRC-32.
         cache: where whole tars are kept; also for a folder of this machine that is slow.
         choice: of the fields to take for image and target, above what the manifest records.
+        manifest: of the set, where it was parsed already.
 
     Attributes:
         store: the folder as a store; None for one of this machine that is read directly.
@@ -91,14 +62,16 @@ class ShardSet:
         verify: bool = False,
         cache: Cache | None = None,
         choice: FieldChoice | None = None,
+        manifest: Manifest | None = None,
     ):
         self.folder = location.folder
         here = cache is None and isinstance(location.folder, Path)
         self.store = None if here else RemoteFolder(location.folder)
         self.remote = self.store is not None and cache is None
+        self._home: Path | RemoteFolder = self.store or Path(str(self.folder))
         self._verify = verify or (self.store is not None and not self.store.tells_identity)
         self._index_folder = location.index
-        self.manifest = read_manifest(location.index or self.store or location.folder)
+        self.manifest = manifest or read_manifest(location.index or self._home)
         self._choose(choice)
         place = {shard.name: number for number, shard in enumerate(self.manifest.shards)}
         missing = [name for name in location.names or () if name not in place]
@@ -122,7 +95,7 @@ class ShardSet:
         self._index: Rows | None = None
         if isinstance(self.folder, Path) and here:
             for shard in self.shards:
-                self._check_size(shard, file_size(self.folder / shard.name))
+                check_size(self.folder / shard.name, shard)
         self._index = self._map_index()  # before anything is allocated from the manifest's numbers
 
     def _choose(self, choice: FieldChoice | None) -> None:
@@ -134,17 +107,11 @@ class ShardSet:
         chosen = choice.over(recorded) if choice is not None else recorded
         self._choice = None if chosen is None else chosen.naming(self.classes)
 
-    def _opened(self, cache: Cache | None) -> "RangeReader | CachedReader | _RemoteReader":
-        if self.store is None:
+    def _opened(self, cache: Cache | None) -> RangeReader | CachedReader:
+        if self.store is None or cache is None:
             return RangeReader()
-        if cache is None:
-            return _RemoteReader(self)
         digests = {shard.name: shard.sha256 for shard in self.shards}
         return CachedReader(cache, self.store, {**digests, INDEX_NAME: self.manifest.index_sha256})
-
-    def _check_size(self, shard: ShardRecord, size: int) -> None:
-        if size != shard.bytes:
-            raise ShardError(f"shard {self.folder / shard.name} has {size} bytes, its manifest says {shard.bytes}")
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -166,7 +133,10 @@ class ShardSet:
         row = rows[number - self._starts[at]].item()
         offset, size, _ = row
         try:
-            content = self._reader.read(self._paths[at], offset, size)
+            if self.remote:
+                content: Buffer = self.read_span(at, offset, offset + size)
+            else:
+                content = self._reader.read(self._paths[at], offset, size)
         except StorageError as error:
             found = file_size(Path(self._paths[at])) if self.store is None else shard.bytes
             if found == shard.bytes:
@@ -223,7 +193,8 @@ class ShardSet:
             return self.store.read(shard.name, start, stop, stopped=stopped)
         finally:  # also where it failed: that it is another file is the better reason
             seen = self.store.seen(shard.name)
-            self._check_size(shard, shard.bytes if seen is None else seen.size)
+            if seen is not None:
+                check_size(RemoteFile(self.store, shard.name), shard, seen.size)
 
     def shard_of(self, number: int) -> str:
         """Name of the tar that holds the sample of this number."""
@@ -235,37 +206,14 @@ class ShardSet:
         self._index, self._rows = None, [None] * len(self.shards)
 
     def _map_index(self) -> Rows:
-        path = (self._index_folder or self.folder) / INDEX_NAME
-        if self._index_folder is None and isinstance(self._reader, CachedReader):
-            path = self._reader.path(INDEX_NAME)
-        try:
-            rows = map_array(path) if isinstance(path, Path) else self._remote_index()
-        except ValueError as error:
-            raise ManifestError(f"{path} is no index: {error}") from error
-        if rows.dtype != ROW or rows.shape != (self.manifest.samples,):
-            raise ManifestError(
-                f"{path} has {rows.shape} rows of {rows.dtype}, the manifest says {self.manifest.samples} of {ROW}"
-            )
-        if self._verify and isinstance(path, Path):
-            digest = hashlib.sha256()
-            with open_stream(path) as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-            self._check_index(digest.hexdigest())
-        return rows
-
-    def _remote_index(self) -> Rows:
-        assert self.store is not None
-        content = self.store.read_file(INDEX_NAME, max_bytes=_MAX_INDEX)
-        self._check_index(hashlib.sha256(content).hexdigest())
-        return array_in(content)
-
-    def _check_index(self, sha256: str) -> None:
-        if sha256 != self.manifest.index_sha256:
-            raise ManifestError(
-                f"{self.folder / INDEX_NAME} has SHA-256 {sha256[:12]}…, its manifest says "
-                f"{self.manifest.index_sha256[:12]}…; rebuild the index"
-            )
+        file: Path | RemoteFile
+        if self._index_folder is not None:
+            file = self._index_folder / INDEX_NAME
+        elif isinstance(self._reader, CachedReader):
+            file = self._reader.path(INDEX_NAME)
+        else:
+            file = self._home / INDEX_NAME
+        return load_index(file, self.manifest, check_digest=self._verify)
 
     def _checked_rows(self, at: int) -> Rows:
         """The index rows of one shard, a plain view of the mapped file."""
@@ -278,17 +226,3 @@ class ShardSet:
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_index": None, "_rows": [None] * len(self.shards)}
-
-
-class _RemoteReader:
-    """One request a sample, for what reads here and there."""
-
-    def __init__(self, owner: ShardSet):
-        self._owner = owner
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        at = next(number for number, shard in enumerate(self._owner.shards) if shard.name == path)
-        return bytes(self._owner.read_span(at, offset, offset + size))
-
-    def close(self) -> None:
-        pass

@@ -15,7 +15,7 @@ from mps_shards.shards.field_choice import is_mask
 from mps_shards.shards.key_names import encode_key, key_to_path, split_member
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
-from mps_shards.shardset.stored_set import StoredSet, read_set, set_folders
+from mps_shards.shardset.opening import StoredSet, open_set, set_folders
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.open_files import AnyReader
 
@@ -71,7 +71,7 @@ def unpack(
         StorageError: something cannot be read or written.
     """
     began = time.monotonic()
-    sets = [read_set(found, whole=True) for found in set_folders(folder) or [folder]]
+    sets = [open_set(found, whole=True) for found in set_folders(folder) or [folder]]
     on_start(sum(stored.manifest.samples for stored in sets))
     _make_folder(out)
     writer = _Writer(out, overwrite=overwrite)

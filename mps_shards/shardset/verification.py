@@ -17,9 +17,9 @@ from mps_shards.shards.manifest import Manifest, ShardRecord
 from mps_shards.shards.raw_sample import MASK_FIELD, RawSample
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.tar import sample_from, walk
+from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, in_order, scan_shard
-from mps_shards.shardset.stored_set import StoredSet, read_set, tars_in
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.open_files import AnyReader, size_of
 from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
@@ -88,7 +88,7 @@ def verify(
         StorageError: a file cannot be read.
     """
     began = time.monotonic()
-    stored = read_set(folder)
+    stored = open_set(folder)
     listed = {shard.name: shard for shard in stored.manifest.shards}
     found = tars_in(folder) if isinstance(folder, Path) else [name for name in listed if folder.has(name)]
     problems = [_missing(shard) for shard in stored.manifest.shards if shard.name not in found]

@@ -10,7 +10,7 @@ import pytest
 
 from mps_shards import pack
 from mps_shards.cli import cli
-from mps_shards.shardset.shard_set import read_manifest
+from mps_shards.shardset.opening import read_manifest
 from tests.support.images import class_folders, tiny_jpeg, write
 from tests.support.sets import shard_set
 

@@ -57,4 +57,4 @@ def test_tars_of_others_are_told_for_what_they_are():
 def test_an_unfinished_pack_is_no_set(tmp_path: Path):
     write(tmp_path, {"x.tar": b"", "manifest.json.part": b""})
 
-    assert "has no manifest.json" in refused("info", tmp_path)
+    assert "holds an unfinished pack (manifest.json.part)" in refused("info", tmp_path)

@@ -15,7 +15,7 @@ from mps_shards import DeviceLoader, ShardDataset, pack
 from mps_shards.errors import ShardError
 from mps_shards.shards.key_names import key_to_path
 from mps_shards.shards.sample_index import check_rows
-from mps_shards.shardset.shard_set import read_manifest
+from mps_shards.shardset.opening import read_manifest
 from tests.support.foreign import by_webdataset_s_reader
 from tests.support.images import expected, tiny_jpeg, write
 

@@ -10,7 +10,7 @@ import pytest
 
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
-from mps_shards.shardset.shard_set import read_manifest
+from mps_shards.shardset.opening import read_manifest
 from mps_shards.storage import local_disk as local
 from tests.support.files import contents
 from tests.support.images import EXAMPLES, class_folders, write

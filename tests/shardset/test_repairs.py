@@ -11,8 +11,8 @@ from mps_shards import ShardDataset
 from mps_shards.errors import DataError, ManifestError
 from mps_shards.shardset import repairs as repairing
 from mps_shards.shardset.contents import listed
+from mps_shards.shardset.opening import open_set
 from mps_shards.shardset.repairs import QUARANTINE, RepairReport, repair
-from mps_shards.shardset.stored_set import read_set
 from mps_shards.shardset.verification import verify
 from tests.support.damage import copied, cut, flip, row_of, swap
 from tests.support.files import contents
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def held(folder: Path) -> list[str]:
     """Keys of a set that must be a good one."""
     assert verify(folder).problems == ()
-    stored = read_set(folder, whole=True)
+    stored = open_set(folder, whole=True)
     return [sample.key for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
 
 

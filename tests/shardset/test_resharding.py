@@ -11,8 +11,8 @@ from mps_shards import pack
 from mps_shards.errors import ConfigError, DataError, ShardError
 from mps_shards.shardset.contents import listed
 from mps_shards.shardset.indexing import adopt
+from mps_shards.shardset.opening import open_set
 from mps_shards.shardset.resharding import ReshardOptions, reshard
-from mps_shards.shardset.stored_set import read_set
 from mps_shards.shardset.unpacking import unpack
 from mps_shards.shardset.verification import verify
 from tests.support.damage import copied, flip, manifest_of
@@ -26,7 +26,7 @@ OWN = ReshardOptions()
 def held(folder: Path) -> list[tuple[str, str]]:
     """Keys and class names of a set, which must be a good one."""
     assert verify(folder, decode=True).problems == ()
-    stored = read_set(folder, whole=True)
+    stored = open_set(folder, whole=True)
     samples = [sample for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
     return [(sample.key, stored.manifest.classes[sample.label]) for sample in samples]
 

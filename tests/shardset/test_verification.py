@@ -194,7 +194,7 @@ def test_labels_beyond_the_classes_are_found(tmp_path: Path):
 
 def test_what_is_no_set_is_an_error(tmp_path: Path, folder: Path):
     (folder / "manifest.json").rename(folder / "manifest.json.part")
-    with pytest.raises(ManifestError, match="it is an unfinished pack; pack again"):
+    with pytest.raises(StorageError, match="holds an unfinished pack"):
         verify(folder)
     with pytest.raises(StorageError, match="no such directory"):
         verify(tmp_path / "gone")

@@ -1,0 +1,242 @@
+"""Open a shard set: find and parse its manifest once, and load the index that the manifest describes.
+
+This is the only place that reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance alike.
+"""
+
+import functools
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+from mps_shards.errors import ManifestError, ShardError, StorageError
+from mps_shards.shards.field_choice import FieldChoice
+from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
+from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows
+from mps_shards.storage.local_disk import PART, array_in, file_names, map_array, open_stream, read_file
+from mps_shards.storage.open_files import AnyReader, size_of
+from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
+
+__all__ = [
+    "TARS",
+    "StoredSet",
+    "check_size",
+    "find_manifest",
+    "load_index",
+    "open_set",
+    "read_manifest",
+    "set_folders",
+    "tars_in",
+]
+
+TARS = (".tar", ".tar.gz", ".tgz")  # what can be streamed without an index
+
+_MAX_MANIFEST = 1 << 28  # bytes; a million shards need 150 MB
+_MAX_INDEX = 1 << 30  # bytes of an index in a store, which is held in memory: 67 million samples
+
+
+def find_manifest(folder: Path | RemoteFolder, names: Sequence[str] | None = None) -> Manifest | None:
+    """Return the manifest of a shard set, or None for tars that have none and can only be streamed.
+
+    Args:
+        names: the tars that were chosen; a manifest that does not list all of them is not theirs.
+
+    Raises:
+        ManifestError: the manifest is malformed, or the folder holds neither a manifest nor tars.
+        StorageError: the folder cannot be read, or holds an unfinished pack.
+    """
+    manifest = _parsed_manifest(folder)
+    if manifest is not None:
+        listed = {shard.name for shard in manifest.shards}
+        return manifest if names is None or listed.issuperset(names) else None
+    if names is None:
+        _check_finished(folder)
+        if isinstance(folder, Path) and not any(name.endswith(TARS) for name in file_names(folder)):
+            raise _no_manifest(folder)
+    return None
+
+
+def read_manifest(folder: Path | RemoteFolder) -> Manifest:
+    """Return the manifest of a shard set.
+
+    Raises:
+        ManifestError: there is none, or it is malformed. The message names the sets below the folder, if any.
+        StorageError: the folder cannot be read, or holds an unfinished pack.
+    """
+    manifest = _parsed_manifest(folder)
+    if manifest is None:
+        _check_finished(folder)
+        raise _no_manifest(folder)
+    return manifest
+
+
+def _parsed_manifest(folder: Path | RemoteFolder) -> Manifest | None:
+    if isinstance(folder, RemoteFolder):
+        if not folder.has(MANIFEST_NAME):
+            return None
+        content = folder.read_file(MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
+    else:
+        if not folder.is_dir():
+            raise StorageError(f"{folder}: {'not a directory' if folder.exists() else 'no such directory'}")
+        if not (folder / MANIFEST_NAME).exists():
+            return None
+        content = read_file(folder / MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
+    return parse_manifest(content, where=str(folder / MANIFEST_NAME))
+
+
+def _check_finished(folder: Path | RemoteFolder) -> None:
+    if isinstance(folder, RemoteFolder):
+        unfinished = MANIFEST_NAME + PART if folder.has(MANIFEST_NAME + PART) else None
+    else:
+        unfinished = next((name for name in file_names(folder) if name.endswith(PART)), None)
+    if unfinished:
+        where = folder.where if isinstance(folder, RemoteFolder) else folder
+        raise StorageError(f"{where} holds an unfinished pack ({unfinished}); pack again")
+
+
+def _no_manifest(folder: Path | RemoteFolder) -> ManifestError:
+    if isinstance(folder, RemoteFolder):
+        return ManifestError(f"{folder.where} has no {MANIFEST_NAME}; for tars of others, see mps-shards index")
+    hint = "it is no finished shard set"
+    if below := set_folders(folder):
+        hint = f"name one of the sets in it: {', '.join(map(str, below))}"
+    elif tars_in(folder):
+        hint = "for tars of others, see mps-shards index"
+    return ManifestError(f"{folder} has no {MANIFEST_NAME}; {hint}")
+
+
+def load_index(file: Path | RemoteFile, manifest: Manifest, *, check_digest: bool) -> Rows:
+    """Return all rows of an index: memory-mapped from a local disk, held in memory from a store.
+
+    Args:
+        check_digest: compare a local index with the manifest's SHA-256. One from a store is always compared.
+
+    Raises:
+        ManifestError: it is not the index that the manifest describes.
+        StorageError: it cannot be read.
+    """
+    content = None
+    if not isinstance(file, Path):
+        content = file.folder.read_file(file.name, max_bytes=_MAX_INDEX)
+    try:
+        rows = map_array(file) if isinstance(file, Path) else array_in(content or b"")
+    except ValueError as error:
+        raise ManifestError(f"{file} is no index: {error}") from error
+    if rows.dtype != ROW or rows.shape != (manifest.samples,):
+        raise ManifestError(
+            f"{file} has {rows.shape} rows of {rows.dtype}, the manifest says {manifest.samples} of {ROW}"
+        )
+    if isinstance(file, Path) and not check_digest:
+        return rows
+    digest = hashlib.sha256(content or b"")
+    if isinstance(file, Path):
+        with open_stream(file) as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    if digest.hexdigest() != manifest.index_sha256:
+        raise ManifestError(
+            f"{file} has SHA-256 {digest.hexdigest()[:12]}…, its manifest says "
+            f"{manifest.index_sha256[:12]}…; rebuild the index"
+        )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSet:
+    """A manifest and the checked rows of its index by shard name, as maintenance works on them.
+
+    Attributes:
+        index_fault: what is wrong with the index; then `rows` is empty.
+    """
+
+    folder: Path | RemoteFolder
+    manifest: Manifest
+    rows: Mapping[str, Rows] = field(repr=False)
+    index_fault: str | None
+
+    @property
+    def here(self) -> Path:
+        """Its folder, for what works on sets of this machine only."""
+        assert isinstance(self.folder, Path)
+        return self.folder
+
+    @functools.cached_property
+    def choice(self) -> FieldChoice:
+        """Which fields of its samples are image and target."""
+        return (FieldChoice.recorded(self.manifest.packed.options) or FieldChoice()).naming(self.manifest.classes)
+
+    def content(self, shard: str, number: int, reader: AnyReader) -> bytes:
+        """Return the tar blocks of one sample.
+
+        Raises:
+            ShardError: they are not those that the index describes.
+            StorageError: they cannot be read.
+        """
+        offset, size, crc32 = self.rows[shard][number].item()
+        content = reader.read_of(self.folder / shard, offset, size)
+        if zlib.crc32(content) != crc32:
+            raise ShardError(
+                f"sample number {number} of {self.folder / shard} is damaged: its bytes have CRC-32 "
+                f"{zlib.crc32(content):08x}, the index says {crc32:08x}; see mps-shards verify and repair"
+            )
+        return content
+
+
+def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
+    """Open a shard set for maintenance.
+
+    Args:
+        whole: require a right index, and that each tar of a local folder has the size that the manifest states.
+
+    Raises:
+        ManifestError: there is no manifest, or a malformed one; with `whole`, also an index that does not fit it.
+        ShardError: with `whole`, a tar has another size.
+        StorageError: a file is missing or cannot be read.
+    """
+    manifest = read_manifest(folder)
+    fault, rows = None, {}
+    try:
+        rows = _rows_by_shard(folder / INDEX_NAME, manifest)
+    except (ManifestError, StorageError) as error:
+        fault = str(error)
+    if whole:
+        if fault:
+            raise ManifestError(f"{fault}; mps-shards repair rebuilds it")
+        for shard in manifest.shards if isinstance(folder, Path) else ():
+            check_size(folder / shard.name, shard)
+    return StoredSet(folder=folder, manifest=manifest, rows=rows, index_fault=fault)
+
+
+def _rows_by_shard(file: Path | RemoteFile, manifest: Manifest) -> dict[str, Rows]:
+    rows = load_index(file, manifest, check_digest=True)
+    starts = accumulate((shard.samples for shard in manifest.shards), initial=0)
+    by_shard = {}
+    for shard, start in zip(manifest.shards, starts, strict=False):
+        by_shard[shard.name] = rows[start : start + shard.samples]
+        check_rows(shard.name, by_shard[shard.name], shard_bytes=shard.bytes)
+    return by_shard
+
+
+def check_size(file: Path | RemoteFile, shard: ShardRecord, size: int | None = None) -> None:
+    """Raise ShardError unless a tar has the size that its manifest states.
+
+    Args:
+        size: of the tar, where it is known already.
+    """
+    size = size_of(file) if size is None else size
+    if size != shard.bytes:
+        raise ShardError(f"shard {file} has {size} bytes, its manifest says {shard.bytes}")
+
+
+def set_folders(folder: Path) -> list[Path]:
+    """Return the shard sets right below a folder, sorted; the folder alone where it is one."""
+    if (folder / MANIFEST_NAME).exists():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}"))
+
+
+def tars_in(folder: Path) -> list[str]:
+    """Return the file names of the uncompressed tars right in a folder, sorted."""
+    return sorted(path.name for path in folder.glob("*.tar") if path.is_file())
