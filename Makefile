@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ALL := $(VENV)/.ready-all
 ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
@@ -11,20 +12,24 @@ PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY) ## Make .venv and install the package there, with all that the targets below need
+install: $(READY) ## Make .venv and install the package there, editable, with the tools that every contributor needs
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+$(ALL): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev-all]'
 	@touch $@
 
 demo: $(READY) ## Pack real photographs, stream them to the best device, train on them (no download)
 	$(BIN)/python -m tools.scripts.demo $(ARGS)
 
-test: $(READY) ## Run the tests, or some: make test ARGS='tests/read -k order'
+test: $(ALL) ## Run the tests, or some: make test ARGS='tests/sampling -k order'
 	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))
 
-check: $(READY) ## Check format, lint, imports and types
+check: $(ALL) ## Check format, lint, imports and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
@@ -34,14 +39,14 @@ format: $(READY) ## Format, and mend what lint can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Measure against rivals and ceilings
+bench: $(ALL) ## Measure against rivals and ceilings
 	$(BIN)/python -m tools.bench.short $(ARGS)
 
 fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make fuzz ARGS='--minutes 60'
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[fuzz]'
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
-soak: $(READY) ## Look for leaks and hangs in many epochs with everything that goes wrong: ARGS='--minutes 10'
+soak: $(ALL) ## Look for leaks and hangs in many epochs with everything that goes wrong: ARGS='--minutes 10'
 	$(BIN)/python -m tools.scripts.soak $(ARGS)
 
 clean: ## Remove what was built, cached or made by the demo
