@@ -42,4 +42,4 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = import_module(_HOMES[name])
-    return module if name == module.__name__.rpartition(".")[2] else getattr(module, name)
+    return getattr(module, name, module)  # some names are those of modules

@@ -11,13 +11,12 @@ from webdataset.filters import map as map_stage
 from webdataset.filters import select as select_stage
 from webdataset.pipeline import DataPipeline
 
-from mps_shards.batching import tree
-from mps_shards.batching.host_batch import HostBatch, finish
-from mps_shards.batching.padding import PaddedBatch
+from mps_shards.batching.host_batch import ImageFormat
 from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.metrics import SkipReport, StageTimes
 from mps_shards.reading.bad_samples import Policy, SkipRules
-from mps_shards.reading.sample_maker import Batch, Reading, Transform, is_scaled
+from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration, Start
+from mps_shards.reading.sample_maker import SampleOptions, Transform, is_scaled
 from mps_shards.reading.sample_sources import REMOTE_BYTES, Request, Source, expanded, open_source
 from mps_shards.sampling.cursor import Cursor, check_resume
 from mps_shards.sampling.epoch_progress import Progress, ReadState
@@ -32,6 +31,8 @@ from mps_shards.vision.decoding import MAX_PIXELS
 from mps_shards.vision.transforms.classify import Mix
 
 __all__ = ["ShardDataset"]
+
+_OWN_STAGES = 2  # of the pipeline; what users add comes behind them
 
 Shards = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -132,11 +133,17 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             raise ConfigError("mix and pad are for batches: give a batch_size")
         if pad is not None and pad < 1:
             raise ConfigError(f"pad is the multiple that sizes are rounded up to, at least 1, not {pad}")
-        self.scaled, self.mix, self.pad = is_scaled(decode, transform), mix, pad
-        self._finish = finish(normalize=normalize, channels_last=channels_last)
+        self.scaled = is_scaled(decode, transform)
+        self._batch_options = BatchOptions(
+            single=batch_size is None,
+            keys=keys,
+            image_format=ImageFormat.parse(normalize=normalize, channels_last=channels_last),
+            mix=mix,
+            pad=pad,
+        )
         mixing = Shuffle() if shuffle is True else shuffle or None
         self.batch_size, self.transform, self.seed, self.remainder = batch_size, transform, seed, remainder
-        self.drop_last, self.place, self.keys, self.max_pixels = drop_last, place, keys, max_pixels
+        self.drop_last, self.place, self.max_pixels = drop_last, place, max_pixels
         self._rules = SkipRules(on_bad_sample, max_bad=max_bad, log=bad_sample_log)
         self.source: Source = open_source(
             locate(expanded(shards), index=index),
@@ -158,27 +165,43 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         self._told: Place | None = None
         self._told_to = 0
         self._exact_length = True
-        super().__init__(self._readings, self._made, self._delivered)
+        super().__init__(self._iterations, self._batches)
 
     # Iterating
 
     def __iter__(self) -> Iterator[Any]:
         """An iteration, which begins with its first batch: `set_epoch` may still be called until then."""
-        self.announce()
+        self._state.new_iteration()
         return iter(super().__iter__())
 
-    def announce(self) -> None:
-        """An iteration was asked for. From now on `state_dict` gives its start; torchdata asks for that at once."""
-        self._state.live = None
+    def iteration(self) -> EpochIteration:
+        """An iteration as `DeviceLoader` runs it, which begins with its first batch.
 
-    def begin(self) -> "Reading":
-        """Start an iteration: fixes epoch, start and place. Called at the first batch, here or by `DeviceLoader`."""
-        reading = self._reading(self._state.progress.begin)
+        From now on `state_dict` gives its start: torchdata asks for that at once.
+        """
+        return EpochIteration(
+            self.source,
+            samples=SampleOptions(transform=self.transform, max_pixels=self.max_pixels, scaled=self.scaled),
+            batches=self._batch_options,
+            rules=self._rules,
+            fingerprint=self._fingerprint,
+            state=self._state,
+            start=self._begun,
+        )
+
+    def apply_stages(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The batches after what `map`, `select` and `compose` added."""
+        for stage in self.pipeline[_OWN_STAGES:]:
+            batches = self.invoke(stage, batches)
+        return batches
+
+    def _begun(self) -> Start:
+        """Fix epoch, start and rank of the iteration that begins."""
+        start = self._start(self._state.progress.begin)
         self._state.own = None
-        self._state.live, self._state.bad = reading.begun(), reading.bad
-        return reading
+        return start
 
-    def _reading(self, ask: Callable[..., tuple[int, int]]) -> "Reading":
+    def _start(self, ask: Callable[..., tuple[int, int]]) -> Start:
         place, in_worker = self._place_here()
         epoch, start = ask(place, in_worker=in_worker)
         own = self._state.own
@@ -186,63 +209,30 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
             epoch, start = own.epoch, own.position
             place = Place(rank=place.rank, world=place.world, worker=0, workers=place.workers)
-        return Reading(
-            self.source,
-            self._request(place, epoch, start),
-            transform=self.transform,
-            rules=self._rules,
-            max_pixels=self.max_pixels,
-            scaled=self.scaled,
-            mix=self.mix,
-            fingerprint=self._fingerprint,
-            torch_worker=worker,
-        )
+        return Start(self._request(place, epoch, start), worker)
 
-    def _readings(self) -> Iterator["Reading"]:
-        yield self.begin()
+    def _iterations(self) -> Iterator[EpochIteration]:
+        iteration = self.iteration()
+        iteration.begin()
+        yield iteration
 
-    def _made(self, readings: Iterator["Reading"]) -> Iterator[Batch]:
-        """Each reading's steps, made into batches in this thread."""
-        for reading in readings:
-            make = reading.maker(StageTimes())
-            for step in reading.steps():
-                batch = self.new_batch(len(step.items), _host_memory, torch.float32)
-                for row, made in enumerate(make(list(zip(step.positions, step.items, strict=True)))):
-                    if made is None:
+    def _batches(self, iterations: Iterator[EpochIteration]) -> Iterator[Any]:
+        """The batches of each iteration, made in this thread; the cursor moves as each is handed out."""
+        for iteration in iterations:
+            make = iteration.sample_maker(StageTimes())
+            for plan in iteration.plans():
+                batch = iteration.new_batch(plan, _host_memory, torch.float32)
+                for row, sample in enumerate(make(plan, 0, len(plan))):
+                    if sample is None:
                         batch.skip(row)
                     else:
-                        batch.put(row, made)
-                batch.finish()
-                tensors = reading.mixed(batch.rebuilt(batch.leaves), step) if batch.rows else None
-                content = self.content(tensors, batch.keys) if tensors is not None else None
-                yield reading.finished(content, step)
-            if (end := reading.ended()) is not None:
-                yield end
-
-    def _delivered(self, batches: Iterator[Batch]) -> Iterator[Any]:
-        """The contents; the cursor moves as each is handed out."""
-        for batch in batches:
-            self.moved(batch)
-            if batch.content is not None:
-                yield batch.content
-
-    def moved(self, batch: Batch) -> None:
-        """Let `state_dict` stand behind this batch, which is about to be handed out."""
-        self._state.live = batch.cursor
-
-    def new_batch(self, rows: int, allocate: Callable[[int], torch.Tensor], pixels: torch.dtype) -> HostBatch:
-        """An empty batch, to be filled by one thread or many."""
-        if self.pad is None:
-            return HostBatch(rows, allocate, pixels=pixels, finish=self._finish)
-        ignore = 255 if self.source.ignore_index is None else self.source.ignore_index
-        return PaddedBatch(rows, allocate, pixels=pixels, finish=self._finish, multiple=self.pad, ignore_index=ignore)
-
-    def content(self, tensors: tuple[Any, Any], keys: list[str]) -> Any:
-        """What is yielded for a batch: with keys if asked for, without the batch dimension for ``batch_size=None``."""
-        if self.batch_size is None:
-            images, targets = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])
-            return (images, targets, keys[0]) if self.keys else (images, targets)
-        return (*tensors, keys) if self.keys else tensors
+                        batch.put(row, sample)
+                batch.complete()
+                tensors = batch.rebuilt(batch.leaves) if batch.rows else None
+                content = iteration.deliver(plan, tensors, batch.keys)
+                if content is not None:
+                    yield content
+            iteration.end()
 
     def __len__(self) -> int:
         """Batches (samples, for ``batch_size=None``) of a whole epoch on this rank, over all its workers.
@@ -293,7 +283,9 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
                 "a DataLoader's workers made the batches, and this process does not know how many were used: save "
                 "state_dict(batches=n) after n of them, or use DeviceLoader or torchdata's StatefulDataLoader"
             )
-        return (self._state.live or self._reading(progress.upcoming).begun()).state()
+        upcoming = self._start(progress.upcoming)
+        samples = self.source.samples
+        return (self._state.live or upcoming.first_cursor(samples=samples, fingerprint=self._fingerprint)).state()
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """Let the next iteration go on behind the cursor in `state`; batch size and world size may have changed.
@@ -325,7 +317,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
                 "batch size times ranks, or save dataset.state_dict(batches=n) in the main process instead"
             )
         # for this worker alone: what the main process says of the next epochs must reach it all the same
-        self._state.own = self._state.live = cursor
+        self._state.move_worker(cursor)
 
     # As webdataset has them
 
@@ -345,11 +337,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         selected = self.compose(select_stage(predicate))
         selected._exact_length = False
         return selected
-
-    @property
-    def stages_behind(self) -> list[Any]:
-        """What `map`, `select` and `compose` added."""
-        return list(self.pipeline[3:])
 
     def close(self) -> None:
         """Close open files. The data set can be used again."""

@@ -12,9 +12,10 @@ from typing import Any, Self
 
 import torch
 
+from mps_shards.batching.batch_source import Iteration
 from mps_shards.batching.host_batch import HostBatch
 from mps_shards.batching.host_buffers import Recycler, Slot
-from mps_shards.batching.worker_threads import Draft, Workers
+from mps_shards.batching.worker_threads import Workers
 from mps_shards.dataset import ShardDataset
 from mps_shards.device.engines import Engine
 from mps_shards.device.engines.torch_device import Device, TorchDevice
@@ -24,10 +25,6 @@ from mps_shards.device.startup_check import check_arrived, check_device
 from mps_shards.device.transfer_queue import Delivery, Transfer
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import LoaderStats, SkipReport
-from mps_shards.reading.bad_samples import BadSamples
-from mps_shards.reading.sample_maker import Reading
-from mps_shards.reading.sample_sources import Step
-from mps_shards.storage.backend import Traffic
 
 __all__ = ["DeviceLoader", "available_cores"]
 
@@ -93,76 +90,64 @@ class DeviceLoader:
         self._recycler = Recycler(keep=ready + ahead + 2 if memory is None else 0)
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = lambda: None
-        self._bad: BadSamples | None = None
+        self._iteration: Iteration[Any] | None = None  # the latest one
+        self._begun: Iteration[Any] | None = None  # the latest one that has begun
         self._running: list[weakref.ref[Generator[Any, None, None]]] = []
 
     def __iter__(self) -> Iterator[Any]:
-        self.dataset.announce()
-        batches = self._batches()
+        iteration = self._iteration = self.dataset.iteration()
+        batches = self._batches(iteration)
         self._running = [running for running in self._running if running() is not None] + [weakref.ref(batches)]
-        source: Iterator[Any] = batches
-        for stage in self.dataset.stages_behind:
-            source = self.dataset.invoke(stage, source)
-        return source
+        return self.dataset.apply_stages(batches)
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank. See `ShardDataset.__len__`."""
         return len(self.dataset)
 
-    def _batches(self) -> Generator[Any, None, None]:
+    def _batches(self, iteration: Iteration[Any]) -> Generator[Any, None, None]:
         stats = self._stats = LoaderStats()
-        began, asked = time.perf_counter(), self.dataset.source.traffic()
-        reading = self.dataset.begin()
-        self._bad = reading.bad
+        began = time.perf_counter()
+        iteration.begin()
+        self._begun = iteration
         self._prepare()
         engine = engine_for(self.choice, self._there, ahead=self._ahead, memory=self._recycler)
-        workers = self._workers_of(reading, engine, stats)
+        workers = self._workers_of(iteration, engine, stats)
         self._workers = weakref.ref(workers)
         deliveries = Transfer(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
         try:
             workers.start()
             told_s = 0.0
             while (delivery := next(deliveries, None)) is not None:
-                content = [self._content(delivery, reading, stats)]
-                self._measure(stats, began, asked)
+                content = [self._content(delivery, iteration, stats)]
+                _measure(stats, began, iteration)
                 del delivery  # what the user drops must not live on here
                 if self._on_stats is not None and stats.elapsed_s - told_s >= _TELL_EVERY_S:
                     told_s = stats.elapsed_s
                     self._on_stats(self.stats())
                 if content[0] is not None:
                     yield content.pop()
-            if (end := reading.ended()) is not None:
-                self.dataset.moved(end)
-            self._measure(stats, began, asked)
+            iteration.end()
+            _measure(stats, began, iteration)
             if self._on_stats is not None:
                 self._on_stats(self.stats())
             _log.info("%d images in %.1f s; %s", stats.images, stats.elapsed_s, stats.verdict())
         finally:
             try:
-                _finish(deliveries, reading, workers)
+                _shut_down(deliveries, iteration, workers)
             except (KeyboardInterrupt, SystemExit):  # it fell into tidying up
-                _finish(deliveries, reading, workers)
+                _shut_down(deliveries, iteration, workers)
                 raise
 
-    def _workers_of(self, reading: Reading, engine: Engine, stats: LoaderStats) -> Workers:
+    def _workers_of(self, iteration: Iteration[Any], engine: Engine, stats: LoaderStats) -> Workers:
         return Workers(
-            _drafts(reading.steps()),
-            reading.maker,
+            iteration,
             slots=[Slot(number, engine.allocate) for number in range(self._ready + self._ahead + 2)],
             pixels=engine.pixels,
             threads=self._threads,
             max_bytes=self._memory,
             stats=stats,
             allocates_here=engine.allocates_here,
-            new_batch=self.dataset.new_batch,
         )
-
-    def _measure(self, stats: LoaderStats, began: float, asked: Traffic) -> None:
-        stats.elapsed_s = time.perf_counter() - began
-        traffic = self.dataset.source.traffic()
-        stats.requests, stats.bytes_fetched = traffic.requests - asked.requests, traffic.bytes - asked.bytes
-        stats.request_retries, stats.cache_hits = traffic.retries - asked.retries, traffic.hits - asked.hits
-        stats.waited_s = traffic.waited_s - asked.waited_s
 
     def _prepare(self) -> None:
         """In the consumer's thread, before anything else: may it use the device, and does what it sends arrive?"""
@@ -178,12 +163,10 @@ class DeviceLoader:
         if self._there is not None and number < self.choice.verify:
             check_arrived(self._there, batch, delivered, number=number)
 
-    def _content(self, delivery: Delivery, reading: Reading, stats: LoaderStats) -> Any:
-        tensors, keys, step = delivery
-        content = self.dataset.content(reading.mixed(tensors, step), keys) if tensors is not None else None
-        self.dataset.moved(reading.finished(content, step))
+    def _content(self, delivery: Delivery, iteration: Iteration[Any], stats: LoaderStats) -> Any:
+        content = iteration.deliver(delivery.plan, delivery.tensors, delivery.keys)
         stats.batches += 1
-        stats.images += len(keys)
+        stats.images += len(delivery.keys)
         return content
 
     def set_epoch(self, epoch: int) -> None:
@@ -191,8 +174,12 @@ class DeviceLoader:
         self.dataset.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """A cursor after the last batch that was delivered, however far the threads have run ahead."""
-        return self.dataset.state_dict()
+        """The cursor after the last batch that this loader delivered, however far the threads have run ahead.
+
+        Other loaders and iterations over the same data set do not change it.
+        """
+        state = self._iteration.state_dict() if self._iteration is not None else None
+        return self.dataset.state_dict() if state is None else state
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """See `ShardDataset.load_state_dict`."""
@@ -202,7 +189,7 @@ class DeviceLoader:
         """What the current iteration measured so far, or the last one in all: a copy, which stays as it is."""
         workers = self._workers()
         filling, ready, in_flight = workers.levels() if workers is not None else (0, 0, 0)
-        skips = self._bad.report() if self._bad is not None else SkipReport()
+        skips = self._begun.skips() if self._begun is not None else SkipReport()
         return replace(
             self._stats, filling=filling, ready=ready, in_flight=in_flight, skipped=skips.count, skips=skips.first
         )
@@ -231,16 +218,18 @@ class DeviceLoader:
         self.close()
 
 
-def _finish(deliveries: Generator[Delivery, None, None], reading: Reading, workers: Workers) -> None:
+def _measure(stats: LoaderStats, began: float, iteration: Iteration[Any]) -> None:
+    stats.elapsed_s = time.perf_counter() - began
+    traffic = iteration.traffic()
+    stats.requests, stats.bytes_fetched = traffic.requests, traffic.bytes
+    stats.request_retries, stats.cache_hits, stats.waited_s = traffic.retries, traffic.hits, traffic.waited_s
+
+
+def _shut_down(deliveries: Generator[Delivery, None, None], iteration: Iteration[Any], workers: Workers) -> None:
     with contextlib.ExitStack() as ending:
         ending.callback(workers.stop)
-        ending.callback(reading.stop)  # before the join: a worker may be waiting for a store
+        ending.callback(iteration.cancel)  # before the join: a worker may be waiting for a store
         ending.callback(deliveries.close)
-
-
-def _drafts(steps: Iterator[Step]) -> Iterator[Draft]:
-    for step in steps:
-        yield Draft(list(zip(step.positions, step.items, strict=True)), step)
 
 
 def _at_least(least: int, **values: int | None) -> None:

@@ -17,13 +17,13 @@ from mps_shards.batching import tree
 from mps_shards.batching.tensor_layout import Leaf, pixel_leaf, target_leaf, unequal
 from mps_shards.errors import ConfigError
 
-__all__ = ["Finish", "HostBatch", "Made", "finish"]
+__all__ = ["HostBatch", "ImageFormat", "Sample"]
 
 _ALIGN = 64  # of each leaf within a slot: a cache line
 _WHITE = torch.tensor(255.0)  # a tensor: torch makes one of a number, each time
 
 
-class Made(NamedTuple):
+class Sample(NamedTuple):
     """A finished sample.
 
     Attributes:
@@ -37,8 +37,8 @@ class Made(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """What is done to pixels on their way into or behind ToTensor.
+class ImageFormat:
+    """What images look like in a batch, apart from their size.
 
     Attributes:
         normalize: mean and standard deviation, each float32 (3, 1, 1), applied to float32 pixels as torchvision's
@@ -49,19 +49,19 @@ class Finish:
     normalize: tuple[torch.Tensor, torch.Tensor] | None = None
     channels_last: bool = False
 
+    @classmethod
+    def parse(cls, *, normalize: tuple[Sequence[float], Sequence[float]] | None, channels_last: bool) -> "ImageFormat":
+        """An image format from what users give: mean and standard deviation as three numbers each.
 
-def finish(*, normalize: tuple[Sequence[float], Sequence[float]] | None, channels_last: bool) -> Finish:
-    """A `Finish` from what users give: mean and standard deviation as three numbers each.
-
-    Raises:
-        ConfigError: they are not three, or a deviation is not positive.
-    """
-    if normalize is None:
-        return Finish(channels_last=channels_last)
-    mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in normalize)
-    if len(mean) != 3 or len(std) != 3 or not bool((std > 0).all()):
-        raise ConfigError(f"normalize takes three means and three positive standard deviations, not {normalize!r}")
-    return Finish(normalize=(mean, std), channels_last=channels_last)
+        Raises:
+            ConfigError: they are not three, or a standard deviation is not positive.
+        """
+        if normalize is None:
+            return cls(channels_last=channels_last)
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in normalize)
+        if len(mean) != 3 or len(std) != 3 or not bool((std > 0).all()):
+            raise ConfigError(f"normalize takes three means and three positive standard deviations, not {normalize!r}")
+        return cls(normalize=(mean, std), channels_last=channels_last)
 
 
 class _Usual(NamedTuple):
@@ -81,7 +81,7 @@ class HostBatch:
         rows: how many samples it is to hold.
         allocate: bytes -> uint8 tensor of at least that size, on the host; called once, at the first `put`.
         pixels: dtype of pixels in memory: float32 to convert here, uint8 to leave that to an engine.
-        finish: what else is done to them, by whoever converts.
+        image_format: what else is done to images, by whoever converts them.
 
     Attributes:
         keys: of the samples, in order.
@@ -95,9 +95,9 @@ class HostBatch:
         allocate: Callable[[int], torch.Tensor],
         *,
         pixels: torch.dtype,
-        finish: Finish = Finish(),
+        image_format: ImageFormat = ImageFormat(),
     ):
-        self.rows, self.finishing = rows, finish
+        self.rows, self.image_format = rows, image_format
         self.keys: list[str] = [""] * rows
         self.leaves: list[torch.Tensor] = []
         self.pixel_leaves = 0
@@ -111,7 +111,7 @@ class HostBatch:
         self._first = ""
         self._holes: list[int] = []
 
-    def put(self, row: int, sample: Made) -> None:
+    def put(self, row: int, sample: Sample) -> None:
         """Write a sample into its row.
 
         Raises:
@@ -147,8 +147,8 @@ class HostBatch:
     def _convert(self, pixels: torch.Tensor, place: torch.Tensor) -> None:
         """ToTensor's division, uint8 -> float32."""
         torch.div(pixels, _WHITE, out=place)
-        if self.finishing.normalize is not None:
-            mean, std = self.finishing.normalize
+        if self.image_format.normalize is not None:
+            mean, std = self.image_format.normalize
             place.sub_(mean).div_(std)
 
     def skip(self, row: int) -> None:
@@ -156,7 +156,7 @@ class HostBatch:
         with self._lock:
             self._holes.append(row)
 
-    def finish(self) -> int:
+    def complete(self) -> int:
         """Close the holes that skipped rows left, and say how many; `rows` is what remains."""
         for leaf, places in zip(self.leaves, self._places, strict=True):
             if leaf.ndim == 1:
@@ -177,13 +177,13 @@ class HostBatch:
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> tuple[Any, Any]:
         """(images, targets) in the structure of the samples, from delivered leaves."""
-        if self.finishing.channels_last:
+        if self.image_format.channels_last:
             turned = [leaf.permute(0, 3, 1, 2) if leaf.ndim == 4 else leaf for leaf in leaves[: self.pixel_leaves]]
             leaves = turned + leaves[self.pixel_leaves :]
         images, targets = tree.rebuilt(self._model, leaves)
         return images, targets
 
-    def _checked(self, sample: Made) -> list[Any]:
+    def _checked(self, sample: Sample) -> list[Any]:
         """The sample's leaves, once they are known to be like those of the first; the first lays out the memory."""
         images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
         layout = [pixel_leaf(leaf, self._pixels, sample.key) for leaf in images]
@@ -197,7 +197,7 @@ class HostBatch:
             raise ConfigError(unequal(self._first, self._layout or [], sample.key, layout))
         return [*images, *targets]
 
-    def _lay_out(self, layout: list[Leaf], model: Any, sample: Made, pixel_leaves: int) -> None:
+    def _lay_out(self, layout: list[Leaf], model: Any, sample: Sample, pixel_leaves: int) -> None:
         sizes = [self.rows * math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in layout]
         starts, total = [], 0
         for size in sizes:
@@ -206,7 +206,7 @@ class HostBatch:
         memory = self._allocate(total)
         self.nbytes = sum(sizes)
         shapes = [leaf.shape for leaf in layout]
-        if self.finishing.channels_last:
+        if self.image_format.channels_last:
             shapes[:pixel_leaves] = [
                 (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape for shape in shapes[:pixel_leaves]
             ]
@@ -214,9 +214,9 @@ class HostBatch:
             memory[start : start + size].view(leaf.dtype).view(self.rows, *shape)
             for leaf, shape, start, size in zip(layout, shapes, starts, sizes, strict=True)
         ]
-        # rows as views, made at once; numbers are collected, and written at once by `finish`
+        # rows as views, made at once; numbers are collected, and written at once by `complete`
         self._places = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
-        if self.finishing.channels_last:
+        if self.image_format.channels_last:
             for number in range(pixel_leaves):
                 self._places[number] = [
                     place.permute(2, 0, 1) if place.ndim == 3 else place for place in self._places[number]

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from mps_shards.batching.host_batch import Finish, HostBatch, Made
+from mps_shards.batching.host_batch import HostBatch, ImageFormat, Sample
 from mps_shards.errors import ConfigError
 
 __all__ = ["PaddedBatch"]
 
 
 class PaddedBatch(HostBatch):
-    """Collects the samples first, since their sizes decide the batch's; then writes them, in `finish`.
+    """Collects the samples first, since their sizes decide the batch's; then writes them, in `complete`.
 
     Images are padded with 0 and masks with `ignore_index`. Targets become (targets, sizes), sizes int64 (batch, 2):
     height and width before padding.
@@ -27,15 +27,15 @@ class PaddedBatch(HostBatch):
         allocate: Callable[[int], torch.Tensor],
         *,
         pixels: torch.dtype,
-        finish: Finish,
+        image_format: ImageFormat,
         multiple: int,
         ignore_index: int,
     ):
-        super().__init__(rows, allocate, pixels=pixels, finish=finish)
+        super().__init__(rows, allocate, pixels=pixels, image_format=image_format)
         self._multiple, self._ignore_index = multiple, ignore_index
-        self._samples: list[Made | None] = [None] * rows
+        self._samples: list[Sample | None] = [None] * rows
 
-    def put(self, row: int, sample: Made) -> None:
+    def put(self, row: int, sample: Sample) -> None:
         """Keep a sample.
 
         Raises:
@@ -46,7 +46,7 @@ class PaddedBatch(HostBatch):
         # cloned: what a transform gives may be memory that it uses again
         self._samples[row] = sample._replace(image=sample.image.clone())
 
-    def finish(self) -> int:
+    def complete(self) -> int:
         """Write all samples, padded."""
         kept = [sample for sample in self._samples if sample is not None]
         skipped, self.rows = self.rows - len(kept), len(kept)
@@ -58,11 +58,11 @@ class PaddedBatch(HostBatch):
         for row, sample in enumerate(kept):
             sizes = torch.tensor(sample.image.shape[1:])
             image = _padded(sample.image, height, width, 0)
-            super().put(row, Made(image, (self._target(sample, height, width), sizes), sample.key))
-        super().finish()
+            super().put(row, Sample(image, (self._target(sample, height, width), sizes), sample.key))
+        super().complete()
         return skipped
 
-    def _target(self, sample: Made, height: int, width: int) -> Any:
+    def _target(self, sample: Sample, height: int, width: int) -> Any:
         if isinstance(sample.target, torch.Tensor) and sample.target.shape == sample.image.shape[1:]:
             return _padded(sample.target, height, width, self._ignore_index)
         return sample.target

@@ -8,34 +8,22 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sized
 from typing import Any, NamedTuple
 
 import torch
 
-from mps_shards.batching.host_batch import HostBatch, Made
+from mps_shards.batching.batch_source import BatchWork
+from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.host_buffers import Slot, State
 from mps_shards.batching.interrupts import Bell, uninterrupted
 from mps_shards.errors import ShutdownTimeout
 from mps_shards.metrics import LoaderStats, StageTimes
 
-__all__ = ["Draft", "Make", "NewBatch", "Ready", "Workers"]
-
-# Makes samples from items, in order; None where one was skipped. One for each thread, with that thread's times.
-Make = Callable[[list[Any]], Iterator[Made | None]]
-
-# An empty batch for so many rows, given where its memory comes from and the dtype of its pixels.
-NewBatch = Callable[[int, Callable[[int], torch.Tensor], torch.dtype], HostBatch]
+__all__ = ["Ready", "Workers"]
 
 _PATIENCE_S = 60.0  # TRANSFER.md, 6
 _GLANCE_S = 0.5  # how often an idle worker looks whether anybody is still there to take what it makes
-
-
-class Draft(NamedTuple):
-    """A batch to be made: its items, and a token that comes back with it."""
-
-    items: list[Any]
-    token: Any
 
 
 class Ready(NamedTuple):
@@ -43,40 +31,37 @@ class Ready(NamedTuple):
 
     batch: HostBatch | None
     slot: Slot | None
-    token: Any
+    plan: Any
     failure: BaseException | None
 
 
 class _Open:
     """A batch that workers are filling."""
 
-    __slots__ = ("batch", "draft", "failures", "handed_out", "left", "slot")
+    __slots__ = ("batch", "failures", "handed_out", "left", "plan", "slot")
 
-    def __init__(self, draft: Draft, batch: HostBatch | None, slot: Slot | None):
-        self.draft, self.batch, self.slot = draft, batch, slot
+    def __init__(self, plan: Sized, batch: HostBatch | None, slot: Slot | None):
+        self.plan, self.batch, self.slot = plan, batch, slot
         self.handed_out = 0
-        self.left = len(draft.items)
+        self.left = len(plan)
         self.failures: list[tuple[int, BaseException]] = []
 
 
 class Workers:
-    """Threads that turn drafts into batches, in the drafts' order, from `start` to `stop`.
+    """Threads that make the batches of an iteration, in their order, from `start` to `stop`.
 
     Args:
-        drafts: pulled by one worker at a time.
-        make: gives a thread's `Make`, given its times.
+        iteration: what is to be made.
         slots: all that may be in use at once.
         pixels: dtype of pixels in memory, see `HostBatch`.
         threads: how many.
         max_bytes: of all slots in use; one batch alone may be larger.
-        new_batch: where samples are put.
         allocates_here: slots' memory comes from the thread that takes the batches.
     """
 
     def __init__(
         self,
-        drafts: Iterator[Draft],
-        make: Callable[[StageTimes], Make],
+        iteration: BatchWork[Any],
         *,
         slots: list[Slot],
         pixels: torch.dtype,
@@ -84,11 +69,9 @@ class Workers:
         max_bytes: int | None,
         stats: LoaderStats,
         allocates_here: bool = False,
-        new_batch: NewBatch = lambda rows, allocate, pixels: HostBatch(rows, allocate, pixels=pixels),
     ):
-        self._drafts, self._make, self._slots, self._pixels = drafts, make, slots, pixels
+        self._iteration, self._plans, self._slots, self._pixels = iteration, iteration.plans(), slots, pixels
         self._max_bytes, self._allocates_here, self.stats = max_bytes, allocates_here, stats
-        self._new_batch = new_batch
         self._pulling = threading.Lock()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # workers wait for it
@@ -162,7 +145,7 @@ class Workers:
         done = self._open.popleft()
         failure = min(done.failures, key=lambda found: found[0])[1] if done.failures else None
         self._changed.notify_all()
-        return Ready(done.batch, done.slot, done.draft.token, failure)
+        return Ready(done.batch, done.slot, done.plan, failure)
 
     @property
     def exhausted(self) -> bool:
@@ -199,12 +182,12 @@ class Workers:
         self._started()
         times = StageTimes()
         try:
-            make = self._make(times)
+            make = self._iteration.sample_maker(times)
             while (unit := self._next_unit()) is not None:
                 opened, first, last = unit
                 failure, row = None, first
                 try:
-                    for row, made in enumerate(make(opened.draft.items[first:last]), first):
+                    for row, made in enumerate(make(opened.plan, first, last), first):
                         self._put(opened, row, made, times)
                         row += 1
                 except BaseException as error:  # it changes thread here, and is raised where the batch is taken
@@ -214,7 +197,7 @@ class Workers:
             with self._lock:
                 self._end(error)
 
-    def _put(self, opened: _Open, row: int, made: Made | None, times: StageTimes) -> None:
+    def _put(self, opened: _Open, row: int, made: Sample | None, times: StageTimes) -> None:
         assert opened.batch is not None
         if made is None:
             opened.batch.skip(row)
@@ -237,7 +220,7 @@ class Workers:
         skipped = 0
         if opened.batch is not None and not opened.failures:
             try:
-                skipped = opened.batch.finish()
+                skipped = opened.batch.complete()
             except BaseException as error:
                 opened.failures.append((0, error))
         with self._lock:
@@ -254,13 +237,13 @@ class Workers:
             self._idle += 1
         with self._pulling:  # whoever waits here would find nothing to do either
             newest = self._newest
-            if newest is None or newest.handed_out == len(newest.draft.items):
+            if newest is None or newest.handed_out == len(newest.plan):
                 newest = self._newest = self._open_next()
             with self._lock:
                 self._idle -= 1
             if newest is None:
                 return None
-            count = len(newest.draft.items)
+            count = len(newest.plan)
             # a few samples at a time: one lock for several samples, yet all workers end a batch at about the same time
             unit = max(1, min(16, count // (2 * len(self._threads))))
             first, last = newest.handed_out, min(newest.handed_out + unit, count)
@@ -272,27 +255,27 @@ class Workers:
         if slot is None:
             return None
         failure: BaseException | None = None
-        draft = None
+        plan = None
         began = time.perf_counter()
         try:
-            draft = next(self._drafts, None)
+            plan = next(self._plans, None)
         except BaseException as error:  # raised where the batch would have been taken, after those before it
             failure = error
         with self._lock:
             self.stats.read_s += time.perf_counter() - began  # foreign tars are read here
-            if draft is None:
+            if plan is None:
                 slot.state = State.FREE
                 self._end(failure)
                 return None
-            opened = _Open(draft, None, slot)
-            opened.batch = self._new_batch(len(draft.items), lambda n: self._granted(opened, slot, n), self._pixels)
+            opened = _Open(plan, None, slot)
+            opened.batch = self._iteration.new_batch(plan, lambda n: self._granted(opened, slot, n), self._pixels)
             self._open.append(opened)
             return opened
 
     def _end(self, failure: BaseException | None) -> None:
         """No batch comes after this one; a failure takes its place."""
         if failure is not None:
-            broken = _Open(Draft([], None), None, None)
+            broken = _Open((), None, None)
             broken.failures.append((0, failure))
             self._open.append(broken)
         self._ended = True

@@ -59,12 +59,12 @@ def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number
         back = device.read_back(there)
         expected = sent if back.dtype == sent.dtype else sent.to(back.dtype)
         if number_of_leaf < batch.pixel_leaves:
-            if batch.finishing.channels_last and sent.ndim == 4:
+            if batch.image_format.channels_last and sent.ndim == 4:
                 expected = expected.permute(0, 3, 1, 2)
             if sent.dtype == torch.uint8:
                 expected = expected.div(255)
-                if batch.finishing.normalize is not None:
-                    expected = expected.sub(batch.finishing.normalize[0]).div(batch.finishing.normalize[1])
+                if batch.image_format.normalize is not None:
+                    expected = expected.sub(batch.image_format.normalize[0]).div(batch.image_format.normalize[1])
         different = int((back != expected).sum())
         if different:
             raise DataError(

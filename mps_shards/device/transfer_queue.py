@@ -21,17 +21,17 @@ _ABANDONED: list[Flight] = []  # memory that a device may still read is never fr
 
 
 class Delivery(NamedTuple):
-    """What the training loop gets of a batch, and the token of its draft. `tensors` is None where all was skipped."""
+    """What the training loop gets of a batch, and its plan. `tensors` is None where all was skipped."""
 
     tensors: tuple[Any, Any] | None
     keys: list[str]
-    token: Any
+    plan: Any
 
 
 class _Issued(NamedTuple):
     flight: Flight | None
     keys: list[str]
-    token: Any
+    plan: Any
 
 
 class Transfer:
@@ -73,7 +73,7 @@ class Transfer:
                     failure = ready.failure
                     if failure is None:
                         assert ready.batch is not None and ready.slot is not None
-                        self._issue(ready.batch, ready.slot, ready.token)
+                        self._issue(ready.batch, ready.slot, ready.plan)
                     del ready
                 if not self._issued:
                     if failure is not None:
@@ -93,12 +93,12 @@ class Transfer:
         self._land()
         self._engine.close()
 
-    def _issue(self, batch: HostBatch, slot: Slot, token: Any) -> None:
+    def _issue(self, batch: HostBatch, slot: Slot, plan: Any) -> None:
         if not batch.rows:
             self._workers.mark(slot, State.FREE)
-            self._issued.append(_Issued(None, [], token))
+            self._issued.append(_Issued(None, [], plan))
             return
-        self._issued.append(_Issued(self._sent(batch, slot), batch.keys, token))
+        self._issued.append(_Issued(self._sent(batch, slot), batch.keys, plan))
 
     def _sent(self, batch: HostBatch, slot: Slot) -> Flight:
         began = time.perf_counter()
@@ -128,7 +128,7 @@ class Transfer:
         issued = self._issued.popleft()
         flight = issued.flight
         if flight is None:
-            return Delivery(None, [], issued.token)
+            return Delivery(None, [], issued.plan)
         try:
             tensors = self._engine.receive(flight)
         except RuntimeError as error:
@@ -142,7 +142,7 @@ class Transfer:
             self._verify(flight.batch, tensors, number)
         del flight
         self._reap()
-        return Delivery(tensors, issued.keys, issued.token)
+        return Delivery(tensors, issued.keys, issued.plan)
 
     def _next(self) -> Ready | None:
         """The next batch, if it is ready; waits for it only where nothing else can be returned."""

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import torch
 
-from mps_shards.batching.host_batch import HostBatch, Made
+from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.host_buffers import Recycler, Slot
 from mps_shards.device.engines import Engine
 from mps_shards.device.engines.torch_device import Device, TorchDevice
@@ -93,8 +93,8 @@ def _there_and_back(engine: Engine, device: Device) -> float:
     for _ in range(_ROUNDS):
         batch = HostBatch(len(pixels), slot.memory, pixels=engine.pixels)
         for row, image in enumerate(pixels):
-            batch.put(row, Made(image, row, str(row)))
-        batch.finish()
+            batch.put(row, Sample(image, row, str(row)))
+        batch.complete()
         began = time.perf_counter()
         flight = engine.send(batch, slot)
         images, labels = engine.receive(flight)

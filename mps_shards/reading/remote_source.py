@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.foreign_shards import Damaged, refused
-from mps_shards.reading.sample_sources import IndexedSource, Request, Step
+from mps_shards.reading.sample_sources import IndexedSource, Request
 from mps_shards.sampling.order import Numbers, Shuffle
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shardset.shard_set import ShardSet
@@ -32,13 +33,44 @@ _LONGEST_WINDOW = 1 << 16
 _HURRIED = 64  # samples, or two steps of more, that are fetched before their turn where memory is short
 
 
-class _Item(NamedTuple):
-    """A sample that was planned: who fetches it, by which ticket, and its number in which set."""
+class _Ahead(NamedTuple):
+    """A sample that is fetched ahead of need: by which ticket, and its number in which set."""
 
-    ahead: ReadAhead
     ticket: int
     at: int
     number: int
+
+
+class _AheadPlan:
+    """A `BatchPlan` whose samples of stores are fetched ahead; those of local disks are read by number."""
+
+    def __init__(
+        self,
+        source: "AheadSource",
+        ahead: ReadAhead,
+        positions: list[int],
+        samples: list[int | _Ahead],
+        next_position: int,
+    ):
+        self._source, self._ahead, self._samples = source, ahead, samples
+        self.positions, self.next_position = positions, next_position
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, row: int) -> RawSample:
+        """See `BatchPlan`. Waits for a sample that has not arrived yet."""
+        sample = self._samples[row]
+        if isinstance(sample, int):
+            return self._source.read(sample)
+        return self._source.sets[sample.at].parse(sample.number, self._ahead.take(sample.ticket))
+
+    def name(self, row: int) -> SampleName:
+        """See `BatchPlan`."""
+        sample = self._samples[row]
+        if isinstance(sample, int):
+            return self._source.name(sample)
+        return SampleName(self._source.sets[sample.at].shard_of(sample.number), None)
 
 
 class AheadSource(IndexedSource):
@@ -58,22 +90,12 @@ class AheadSource(IndexedSource):
         self._waited = Traffic()
         self._running: dict[int, ReadAhead] = {}
 
-    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[Step]:
+    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`."""
         self._running = {key: ahead for key, ahead in self._running.items() if not ahead.closed}
         ahead = ReadAhead(self._read, max_bytes=self._max_bytes, traffic=self._waited)
         self._running[id(request)] = ahead
         return self._planned(request, ahead)
-
-    def fetch(self, item: int | _Item) -> RawSample:
-        """See `Source`. Waits for a sample that is not here yet."""
-        if isinstance(item, int):
-            return super().fetch(item)
-        return self._sets[item.at].parse(item.number, item.ahead.take(item.ticket))
-
-    def named(self, item: int | _Item) -> tuple[str, str | None]:
-        """See `Source`."""
-        return super().named(item) if isinstance(item, int) else (self._sets[item.at].shard_of(item.number), None)
 
     def stop(self, request: Request) -> None:
         """See `Source`."""
@@ -92,44 +114,52 @@ class AheadSource(IndexedSource):
         self._running = {}
         super().close()
 
-    def _planned(self, request: Request, ahead: ReadAhead) -> Iterator[Step]:
+    def _planned(self, request: Request, ahead: ReadAhead) -> Iterator[BatchPlan]:
         """The steps. A unit is asked for when it is needed within a window, its samples are known for two more."""
         window = -(-self._window // (request.place.world * request.place.workers))
-        coming = super().steps(request)
-        planned: deque[Step] = deque()
+        coming = self._batches(request)
+        planned: deque[_AheadPlan] = deque()
         first = ticket = 0  # of the next step, and of what is planned next
         span, ended = 1, False  # the first step by itself, so that it is here soon
         try:
             while True:
                 pieces: list[Piece] = []
                 while not ended and ticket < first + span:
-                    step = next(coming, None)
-                    if step is None:
+                    batch = next(coming, None)
+                    if batch is None:
                         ended = True
                     else:
-                        planned.append(self._planned_step(step, ahead, ticket, pieces))
-                        ticket += len(step.items)
+                        planned.append(self._plan(*batch, ahead, ticket, pieces))
+                        ticket += len(planned[-1])
                 ahead.plan(pieces, known=ticket if ended or span == 1 else ticket - 2 * window)
                 ahead.hurry(range(first, first + max(_HURRIED, 2 * request.batch)))
                 if not planned:
                     break
-                step = planned.popleft()
-                first += len(step.items)
+                plan = planned.popleft()
+                first += len(plan)
                 span = 3 * window + request.batch
-                yield step
+                yield plan
             ahead.finish()
         except BaseException:
             ahead.close()
             raise
 
-    def _planned_step(self, step: Step, ahead: ReadAhead, ticket: int, pieces: list[Piece]) -> Step:
-        """The step with items for `fetch`; what must be read for it goes into `pieces`."""
-        items: list[int | _Item] = list(step.items)
+    def _plan(
+        self,
+        positions: list[int],
+        listed: list[int],
+        next_position: int,
+        ahead: ReadAhead,
+        ticket: int,
+        pieces: list[Piece],
+    ) -> _AheadPlan:
+        """The plan of a batch whose samples have these numbers; what must be read for it goes into `pieces`."""
+        samples: list[int | _Ahead] = list(listed)
         here: list[Piece] = []
-        numbers = np.asarray(step.items, dtype=np.int64)
+        numbers = np.asarray(listed, dtype=np.int64)
         owners = np.searchsorted(self._starts, numbers, side="right") - 1
         for at in set(owners.tolist()):
-            one = self._sets[at]
+            one = self.sets[at]
             if not one.remote:
                 continue
             rows = np.flatnonzero(owners == at)
@@ -137,14 +167,14 @@ class AheadSource(IndexedSource):
             shards, units, starts, stops = self._units[at].of(inside)
             found = (rows, inside, shards, units, starts, stops)
             for row, number, shard, unit, start, stop in zip(*(each.tolist() for each in found), strict=True):
-                items[row] = _Item(ahead, ticket + row, at, number)
+                samples[row] = _Ahead(ticket + row, at, number)
                 here.append(Piece(ticket + row, (at, unit), (at, shard), start, stop))
         pieces += sorted(here)
-        return step._replace(items=items)
+        return _AheadPlan(self, ahead, positions, samples, next_position)
 
     def _read(self, file: tuple[int, ...], start: int, stop: int, stopped: Stop) -> memoryview:
         at, shard = file
-        return self._sets[at].read_span(shard, start, stop, stopped)
+        return self.sets[at].read_span(shard, start, stop, stopped)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_running": {}}

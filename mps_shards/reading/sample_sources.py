@@ -1,6 +1,6 @@
 """Where an epoch's samples come from: shard sets with an index, any sample at once; or foreign tars, in sequence.
 
-Both give the same steps for the same place: batches of (position, item), and where the cursor stands after each.
+Both give the same plans for the same place: batches of positions, and where the cursor stands after each.
 """
 
 import hashlib
@@ -10,9 +10,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from mps_shards.errors import ConfigError, DecodeError, ShardError
+from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.foreign_shards import Damaged, ForeignShards, Item, Repeated, refused
 from mps_shards.sampling.mixing import MixedOrder, shares
 from mps_shards.sampling.order import Order, Shuffle, order_of
@@ -29,7 +30,7 @@ from mps_shards.storage.location import Location
 from mps_shards.storage.remote_folder import RemoteFolder
 from mps_shards.storage.urls import Prefix
 
-__all__ = ["REMOTE_BYTES", "Request", "Source", "Step", "expanded", "open_source"]
+__all__ = ["REMOTE_BYTES", "Request", "Source", "expanded", "open_source"]
 
 # Samples that foreign tars are shuffled among: a tenth of a second's reading, 110 MB at ImageNet's sizes.
 FOREIGN_BUFFER = 1000
@@ -64,14 +65,6 @@ class Request:
         )
 
 
-class Step(NamedTuple):
-    """One batch to be made: positions, what `Source.fetch` takes for each, and the cursor's position after it."""
-
-    positions: list[int]
-    items: list[Any]
-    after: int
-
-
 class Source(Protocol):
     """Samples by position.
 
@@ -89,7 +82,7 @@ class Source(Protocol):
     ignore_index: int | None
     fingerprint: dict[str, Any]
 
-    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[Step]:
+    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """The batches of one place. To be pulled by one thread at a time.
 
         Args:
@@ -97,16 +90,8 @@ class Source(Protocol):
         """
         ...
 
-    def fetch(self, item: Any) -> RawSample:
-        """The sample of an item. From any thread."""
-        ...
-
-    def named(self, item: Any) -> tuple[str, str | None]:
-        """Shard and (if known without reading) key of an item, for messages."""
-        ...
-
     def stop(self, request: Request) -> None:
-        """Wake whoever waits in `fetch` for items of this very request, whose steps are of no use any more."""
+        """Wake every thread that waits to read a sample of this very request, whose plans are of no use any more."""
         ...
 
     def traffic(self) -> Traffic:
@@ -118,8 +103,33 @@ class Source(Protocol):
         ...
 
 
+class IndexedPlan:
+    """A `BatchPlan` of samples that are read by number."""
+
+    __slots__ = ("_numbers", "_source", "next_position", "positions")
+
+    def __init__(self, source: "IndexedSource", positions: list[int], numbers: list[int], next_position: int):
+        self._source, self._numbers = source, numbers
+        self.positions, self.next_position = positions, next_position
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, row: int) -> RawSample:
+        """See `BatchPlan`. One ranged read."""
+        return self._source.read(self._numbers[row])
+
+    def name(self, row: int) -> SampleName:
+        """See `BatchPlan`."""
+        return self._source.name(self._numbers[row])
+
+
 class IndexedSource:
-    """One shard set, or several mixed by weight."""
+    """One shard set, or several mixed by weight.
+
+    Attributes:
+        sets: the shard sets, whose samples are numbered one set after the other.
+    """
 
     def __init__(self, sets: Sequence[ShardSet], weights: Sequence[float] | None, shuffle: Shuffle | None):
         first = sets[0]
@@ -129,7 +139,7 @@ class IndexedSource:
                     f"{first.folder} and {other.folder} cannot be mixed: their tasks or class names differ "
                     f"({first.task}, {len(first.classes)} classes; {other.task}, {len(other.classes)} classes)"
                 )
-        self._sets, self._weights, self._shuffle = sets, weights, shuffle
+        self.sets, self._weights, self._shuffle = sets, weights, shuffle
         self._starts = [0, *accumulate(len(one) for one in sets)]
         self.samples: int | None = self._starts[-1]
         self.task: Task | None = first.task
@@ -144,41 +154,71 @@ class IndexedSource:
             # a cursor stays small; few weights are named, so that a mismatch can say which differ
             self.fingerprint["weights"] = listed if len(listed) <= 16 else _digest(map(repr, listed))
 
-    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[Step]:
+    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`. Seeks by arithmetic: starting late costs no more than starting early."""
+        for positions, numbers, next_position in self._batches(request):
+            yield IndexedPlan(self, positions, numbers, next_position)
+
+    def _batches(self, request: Request) -> Iterator[tuple[list[int], list[int], int]]:
+        """Positions, sample numbers, and the position after each batch of a request."""
         deal = request.deal(self.samples)
         order = self._order(request.seed, request.epoch)
         for step in deal:
             positions = deal.positions(step)
-            yield Step(positions.tolist(), order.at(positions).tolist(), deal.after(step))
+            yield positions.tolist(), order.at(positions).tolist(), deal.after(step)
 
-    def fetch(self, item: int) -> RawSample:
-        """See `Source`. One ranged read."""
-        at = bisect_right(self._starts, item) - 1
-        return self._sets[at].read(item - self._starts[at])
+    def read(self, number: int) -> RawSample:
+        """A sample by its number over all sets. One ranged read."""
+        at = bisect_right(self._starts, number) - 1
+        return self.sets[at].read(number - self._starts[at])
 
-    def named(self, item: int) -> tuple[str, str | None]:
-        """See `Source`."""
-        at = bisect_right(self._starts, item) - 1
-        return self._sets[at].shard_of(item - self._starts[at]), None
+    def name(self, number: int) -> SampleName:
+        """What messages call a sample."""
+        at = bisect_right(self._starts, number) - 1
+        return SampleName(self.sets[at].shard_of(number - self._starts[at]), None)
 
     def stop(self, request: Request) -> None:
         """See `Source`. A disk is never waited for."""
 
     def traffic(self) -> Traffic:
         """See `Source`."""
-        return Traffic.sum(one.store.traffic for one in self._sets if one.store is not None)
+        return Traffic.sum(one.store.traffic for one in self.sets if one.store is not None)
 
     def close(self) -> None:
         """See `Source`."""
-        for one in self._sets:
+        for one in self.sets:
             one.close()
 
     def _order(self, seed: int, epoch: int) -> Order | MixedOrder:
-        counts = [one.counts for one in self._sets]
+        counts = [one.counts for one in self.sets]
         if len(counts) == 1:
             return order_of(counts[0], self._shuffle, seed=seed, epoch=epoch)
         return MixedOrder(counts, self._weights, self._shuffle, seed=seed, epoch=epoch)
+
+
+class ForeignPlan:
+    """A `BatchPlan` of samples that were read with their tar already."""
+
+    __slots__ = ("_choice", "_samples", "next_position", "positions")
+
+    def __init__(self, choice: FieldChoice, positions: list[int], samples: list[Item], next_position: int):
+        self._choice, self._samples = choice, samples
+        self.positions, self.next_position = positions, next_position
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, row: int) -> RawSample:
+        """See `BatchPlan`. Nothing is read any more."""
+        sample = self._samples[row]
+        if isinstance(sample, Repeated):
+            raise ShardError(str(sample))
+        return self._choice.plain(sample)
+
+    def name(self, row: int) -> SampleName:
+        """See `BatchPlan`."""
+        sample = self._samples[row]
+        return SampleName(sample.shard, sample.key)
 
 
 class ForeignSource:
@@ -204,11 +244,11 @@ class ForeignSource:
         self.fingerprint: dict[str, Any] = {"set": self._shards.fingerprint}
         self._told = False
 
-    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[Step]:
+    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`. Reads from the epoch's start, passing over what comes before `request.start`."""
         place, number, first = request.place, 0, True
         positions: list[int] = []
-        items: list[Item] = []
+        samples: list[Item] = []
         share = self._shards.share(
             place,
             seed=request.seed,
@@ -221,27 +261,23 @@ class ForeignSource:
             if first and isinstance(sample, RawSample):
                 first = not self._guess(sample)
             positions.append(position)
-            items.append(sample)
-            if len(items) == request.batch:
+            samples.append(sample)
+            if len(samples) == request.batch:
                 if number % place.workers == place.worker:
-                    yield Step(positions, items, request.start + (number + 1) * request.batch * place.world)
-                positions, items = [], []
+                    next_position = request.start + (number + 1) * request.batch * place.world
+                    yield ForeignPlan(self._choice, positions, samples, next_position)
+                positions, samples = [], []
                 number += 1
-        if items and not request.drop_last and number % place.workers == place.worker:
+        if samples and not request.drop_last and number % place.workers == place.worker:
             # as after a full batch: with "keep" another rank may have more of them
-            yield Step(positions, items, request.start + (number + 1) * request.batch * place.world)
-
-    def fetch(self, item: Item) -> RawSample:
-        """See `Source`. It was read already."""
-        if isinstance(item, Repeated):
-            raise ShardError(str(item))
-        return self._choice.plain(item)
+            next_position = request.start + (number + 1) * request.batch * place.world
+            yield ForeignPlan(self._choice, positions, samples, next_position)
 
     def _guess(self, sample: RawSample) -> bool:
         """Settle what the targets are, and say what is taken for what; False where the sample leaves it in doubt."""
         try:
             image, target = self._choice.image_field(sample), self._choice.target_field(sample)
-        except DecodeError:  # `fetch` raises it for this very sample
+        except DecodeError:  # the plan raises it when this very sample is read
             return False
         if self.task is None:
             self.task = "unlabeled" if target is None else "segmentation" if is_mask(target) else "classification"
@@ -254,12 +290,8 @@ class ForeignSource:
             self._told = True
         return True
 
-    def named(self, item: Item) -> tuple[str, str | None]:
-        """See `Source`."""
-        return item.shard, item.key
-
     def stop(self, request: Request) -> None:
-        """See `Source`. Nobody waits in `fetch`."""
+        """See `Source`. Nobody waits to read a sample."""
 
     def traffic(self) -> Traffic:
         """See `Source`."""

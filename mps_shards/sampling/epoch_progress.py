@@ -111,17 +111,36 @@ class ReadState:
 
     def __init__(self, progress: Progress):
         self.progress = progress
-        self.live: Cursor | None = None  # after what was handed out last
+        self.live: Cursor | None = None  # after what the latest iteration handed out last
         self.own: Cursor | None = None  # where this torch worker alone goes on
         self.bad: Any = None  # account of what the last iteration left out
+        self.moves = 0  # calls of set_epoch and load_state_dict; cursors from before the last of them are void
+        self._iterations = 0
 
     def move(self, epoch: int, start: int) -> None:
         """See `Progress.move`; what was handed out so far is past."""
         self.progress.move(epoch, start)
         self.live = self.own = None
+        self.moves += 1
+
+    def move_worker(self, cursor: Cursor) -> None:
+        """Let the next iteration of this torch worker, and of it alone, go on at a cursor."""
+        self.live = self.own = cursor
+        self.moves += 1
+
+    def new_iteration(self) -> int:
+        """The number of an iteration that was asked for. Until it begins, the state is that of its start."""
+        self.live = None
+        self._iterations += 1
+        return self._iterations
+
+    def moved(self, iteration: int, cursor: Cursor) -> None:
+        """An iteration stands at a cursor. Only the latest one says where the data set stands."""
+        if iteration == self._iterations:
+            self.live = cursor
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"progress": self.progress, "live": None, "own": None, "bad": None}
+        return {"progress": self.progress}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__init__(state["progress"])  # type: ignore[misc]  # a copy starts with a history of its own

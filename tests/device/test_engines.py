@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from mps_shards.batching.host_batch import Made
+from mps_shards.batching.host_batch import Sample
 from mps_shards.batching.host_buffers import Recycler
 from mps_shards.batching.tree import leaves
 from mps_shards.device.engines import Engine
@@ -19,7 +19,7 @@ from mps_shards.device.engines.thread import ThreadEngine
 from mps_shards.device.engines.torch_device import TorchDevice
 from mps_shards.metrics import LoaderStats
 from tools.support.fake_device import FakeDevice
-from tools.support.feeding import deliveries, drafts, expected, made
+from tools.support.feeding import Feed, deliveries, drafts, expected, made
 
 KINDS = {"inline": InlineEngine, "thread": ThreadEngine}
 
@@ -75,7 +75,7 @@ def test_every_batch_arrives_in_order_and_exact(name: str, batches: int, last_ro
     with rigged(name) as rig:
         found = list(deliveries(rig.engine, planned))
 
-        assert [delivery.token for delivery in found] == list(range(batches))
+        assert [delivery.plan.token for delivery in found] == list(range(batches))
         for draft, delivery in zip(planned, found, strict=True):
             images, labels = delivery.tensors
             assert torch.equal(rig.values(images), expected(draft)[0])
@@ -99,10 +99,10 @@ def test_what_was_delivered_is_never_written_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_trees_masks_and_floats_arrive_as_they_were_given(name: str) -> None:
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         image = {"small": torch.full((3, 2, 2), number, dtype=torch.uint8), "done": torch.full((2,), number / 3)}
         mask = torch.full((5, 3), number, dtype=torch.uint8)
-        return Made(image, (mask, [number, torch.tensor([0.5, number])]), str(number))
+        return Sample(image, (mask, [number, torch.tensor([0.5, number])]), str(number))
 
     with rigged(name) as rig:
         (delivery,) = deliveries(rig.engine, drafts(1, 3), make=make)
@@ -131,7 +131,7 @@ def test_skipped_rows_leave_a_shorter_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_error_comes_after_every_batch_before_it(name: str) -> None:
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         if number == 22:
             raise ValueError("sample 22 is broken")
         return made(number)
@@ -139,14 +139,14 @@ def test_an_error_comes_after_every_batch_before_it(name: str) -> None:
     received = []
     with rigged(name) as rig, pytest.raises(ValueError, match="sample 22 is broken"):
         for delivery in deliveries(rig.engine, drafts(50), make=make, threads=3):
-            received.append(delivery.token)
+            received.append(delivery.plan.token)
 
     assert received == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_the_first_bad_sample_of_a_batch_is_the_one_reported(name: str) -> None:
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         if number % 32 > 10:
             raise ValueError(f"sample {number}")
         return made(number)
@@ -164,7 +164,7 @@ def test_an_error_of_the_plan_comes_after_every_batch_before_it(name: str) -> No
     received = []
     with rigged(name) as rig, pytest.raises(OSError, match="the shard is gone"):
         for delivery in deliveries(rig.engine, planned()):
-            received.append(delivery.token)
+            received.append(delivery.plan.token)
 
     assert received == [0, 1, 2, 3]
 
@@ -175,13 +175,13 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_hang(name: str) -> None:
     from mps_shards.batching.worker_threads import Workers
     from mps_shards.device.transfer_queue import Transfer
 
-    def broken(times: object) -> Any:
-        raise MemoryError("no memory for a worker")
+    class Broken(Feed):
+        def sample_maker(self, times: object) -> Any:
+            raise MemoryError("no memory for a worker")
 
     with rigged(name) as rig, pytest.raises(MemoryError, match="no memory for a worker"):
         workers = Workers(
-            iter(drafts(3)),
-            broken,
+            Broken(iter(drafts(3)), made),
             slots=[Slot(0, rig.engine.allocate)],
             pixels=rig.engine.pixels,
             threads=2,
@@ -212,7 +212,7 @@ def exercise(name: str, chance: random.Random, batches: int) -> int:
     at = chance.randrange(batches)
     planned = drafts(batches, chance.choice([1, 3, 8]))
 
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         if ending == "fail" and number == planned[at].items[-1]:
             raise ValueError("injected")
         return made(number)
@@ -226,14 +226,14 @@ def exercise(name: str, chance: random.Random, batches: int) -> int:
         try:
             for delivery in source:
                 held.append(delivery)
-                if ending == "leave" and delivery.token == at:
+                if ending == "leave" and delivery.plan.token == at:
                     break
         except ValueError:
             assert ending == "fail" and len(held) == at
         source.close()
         for delivery in held:
             images, labels = (rig.values(leaf) for leaf in leaves(delivery.tensors))
-            wanted = expected(planned[delivery.token])
+            wanted = expected(planned[delivery.plan.token])
             assert torch.equal(images, wanted[0]) and torch.equal(labels, wanted[1])
         assert rig.device.dead_sources == 0
     if ending == "all":

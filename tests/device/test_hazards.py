@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mps_shards.batching.host_batch import Made
+from mps_shards.batching.host_batch import Sample
 from mps_shards.batching.host_buffers import PAGE, State, page_aligned
 from mps_shards.device import owner_thread as owner
 from mps_shards.device.engines.inline import InlineEngine
@@ -177,8 +177,8 @@ def test_synchronize_is_never_called(device: FakeDevice) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.uint16])
 def test_dtypes_that_the_device_lacks_are_refused_before_it_sees_them(device: FakeDevice, dtype: torch.dtype) -> None:
-    def make(number: int) -> Made:
-        return Made(torch.zeros((3, 2, 2), dtype=dtype), number, f"key-{number}")
+    def make(number: int) -> Sample:
+        return Sample(torch.zeros((3, 2, 2), dtype=dtype), number, f"key-{number}")
 
     with pytest.raises(ConfigError, match=rf"{dtype} as image of sample 'key-0'.*uint8 or float32"):
         list(deliveries(inline(device), drafts(1), make=make))
@@ -197,9 +197,9 @@ def test_cast_on_the_way_is_never_asked_for(device: FakeDevice) -> None:
 
 
 def test_non_dense_images_are_made_dense_in_the_slot(device: FakeDevice) -> None:
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         wide = torch.arange(3 * 4 * 10, dtype=torch.uint8).view(4, 10, 3)
-        return Made(wide[:, ::2].permute(2, 0, 1), number, str(number))
+        return Sample(wide[:, ::2].permute(2, 0, 1), number, str(number))
 
     (delivery,) = deliveries(inline(device), drafts(1), make=make)
     device.drain()
@@ -254,7 +254,7 @@ def test_verify_transfer_notices_an_altered_batch() -> None:
         received = []
         with pytest.raises(DataError, match=r"batch 1 arrived altered on fake: 1 of 240 values differ .*'key-4'"):
             for delivery in deliveries(inline(device, ahead=0), drafts(3), verify=verify):
-                received.append(delivery.token)
+                received.append(delivery.plan.token)
 
     assert received == [0]
 
@@ -313,7 +313,7 @@ def test_device_that_stays_out_of_memory_is_an_error_after_what_arrived(kind: An
         pytest.raises(RuntimeError, match="MPS backend out of memory"),
     ):
         for delivery in deliveries(kind(device, ahead=0, non_blocking=True), drafts(10)):
-            received.append(delivery.token)
+            received.append(delivery.plan.token)
 
     assert received == [0, 1, 2]
 
@@ -334,8 +334,8 @@ def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice)
     one = 64 * 3 * 32 * 32  # bytes of a batch's pixels
     most = 0
 
-    def make(number: int) -> Made:
-        return Made(torch.full((3, 32, 32), number % 256, dtype=torch.uint8), number, str(number))
+    def make(number: int) -> Sample:
+        return Sample(torch.full((3, 32, 32), number % 256, dtype=torch.uint8), number, str(number))
 
     source = deliveries(
         inline(device), drafts(12, 64), make=make, slots=8, max_bytes=int(2.5 * one), on_workers=seen.append
@@ -352,10 +352,10 @@ def test_buffers_that_large_batches_left_behind_count_against_the_memory_allowed
     limit = 2 * 4 * 3 * 64 * 64  # two of the largest batches
     held: list[int] = []
 
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         side = sides[number // 4]
         held.append(sum(slot.capacity for slot in seen[0]._slots) if seen else 0)
-        return Made(torch.full((3, side, side), number % 256, dtype=torch.uint8), number, str(number))
+        return Sample(torch.full((3, side, side), number % 256, dtype=torch.uint8), number, str(number))
 
     source = deliveries(
         inline(device), drafts(len(sides), 4), make=make, slots=6, max_bytes=limit, on_workers=seen.append
@@ -376,7 +376,7 @@ def test_fast_consumer_is_counted_as_starved() -> None:
     stats = LoaderStats()
     gate = threading.Event()
 
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         if number == 6:
             threading.Timer(0.1, gate.set).start()
             gate.wait()
@@ -410,7 +410,7 @@ def test_metrics_add_no_wait_for_the_device(device: FakeDevice) -> None:
     device.go_on()
     rest = list(source)
 
-    assert first.token == 0 and len(rest) == 2
+    assert first.plan.token == 0 and len(rest) == 2
     assert sent >= 4 * (60 + 8) and stats.flight_s > 0
 
 

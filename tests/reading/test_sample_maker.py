@@ -99,17 +99,20 @@ def torn(tmp_path: Path, *, broken: int, torn: int) -> Path:
 def test_bunches_are_bounded_in_samples_and_bytes(monkeypatch: pytest.MonkeyPatch, size: int, ahead: int):
     taken, most = 0, 0
 
-    def fetch(self: IndexedSource, item: int) -> RawSample:
+    def read(self: IndexedSource, number: int) -> RawSample:
         nonlocal taken
         taken += 1
-        return RawSample(key=str(item), shard="s", fields={"cls": b"1", "jpg": EXAMPLES["rgb.jpg"](), "x": bytes(size)})
+        return RawSample(
+            key=str(number), shard="s", fields={"cls": b"1", "jpg": EXAMPLES["rgb.jpg"](), "x": bytes(size)}
+        )
 
-    monkeypatch.setattr(IndexedSource, "fetch", fetch)
+    monkeypatch.setattr(IndexedSource, "read", read)
     data = ShardDataset(shard_set([40]), batch_size=40)
-    reading = data.begin()
-    make = reading.maker(StageTimes())
-    (step,) = reading.steps()
-    for done, _ in enumerate(make(list(zip(step.positions, step.items, strict=True)))):
+    iteration = data.iteration()
+    iteration.begin()
+    make = iteration.sample_maker(StageTimes())
+    (plan,) = iteration.plans()
+    for done, _ in enumerate(make(plan, 0, len(plan))):
         most = max(most, taken - done)
 
     assert (taken, most) == (40, ahead)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import torch
 
-from mps_shards.batching.host_batch import Made
+from mps_shards.batching.host_batch import Sample
 from mps_shards.device.engines.inline import InlineEngine
 from mps_shards.device.engines.thread import ThreadEngine
 from tools.support.fake_device import FakeDevice
@@ -33,9 +33,9 @@ def loading(device: FakeDevice, engine: str, batches: int, load_s: float) -> Ite
     """Batches whose samples each cost a worker its share of `load_s`."""
     pause = load_s * THREADS / ROWS
 
-    def make(number: int) -> Made:
+    def make(number: int) -> Sample:
         time.sleep(pause)
-        return Made(torch.full((3, 8, 8), number % 256, dtype=torch.uint8), number, str(number))
+        return Sample(torch.full((3, 8, 8), number % 256, dtype=torch.uint8), number, str(number))
 
     kind = ENGINES[engine](device, ahead=1, non_blocking=True)
     return deliveries(kind, drafts(batches, ROWS), make=make, threads=THREADS)

@@ -92,7 +92,6 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.amiss: list[str] = []
         self._orders: dict[tuple[Path, int], list[str]] = {}
-        self._names: dict[Path, list[str]] = {}
 
     def episode(self) -> None:
         """One of the things that a long run meets."""
@@ -216,16 +215,16 @@ class Soak:
 
     def order(self, folder: Path, epoch: int) -> list[str]:
         """The keys of an epoch by the set's own order, those apart whose images are broken."""
-        if folder not in self._names:
+        if (folder, -1) not in self._orders:
             data = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample="skip", max_bad=9)
             self._orders[folder, -1] = [key for *_, key in data]
-            self._names[folder] = [data.source.fetch(number).key for number in range(data.source.samples or 0)]
             data.close()
         if (folder, epoch) not in self._orders:
             data = ShardDataset(folder, batch_size=64, shuffle=True, epoch=epoch)
             whole = set(self._orders[folder, -1])
-            numbers = [item for step in data.begin().steps() for item in step.items]
-            found = [self._names[folder][number] for number in numbers]
+            iteration = data.iteration()
+            iteration.begin()
+            found = [plan.read(row).key for plan in iteration.plans() for row in range(len(plan))]
             self._orders[folder, epoch] = [key for key in found if key in whole]
             data.close()
         return self._orders[folder, epoch]

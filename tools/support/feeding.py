@@ -1,24 +1,51 @@
 """Small feeds without a data set: drafts of numbers, made into tiny images that show which number they are."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from mps_shards.batching.host_batch import Made
+from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.host_buffers import Slot
-from mps_shards.batching.worker_threads import Draft, Workers
+from mps_shards.batching.worker_threads import Workers
 from mps_shards.device.engines import Engine
 from mps_shards.device.transfer_queue import Delivery, Transfer
-from mps_shards.metrics import LoaderStats
+from mps_shards.metrics import LoaderStats, StageTimes
 
 SHAPE = (3, 4, 5)
 
 
-def made(number: int) -> Made:
+def made(number: int) -> Sample:
     """A sample whose every pixel and label follow from its number."""
-    return Made(torch.full(SHAPE, number % 256, dtype=torch.uint8), number, f"key-{number}")
+    return Sample(torch.full(SHAPE, number % 256, dtype=torch.uint8), number, f"key-{number}")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A batch to be made of numbers."""
+
+    items: list[int]
+    token: int
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Feed:
+    """What `Workers` need of an iteration."""
+
+    def __init__(self, planned: Iterator[Draft], make: Callable[[Any], Sample | None]):
+        self._planned, self._make = planned, make
+
+    def plans(self) -> Iterator[Draft]:
+        return self._planned
+
+    def sample_maker(self, times: StageTimes) -> Callable[[Draft, int, int], Iterator[Sample | None]]:
+        return lambda plan, first, last: map(self._make, plan.items[first:last])
+
+    def new_batch(self, plan: Draft, allocate: Any, pixels: torch.dtype) -> HostBatch:
+        return HostBatch(len(plan), allocate, pixels=pixels)
 
 
 def drafts(batches: int, rows: int = 4, *, last_rows: int | None = None) -> list[Draft]:
@@ -42,7 +69,7 @@ def deliveries(
     engine: Engine,
     planned: list[Draft] | Iterator[Draft],
     *,
-    make: Callable[[Any], Made | None] = made,
+    make: Callable[[Any], Sample | None] = made,
     slots: int = 5,
     threads: int = 2,
     max_bytes: int | None = None,
@@ -52,8 +79,7 @@ def deliveries(
 ) -> Iterator[Delivery]:
     """Deliver drafts through an engine, as DeviceLoader does."""
     workers = Workers(
-        iter(planned),
-        lambda times: partial(map, make),
+        Feed(iter(planned), make),
         slots=[Slot(number, engine.allocate) for number in range(slots)],
         pixels=engine.pixels,
         threads=threads,

@@ -65,9 +65,9 @@ def converted(device: Device, batch: HostBatch, there: list[torch.Tensor]) -> li
     for number, leaf in enumerate(there):
         if leaf.dtype == torch.uint8 and number < batch.pixel_leaves:
             images = device.to_float(leaf)
-            if batch.finishing.normalize is not None:
-                view = images.permute(0, 3, 1, 2) if batch.finishing.channels_last and images.ndim == 4 else images
-                device.normalize(view, *batch.finishing.normalize)
+            if batch.image_format.normalize is not None:
+                view = images.permute(0, 3, 1, 2) if batch.image_format.channels_last and images.ndim == 4 else images
+                device.normalize(view, *batch.image_format.normalize)
             found.append(images)
         else:
             found.append(device.widen(leaf) if leaf.dtype == torch.uint8 else leaf)
