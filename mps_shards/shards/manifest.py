@@ -1,4 +1,4 @@
-"""``manifest.json``: what a shard set holds, written last, so a set without one is not finished."""
+"""``manifest.json`` says what a shard set holds. It is written last: a set without a manifest is not finished."""
 
 import hashlib
 from typing import Annotated, Final, Literal
@@ -23,7 +23,7 @@ __all__ = [
 
 MANIFEST_NAME: Final = "manifest.json"
 VERSION: Final = 1
-NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises for odd bytes
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises for malformed JSON
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -31,8 +31,13 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 # control characters, which could rewrite what a terminal shows of a message.
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*\Z", max_length=255)]
 ClassNames = Annotated[tuple[str, ...], msgspec.Meta(max_length=1 << 20)]
+ColumnNames = Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=1 << 16)]
 Id = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]  # of a mask, int32 at most
-Task = Literal["classification", "segmentation", "unlabeled"]
+
+# What the targets are, and where a sample holds its own: a class number in ``.cls``; ascending class numbers in
+# ``.json``, as {"labels": […]}; a number for each of `Manifest.columns` in ``.json``; a text in ``.txt``; a label map
+# in ``.mask.png``; nothing.
+Task = Literal["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]
 
 
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +50,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the set was made. Nothing that the bytes do not depend on: no times, no paths, no worker counts."""
+    """How the set was made: only what the bytes depend on, so no times, no paths, no numbers of workers."""
 
     version: str
     layout: str
@@ -59,19 +64,24 @@ class SetDescription(msgspec.Struct, frozen=True, kw_only=True):
     task: Task
     classes: ClassNames = ()
     ignore_index: Id | None = None
+    columns: ColumnNames | msgspec.UnsetType = msgspec.UNSET
     packed: Packed
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a shard set holds.
 
+    Optional fields that are not used are left out of the file, so that older sets keep their bytes.
+
     Attributes:
-        task: what the targets are.
-        classes: class names; a label is a place in this list. Empty where there are no labels or no names.
-        ignore_index: mask value that is no class, or None.
-        samples: in all shards together.
-        bytes: of all shards together.
-        index_sha256: of ``index.npy``.
+        task: What the targets are.
+        classes: Class names; a label is an index into this list. Empty where there are no labels or no names.
+        ignore_index: Mask value that stands for no class, or None.
+        columns: Names of the numbers that are a sample's target, for "regression"; see also `column_names`.
+        samples: Number of samples in all shards together.
+        bytes: Size of all shards together.
+        index_sha256: SHA-256 of ``index.npy``.
+        labels_sha256: SHA-256 of ``labels.npy``, where there is one.
         fingerprint: SHA-256 over everything that decides which samples the set holds and in which order.
     """
 
@@ -80,10 +90,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     task: Task
     classes: ClassNames = ()
     ignore_index: Id | None = None
+    columns: ColumnNames | msgspec.UnsetType = msgspec.UNSET
     samples: Count
     bytes: Count
     shards: tuple[ShardRecord, ...]
     index_sha256: Digest
+    labels_sha256: Digest | msgspec.UnsetType = msgspec.UNSET
     packed: Packed
     fingerprint: str = ""
 
@@ -92,26 +104,33 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The part that the tars themselves cannot prove."""
         return SetDescription(**{name: getattr(self, name) for name in SetDescription.__struct_fields__})
 
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The columns; empty where there are none."""
+        return () if self.columns is msgspec.UNSET else self.columns
+
     def computed_fingerprint(self) -> str:
-        """SHA-256 (hex) over task, classes, shards and index; not over how the set was packed."""
-        content = (self.task, self.classes, self.ignore_index, self.shards, self.index_sha256)
+        """SHA-256 (hex) over task, classes, columns, shards and index; not over how the set was packed."""
+        content: tuple[object, ...] = (self.task, self.classes, self.ignore_index, self.shards, self.index_sha256)
+        if self.columns is not msgspec.UNSET:
+            content = (*content, self.columns)
         return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The file, indented for people, its fingerprint filled in."""
+    """The content of the file, indented, with its fingerprint filled in."""
     sealed = msgspec.structs.replace(manifest, fingerprint=manifest.computed_fingerprint())
     return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
 
 
 def parse_manifest(content: bytes, *, where: str) -> Manifest:
-    """A manifest from its bytes, checked: types, totals, names, fingerprint.
+    """Parse a manifest and check its types, totals, names and fingerprint.
 
     Args:
-        where: the file's path, for messages.
+        where: The file's path, for messages.
 
     Raises:
-        ManifestError: naming the file and the field.
+        ManifestError: The message names the file and the field.
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
@@ -127,6 +146,8 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
             raise ManifestError(f"{where}: {shard.bytes} bytes of {shard.name} cannot hold {shard.samples} samples")
     if len({shard.name for shard in manifest.shards}) != len(manifest.shards):
         raise ManifestError(f"{where} names a shard twice")
+    if (manifest.task == "regression") != bool(manifest.column_names):
+        raise ManifestError(f"{where}: the task is {manifest.task}, with {len(manifest.column_names)} columns")
     if manifest.fingerprint != manifest.computed_fingerprint():
-        raise ManifestError(f"{where}: its fingerprint does not fit its content; was it edited by hand?")
+        raise ManifestError(f"{where}: its fingerprint does not match its content; was it edited by hand?")
     return manifest

@@ -45,10 +45,11 @@ shards = st.lists(
 manifests = st.builds(
     manifest_of,
     shards,
-    task=st.sampled_from(["classification", "segmentation", "unlabeled"]),
+    task=st.sampled_from(["classification", "multilabel", "captions", "segmentation", "unlabeled"]),
     classes=st.lists(st.text(max_size=12), max_size=4).map(tuple),
     ignore_index=st.none() | st.integers(-1000, 70000),
     index_sha256=digests,
+    labels_sha256=st.just(msgspec.UNSET) | digests,
     packed=st.builds(
         Packed,
         version=st.text(max_size=9),
@@ -105,6 +106,43 @@ def test_how_a_set_was_packed_does_not_change_the_fingerprint():
     assert before.computed_fingerprint() == after.computed_fingerprint()
 
 
+def test_optional_fields_that_are_not_used_are_not_in_the_file():
+    content = json.loads(manifest_bytes(manifest_of([ONE])))
+
+    assert content.keys() == {
+        *("format", "version", "task", "classes", "ignore_index", "samples", "bytes", "shards"),
+        *("index_sha256", "packed", "fingerprint"),
+    }
+
+
+def test_the_fingerprint_of_a_set_without_columns_is_that_of_earlier_versions():
+    assert (
+        manifest_of([ONE, TWO]).computed_fingerprint()
+        == "2ec1b9acf546eb4c6ebd7aea43b28b8d631835d16ed3a0581e23aea03e1d3191"
+    )
+
+
+def test_columns_come_back_and_change_the_fingerprint():
+    one, two = (manifest_of([ONE], task="regression", classes=(), columns=names) for names in (("age",), ("age", "x")))
+
+    assert parse_manifest(manifest_bytes(two), where="manifest.json").column_names == ("age", "x")
+    assert one.computed_fingerprint() != two.computed_fingerprint()
+
+
+@pytest.mark.parametrize(("task", "columns"), [("regression", msgspec.UNSET), ("regression", ()), ("captions", ("a",))])
+def test_columns_go_with_regression_alone(task, columns):
+    content = manifest_bytes(manifest_of([ONE], task=task, columns=columns))
+
+    with pytest.raises(ManifestError, match=rf"the task is {task}, with \d columns"):
+        parse_manifest(content, where="manifest.json")
+
+
+def test_labels_do_not_change_the_fingerprint():
+    bare, labelled = manifest_of([ONE]), manifest_of([ONE], labels_sha256=DIGEST)
+
+    assert bare.computed_fingerprint() == labelled.computed_fingerprint()
+
+
 def edited(**fields: Any) -> bytes:
     """A manifest with these fields put in by hand; None takes a field out."""
     content = json.loads(manifest_bytes(manifest_of([ONE, TWO])))
@@ -158,9 +196,9 @@ def shard(**fields: Any) -> list[dict[str, Any]]:
         (edited(ignore_index=2**31), r"at `\$\.ignore_index`"),
         (b'{"classes":' + b"[" * 10**6, r"at `\$\.classes\[0\]`"),
         (edited(shards=shard(name=TWO.name)), "names a shard twice"),
-        (edited(classes=["dog", "cat"]), "its fingerprint does not fit its content; was it edited by hand"),
-        (edited(fingerprint="0" * 64), "its fingerprint does not fit"),
-        (edited(fingerprint=None), "its fingerprint does not fit"),
+        (edited(classes=["dog", "cat"]), "its fingerprint does not match its content; was it edited by hand"),
+        (edited(fingerprint="0" * 64), "its fingerprint does not match"),
+        (edited(fingerprint=None), "its fingerprint does not match"),
     ],
 )
 def test_a_manifest_that_cannot_be_right_is_refused_by_file_and_field(content: bytes, complaint: str):

@@ -431,7 +431,7 @@ def _faults() -> list[Fault]:
     found += _disk(
         "manifest edited",
         rewritten(lambda text: text.replace(b'"cat"', b'"owl"'), MANIFEST_NAME),
-        Outcome("open", "its fingerprint does not fit"),
+        Outcome("open", "its fingerprint does not match"),
     )
     found += _disk("manifest cut off", rewritten(lambda text: text[:-9], MANIFEST_NAME), Outcome("open", "truncated"))
 
