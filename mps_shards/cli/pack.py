@@ -26,7 +26,7 @@ __all__ = ["command"]
 
 _GROUPS = {
     "Source": ["layout", "keys", "split", "drop_duplicates", "on_bad_sample"],
-    "Images": ["max_size", "resize", "format", "quality", "upright", "check"],
+    "Images": ["max_size", "resize", "format", "quality", "upright", "to_8bit", "background", "drop_alpha", "check"],
     "Masks": ["palette", "ignore_index"],
     "Shards": ["shard_size", "shard_samples", "shuffle", "seed", "overwrite", "work_dir"],
     "Work": ["distributor", "workers", "ray_address", "task_index", "num_tasks", "commit_out"],
@@ -58,6 +58,13 @@ _GROUPS = {
 )
 @click.option("--quality", type=click.IntRange(1, 100), help="Of what is encoded as JPEG or WebP.  [default: 90]")
 @click.option("--upright", is_flag=True, help="Turn images and masks as the EXIF orientation says.")
+@click.option(
+    "--to-8bit",
+    metavar="HOW",
+    help="Convert 16-bit and float images: scale (by each file's range), window=LOW,HIGH or clip.",
+)
+@click.option("--background", metavar="COLOUR", help="Colour behind transparent pixels (white, #808080).")
+@click.option("--drop-alpha", is_flag=True, help="Keep the colours under transparent pixels; drop a fourth channel.")
 @click.option(
     "--check/--no-check", default=True, show_default=True, help="Decode every image and mask to see it whole."
 )

@@ -33,6 +33,9 @@ def pack(
     format: Literal["keep", "jpeg", "webp", "png"] = "keep",
     quality: int | None = None,
     upright: bool = False,
+    to_8bit: str | None = None,
+    background: str | None = None,
+    drop_alpha: bool = False,
     check: bool = True,
     palette: str | PathLike[str] | None = None,
     ignore_index: int | None = None,
@@ -78,6 +81,12 @@ def pack(
             it already are encoded anew, too.
         upright: turn images, and masks with them, as their EXIF orientation says; the loader does not apply it. A mask
             belongs to the pixels as they are stored, unless only the upright image has its size.
+        to_8bit: how 16-bit and float images become 8-bit ones, which are refused otherwise: "scale" spreads each file's
+            own range of values over 0..255, "window=LOW,HIGH" that range, and "clip" cuts off values beyond 0..255.
+        background: colour to put behind transparent pixels, as ``"white"`` or ``"#808080"``. Images with transparent
+            pixels are refused without it or `drop_alpha`.
+        drop_alpha: keep the colours that lie under transparent pixels, which the loader then delivers; also leaves out
+            a fourth channel that is not transparency.
         check: decode every image and mask, and hold label ids against the number of classes: a file that could not be
             read in training fails now. Otherwise only headers are looked at.
         palette: what the colours of RGB masks mean: "voc", "cityscapes", or a file with red, green, blue and a name on
@@ -114,6 +123,7 @@ def pack(
     from mps_shards.packing.sample_fields import FieldOptions
     from mps_shards.packing.sources.detection import source_folder
     from mps_shards.storage.location import locate_out
+    from mps_shards.vision.rgb_conversion import RgbConversion
 
     images = Path(source)
     place = locate_out(out) if out is not None else Path(os.path.abspath(source_folder(images)) + "-shards")
@@ -131,6 +141,7 @@ def pack(
             format=format,
             quality=quality,
             upright=upright,
+            conversion=RgbConversion(to_8bit=to_8bit, background=background, drop_alpha=drop_alpha),
             check=check,
             palette=find_palette(os.fspath(palette)) if palette is not None else None,
             ignore_index=ignore_index,

@@ -16,6 +16,7 @@ from mps_shards.packing.sources.listing import Entry, Listing
 from mps_shards.shards.raw_sample import MASK_FIELD
 from mps_shards.vision.decoding import decode_image
 from mps_shards.vision.encoding import Header, Size, encoded_anew, read_header, turned, turned_size
+from mps_shards.vision.image_files import begins_like_image
 from mps_shards.vision.label_maps import (
     LabelIds,
     check_ids,
@@ -25,14 +26,13 @@ from mps_shards.vision.label_maps import (
     label_map_size,
     resized,
 )
+from mps_shards.vision.rgb_conversion import NO_CONVERSION, RgbConversion
 
 __all__ = ["NO_OPTIONS", "FieldOptions", "Fields", "Format", "fields_of", "settled"]
 
 Format: TypeAlias = Literal["keep", "jpeg", "webp", "png"]
 
-# What image files begin with. Pillow goes by content too, so a PNG named .jpg is packed as it is, and read rightly.
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
+# Field names of each format that others read too. A .jfif is a JPEG, which most readers of shards know as jpg alone.
 _EXTENSIONS = {"jpeg": ("jpg", "jpeg"), "webp": ("webp",), "png": ("png",)}
 _QUALITY = 90  # FFCV's default too; fifteen photographs: 36.6 dB at 70 % of the bytes that 95 needs for 39.4 dB
 _CROWD = 255  # what COCO's crowd regions become where no other label id is to be ignored
@@ -50,6 +50,7 @@ class FieldOptions:
         quality: 1 to 100, of what is encoded as JPEG or WebP; None is 90. Given together with a format, files that
             have that format already are encoded anew too.
         upright: apply the EXIF orientation to image and mask.
+        conversion: how images that 8-bit RGB cannot hold are converted; by default they are refused.
         check: decode every image and mask, so that what could not be read later is refused now.
         palette: colours of RGB masks.
         classes: how many the set has; 0 where that is not known, then label ids of masks are not held against it.
@@ -61,6 +62,7 @@ class FieldOptions:
     format: Format = "keep"
     quality: int | None = None
     upright: bool = False
+    conversion: RgbConversion = NO_CONVERSION
     check: bool = True
     palette: Palette | None = None
     classes: int = 0
@@ -89,7 +91,7 @@ class FieldOptions:
 
     @property
     def _alters(self) -> bool:
-        return bool(self.max_size or self.resize or self.upright or self.format != "keep")
+        return bool(self.max_size or self.resize or self.upright or self.format != "keep" or self.conversion)
 
     def size_of(self, size: Size) -> Size:
         """Height and width that an image of this height and width gets, rounded to the nearest pixel."""
@@ -106,7 +108,9 @@ class FieldOptions:
         record = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
         if self.palette is not None:
             record["palette"] = hashlib.sha256(msgspec.json.encode(self.palette.colours)).hexdigest()
-        return {name: value for name, value in record.items() if name not in ("classes", "ignore_index")}
+        unrecorded = ("classes", "ignore_index", "conversion")
+        kept = {name: value for name, value in record.items() if name not in unrecorded}
+        return kept | self.conversion.recorded()  # only where it was asked for: other sets keep their bytes
 
 
 NO_OPTIONS = FieldOptions()
@@ -154,7 +158,7 @@ def fields_of(source: Path, entry: Entry, options: FieldOptions) -> Fields:
     content = _image_bytes(path, entry.size)
     contents = {entry.path.rpartition(".")[2]: content}
     rotated = False
-    if options.looks or entry.mask or entry.shapes:
+    if options.looks or entry.mask or entry.shapes or not content.startswith(b"\xff\xd8\xff"):  # JPEG loses nothing
         with _naming(path):
             frame = _frame(content, options)
             contents = _image(entry.path.rpartition(".")[2], content, frame, options)
@@ -192,7 +196,7 @@ def _image_bytes(path: Path, size: int) -> bytes:
     content = _read(path)
     if len(content) != size:
         raise DataError(f"{path} had {size} bytes when it was listed and has {len(content)} now; pack again")
-    if not content.startswith(_SIGNATURES) and not content.startswith(_PNM):
+    if not begins_like_image(content):
         raise DataError(f"{path} is no image: it begins with {content[:8]!r}; remove it or replace it")
     return content
 
@@ -226,15 +230,23 @@ def _frame(content: bytes, options: FieldOptions) -> _Frame:
 
 def _image(extension: str, content: bytes, frame: _Frame, options: FieldOptions) -> dict[str, bytes]:
     """The image's field, encoded anew only where something about it must change."""
-    found = frame.header.format
-    kind = options.format if options.format != "keep" else found if found in _EXTENSIONS else "png"
-    anew = options.format != "keep" and (kind != found or options.quality is not None)
-    if not anew and not frame.changes(frame.header.size, frame.turn):
+    header = frame.header
+    kind = options.format if options.format != "keep" else header.format if header.format in _EXTENSIONS else "png"
+    anew = options.format != "keep" and (kind != header.format or options.quality is not None)
+    anew |= options.conversion.alters(content, header.losses, looks=options.check)
+    if not anew and not frame.changes(header.size, frame.turn):
         if options.check:
             decode_image(content, factor=8)  # as good as whole: JPEG's entropy coding is read to the end all the same
-        return {extension: content}
-    quality = options.quality or _QUALITY
-    image = encoded_anew(content, frame.header, turn=frame.turn, size=frame.size, kind=kind, quality=quality)
+        return {"jpg" if extension.lower() == "jfif" else extension: content}
+    image = encoded_anew(
+        content,
+        header,
+        turn=frame.turn,
+        size=frame.size,
+        kind=kind,
+        quality=options.quality or _QUALITY,
+        conversion=options.conversion,
+    )
     return {extension if extension.lower() in _EXTENSIONS[kind] else _EXTENSIONS[kind][0]: image}
 
 

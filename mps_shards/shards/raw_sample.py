@@ -9,8 +9,12 @@ __all__ = ["IMAGE_FIELDS", "MASK_FIELD", "Buffer", "RawSample"]
 
 Buffer: TypeAlias = bytes | memoryview
 
-# What Pillow opens without plugins, by the extensions that image folders carry; looked up in this order.
-IMAGE_FIELDS = ("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "tif", "tiff", "gif")
+# Extensions that images carry in folders, and field names that they have in shards; looked up in this order. HEIC and
+# JPEG XL need optional packages, so that they are still found, and named, where those are missing.
+IMAGE_FIELDS = (
+    *("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "tif", "tiff", "gif"),
+    *("jfif", "avif", "heic", "heif", "jxl"),
+)
 MASK_FIELD = "mask.png"
 
 

@@ -7,23 +7,16 @@ that Pillow refuses; torchvision 0.29 crashes on damaged PNG files. So neither i
 EXIF orientation is not applied, since `Image.open` does not apply it either.
 """
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-from mps_shards.errors import DecodeError
+from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
+from mps_shards.vision.image_files import MAX_PIXELS, open_image
 
-__all__ = ["FORMATS", "MAX_PIXELS", "decode_image", "decode_mask", "image_size"]
-
-# Where Pillow raises DecompressionBombError: twice Image.MAX_IMAGE_PIXELS.
-MAX_PIXELS = 178_956_970
-
-# What image folders hold. Not all that Pillow opens: it would run Ghostscript for a file that begins like PostScript.
-FORMATS = ("JPEG", "PNG", "WEBP", "PPM", "BMP", "TIFF", "GIF")
+__all__ = ["MAX_PIXELS", "decode_image", "decode_mask", "image_size", "load_image"]
 
 _JPEG = b"\xff\xd8\xff"
 
@@ -45,7 +38,8 @@ def decode_image(
     """Pixels of an encoded image.
 
     Args:
-        content: JPEG, PNG, WebP, PPM, BMP, TIFF or GIF, of which the first frame counts.
+        content: JPEG, PNG, WebP, AVIF, PPM, BMP, TIFF or GIF, of which the first frame counts; HEIC and JPEG XL where
+            their packages are installed.
         factor: 2, 4 or 8 decodes a JPEG that much smaller, from fewer DCT coefficients; sides are rounded up. Only
             for what `image_size` knows.
         max_pixels: more are refused before memory is taken for them. Beyond the default, Pillow's own limit stays.
@@ -55,6 +49,7 @@ def decode_image(
         uint8 (height, width, 3), RGB, 0..255, contiguous; the caller's own.
 
     Raises:
+        ConfigError: the format needs a package that is not installed.
         DecodeError: damaged, cut off, no image, or more than `max_pixels`.
     """
     size = size or image_size(content)
@@ -66,7 +61,7 @@ def decode_image(
             return simplejpeg.decode_jpeg(content, "RGB", **least)  # type: ignore[no-any-return]  # ships no types
         except ValueError:
             pass  # damaged or unusual: Pillow has the last word, here and in what callers compare with
-    image = _open(content, max_pixels)
+    image = load_image(content, max_pixels)
     with image:
         image.info.pop("transparency", None)  # has no say in RGB, and Pillow warns of some kinds
         try:
@@ -84,7 +79,7 @@ def decode_mask(content: Buffer, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray
     Raises:
         DecodeError: damaged, not single-channel, or more than `max_pixels`.
     """
-    image = _open(content, max_pixels)
+    image = load_image(content, max_pixels)
     with image:
         if image.mode in ("L", "P"):
             return _array(image) // _gray_step(content)
@@ -101,13 +96,18 @@ def _gray_step(content: Buffer) -> int:
     return {2: 85, 4: 17}.get(content[24], 1) if is_gray_png else 1
 
 
-def _open(content: Buffer, max_pixels: int) -> Image.Image:
-    """The image, its pixels loaded."""
+def load_image(content: Buffer, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
+    """Pillow's image of an encoded one, its pixels decoded, in the mode of the file.
+
+    Raises:
+        ConfigError: the format needs a package that is not installed.
+        DecodeError: damaged, cut off, no image, or more than `max_pixels`.
+    """
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)  # Pillow warns from half of MAX_PIXELS on
+        image = open_image(content)
         _check_pixels(*image.size, max_pixels)
         image.load()
-    except (DecodeError, MemoryError):
+    except (ConfigError, DecodeError, MemoryError):
         raise
     except Exception as error:  # damaged files end Pillow's parsers in TypeError, KeyError, struct.error and more
         reason = str(error) if not isinstance(error, UnidentifiedImageError) else _begins(content)

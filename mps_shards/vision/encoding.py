@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from mps_shards.errors import DataError, DecodeError
-from mps_shards.vision.decoding import FORMATS, MAX_PIXELS, decode_image, image_size
+from mps_shards.errors import ConfigError, DataError, DecodeError
+from mps_shards.vision.decoding import MAX_PIXELS, image_size
+from mps_shards.vision.image_files import open_image
+from mps_shards.vision.rgb_conversion import NO_CONVERSION, Loss, RgbConversion, losses_of
 
 __all__ = ["Header", "Size", "encoded_anew", "read_header", "turned", "turned_size"]
 
@@ -27,6 +29,7 @@ class Header(NamedTuple):
         size: as `decode_image` gives it, EXIF orientation not applied.
         orientation: EXIF's, 1 to 8; 1 where the file has none.
         profile: ICC profile of RGB colours; empty where there is none, or one of other colours.
+        losses: what a conversion to 8-bit RGB may lose.
     """
 
     format: str
@@ -34,23 +37,28 @@ class Header(NamedTuple):
     size: Size
     orientation: int
     profile: bytes
+    losses: tuple[Loss, ...] = ()
 
 
 def read_header(content: bytes) -> Header:
     """The header of an encoded image; no pixel is decoded.
 
     Raises:
+        ConfigError: the format needs a package that is not installed.
         DecodeError: no image, or a damaged header.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with open_image(content) as image:
             # phones' JPEGs with a second picture behind the first; libjpeg reads the first
             name = "jpeg" if image.format == "MPO" else str(image.format).lower()
             profile = image.info.get("icc_profile") or b""
             if profile[16:20] != b"RGB ":  # ICC.1:2022, 7.2: the colours that it describes; ours will be RGB
                 profile = b""
-            return Header(name, image.mode, (image.height, image.width), _orientation(image), profile)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            shape = (image.height, image.width)
+            return Header(name, image.mode, shape, _orientation(image), profile, losses_of(image))
+    except ConfigError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if (size := image_size(content)) is not None:
             return Header("jpeg", "RGB", size, 1, b"")  # damaged metadata, which decoding passes over
         reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
@@ -85,11 +93,21 @@ def turned_size(size: Size, orientation: int) -> Size:
     return (size[1], size[0]) if orientation > 4 else size
 
 
-def encoded_anew(content: bytes, header: Header, *, turn: int, size: Size, kind: str, quality: int) -> bytes:
+def encoded_anew(
+    content: bytes,
+    header: Header,
+    *,
+    turn: int,
+    size: Size,
+    kind: str,
+    quality: int,
+    conversion: RgbConversion = NO_CONVERSION,
+) -> bytes:
     """An image file decoded, turned, resized and encoded. Equal arguments give equal bytes.
 
-    The pixels are RGB, `decode_image`'s: transparency and further frames are gone. Resized by Pillow's Lanczos filter
-    in one step. Of the metadata, an ICC profile of RGB colours stays, and an EXIF orientation that is not applied.
+    The pixels are `conversion`'s, by default those of `decode_image`: transparency and further frames are gone. They
+    are resized by Pillow's Lanczos filter in one step. Of the metadata, an ICC profile of RGB colours stays, and an
+    EXIF orientation that is not applied.
 
     Args:
         turn: EXIF orientation to apply; 1 for none.
@@ -104,7 +122,7 @@ def encoded_anew(content: bytes, header: Header, *, turn: int, size: Size, kind:
     height, width = size
     if height * width > MAX_PIXELS:
         raise DataError(f"resized, it would have {width} x {height} pixels; at most {MAX_PIXELS:,} can be read")
-    image = Image.fromarray(np.ascontiguousarray(turned(decode_image(content), turn)))
+    image = Image.fromarray(np.ascontiguousarray(turned(conversion.pixels(content, header.losses), turn)))
     if size != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     metadata: dict[str, Any] = {"icc_profile": header.profile} if header.profile else {}

@@ -10,7 +10,17 @@ from PIL import Image
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError
 from tests.support.files import contents
-from tests.support.images import EXAMPLES, class_folders, encoded, expected, picture, pixels, tiny_jpeg, write
+from tests.support.images import (
+    EXAMPLES,
+    PACKED_AS_IT_IS,
+    class_folders,
+    encoded,
+    expected,
+    picture,
+    pixels,
+    tiny_jpeg,
+    write,
+)
 
 COLOURS = np.array([(0, 0, 0), (128, 0, 0), (224, 224, 192)], np.uint8)  # of Pascal VOC: 0, 1 and 255
 
@@ -88,11 +98,13 @@ def test_a_split_of_splits_is_refused(tmp_path: Path):
 
 
 def test_resized_and_encoded_images_have_the_same_bytes_from_any_number_of_workers(tmp_path: Path):
-    files = {f"{n % 2}/{n}.{name}": make() for n, (name, make) in enumerate(EXAMPLES.items()) if name != "moving.gif"}
+    files = {
+        f"{n % 2}/{n}.{name}": make() for n, (name, make) in enumerate(PACKED_AS_IT_IS.items()) if name != "moving.gif"
+    }
     source = write(tmp_path / "imgs", files)
 
     for workers in (1, 3):
-        pack(source, tmp_path / str(workers), workers=workers, resize=32, format="webp", quality=70)
+        pack(source, tmp_path / str(workers), workers=workers, resize=32, format="webp", quality=70, drop_alpha=True)
 
     assert contents(tmp_path / "1") == contents(tmp_path / "3")
     images = [image for image, _ in ShardDataset(tmp_path / "1", batch_size=None)]

@@ -13,7 +13,7 @@ from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
 from mps_shards.shardset.opening import read_manifest
 from mps_shards.storage import local_disk as local
 from tests.support.files import contents
-from tests.support.images import EXAMPLES, class_folders, write
+from tests.support.images import EXAMPLES, PACKED_AS_IT_IS, class_folders, write
 
 
 @pytest.fixture
@@ -123,11 +123,11 @@ def test_a_failure_leaves_out_as_it_was(source: Path, tmp_path: Path, existed: b
     failing(source, tmp_path / "out", DataError, complaint)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", PACKED_AS_IT_IS)
 def test_no_image_that_pillow_reads_is_taken_for_another_file(tmp_path: Path, name: str):
     source = write(tmp_path / "imgs", {f"cat/{name}": EXAMPLES[name]()})
 
-    assert pack(source).sets[0].samples == 1
+    assert pack(source, drop_alpha=True).sets[0].samples == 1
 
 
 def test_a_file_that_changed_since_it_was_listed_is_named(source: Path, tmp_path: Path):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, features
 from torchvision.transforms.functional import to_tensor
 
 Pixels = npt.NDArray[np.uint8]
@@ -149,4 +149,16 @@ EXAMPLES: dict[str, Callable[[], bytes]] = {
     "a-jpeg-named.png": lambda: encoded(picture("RGB"), "JPEG"),
     "a-webp-named.jpeg": lambda: encoded(picture("RGB"), "WEBP"),
     "Shouted.JPG": lambda: encoded(picture("RGB"), "JPEG"),
+    "from-a-browser.jfif": lambda: encoded(picture("RGB"), "JPEG"),
 }
+if features.check("avif"):
+    EXAMPLES |= {
+        "rgb.avif": lambda: encoded(picture("RGB"), "AVIF", quality=80),
+        "alpha.avif": lambda: encoded(picture("RGBA"), "AVIF"),
+        "an-avif-named.jpg": lambda: encoded(picture("RGB"), "AVIF"),
+    }
+
+DEEP = ("sixteen-bit.png", "sixteen-bit.tif")  # their values do not fit into 8 bits
+
+# What is packed as it is, where the colours under transparent pixels may be kept (drop_alpha).
+PACKED_AS_IT_IS = {name: make for name, make in EXAMPLES.items() if name not in DEEP}

@@ -1,0 +1,116 @@
+"""Opens encoded images of every format that is read: Pillow's own, and HEIC and JPEG XL through optional plugins.
+
+The content of a file decides its format, not its name.
+"""
+
+import io
+from typing import Any
+
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.shards.raw_sample import Buffer
+
+__all__ = ["FORMATS", "MAX_PIXELS", "begins_like_image", "open_image"]
+
+# Where Pillow raises DecompressionBombError: twice Image.MAX_IMAGE_PIXELS.
+MAX_PIXELS = 178_956_970
+
+# What image folders hold. Not all that Pillow opens: it would run Ghostscript for a file that begins like PostScript.
+FORMATS = ("JPEG", "PNG", "WEBP", "PPM", "BMP", "TIFF", "GIF", "AVIF")
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # ISO/IEC 18181-2: a bare codestream, and one in boxes
+_TIFF = _SIGNATURES[5:]
+# Brands of ISO/IEC 23008-12 whose pixels are HEVC; "mif1" and "msf1" name any codec, and AVIF files bear them second
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
+_SAMPLES_PER_PIXEL = 277  # the TIFF tag
+
+
+def begins_like_image(content: Buffer) -> bool:
+    """Whether the first bytes are those of a format that is read."""
+    head = bytes(content[:16])
+    return head.startswith(_SIGNATURES + _PNM + _JXL) or _brand(content) in _HEIC_BRANDS + _AVIF_BRANDS
+
+
+def open_image(content: Buffer) -> ImageFile.ImageFile:
+    """The image with its header read and its pixels not yet decoded.
+
+    Damaged files end Pillow's parsers in exceptions of many types, which pass through.
+
+    Raises:
+        ConfigError: the format needs a package that is not installed; the message names the extra.
+        DecodeError: the pixels are more than `MAX_PIXELS`, or have more than four channels.
+        UnidentifiedImageError: no known format.
+    """
+    if content[:3] != b"\xff\xd8\xff":  # JPEG, by far the most common, needs none of these looks
+        if _is_heic(content):
+            return _heic(content)
+        if bytes(content[:12]).startswith(_JXL):
+            return _jxl(content)
+    try:
+        return Image.open(io.BytesIO(content), formats=FORMATS)  # Pillow warns from half of MAX_PIXELS on
+    except UnidentifiedImageError:
+        channels = _tiff_channels(content)
+        if channels > 4:
+            raise DecodeError(
+                f"the image has {channels} channels; images have at most four (RGB and alpha). Save the three channels "
+                "to train on as an image of their own"
+            ) from None
+        raise
+
+
+def _brand(content: Buffer) -> bytes:
+    """Major brand of a file of ISO/IEC 14496-12's boxes; empty for others."""
+    return bytes(content[8:12]) if content[4:8] == b"ftyp" else b""
+
+
+def _is_heic(content: Buffer) -> bool:
+    brand = _brand(content)
+    if brand in (b"mif1", b"msf1"):  # any codec: the compatible brands, behind the major one, tell which
+        return not any(each in bytes(content[16:64]) for each in _AVIF_BRANDS)
+    return brand in _HEIC_BRANDS
+
+
+def _heic(content: Buffer) -> ImageFile.ImageFile:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise ConfigError(
+            "a HEIC image needs the package pillow-heif: pip install 'mps-shards[heif]'; or save it as JPEG or PNG"
+        ) from error
+    opener: Any = HeifImageFile  # ships no types for it
+    return _bounded(opener(io.BytesIO(content)))
+
+
+def _jxl(content: Buffer) -> ImageFile.ImageFile:
+    try:
+        from pillow_jxl.JpegXLImagePlugin import JXLImageFile
+    except ImportError as error:
+        raise ConfigError(
+            "a JPEG XL image needs the package pillow-jxl-plugin: pip install 'mps-shards[jxl]'; or save it as JPEG"
+        ) from error
+    return _bounded(JXLImageFile(io.BytesIO(content)))
+
+
+def _bounded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    """What Image.open checks for Pillow's own formats."""
+    if image.width * image.height > MAX_PIXELS:
+        raise DecodeError(f"the image has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are accepted")
+    return image
+
+
+def _tiff_channels(content: Buffer) -> int:
+    """Channels that a TIFF states, which Pillow may not open; 0 for every other file."""
+    if not bytes(content[:4]).startswith(_TIFF):
+        return 0
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(bytes(content[:8]))
+        file = io.BytesIO(content)
+        file.seek(directory.next)
+        directory.load(file)
+        return int(directory.get(_SAMPLES_PER_PIXEL, 0))
+    except Exception:  # damaged files end Pillow's parsers in exceptions of many types; then it is just no image
+        return 0

@@ -1,0 +1,262 @@
+"""What an image loses when it becomes 8-bit RGB, which training gets; and how to convert it without guessing.
+
+Pillow's ``convert("RGB")`` clips 16-bit and float values to 0..255, and shows the colours under transparent pixels.
+Neither is done without being asked for.
+"""
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor, ImageFile
+
+from mps_shards.errors import ConfigError, DataError, DecodeError
+from mps_shards.shards.raw_sample import Buffer
+from mps_shards.vision.decoding import decode_image, load_image
+from mps_shards.vision.image_files import open_image
+
+__all__ = ["NO_CONVERSION", "Loss", "RgbConversion", "changes_to_rgb", "losses_of"]
+
+LossKind: TypeAlias = Literal["depth", "alpha", "channels"]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+_SAMPLES_PER_PIXEL = 277  # the TIFF tag
+
+
+class Loss(NamedTuple):
+    """Something of an image that 8-bit RGB cannot hold.
+
+    Attributes:
+        kind: "depth" for more than 8 bits or floats, "alpha" for transparency, "channels" for a fourth channel that is
+            not transparency.
+        words: what it is, as in "16-bit gray values".
+    """
+
+    kind: LossKind
+    words: str
+
+
+def losses_of(image: ImageFile.ImageFile) -> tuple[Loss, ...]:
+    """What a conversion to 8-bit RGB may lose, as far as the header of an opened image says."""
+    losses = []
+    if depth := _depth(image):
+        losses.append(Loss("depth", depth))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        losses.append(Loss("alpha", "an alpha channel" if image.mode[-1] in "Aa" else "transparent colours"))
+    elif image.format == "TIFF":
+        samples = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
+        if samples > len(image.getbands()):
+            losses.append(Loss("channels", f"{samples} channels, of which RGB holds {len(image.getbands())}"))
+    return tuple(losses)
+
+
+def changes_to_rgb(content: Buffer) -> tuple[Loss, ...]:
+    """What a conversion of this image file to 8-bit RGB would change; empty where every pixel keeps its value.
+
+    An alpha channel whose pixels are all opaque changes nothing; only images with one are decoded for the answer.
+
+    Raises:
+        ConfigError: the format needs a package that is not installed.
+        DecodeError: the image cannot be decoded.
+    """
+    if content[:3] == b"\xff\xd8\xff":
+        return ()
+    try:
+        with open_image(content) as image:
+            losses = losses_of(image)
+    except (ConfigError, DecodeError):
+        raise
+    except Exception as error:  # damaged files end Pillow's parsers in exceptions of many types
+        raise DecodeError(f"cannot read the image's header: {error}") from error
+    return tuple(loss for loss in losses if loss.kind != "alpha" or not _is_opaque(load_image(content)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RgbConversion:
+    """How to bring images to 8-bit RGB that it cannot hold; what is not settled is refused.
+
+    Attributes:
+        to_8bit: for 16-bit and float images. "scale" spreads each file's own range over 0..255, "window=LOW,HIGH" that
+            range of values, and "clip" cuts off what lies outside of 0..255.
+        background: colour to put behind transparent pixels, a name or ``#rrggbb``.
+        drop_alpha: leave transparency, and other fourth channels, out: the pixels are the file's RGB values.
+    """
+
+    to_8bit: str | None = None
+    background: str | None = None
+    drop_alpha: bool = False
+
+    def __post_init__(self) -> None:
+        if self.to_8bit is not None and self.to_8bit not in ("scale", "clip"):
+            self._window()
+        if self.background is not None:
+            if self.drop_alpha:
+                raise ConfigError("a background colour needs the alpha channel: give a background, or drop alpha")
+            self._colour()
+
+    def __bool__(self) -> bool:
+        return self != NO_CONVERSION
+
+    def alters(self, content: bytes, losses: tuple[Loss, ...], *, looks: bool) -> bool:
+        """Whether the image's pixels must be encoded anew to be 8-bit RGB.
+
+        Args:
+            looks: decode images with transparency to see whether a pixel is transparent. Otherwise each is taken to be
+                opaque, unless a background is given.
+
+        Raises:
+            DataError: the image would lose something, and no option says how to convert it.
+            DecodeError: the image cannot be decoded.
+        """
+        alters = False
+        for loss in losses:
+            if loss.kind == "depth":
+                if self.to_8bit is None:
+                    raise DataError(
+                        f"the image has {loss.words}, and training gets 8 bits; say how to convert it: --to-8bit scale "
+                        "(by each file's own range), window=LOW,HIGH or clip"
+                    )
+                alters = True
+            elif self.drop_alpha:
+                continue
+            elif loss.kind == "channels":
+                raise DataError(f"the image has {loss.words}; --drop-alpha leaves the fourth channel out")
+            elif (looks or self.background is not None) and not _is_opaque(load_image(content)):
+                if self.background is None:
+                    raise DataError(
+                        f"the image has {loss.words} with transparent pixels, and training gets RGB; say with "
+                        "--background COLOUR what lies behind them, or keep the colours under them with --drop-alpha"
+                    )
+                alters = True
+        return alters
+
+    def pixels(self, content: bytes, losses: tuple[Loss, ...]) -> Pixels:
+        """The pixels of an image file: uint8 (height, width, 3) RGB, or (height, width) of deep gray values.
+
+        Raises:
+            DecodeError: the image cannot be decoded, or its values cannot be converted.
+        """
+        kinds = {loss.kind for loss in losses}
+        deep = "depth" in kinds and self.to_8bit is not None
+        if not deep and not (self.background is not None and "alpha" in kinds):
+            return decode_image(content)
+        image = load_image(content)
+        if not deep:
+            return self._over_background(image.convert("RGBA"))
+        values = _deep_values(content, image)
+        alpha = values.shape[2:] == (4,)
+        colours = self._to_8bit(values[..., :3] if alpha else values)
+        if alpha and self.background is not None:
+            opacity = (values[..., 3:] >> 8).astype(np.uint8)
+            return self._over_background(Image.fromarray(np.concatenate([colours, opacity], axis=2)))
+        return colours
+
+    def recorded(self) -> dict[str, str | bool]:
+        """The options that were given, for a manifest."""
+        given = {"to_8bit": self.to_8bit, "background": self.background, "drop_alpha": self.drop_alpha}
+        return {name: value for name, value in given.items() if value}
+
+    def _window(self) -> tuple[float, float]:
+        name, _, bounds = (self.to_8bit or "").partition("=")
+        try:
+            low, high = map(float, bounds.split(","))
+        except ValueError:
+            low = high = 0.0
+        if name != "window" or not low < high or not np.isfinite([low, high]).all():
+            raise ConfigError(
+                f"to_8bit must be scale, clip or window=LOW,HIGH (as window=0,4095), not {self.to_8bit!r}"
+            )
+        return low, high
+
+    def _colour(self) -> tuple[int, int, int]:
+        try:
+            red, green, blue = ImageColor.getrgb(self.background or "")[:3]
+        except ValueError as error:
+            raise ConfigError(
+                f"{self.background!r} is no colour; give a name or #rrggbb, as white or #808080"
+            ) from error
+        return red, green, blue
+
+    def _over_background(self, image: Image.Image) -> Pixels:
+        behind = Image.new("RGBA", image.size, (*self._colour(), 255))
+        return np.array(Image.alpha_composite(behind, image).convert("RGB"))
+
+    def _to_8bit(self, values: npt.NDArray[Any]) -> Pixels:
+        values = values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise DecodeError("the image holds values that are no numbers (NaN or infinite), which 8 bits cannot show")
+        if self.to_8bit == "clip":
+            low, high = 0.0, 255.0
+        elif self.to_8bit == "scale":
+            low, high = float(values.min()), float(values.max())
+        else:
+            low, high = self._window()
+        scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
+        return np.rint(scaled).clip(0, 255).astype(np.uint8)
+
+
+NO_CONVERSION = RgbConversion()
+
+
+def _depth(image: ImageFile.ImageFile) -> str:
+    """What values an image has that are more than 8 bits; "" for none."""
+    if image.mode == "F":
+        return "float values"
+    if image.mode == "I":
+        return "integer values of more than 8 bits"
+    if image.mode.startswith("I;"):
+        return "16-bit values"
+    rawmode = _rawmode(image)
+    if ";16" in rawmode:
+        return "16-bit colour values"
+    tile = image.tile[0] if image.format == "PPM" and image.tile else None  # PPM, 8-bit or not: "ppm" scales others
+    if tile is not None and tile.codec_name in ("ppm", "ppm_plain") and _ppm_maximum(tile.args) > 255:
+        return "16-bit colour values"
+    return ""
+
+
+def _rawmode(image: ImageFile.ImageFile) -> str:
+    """How Pillow will unpack the first tile: "RGB;16B" for 16-bit colour, of which it keeps the upper 8 bits."""
+    args = image.tile[0].args if image.tile else ""
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _ppm_maximum(args: Any) -> int:
+    last = args[-1] if isinstance(args, tuple) and args else args
+    return last if isinstance(last, int) else 0
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    """Whether no pixel of a loaded image is transparent."""
+    if image.mode not in ("RGBA", "LA"):
+        image = image.convert("RGBA")  # palettes and colours that stand for transparency; premultiplied alpha
+    least, _ = image.getchannel("A").getextrema()
+    return bool(least == 255)
+
+
+def _deep_values(content: bytes, image: Image.Image) -> npt.NDArray[Any]:
+    """All bits of a deep image: (height, width) of gray, or uint16 (height, width, 3 or 4) of colours."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return np.asarray(image)
+    opened = open_image(content)
+    rawmode = _rawmode(opened)
+    native = "16L" if sys.byteorder == "little" else "16B"
+    base, _, order = rawmode.partition(";")
+    order = native if order == "16N" else order
+    if base not in ("RGB", "RGBA", "RGBX") or order not in ("16L", "16B"):
+        raise DecodeError(
+            f"the image has 16-bit values in an arrangement ({rawmode or opened.format}) whose lower bits Pillow does "
+            "not read; save it as a 16-bit gray or RGB PNG"
+        )
+    # Pillow keeps the upper byte of each value. With the other byte order it takes the lower one for it.
+    swapped = f"{base};{'16B' if order == '16L' else '16L'}"
+    opened.tile = [
+        tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
+        for tile in opened.tile
+    ]
+    opened.load()
+    upper, lower = np.asarray(image).astype(np.uint16), np.asarray(opened).astype(np.uint16)
+    return upper << 8 | lower
