@@ -28,7 +28,7 @@ from mps_shards.shards.keyed import check_seed
 from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.location import locate
 from mps_shards.vision.decoding import MAX_PIXELS
-from mps_shards.vision.transforms.classify import Mix
+from mps_shards.vision.transforms import classify
 
 __all__ = ["ShardDataset"]
 
@@ -120,7 +120,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         target: str | None = None,
         decode: Literal["exact", "scaled"] = "exact",
         normalize: tuple[Sequence[float], Sequence[float]] | None = None,
-        mix: Mix | None = None,
+        mix: classify.mix | None = None,
         pad: int | None = None,
         channels_last: bool = False,
     ):

@@ -91,7 +91,8 @@ class Gallery:
     def _tile(self, raw: "RawSample", number: int) -> Any:
         from mps_shards.inspect.contact_sheet import Tile, shrunk, shrunk_mask
         from mps_shards.inspect.palette_colours import class_colour
-        from mps_shards.vision.decoding import decode_image, decode_mask
+        from mps_shards.vision.decoding import decode_image
+        from mps_shards.vision.label_maps import label_map_of
 
         manifest = self._set.manifest
         image = decode_image(raw.image()[1])
@@ -101,9 +102,7 @@ class Gallery:
             pictures = [shrunk(image, _KEPT * self._size), *self._augmented(image, label, number)]
             caption = manifest.classes[label] if named else raw.key if label < 0 else f"class {label}"
             return Tile(pictures, caption, class_colour(label) if label >= 0 else None)
-        mask = decode_mask(_mask_of(raw))
-        if mask.shape != image.shape[:2]:
-            raise DataError(f"the mask is {mask.shape}, its image {image.shape[:2]} (height, width)")
+        mask = label_map_of(raw, size=image.shape[:2])
         small = shrunk(image, _KEPT * self._size)
         overlaid = self._overlaid(small, shrunk_mask(mask, small.shape[:2]))
         pictures = [small, overlaid, *self._augmented(image, mask, number)]
@@ -157,13 +156,6 @@ def _classes_of(raw: "RawSample", manifest: "Manifest") -> set[int]:
     import numpy as np
 
     from mps_shards.vision.decoding import decode_mask
+    from mps_shards.vision.label_maps import label_map_field
 
-    return set(np.unique(decode_mask(_mask_of(raw))).tolist())
-
-
-def _mask_of(raw: "RawSample") -> Any:
-    from mps_shards.shards.raw_sample import MASK_FIELD
-
-    if MASK_FIELD not in raw.fields:
-        raise DataError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
-    return raw.fields[MASK_FIELD]
+    return set(np.unique(decode_mask(label_map_field(raw))).tolist())

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mps_shards.errors import DecodeError
 from mps_shards.shards.manifest import Task
-from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
-from mps_shards.vision.decoding import decode_image, decode_mask
+from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.vision.decoding import decode_image
+from mps_shards.vision.label_maps import label_map_of
 
 __all__ = ["Facts", "Tally", "examined"]
 
@@ -55,7 +55,7 @@ def examined(raw: RawSample, task: Task) -> Facts:
     _, content = raw.image()
     pixels = decode_image(content)
     kind, mode, orientation = _header(content)
-    mask = _mask(raw, pixels.shape[:2]) if task == "segmentation" else None
+    mask = _pixels_by_id(label_map_of(raw, size=pixels.shape[:2])) if task == "segmentation" else None
     return Facts(
         format=kind,
         mode=mode,
@@ -139,12 +139,6 @@ def _header(content: Buffer) -> tuple[str, str, int]:
         return image.format or "", image.mode, orientation if orientation in range(1, 9) else 1
 
 
-def _mask(raw: RawSample, size: tuple[int, ...]) -> dict[int, int]:
-    content = raw.fields.get(MASK_FIELD)
-    if content is None:
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
-    mask = decode_mask(content)
-    if mask.shape != size:
-        raise DecodeError(f"the mask is {mask.shape}, its image {size} (height, width)")
-    counts = np.bincount(mask.ravel())
-    return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
+def _pixels_by_id(label_map: npt.NDArray[Any]) -> dict[int, int]:
+    counts = np.bincount(label_map.ravel())
+    return {number: int(counts[number]) for number in np.flatnonzero(counts).tolist()}

@@ -20,6 +20,7 @@ from mps_shards.vision.image_files import begins_like_image
 from mps_shards.vision.label_maps import (
     LabelIds,
     check_ids,
+    check_size,
     drawn_ids,
     label_ids,
     label_map_bytes,
@@ -212,14 +213,13 @@ class _Frame(NamedTuple):
         return turn != 1 or size != self.size
 
     def turn_of(self, mask: Size) -> int:
-        """How a mask of this size is turned: with its image, unless it only fits an upright one."""
+        """How a label map of this size is turned: with its image, unless it only fits an upright image."""
         stored, shown = self.header.size, turned_size(self.header.size, self.header.orientation)
-        if mask == stored:
-            return self.turn
-        if mask == shown and self.turn != 1:
+        if mask == shown and mask != stored and self.turn != 1:
             return 1
-        hint = "; as its EXIF orientation shows it, the mask fits: pack with --upright" if mask == shown else ""
-        raise DataError(f"the mask is {mask[1]} x {mask[0]} pixels, its image {stored[1]} x {stored[0]}{hint}")
+        hint = "; it fits the image as its EXIF orientation shows it: pack with --upright" if mask == shown else ""
+        check_size(mask, stored, hint=hint)
+        return self.turn
 
 
 def _frame(content: bytes, options: FieldOptions) -> _Frame:

@@ -21,7 +21,7 @@ from mps_shards.sampling.cursor import Cursor
 from mps_shards.sampling.epoch_progress import ReadState
 from mps_shards.shards import keyed
 from mps_shards.storage.backend import Traffic
-from mps_shards.vision.transforms.classify import Mix
+from mps_shards.vision.transforms import classify
 
 __all__ = ["BatchOptions", "EpochIteration", "Start"]
 
@@ -41,7 +41,7 @@ class BatchOptions:
     single: bool
     keys: bool
     image_format: ImageFormat
-    mix: Mix | None
+    mix: classify.mix | None
     pad: int | None
 
 

@@ -74,7 +74,7 @@ class ThreadSampleMaker:
     def __init__(self, source: Source, request: Request, options: SampleOptions, *, bad: BadSamples, times: StageTimes):
         self._source, self._transform, self._bad = source, options.transform, bad
         # ours show what they plan and do no more, while what derives from them may
-        plans = options.scaled or type(options.transform) in (classify.Train, classify.Evaluate)
+        plans = options.scaled or type(options.transform) in (classify.train, classify.evaluate)
         self._planned = options.transform if plans and isinstance(options.transform, Planned) else None
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
         self._epoch, self._random = request.epoch, KeyedRandom(seed=request.seed)

@@ -5,16 +5,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mps_shards.errors import DataError, DecodeError, ShardError
 from mps_shards.shards.field_choice import is_mask
 from mps_shards.shards.key_names import split_member
 from mps_shards.shards.manifest import Manifest, ShardRecord
-from mps_shards.shards.raw_sample import MASK_FIELD, RawSample
+from mps_shards.shards.raw_sample import MASK_FIELD
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.tar import sample_from, walk
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
@@ -232,7 +230,8 @@ def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
 def _undecodable(
     stored: StoredSet, path: Path | RemoteFile, scan: Scan, on_progress: Callable[[int], None]
 ) -> Iterator[Fault]:
-    from mps_shards.vision.decoding import decode_image, decode_mask
+    from mps_shards.vision.decoding import decode_image
+    from mps_shards.vision.label_maps import label_map_of
 
     reader = AnyReader()
     for number, (offset, size, _) in enumerate(scan.rows.tolist()):
@@ -243,22 +242,13 @@ def _undecodable(
             key = sample.key
             sample = stored.choice.plain(sample)
             image = decode_image(sample.image()[1])
-            if stored.manifest.task == "segmentation":
-                _check_mask(stored, sample, decode_mask(sample.fields[MASK_FIELD]), image.shape[:2])
+            if stored.manifest.task == "segmentation" and MASK_FIELD in sample.fields:  # else the shard has a fault
+                label_map_of(
+                    sample,
+                    size=image.shape[:2],
+                    classes=len(stored.manifest.classes),
+                    ignore_index=stored.manifest.ignore_index,
+                )
         except (DecodeError, ShardError) as error:
             yield Fault("undecodable", str(error), key, number)
-        except KeyError:
-            pass  # no mask: told for the whole shard
     reader.close()
-
-
-def _check_mask(stored: StoredSet, sample: RawSample, mask: npt.NDArray[Any], size: tuple[int, ...]) -> None:
-    if mask.shape != size:
-        raise DecodeError(f"the mask is {mask.shape}, its image {size} (height, width)")
-    classes, ignored = len(stored.manifest.classes), stored.manifest.ignore_index
-    ids = np.unique(mask)
-    strange = ids[(ids >= classes) & (ids != (-1 if ignored is None else ignored))]
-    if classes and len(strange):
-        raise DecodeError(
-            f"the mask holds label id {strange[0]}: the set has {classes} classes, ignore_index {ignored}"
-        )

@@ -11,10 +11,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.vision.decoding import MAX_PIXELS, decode_image, decode_mask
 from mps_shards.vision.encoding import Size, read_header
 
-__all__ = ["Colour", "LabelIds", "check_ids", "drawn_ids", "label_ids", "label_map_bytes", "label_map_size", "resized"]
+__all__ = [
+    "Colour",
+    "LabelIds",
+    "check_ids",
+    "check_size",
+    "drawn_ids",
+    "label_ids",
+    "label_map_bytes",
+    "label_map_field",
+    "label_map_of",
+    "label_map_size",
+    "resized",
+]
 
 LabelIds: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16, (height, width)
 Colour: TypeAlias = tuple[int, int, int, int]  # red, green, blue, label id
@@ -99,17 +112,72 @@ def _colour_ids(pixels: npt.NDArray[np.uint8], colours: Sequence[Colour]) -> Lab
     return ids
 
 
-def check_ids(ids: LabelIds, *, classes: int, ignore_index: int | None) -> None:
-    """Raise `DecodeError` unless every label id is below `classes`, or `ignore_index`."""
+def label_map_of(
+    raw: RawSample,
+    *,
+    size: Sequence[int],
+    classes: int = 0,
+    ignore_index: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+    """Decode the label map of a sample and check it against its image and against the set.
+
+    Args:
+        size: height and width of the image.
+        classes: number of classes of the set; 0 where that is not known, then label ids are not checked.
+        ignore_index: label id that is no class.
+
+    Returns:
+        uint8 [height, width], or int32 where the file has 16 bits.
+
+    Raises:
+        DecodeError: the label map is missing or damaged, has another size than the image, or holds an id of no class.
+    """
+    ids = decode_mask(label_map_field(raw), max_pixels=max_pixels)
+    check_size(ids.shape, size)
+    if classes:
+        check_ids(ids, classes=classes, ignore_index=ignore_index)
+    return ids
+
+
+def label_map_field(raw: RawSample) -> Buffer:
+    """The encoded label map of a sample; raises `DecodeError` where the sample has none."""
+    content = raw.fields.get(MASK_FIELD)
+    if content is None:
+        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
+    return content
+
+
+def check_size(size: Sequence[int], image_size: Sequence[int], *, hint: str = "") -> None:
+    """Raise `DecodeError` unless a label map is as large as its image; both sizes are height and width.
+
+    Args:
+        hint: what to add to the message.
+    """
+    if tuple(size) != tuple(image_size):
+        raise DecodeError(f"the label map is {_pixels(size)}, but its image is {_pixels(image_size)}{hint}")
+
+
+def _pixels(shape: Sequence[int]) -> str:
+    return f"{' x '.join(str(side) for side in reversed(shape))} pixels"
+
+
+def check_ids(ids: npt.NDArray[Any], *, classes: int, ignore_index: int | None) -> None:
+    """Raise `DecodeError` unless every label id is below `classes` or equals `ignore_index`.
+
+    A loss on a GPU turns an unknown id into a failed assertion that does not say where the id came from.
+    """
     wrong = ids >= classes
+    if ids.dtype.kind == "i":
+        wrong |= ids < 0
     if ignore_index is not None and wrong.any():
         wrong &= ids != ignore_index
     if wrong.any():
         row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        besides = "" if ignore_index is None else f", and {ignore_index} is ignored"
+        ignored = "" if ignore_index is None else f", and {ignore_index} is ignored"
         raise DecodeError(
             f"label id {ids[row, column]} at column {column}, row {row} is no class: the set has {classes}, "
-            f"0 to {classes - 1}{besides}; --ignore-index names an id that is none"
+            f"0 to {classes - 1}{ignored}; --ignore-index names an id that is no class"
         )
 
 

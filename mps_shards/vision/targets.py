@@ -1,14 +1,14 @@
-"""A raw sample -> an image and its target, as the set's task asks for."""
+"""Decode a raw sample into an image and its target, as the task of the set requires."""
 
 from typing import Any, NamedTuple
 
-import numpy.typing as npt
 import torch
 
 from mps_shards.errors import DecodeError
 from mps_shards.shards.manifest import Task
-from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
-from mps_shards.vision.decoding import MAX_PIXELS, decode_image, decode_mask, image_size
+from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.vision.decoding import MAX_PIXELS, decode_image, image_size
+from mps_shards.vision.label_maps import label_map_of
 
 __all__ = ["Opened", "image_and_target", "opened"]
 
@@ -17,9 +17,9 @@ class Opened(NamedTuple):
     """A sample before its pixels are decoded.
 
     Attributes:
-        image: encoded.
-        size: height and width of the image, where its header alone says them; see `image_size`.
-        target: class number, -1 in an unlabelled set; None where it is a mask.
+        image: the encoded image.
+        size: height and width of the image where its header states them, else None; see `image_size`.
+        target: the class number, or -1 in an unlabelled set; None where the target is a label map.
     """
 
     image: Buffer
@@ -28,14 +28,14 @@ class Opened(NamedTuple):
 
 
 def opened(raw: RawSample, *, task: Task | None, classes: int) -> Opened:
-    """What is known of a sample without decoding it.
+    """Return what is known of a sample without decoding its pixels.
 
     Args:
         task: "classification" gives the class number, "unlabeled" -1, "segmentation" None.
-        classes: how many the set has; 0 where that is not known.
+        classes: number of classes of the set; 0 where that is not known.
 
     Raises:
-        DecodeError: there is not one image, or the label is missing, malformed or no class of the set.
+        DecodeError: the sample has no image or several, or its label is missing, malformed or no class of the set.
     """
     _, image = raw.image()
     return Opened(image, image_size(image), None if task == "segmentation" else _class_of(raw, task, classes))
@@ -49,26 +49,26 @@ def image_and_target(
     ignore_index: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[torch.Tensor, Any]:
-    """Image uint8 (3, height, width), a view of channels-last memory; class, or mask uint8 or int32 (height, width).
+    """Decode the image, and the label map where the target is one.
 
     Args:
-        known: `opened` of it.
-        ignore_index: the id in masks that is no class.
-        max_pixels: of the image, and of the mask.
+        known: what `opened` returned for this sample.
+        ignore_index: label id that is no class.
+        max_pixels: limit for the image and for the label map.
+
+    Returns:
+        Image uint8 [3, height, width], a view of channels-last memory; and the class number, or the label map uint8 or
+        int32 [height, width].
 
     Raises:
-        DecodeError: image or mask is missing, malformed, of another size than the other, or has ids of no class.
+        DecodeError: image or label map is missing or malformed, their sizes differ, or a label id is no class.
     """
     pixels = decode_image(known.image, max_pixels=max_pixels, size=known.size)
-    # turned by NumPy: torch would let go of the GIL for it, and may wait for it longer than the whole call takes
+    # NumPy transposes: torch would release the GIL, and wait longer to get it back than the whole call takes.
     image = torch.from_numpy(pixels.transpose(2, 0, 1))
     if known.target is not None:
         return image, known.target
-    mask = decode_mask(_mask_content(raw), max_pixels=max_pixels)
-    if mask.shape != image.shape[1:]:
-        raise DecodeError(f"the mask is {mask.shape}, its image {tuple(image.shape[1:])} (height, width)")
-    if classes:
-        _check_ids(mask, classes, ignore_index)
+    mask = label_map_of(raw, size=pixels.shape[:2], classes=classes, ignore_index=ignore_index, max_pixels=max_pixels)
     return image, torch.from_numpy(mask)
 
 
@@ -80,20 +80,3 @@ def _class_of(raw: RawSample, task: Task | None, classes: int) -> int:
     if classes and label >= classes:
         raise DecodeError(f"label {label} of sample {raw.key!r} is no class: the set has {classes}")
     return label
-
-
-def _mask_content(raw: RawSample) -> Buffer:
-    content = raw.fields.get(MASK_FIELD)
-    if content is None:
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
-    return content
-
-
-def _check_ids(mask: npt.NDArray[Any], classes: int, ignore_index: int | None) -> None:
-    """A loss on a GPU meets an unknown id as a failed assertion, with no word of where it came from."""
-    unknown = mask >= classes
-    if ignore_index is not None:
-        unknown &= mask != ignore_index
-    if unknown.any():
-        found = int(mask[unknown][0])
-        raise DecodeError(f"the mask has the id {found}, the set has {classes} classes (ignore_index {ignore_index})")

@@ -69,5 +69,5 @@ def test_mask_pixels_are_counted_by_value():
 def test_a_mask_that_is_missing_or_of_another_size_is_an_error():
     with pytest.raises(DecodeError, match=r"sample 'rgb.jpg' of shard s.tar has no mask.png"):
         examined(raw("rgb.jpg"), "segmentation")
-    with pytest.raises(DecodeError, match=r"the mask is \(3, 4\), its image \(37, 53\)"):
+    with pytest.raises(DecodeError, match=r"the label map is 4 x 3 pixels, but its image is 53 x 37 pixels"):
         examined(raw("rgb.jpg", mask_png=encoded(picture("L", 3, 4), "PNG")), "segmentation")

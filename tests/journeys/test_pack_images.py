@@ -55,7 +55,10 @@ def test_colour_masks_come_out_as_label_ids_on_upright_images(tmp_path: Path):
     ("options", "complaint"),
     [
         ({}, r"masks/a\.png: it holds colours \(mode RGB\); say with --palette"),
-        ({"palette": "voc"}, r"masks/a\.png: the mask is 20 x 30 pixels, its image 30 x 20; .* --upright"),
+        (
+            {"palette": "voc"},
+            r"masks/a\.png: the label map is 20 x 30 pixels, .* is 30 x 20 pixels; .* --upright",
+        ),
         ({"palette": "voc", "upright": True, "ignore_index": 254}, r"masks/a\.png: label id 255 .* has 21"),
     ],
 )

@@ -43,13 +43,13 @@ def test_a_planned_view_is_what_the_transform_shows(tmp_path: Path, photos: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dark(classify.Evaluate):
+class Dark(classify.evaluate):
     """A user's transform that builds on ours."""
 
     def __call__(
         self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        image, target = classify.Evaluate.__call__(self, image, target, rng)
+        image, target = classify.evaluate.__call__(self, image, target, rng)
         return image // 2, target
 
 

@@ -507,10 +507,10 @@ def _faults() -> list[Fault]:
     found += _both(
         "mask of another size",
         put("mask.png", mask_of(1, height=11)),
-        Outcome("decode", r"the mask is \(11, 12\), its image \(10, 12\)", (1,)),
+        Outcome("decode", r"the label map is 12 x 11 pixels, but its image is 12 x 10 pixels", (1,)),
         masks=True,
     )
-    unknown = Outcome("decode", "the mask has the id [37], the set has 3 classes", (1,))
+    unknown = Outcome("decode", "label id [37] at column .* is no class: the set has 3", (1,))
     found += _both("mask with unknown ids", put("mask.png", mask_of(1, highest=7)), unknown, HARMLESS, masks=True)
     colour = Outcome("decode", "the mask has mode RGB", (1,))
     found += _both("mask in colour", put("mask.png", EXAMPLES["rgb.png"]()), colour, masks=True)

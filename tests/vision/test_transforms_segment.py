@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mps_shards.errors import ConfigError
+from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.vision.randomness import KeyedRandom
 from mps_shards.vision.transforms import segment
 
@@ -59,7 +59,7 @@ def test_image_and_mask_get_the_same_geometry(height, width, size, low, wider, f
         places = mask[~padded].to(torch.float64) - 1
         rows, columns = places // 1000, places % 1000
         # Interpolation mixes a pixel's neighbours, and the nearest one may be one off. A pixel is two grey levels.
-        scale = max(1.0, max(height, width) / size if isinstance(transform, segment.Evaluate) else 1 / low)
+        scale = max(1.0, max(height, width) / size if isinstance(transform, segment.evaluate) else 1 / low)
         red, green = (image[channel][~padded].to(torch.float64) / 2 for channel in (0, 1))
         assert not len(places) or (rows - red).abs().max() <= 2 * scale + 1
         assert not len(places) or (columns - green).abs().max() <= 2 * scale + 1
@@ -141,7 +141,7 @@ def test_sixteen_bit_labels_survive():
 def test_a_mask_of_another_size_is_an_error_with_both_sizes():
     image, mask = black(8, 9), torch.zeros(9, 8, dtype=torch.uint8)
 
-    with pytest.raises(ConfigError, match=r"the mask is \(9, 8\), its image \(8, 9\)"):
+    with pytest.raises(DecodeError, match="the label map is 8 x 9 pixels, but its image is 9 x 8 pixels"):
         apply(segment.train(4), image, mask)
 
 

@@ -19,13 +19,13 @@ from tools.scripts.photos import make_photos
 __all__ = ["main", "measure"]
 
 SIZES = ((4000, 3000), (2000, 1500), (500, 375))
-TRANSFORMS: dict[str, classify.Train | classify.Evaluate] = {
+TRANSFORMS: dict[str, classify.train | classify.evaluate] = {
     "evaluate(224)": classify.evaluate(224),
     "train(224)": classify.train(224),
 }
 
 
-def measure(shards: Path, transform: classify.Train | classify.Evaluate) -> dict[str, float]:
+def measure(shards: Path, transform: classify.train | classify.evaluate) -> dict[str, float]:
     """Errors of scaled against exact decoding over a set, pixel by pixel."""
 
     def loader(decode: Literal["exact", "scaled"]) -> DeviceLoader:
