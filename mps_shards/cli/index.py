@@ -51,12 +51,22 @@ def command(
     """
     from mps_shards.reading.sample_sources import expanded
     from mps_shards.shards.field_choice import FieldChoice
-    from mps_shards.shardset.indexing import adopt
+    from mps_shards.shardset.indexing import adopt, index_labels
     from mps_shards.storage.location import locate
+    from mps_shards.storage.remote_folder import RemoteFolder
 
     names, choice = _names(classes) if classes else [], FieldChoice.parsed(image, target)
     locations = locate(expanded(named), index=out)
     for location in locations:
+        folder = location.folder if isinstance(location.folder, Path) else RemoteFolder(location.folder)
+        if location.names is None and (added := index_labels(location.index or folder, workers=workers)) is not None:
+            if as_json:
+                say_json({"folder": str(location.folder), "labels": added})
+            else:
+                click.echo(
+                    f"{location.folder} is a shard set already; labels.npy was added ({counted(added, 'label')})"
+                )
+            continue
         with Bar(f"index {location.folder}", unit="bytes", quiet=as_json) as bar:
             report = adopt(
                 location,

@@ -11,7 +11,8 @@ from mps_shards.packing.pack_report import PackedSet, PackPlan, PlannedSet, Skip
 from mps_shards.packing.plan import shard_name
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, ShardRecord
 from mps_shards.shards.sample_index import ROW
-from mps_shards.shardset.sealing import sealed
+from mps_shards.shards.sample_labels import LABEL_TYPE
+from mps_shards.shardset.sealing import ShardContents, sealed
 
 __all__ = ["finish"]
 
@@ -60,10 +61,7 @@ def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: d
         ignore_index=plan.ignore_index if planned.task == "segmentation" else None,
         packed=Packed(version=version("mps-shards"), layout=plan.layout, seed=plan.seed, options=plan.options),
     )
-    records = [
-        ShardRecord(name=name, samples=done.samples, bytes=done.size, sha256=done.sha256) for name, done in full.items()
-    ]
-    manifest, files = sealed(description, records, [np.frombuffer(done.rows, ROW) for done in full.values()])
+    manifest, files = sealed(description, [_contents(name, done) for name, done in full.items()])
     published = files.pop(MANIFEST_NAME)
     for name, content in files.items():
         place.put(planned.split, name, content)
@@ -84,3 +82,8 @@ def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: d
         rotated=sum(done.rotated for done in full.values()),
         fingerprint=manifest.fingerprint,
     )
+
+
+def _contents(name: str, done: Completion) -> ShardContents:
+    record = ShardRecord(name=name, samples=done.samples, bytes=done.size, sha256=done.sha256)
+    return ShardContents(record, np.frombuffer(done.rows, ROW), np.frombuffer(done.labels, LABEL_TYPE))

@@ -11,6 +11,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 from mps_shards.errors import DataError
 from mps_shards.packing.destinations.destination import Completion, Workplace
 from mps_shards.packing.pack_options import OnBadSample
@@ -20,6 +22,7 @@ from mps_shards.packing.sample_fields import FieldOptions, fields_of
 from mps_shards.packing.sources.listing import Entry
 from mps_shards.shards.key_names import member_name
 from mps_shards.shards.sample_index import rows
+from mps_shards.shards.sample_labels import LABEL_TYPE
 from mps_shards.shards.tar import END, header, padding
 from mps_shards.storage.local_disk import begin_writing
 
@@ -31,10 +34,11 @@ _AHEAD = 16  # samples of a shard that are made before they are written: some 2 
 
 
 class _Sample(NamedTuple):
-    """The tar blocks of one sample; and whether viewers would turn its image, as the loader does not."""
+    """The tar blocks of one sample; whether viewers would turn its image, as the loader does not; and its class."""
 
     content: bytes
     rotated: bool
+    label: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ def _holds(task: ShardTask, done: Completion) -> bool:
 def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None) -> Completion:
     """The tar appears when it is whole; where every sample was skipped there is none."""
     sizes: list[int] = []
+    labels: list[int] = []
     skipped: list[Skipped] = []
     rotated = 0
     with task.place.writing(task.split, task.plan.name) as file, _Digested(file) as tar:
@@ -90,6 +95,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecuto
                 continue
             tar.write(made.content)
             sizes.append(len(made.content))
+            labels.append(made.label)
             rotated += made.rotated
             on_progress(1, len(made.content))
         tar.write(END)
@@ -102,6 +108,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecuto
         size=offsets[-1] + len(END) if sizes else 0,
         sha256=sha256,
         rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # END is no sample
+        labels=np.array(labels, LABEL_TYPE).tobytes(),
         rotated=rotated,
         skipped=tuple(skipped),
     )
@@ -199,4 +206,4 @@ def _sample_of(source: Path, entry: Entry, keys: Keys, options: FieldOptions) ->
     sample = b"".join(pieces)
     if len(sample) >= 1 << 32:
         raise DataError(f"{source / entry.path} makes a sample of over 4 GiB; a sample must stay below")
-    return _Sample(sample, fields.rotated)
+    return _Sample(sample, fields.rotated, entry.label)

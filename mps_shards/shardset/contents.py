@@ -1,17 +1,24 @@
 """The samples of a set as a list: keys, sizes, labels, fields; no image is read."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
-from mps_shards.shards.field_choice import is_mask
+import numpy as np
+
+from mps_shards.errors import ShardError
+from mps_shards.shards.field_choice import FieldChoice, is_mask
 from mps_shards.shards.key_names import split_member
 from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.shards.sample_index import Rows
+from mps_shards.shards.sample_labels import LABEL_TYPE, Labels
 from mps_shards.shards.tar import REGULAR, walk
 from mps_shards.shardset.opening import StoredSet, check_size
+from mps_shards.shardset.scan import scan_shard
 from mps_shards.storage.open_files import AnyReader
 from mps_shards.storage.remote_folder import RemoteFile
 
-__all__ = ["Listed", "listed"]
+__all__ = ["Listed", "labels_in", "listed"]
 
 
 class Listed(NamedTuple):
@@ -32,11 +39,31 @@ def listed(stored: StoredSet, shard: str) -> Iterator[Listed]:
         DecodeError: a label is no class number, or the target is in doubt.
         StorageError: the shard cannot be read.
     """
-    reader, file = AnyReader(), stored.folder / shard
+    file = stored.folder / shard
     if isinstance(file, RemoteFile):
         check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
-    choice, label_bytes = stored.choice, stored.choice.label_bytes()
-    for number, (offset, size, _) in enumerate(stored.rows[shard].tolist()):
+    return _listed(file, stored.rows[shard], stored.choice)
+
+
+def labels_in(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Labels:
+    """Return the class id of each sample of a shard, by a few small reads each; a shard in a store is streamed.
+
+    Raises:
+        ShardError: a header is damaged.
+        DecodeError: a label is no class number, or the target is in doubt.
+        StorageError: the shard cannot be read.
+    """
+    if isinstance(file, Path):
+        return np.fromiter((sample.label for sample in _listed(file, rows, choice)), LABEL_TYPE, len(rows))
+    scan = scan_shard(file, choice=choice)
+    if scan.faults:
+        raise ShardError(f"shard {file}: {scan.faults[0].detail}")
+    return scan.labels.astype(LABEL_TYPE)
+
+
+def _listed(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Iterator[Listed]:
+    reader, label_bytes, shard = AnyReader(), choice.label_bytes(), file.name
+    for number, (offset, size, _) in enumerate(rows.tolist()):
 
         def read(start: int, stop: int, offset: int = offset) -> bytes:
             return reader.read_of(file, offset + start, stop - start)

@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from msgspec import UNSET
+
 from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice, is_mask
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Task
-from mps_shards.shardset.opening import tars_in
+from mps_shards.shardset.contents import labels_in
+from mps_shards.shardset.opening import find_manifest, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
-from mps_shards.shardset.scan import Scan, scan_shards
-from mps_shards.shardset.sealing import write_set
+from mps_shards.shardset.scan import Scan, in_order, scan_shards
+from mps_shards.shardset.sealing import add_labels, write_set
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import Location
 from mps_shards.storage.open_files import opened, size_of
 from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
 from mps_shards.storage.urls import Prefix, scheme_of
 
-__all__ = ["AdoptReport", "adopt"]
+__all__ = ["AdoptReport", "adopt", "index_labels"]
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 _ENDINGS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -117,8 +120,7 @@ def adopt(
         ),
     )
     try:
-        records, rows = [scan.record for scan in scans], [scan.rows for scan in scans]
-        manifest = write_set(out or place, description, records, rows)
+        manifest = write_set(out or place, description, [scan.contents() for scan in scans])
     except StorageError as error:
         if out is None:
             error.add_note("the tars are sound: where nothing can be written to beside them, name a folder by --out")
@@ -137,6 +139,33 @@ def adopt(
         repeated_key=repeated,
         fingerprint=manifest.fingerprint,
     )
+
+
+def index_labels(folder: Path | RemoteFolder, *, workers: int | None = None) -> int | None:
+    """Add ``labels.npy`` to a shard set for classification that was made without it.
+
+    Returns:
+        How many labels were written; None where there is no set, or nothing to add.
+
+    Raises:
+        DataError: the set is damaged, or a label is no class number.
+        StorageError: something cannot be read or written.
+    """
+    if isinstance(folder, Path) and not folder.is_dir():
+        return None
+    manifest = find_manifest(folder, ())
+    if manifest is None or manifest.task != "classification" or manifest.labels_sha256 is not UNSET:
+        return None
+    stored = open_set(folder, whole=True)
+    files = [folder / shard.name for shard in manifest.shards]
+    labels = in_order(
+        lambda file, told: labels_in(file, stored.rows[file.name], stored.choice),
+        files,
+        workers=workers,
+        on_progress=lambda size: None,
+    )
+    add_labels(folder, manifest, list(labels))
+    return manifest.samples
 
 
 def _check_out(location: Location, place: Path | RemoteFolder, out: Path | None) -> None:

@@ -10,11 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET
 
 from mps_shards.errors import ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
 from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows
+from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels
 from mps_shards.storage.local_disk import PART, array_in, file_names, map_array, open_stream, read_file
 from mps_shards.storage.open_files import AnyReader, size_of
 from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
@@ -25,6 +31,7 @@ __all__ = [
     "check_size",
     "find_manifest",
     "load_index",
+    "load_labels",
     "open_set",
     "read_manifest",
     "set_folders",
@@ -34,7 +41,7 @@ __all__ = [
 TARS = (".tar", ".tar.gz", ".tgz")  # what can be streamed without an index
 
 _MAX_MANIFEST = 1 << 28  # bytes; a million shards need 150 MB
-_MAX_INDEX = 1 << 30  # bytes of an index in a store, which is held in memory: 67 million samples
+_MAX_ARRAY = 1 << 30  # bytes of an index in a store, which is held in memory: 67 million samples
 
 
 def find_manifest(folder: Path | RemoteFolder, names: Sequence[str] | None = None) -> Manifest | None:
@@ -111,36 +118,49 @@ def load_index(file: Path | RemoteFile, manifest: Manifest, *, check_digest: boo
     """Return all rows of an index: memory-mapped from a local disk, held in memory from a store.
 
     Args:
-        check_digest: compare a local index with the manifest's SHA-256. One from a store is always compared.
+        check_digest: compare a local file with the manifest's SHA-256. One from a store is always compared.
 
     Raises:
         ManifestError: it is not the index that the manifest describes.
         StorageError: it cannot be read.
     """
-    content = None
-    if not isinstance(file, Path):
-        content = file.folder.read_file(file.name, max_bytes=_MAX_INDEX)
+    return _load_array(file, "index", ROW, manifest.samples, manifest.index_sha256, check_digest=check_digest)
+
+
+def load_labels(file: Path | RemoteFile, manifest: Manifest) -> Labels | None:
+    """Return the class id of each sample from ``labels.npy``; None for a set without that file.
+
+    Raises:
+        ManifestError: it is not the file that the manifest describes.
+        StorageError: it cannot be read.
+    """
+    if manifest.labels_sha256 is UNSET:
+        return None
+    return _load_array(file, "label file", LABEL_TYPE, manifest.samples, manifest.labels_sha256, check_digest=True)
+
+
+def _load_array(
+    file: Path | RemoteFile, what: str, dtype: np.dtype[Any], samples: int, sha256: str, *, check_digest: bool
+) -> npt.NDArray[Any]:
+    content = b"" if isinstance(file, Path) else file.folder.read_file(file.name, max_bytes=_MAX_ARRAY)
     try:
-        rows = map_array(file) if isinstance(file, Path) else array_in(content or b"")
+        found = map_array(file) if isinstance(file, Path) else array_in(content)
     except ValueError as error:
-        raise ManifestError(f"{file} is no index: {error}") from error
-    if rows.dtype != ROW or rows.shape != (manifest.samples,):
-        raise ManifestError(
-            f"{file} has {rows.shape} rows of {rows.dtype}, the manifest says {manifest.samples} of {ROW}"
-        )
+        raise ManifestError(f"{file} is no {what}: {error}") from error
+    if found.dtype != dtype or found.shape != (samples,):
+        raise ManifestError(f"{file} has {found.shape} rows of {found.dtype}, the manifest says {samples} of {dtype}")
     if isinstance(file, Path) and not check_digest:
-        return rows
-    digest = hashlib.sha256(content or b"")
+        return found
+    digest = hashlib.sha256(content)
     if isinstance(file, Path):
         with open_stream(file) as stream:
             while piece := stream.read(1 << 20):
                 digest.update(piece)
-    if digest.hexdigest() != manifest.index_sha256:
+    if digest.hexdigest() != sha256:
         raise ManifestError(
-            f"{file} has SHA-256 {digest.hexdigest()[:12]}…, its manifest says "
-            f"{manifest.index_sha256[:12]}…; rebuild the index"
+            f"{file} has SHA-256 {digest.hexdigest()[:12]}…, its manifest says {sha256[:12]}…; rebuild the {what}"
         )
-    return rows
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +169,16 @@ class StoredSet:
 
     Attributes:
         index_fault: what is wrong with the index; then `rows` is empty.
+        labels: class ids by shard name; empty where the set has no ``labels.npy``, or a wrong one.
+        labels_fault: what is wrong with ``labels.npy``.
     """
 
     folder: Path | RemoteFolder
     manifest: Manifest
     rows: Mapping[str, Rows] = field(repr=False)
     index_fault: str | None
+    labels: Mapping[str, Labels] = field(default_factory=dict, repr=False)
+    labels_fault: str | None = None
 
     @property
     def here(self) -> Path:
@@ -206,17 +230,33 @@ def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
             raise ManifestError(f"{fault}; mps-shards repair rebuilds it")
         for shard in manifest.shards if isinstance(folder, Path) else ():
             check_size(folder / shard.name, shard)
-    return StoredSet(folder=folder, manifest=manifest, rows=rows, index_fault=fault)
+    labels, labels_fault = None, None
+    try:
+        labels = load_labels(folder / LABELS_NAME, manifest)
+    except (ManifestError, StorageError) as error:
+        labels_fault = str(error)
+    return StoredSet(
+        folder=folder,
+        manifest=manifest,
+        rows=rows,
+        index_fault=fault,
+        labels={} if labels is None else _by_shard(manifest, labels),
+        labels_fault=labels_fault,
+    )
 
 
 def _rows_by_shard(file: Path | RemoteFile, manifest: Manifest) -> dict[str, Rows]:
-    rows = load_index(file, manifest, check_digest=True)
-    starts = accumulate((shard.samples for shard in manifest.shards), initial=0)
-    by_shard = {}
-    for shard, start in zip(manifest.shards, starts, strict=False):
-        by_shard[shard.name] = rows[start : start + shard.samples]
+    by_shard = _by_shard(manifest, load_index(file, manifest, check_digest=True))
+    for shard in manifest.shards:
         check_rows(shard.name, by_shard[shard.name], shard_bytes=shard.bytes)
     return by_shard
+
+
+def _by_shard(manifest: Manifest, values: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    starts = accumulate((shard.samples for shard in manifest.shards), initial=0)
+    return {
+        shard.name: values[start : start + shard.samples] for shard, start in zip(manifest.shards, starts, strict=False)
+    }
 
 
 def check_size(file: Path | RemoteFile, shard: ShardRecord, size: int | None = None) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from mps_shards.errors import DataError, ManifestError, StorageError
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, SetDescription
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
+from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import END
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
@@ -136,7 +138,7 @@ def _outline(folder: Path) -> StoredSet:
         except NOT_JSON:
             error.add_note("task and classes cannot be read from it: move it away, and run mps-shards index --classes")
             raise error from None
-        manifest = sealed(description, [], []).manifest
+        manifest = sealed(description, [], with_labels=False).manifest
         return StoredSet(folder=folder, manifest=manifest, rows={}, index_fault=str(error))
 
 
@@ -185,15 +187,25 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
         Step(what="quarantine", where=path.name, why="left by an interrupted run")
         for path in sorted(stored.here.glob(f"*{PART}"))
     ]
-    if plan.steps or stored.index_fault or not _rows_fit(stored, plan):
-        plan.note("rebuild", f"{INDEX_NAME}, {MANIFEST_NAME}", stored.index_fault or "to fit the shards")
+    fault = stored.index_fault or stored.labels_fault
+    if plan.steps or fault or not _rows_fit(stored, plan):
+        files = [INDEX_NAME, *([LABELS_NAME] if _has_labels(stored) else []), MANIFEST_NAME]
+        plan.note("rebuild", ", ".join(files), fault or "to fit the shards")
     if plan.steps and not plan.order:
         raise DataError(f"{stored.here} holds no sound shard; it was left as it is")
     return plan
 
 
+def _has_labels(stored: StoredSet) -> bool:
+    return stored.manifest.labels_sha256 is not UNSET or (stored.here / LABELS_NAME).exists()
+
+
 def _rows_fit(stored: StoredSet, plan: _Plan) -> bool:
-    return all(np.array_equal(scan.rows, stored.rows[name]) for name, scan in plan.kept.items())
+    return all(
+        np.array_equal(scan.rows, stored.rows[name])
+        and np.array_equal(scan.labels, stored.labels.get(name, scan.labels))
+        for name, scan in plan.kept.items()
+    )
 
 
 def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) -> None:
@@ -263,9 +275,8 @@ def _carry_out(stored: StoredSet, plan: _Plan) -> None:
         _rename(folder / f"{_MOVING}{final}", folder / final)
     sync_folder(folder)
     whole = {name: scan_shard(folder / name, choice=stored.choice) for name in plan.salvaged}
-    scans = [plan.kept.get(name) or whole[name] for name in plan.order]
-    records = [msgspec.structs.replace(scan.record, name=name) for scan, name in zip(scans, plan.order, strict=True)]
-    write_set(folder, stored.manifest.description, records, [scan.rows for scan in scans])
+    contents = [(plan.kept.get(name) or whole[name]).contents(name) for name in plan.order]
+    write_set(folder, stored.manifest.description, contents, with_labels=_has_labels(stored))
 
 
 def _copy_rows(source: Path, rows: Rows, out: Path) -> None:

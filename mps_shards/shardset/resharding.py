@@ -124,8 +124,7 @@ def reshard(
             scans = list(_write(mixture, numbers, place, name or "shard", options, on_progress))
             if not scans:
                 raise DataError(f"no sample is left for {out / name}")
-            records = [scan.record for scan in scans]
-            manifest = write_set(place, _description(mixture, options), records, [scan.rows for scan in scans])
+            manifest = write_set(place, _description(mixture, options), [scan.contents() for scan in scans])
             made.append((name, manifest))
     return ReshardReport(
         out=out,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +20,7 @@ from mps_shards.shards.manifest import ShardRecord
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows, rows
 from mps_shards.shards.tar import BLOCK, END, REGULAR, Entry, walk
+from mps_shards.shardset.sealing import ShardContents
 from mps_shards.storage.open_files import opened, size_of
 from mps_shards.storage.remote_folder import RemoteFile
 
@@ -65,6 +67,11 @@ class Scan:
     fields: dict[str, int]
     targets: dict[str, int]
     faults: tuple[Fault, ...]
+
+    def contents(self, name: str | None = None) -> ShardContents:
+        """What a set is sealed from; under another name where the tar is to have one."""
+        record = self.record if name is None else msgspec.structs.replace(self.record, name=name)
+        return ShardContents(record, self.rows, self.labels)
 
 
 def hash_of(key: str) -> int:

@@ -1,12 +1,14 @@
 """A shard set with manifest and index: any sample by its number, one ranged read each."""
 
 import hashlib
+import logging
 import zlib
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+from msgspec import UNSET
 
 from mps_shards.errors import ConfigError, ManifestError, ShardError, StorageError
 from mps_shards.sampling.order import Numbers
@@ -14,14 +16,18 @@ from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import Manifest
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import INDEX_NAME, Rows, check_rows
+from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels
 from mps_shards.shards.tar import sample_from
-from mps_shards.shardset.opening import check_size, load_index, read_manifest
+from mps_shards.shardset.contents import labels_in
+from mps_shards.shardset.opening import check_size, load_index, load_labels, read_manifest
 from mps_shards.storage.file_cache import Cache, CachedReader
 from mps_shards.storage.local_disk import RangeReader, file_size
 from mps_shards.storage.location import Location
 from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder, Stop
 
 __all__ = ["ShardSet"]
+
+_log = logging.getLogger("mps_shards")
 
 
 class ShardSet:
@@ -93,6 +99,7 @@ class ShardSet:
         self._reader = self._opened(cache)
         self._rows: list[Rows | None] = [None] * len(self.shards)
         self._index: Rows | None = None
+        self._labels: Labels | None = None
         if isinstance(self.folder, Path) and here:
             for shard in self.shards:
                 check_size(self.folder / shard.name, shard)
@@ -101,7 +108,10 @@ class ShardSet:
     def _choose(self, choice: FieldChoice | None) -> None:
         recorded = FieldChoice.recorded(self.manifest.packed.options)
         self.task, self.classes = self.manifest.task, self.manifest.classes
-        if choice is not None and choice.target and (recorded is None or recorded.target != choice.target):
+        self._target_changed = bool(
+            choice is not None and choice.target and (recorded is None or recorded.target != choice.target)
+        )
+        if choice is not None and self._target_changed:
             self.task = choice.task or self.task
             self.classes = self.classes if self.task == self.manifest.task else ()
         chosen = choice.over(recorded) if choice is not None else recorded
@@ -111,7 +121,10 @@ class ShardSet:
         if self.store is None or cache is None:
             return RangeReader()
         digests = {shard.name: shard.sha256 for shard in self.shards}
-        return CachedReader(cache, self.store, {**digests, INDEX_NAME: self.manifest.index_sha256})
+        digests[INDEX_NAME] = self.manifest.index_sha256
+        if self.manifest.labels_sha256 is not UNSET:
+            digests[LABELS_NAME] = self.manifest.labels_sha256
+        return CachedReader(cache, self.store, digests)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -149,10 +162,7 @@ class ShardSet:
     def parse(self, number: int, content: Buffer) -> RawSample:
         """The sample of this number, whose bytes were read already. Raises ShardError as `read`."""
         at = bisect_right(self._starts, number) - 1
-        rows = self._rows[at]
-        if rows is None:
-            rows = self._rows[at] = self._checked_rows(at)
-        return self._sample(self.shards[at].name, rows[number - self._starts[at]].item(), content)
+        return self._sample(self.shards[at].name, self._rows_of(at)[number - self._starts[at]].item(), content)
 
     def _sample(self, shard: str, row: tuple[int, int, int], content: Buffer) -> RawSample:
         if self._verify and zlib.crc32(content) != row[2]:
@@ -173,8 +183,7 @@ class ShardSet:
         at = np.searchsorted(self._starts, numbers, side="right") - 1
         inside = numbers - np.asarray(self._starts)[at]
         for shard in np.unique(at).tolist():
-            if self._rows[shard] is None:
-                self._rows[shard] = self._checked_rows(shard)
+            self._rows_of(shard)
         assert self._index is not None
         rows = self._index[np.asarray(self._first_row)[at] + inside]
         start, size = rows["offset"].astype(np.int64), rows["size"].astype(np.int64)
@@ -200,20 +209,59 @@ class ShardSet:
         """Name of the tar that holds the sample of this number."""
         return self.shards[bisect_right(self._starts, number) - 1].name
 
+    def labels(self) -> Labels:
+        """Return the class id of each sample, in the order of their numbers: int32 (samples,), -1 for none.
+
+        Read from ``labels.npy``. Where a set has no such file, the labels are read from its shards, once, which takes
+        some 20 s a million samples on a local disk, and for a store means reading all of it.
+
+        Raises:
+            ConfigError: the set is not for classification.
+            DataError: labels cannot be read from the shards, or ``labels.npy`` is not the manifest's.
+            StorageError: files cannot be read.
+        """
+        if self.task != "classification":
+            raise ConfigError(f"{self.folder} is for {self.task}; only sets for classification have a class per sample")
+        if self._labels is None:
+            stored = None if self._target_changed else load_labels(self._file(LABELS_NAME), self.manifest)
+            self._labels = self._read_labels() if stored is None else self._of_chosen_shards(stored)
+        return self._labels
+
+    def _of_chosen_shards(self, labels: Labels) -> Labels:
+        parts = [labels[first : first + count] for first, count in zip(self._first_row, self.counts, strict=True)]
+        return np.concatenate([np.empty(0, LABEL_TYPE), *parts])
+
+    def _read_labels(self) -> Labels:
+        _log.warning(
+            "%s has no %s for these labels: reading %d labels from its shards; 'mps-shards index' can keep them",
+            self.folder,
+            LABELS_NAME,
+            len(self),
+        )
+        choice = self._choice or FieldChoice()
+        files = [self._file(shard.name) for shard in self.shards]
+        parts = [labels_in(file, self._rows_of(at), choice) for at, file in enumerate(files)]
+        return np.concatenate([np.empty(0, LABEL_TYPE), *parts])
+
     def close(self) -> None:
         """Close open files; the set can be used again."""
         self._reader.close()
-        self._index, self._rows = None, [None] * len(self.shards)
+        self._index, self._labels, self._rows = None, None, [None] * len(self.shards)
 
     def _map_index(self) -> Rows:
-        file: Path | RemoteFile
-        if self._index_folder is not None:
-            file = self._index_folder / INDEX_NAME
-        elif isinstance(self._reader, CachedReader):
-            file = self._reader.path(INDEX_NAME)
-        else:
-            file = self._home / INDEX_NAME
-        return load_index(file, self.manifest, check_digest=self._verify)
+        return load_index(self._file(INDEX_NAME), self.manifest, check_digest=self._verify)
+
+    def _file(self, name: str) -> Path | RemoteFile:
+        """A file of the set: beside the manifest, in the cache, or in its folder."""
+        if self._index_folder is not None and name in (INDEX_NAME, LABELS_NAME):
+            return self._index_folder / name
+        return self._reader.path(name) if isinstance(self._reader, CachedReader) else self._home / name
+
+    def _rows_of(self, at: int) -> Rows:
+        rows = self._rows[at]
+        if rows is None:
+            rows = self._rows[at] = self._checked_rows(at)
+        return rows
 
     def _checked_rows(self, at: int) -> Rows:
         """The index rows of one shard, a plain view of the mapped file."""
@@ -225,4 +273,4 @@ class ShardSet:
         return rows
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_index": None, "_rows": [None] * len(self.shards)}
+        return {**self.__dict__, "_index": None, "_labels": None, "_rows": [None] * len(self.shards)}

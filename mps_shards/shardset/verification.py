@@ -14,6 +14,7 @@ from mps_shards.shards.key_names import split_member
 from mps_shards.shards.manifest import Manifest, ShardRecord
 from mps_shards.shards.raw_sample import MASK_FIELD
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
+from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import sample_from, walk
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
@@ -97,6 +98,8 @@ def verify(
     ]
     if stored.index_fault:
         problems.append(Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault))
+    if stored.labels_fault:
+        problems.append(Problem(kind="stale labels", where=LABELS_NAME, detail=stored.labels_fault))
     there = [folder / shard.name for shard in stored.manifest.shards if shard.name in found]
     on_start(sum(map(size_of, there)))
     hashes: list[Hashes] = []
@@ -177,6 +180,14 @@ def _check(
         stated, actual = stored.rows[path.name][first].item(), scan.rows[first].item()
         detail = f"(offset, size, crc32) is {stated} in the index and {actual} in the shard"
         wrong.append(Fault("stale index", detail, None, first))
+    labels = stored.labels.get(path.name)
+    if not wrong and labels is not None and not np.array_equal(labels, scan.labels):
+        first = int(np.argmax(labels != scan.labels))
+        wrong.append(
+            Fault(
+                "stale labels", f"{LABELS_NAME} says class {labels[first]}, the shard {scan.labels[first]}", None, first
+            )
+        )
     wrong += scan.faults
     wrong += target_faults(stored.manifest, scan)
     if decode:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import refused, run
-from tests.support.damage import cut
+from tests.support.damage import copied, cut
 from tests.support.foreign import by_tarfile
 from tests.support.images import tiny_jpeg, write
 
@@ -51,3 +51,13 @@ def test_damaged_tars_and_folders_without_any(tmp_path: Path, folder: Path):
 
     assert said.code == 1 and f"Error: {folder / '1.tar'}: " in said.stderr and "nothing was written" in said.stderr
     assert refused("index", tmp_path / "none").endswith("holds no *.tar; for a folder of images see mps-shards pack")
+
+
+def test_a_set_without_labels_gets_them(tmp_path: Path):
+    folder = copied([2, 1], tmp_path / "set")
+
+    said = run("index", folder)
+
+    assert said.lines(tmp_path) == ["DIR/set is a shard set already; labels.npy was added (3 labels)"]
+    assert run("verify", folder).code == 0
+    assert "has a manifest.json already" in refused("index", folder)

@@ -185,7 +185,9 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path):
 
     reshard([shard_set([3])], tmp_path / "out", OWN)
 
-    assert sorted(contents(tmp_path)) == [f"out/{name}" for name in ("index.npy", "manifest.json", "shard-000000.tar")]
+    assert sorted(contents(tmp_path)) == [
+        f"out/{name}" for name in ("index.npy", "labels.npy", "manifest.json", "shard-000000.tar")
+    ]
 
 
 def test_other_people_s_folders_are_not_replaced(tmp_path: Path):

@@ -10,10 +10,11 @@ from mps_shards.packing.destinations.destination import MARKER, SKIPPED_NAME
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME
 from mps_shards.shards.sample_index import INDEX_NAME
+from mps_shards.shards.sample_labels import LABELS_NAME
 
 __all__ = ["check_claim", "check_overwritable", "how_to_go_on", "strange_among"]
 
-_WRITTEN = re.compile(rf"|{INDEX_NAME}|{MANIFEST_NAME}|{SKIPPED_NAME}|[^/]+-\d{{6,}}\.tar|[^/]+\.part")
+_WRITTEN = re.compile(rf"|{INDEX_NAME}|{LABELS_NAME}|{MANIFEST_NAME}|{SKIPPED_NAME}|[^/]+-\d{{6,}}\.tar|[^/]+\.part")
 
 
 def check_claim(out: Path | str, names: Collection[str], held: PackPlan | None, plan: PackPlan) -> None:

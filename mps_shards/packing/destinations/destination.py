@@ -25,6 +25,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         size: in bytes.
         rows: of the index, as bytes.
+        labels: class ids, as the bytes of ``labels.npy`` behind its header.
         tag: by which the store tells this object from others; "" in a folder.
     """
 
@@ -32,6 +33,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     sha256: str
     rows: bytes
+    labels: bytes
     rotated: int = 0
     skipped: tuple[Skipped, ...] = ()
     tag: str = ""

@@ -1,0 +1,32 @@
+"""``labels.npy``: the class id of each sample, so that subsets and class balance need no tars.
+
+One int32 a sample in the order of the index, -1 for a sample without a class. The file is optional: only sets for
+classification have it, and the manifest holds its SHA-256.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["LABELS_NAME", "LABEL_TYPE", "Labels", "labels_bytes"]
+
+LABELS_NAME: Final = "labels.npy"
+LABEL_TYPE: Final = np.dtype("<i4")
+Labels: TypeAlias = npt.NDArray[np.int32]
+
+
+def labels_bytes(shards: Sequence[npt.NDArray[Any]]) -> bytes | None:
+    """Return the whole file from the labels of each shard in the manifest's order.
+
+    None where a class number exceeds int32: such numbers are not class ids, and the set goes without the file.
+    """
+    labels = np.concatenate([np.empty(0, np.int64), *shards])
+    if labels.max(initial=-1) > np.iinfo(np.int32).max:
+        return None
+    stream = io.BytesIO()
+    # .npy 1.0 with a fixed header for equal labels: equal input gives equal bytes
+    np.lib.format.write_array(stream, labels.astype(LABEL_TYPE), version=(1, 0), allow_pickle=False)
+    return stream.getvalue()
