@@ -1,17 +1,18 @@
 """Every error that this package raises on purpose, as one tree.
 
     ShardsError
-    ├── ConfigError (ValueError)         an argument or option that cannot work
-    ├── DataError                        what was read is not what it should be
-    │   ├── ManifestError                manifest.json or index.npy
-    │   ├── ShardError                   a tar file
-    │   └── DecodeError                  an image, a mask or a label
-    ├── StorageError (OSError)           a disk or a store did not do what was asked
-    ├── ResumeMismatch                   a cursor of another data set, seed or shape
-    └── ShutdownTimeout (TimeoutError)   a thread or a device did not finish in time
+    ├── ConfigError (ValueError)         invalid argument or option
+    ├── DataError                        content that was read is wrong
+    │   ├── ManifestError                missing or wrong manifest.json, index.npy or labels.npy
+    │   ├── ShardError                   missing or damaged tar file
+    │   └── DecodeError                  image, label map or target that cannot be decoded
+    ├── StorageError (OSError)           disk or object store failed
+    ├── ResumeMismatch                   cursor of another data set, seed or shuffle
+    └── ShutdownTimeout (TimeoutError)   thread or device that did not finish in time
 
-A message names the thing and both numbers: ``shard train-000012.tar holds 998 samples, its manifest says 1000``.
-Foreign errors are translated at a room's edge with ``raise … from``; context is added with ``add_note``.
+A message names the thing, both numbers and the next step: ``shard train-000012.tar holds 998 samples, but its manifest
+says 1000: run 'mps-shards verify imgs-shards'``. Errors of other libraries are translated with ``raise … from`` where
+they enter the package. Errors of a user's own code keep their type and gain a note.
 """
 
 __all__ = [
@@ -28,36 +29,36 @@ __all__ = [
 
 
 class ShardsError(Exception):
-    """Root of the tree: catch it to catch all that this package raises on purpose."""
+    """Base class of every error that this package raises on purpose."""
 
 
 class ConfigError(ShardsError, ValueError):
-    """An argument or option cannot work; the message says which and what would."""
+    """An argument or option is invalid; the message names it and what is accepted."""
 
 
 class DataError(ShardsError):
-    """What was read is not what it should be."""
+    """Content that was read is missing, damaged or inconsistent."""
 
 
 class ManifestError(DataError):
-    """``manifest.json`` or ``index.npy`` is missing, malformed, or disagrees with the shards."""
+    """``manifest.json``, ``index.npy`` or ``labels.npy`` is missing, malformed, or disagrees with the shards."""
 
 
 class ShardError(DataError):
-    """A tar file is damaged, or not the one that the manifest describes."""
+    """A tar file is missing, damaged, or not the one that the manifest describes."""
 
 
 class DecodeError(DataError):
-    """The image, mask or label of one sample cannot be decoded."""
+    """The image, label map or target of one sample cannot be decoded."""
 
 
 class StorageError(ShardsError, OSError):
-    """A disk or a store did not do what was asked."""
+    """A disk or an object store failed or refused an operation."""
 
 
 class ResumeMismatch(ShardsError):
-    """A cursor belongs to another data set, seed, order or remainder."""
+    """A cursor belongs to another data set, seed, order or remainder, so resuming is refused."""
 
 
 class ShutdownTimeout(ShardsError, TimeoutError):
-    """A thread or a device did not finish in the time that it was given."""
+    """A thread or a device did not finish within its time limit."""

@@ -4,7 +4,7 @@ __all__ = ["counted", "megabytes", "printable"]
 
 
 def printable(text: str) -> str:
-    """The text on one line, with escapes for what a terminal would obey or cannot show."""
+    """Return the text on one line, with escapes for characters that a terminal would interpret or cannot show."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

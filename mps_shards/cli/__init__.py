@@ -1,7 +1,7 @@
-"""The command line: one file a command.
+"""The command line, one file per command.
 
-Monopoly: printing and parsing arguments (click, rich). Commands load what they need when they run, so that ``--help``
-answers at once. May import: everything below.
+Only this package parses arguments and prints. A command imports what it needs when it runs, so that ``--help`` answers
+at once.
 """
 
 import sys
@@ -14,26 +14,26 @@ from mps_shards.errors import ShardsError
 
 __all__ = ["main"]
 
-# command -> one line of help; the file of the same name holds the rest
+# command -> one line of help; the file of the same name holds the command
 _COMMANDS = {
-    "bench": "Stream a shard set as training would, and say what limits the speed.",
-    "doctor": "Check torch, the device, and the way batches get there.",
-    "index": "Make tars of others a shard set.",
+    "bench": "Measure how fast a shard set streams, and what limits the speed.",
+    "doctor": "Check torch, the device, and the transfer of batches to it.",
+    "index": "Write a manifest and an index for existing WebDataset tars.",
     "info": "Show what a shard set holds.",
     "ls": "List the samples of a shard set.",
     "pack": "Pack a folder of images into WebDataset shards.",
     "preview": "Draw a contact sheet of a shard set.",
-    "repair": "Save what is sound in a damaged shard set.",
-    "report": "Write all about a shard set as one HTML page.",
-    "reshard": "Merge, split, filter or cut shard sets anew.",
+    "repair": "Rebuild a damaged shard set from its sound samples.",
+    "report": "Write a report on a shard set as one HTML page.",
+    "reshard": "Merge, split, filter or resize shards of existing sets.",
     "stats": "Measure the images, labels and masks of a shard set.",
-    "unpack": "Turn a shard set back into files.",
-    "verify": "Check a shard set, byte by byte.",
+    "unpack": "Write the samples of a shard set as files.",
+    "verify": "Check every byte of a shard set against its manifest and index.",
 }
 
 
 class _Commands(click.Group):
-    """Finds commands by file name; loads one only when it is asked for."""
+    """Group of commands that finds a command by its file name and imports it on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -67,13 +67,13 @@ def cli(debug: bool) -> None:
 
     \b
     Examples:
-      mps-shards pack ./imgs                 class folders -> ./imgs-shards
-      mps-shards info ./imgs-shards          what is in there
-      mps-shards verify ./imgs-shards        is every byte as it was packed?
-      mps-shards doctor                      will batches arrive right on this machine?
+      mps-shards pack ./imgs                 pack class folders into ./imgs-shards
+      mps-shards info ./imgs-shards          show what the set holds
+      mps-shards verify ./imgs-shards        check every byte
+      mps-shards doctor                      check this machine and its device
 
     \b
-    Completion of commands and options by TAB, for bash (zsh, fish: another word before _source):
+    Completion of commands and options with TAB in bash (for zsh or fish, replace bash in bash_source):
       eval "$(_MPS_SHARDS_COMPLETE=bash_source mps-shards)"
     """
 

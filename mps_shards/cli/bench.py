@@ -22,19 +22,28 @@ __all__ = ["advice", "command", "measured"]
 
 @click.command("bench", short_help="Stream a shard set as training would, and say what limits the speed.")
 @click.argument("shards", metavar="SET")
-@click.option("--device", default="auto", show_default=True, help="auto, mps, cuda, cuda:1 or cpu.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores]")
 @click.option(
-    "--transform", default="train", show_default=True, help="train:224, evaluate:256, segment.train:512, none."
+    "--device", default="auto", show_default=True, help="Device to send batches to: auto, mps, cuda, cuda:1 or cpu."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Number of decoding threads.  [default: available cores]")
+@click.option(
+    "--transform",
+    default="train",
+    show_default=True,
+    help="Transform to apply, such as train:224, evaluate:256, segment.train:512 or none.",
 )
 @click.option("--decode", type=click.Choice(["exact", "scaled"]), default="exact", show_default=True)
-@click.option("--transfer", help="An engine instead of the device's default: inline, thread, alias, cpu.")
-@click.option("--batches", type=click.IntRange(min=2), help="Stop after so many.  [default: an epoch]")
+@click.option("--transfer", help="Transfer engine to use instead of the device's default: inline, thread or cpu.")
+@click.option("--batches", type=click.IntRange(min=2), help="Stop after this many batches.  [default: one epoch]")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Or then."
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Stop after this many seconds.",
 )
-@click.option("--compare", is_flag=True, help="Do the same with plain webdataset in a DataLoader.")
+@click.option("--compare", is_flag=True, help="Measure plain webdataset in a DataLoader as well.")
 @elsewhere
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
@@ -52,10 +61,10 @@ def command(
     index: Path | None,
     cache: Path | None,
 ) -> None:
-    """Stream SET to the device through the real loader, and say what limits the speed and what to change.
+    """Measure how fast SET streams to the device, and name what limits the speed and what to change.
 
-    Nothing is trained: the loop takes each batch and asks for the next. The first batch is timed by itself, the rest
-    gives the rates. With --compare, plain webdataset in a DataLoader does the same work in as many processes.
+    The benchmark uses the real loader and trains nothing: it takes each batch and asks for the next. The first batch is
+    timed separately. With --compare, plain webdataset does the same work in as many DataLoader worker processes.
 
     \b
     Examples:
@@ -109,11 +118,11 @@ def measured(
     seconds: float = 10.0,
     consume: Callable[[Any], object] = lambda batch: None,
 ) -> "tuple[LoaderStats, float]":
-    """What the loader did after the first batch, and how many seconds that took.
+    """Return the loader's statistics after the first batch, and the seconds that they cover.
 
     Args:
-        batches, seconds: whichever comes first ends it, and so does the end of the epoch.
-        consume: stands for the training step.
+        batches, seconds: limits; the measurement ends at the first of them, or at the end of the epoch.
+        consume: called with each batch in place of a training step.
     """
     first_s, began = 0.0, time.perf_counter()
     start = stats = None
@@ -122,20 +131,20 @@ def measured(
         if start is None:
             start, first_s = stats, time.perf_counter() - began
         consume(batch)
-        del batch  # or else a whole batch more than in training would be held
+        del batch  # otherwise this loop would hold one batch more than a training loop does
         if stats.batches == batches or time.perf_counter() - began > seconds:
             break
     if stats is None or start is None:
         return loader.stats(), 0.0
     if stats.batches < 2:
         return stats, first_s
-    # what a store was asked for is told whole: blocks are fetched far ahead, a small set before its first batch
+    # requests to a store are counted from the start: blocks are fetched far ahead, a small set before its first batch
     asked = {name: getattr(stats, name) for name in ("requests", "bytes_fetched", "request_retries")}
     return replace(stats.since(start), **asked), first_s
 
 
 def stages(stats: "LoaderStats") -> dict[str, dict[str, float]]:
-    """Seconds of each stage, and their share of the time of those who spend them: the workers, or the loop."""
+    """Seconds of each stage, and their share of the workers' or of the training loop's time."""
     of_workers = {stage: getattr(stats, f"{stage}_s") for stage in ("read", "decode", "transform", "assemble")}
     of_workers["wait"] = stats.blocked_s
     work, loop = stats.elapsed_s * stats.workers or 1.0, stats.elapsed_s or 1.0
@@ -146,10 +155,10 @@ def stages(stats: "LoaderStats") -> dict[str, dict[str, float]]:
 
 
 def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
-    """What limits the speed, and the option that changes it."""
+    """Name what limits the speed, and the option that changes it."""
     found = stats.bottleneck()
     if found == "nothing":
-        return "nothing was delivered: the set holds no sample"
+        return "no batch was delivered, because the set holds no samples"
     if found == "loop":
         return f"device-bound: {1 - stats.starved:.0%} of the time went into the training loop; the loader keeps up"
     if found == "transfer":
@@ -160,15 +169,15 @@ def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
     from mps_shards.loader import available_cores
 
     ways = {
-        "read": "more --workers wait for storage side by side; or copy the set to a local disk",
-        "decode": ("try --decode scaled, or " if decode == "exact" else "") + "pack with --max-size 512",
-        "transform": "try a smaller size in --transform, or do its work on the device, as normalize= and mix= do",
+        "read": "raise --workers, so that more reads wait side by side, or copy the set to a local disk",
+        "decode": ("try --decode scaled, or " if decode == "exact" else "") + "pack again with --max-size 512",
+        "transform": "try a smaller size in --transform, or move work to the device with normalize= and mix=",
         "assemble": "try a smaller size in --transform, or a smaller --batch-size",
     }
     shares = stats.shares()
     if shares[found] < 0.5:
         listed = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
-        return f"loader-bound, by no stage alone ({listed}): more or faster cores, or smaller images, would help"
+        return f"loader-bound, but no single stage dominates ({listed}): use more or faster cores, or smaller images"
     cores = available_cores()
     more = f"; {cores} cores are there: try --workers {cores}" if stats.workers < cores and found != "read" else ""
     what = "JPEG decode" if found == "decode" else found

@@ -16,20 +16,20 @@ __all__ = ["command"]
 
 
 @click.command("doctor", short_help="Check torch, the device, and the way batches get there.")
-@click.option("--device", default="auto", show_default=True, help="auto, mps, cuda, cuda:1 or cpu.")
-@click.option("--transfer", help="An engine instead of the default: inline, thread, alias, cpu.")
-@click.option("--set", "shards", metavar="SET", help="Also read from this set or URL, and time that.")
-@click.option("--quick", is_flag=True, help="Leave out what takes seconds: starting a process.")
+@click.option("--device", default="auto", show_default=True, help="Device to check: auto, mps, cuda, cuda:1 or cpu.")
+@click.option("--transfer", help="Transfer engine to check instead of the default: inline, thread or cpu.")
+@click.option("--set", "shards", metavar="SET", help="Shard set (folder or URL) to read from and time as well.")
+@click.option("--quick", is_flag=True, help="Skip the check that takes seconds, which starts a process.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def command(
     ctx: click.Context, device: str, transfer: str | None, shards: str | None, quick: bool, as_json: bool
 ) -> None:
-    """Check that batches arrive on the device as they should, and say how they get there and why.
+    """Check that batches arrive on the device unchanged, and explain how they get there.
 
-    Sends all 256 byte values, random batches and labels there and back and compares them bit for bit with ToTensor.
-    Looks at what this process may open and what starting another costs; with --set, at how fast samples come from
-    where the set is. Exit code 1 if anything is wrong.
+    The check sends all 256 byte values, random batches and labels to the device and back, and compares them bit for bit
+    with ToTensor. It also reports how many files this process may open and how long a new process takes to start. With
+    --set, it times reading from that set. The exit code is 1 if anything is wrong.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Help with options in groups."""
+"""A click command that shows its options in groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ __all__ = ["GroupedCommand"]
 
 
 class GroupedCommand(click.Command):
-    """A command whose help shows its options under headings.
+    """Command whose help shows its options under headings.
 
     Args:
-        groups: heading -> names of parameters; what is in none of them comes last, under "Options".
+        groups: names of parameters by heading; all other options come last, under "Options".
     """
 
     def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]], **kwargs: Any):
@@ -20,7 +20,7 @@ class GroupedCommand(click.Command):
         self._groups = groups
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the groups, then the rest."""
+        """Write the groups, then all other options."""
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
         records = {option.name: record for option in options if (record := option.get_help_record(ctx))}
         for heading, names in self._groups.items():

@@ -18,11 +18,29 @@ __all__ = ["command"]
 
 @click.command("index", short_help="Make tars of others a shard set.")
 @click.argument("named", metavar="TARS…", nargs=-1, required=True)
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Write there instead of beside the tars.")
-@click.option("--image", metavar="FIELDS", help='Fields of the image, the first held counts: "jpg;png;webp".')
-@click.option("--target", metavar="FIELDS", help="Of the target: cls, json:label, seg.png; or none.")
-@click.option("--classes", metavar="FILE", type=click.Path(path_type=Path), help="Class names, one a line, from 0 on.")
-@click.option("--workers", type=click.IntRange(min=1), help="Tars read at a time.  [default: the cores]")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder to write manifest and index to.  [default: beside the tars]",
+)
+@click.option(
+    "--image", metavar="FIELDS", help='Fields to take the image from, in order of preference, such as "jpg;png;webp".'
+)
+@click.option(
+    "--target",
+    metavar="FIELDS",
+    help="Field to take the target from, such as cls, json:label or seg.png; none for no target.",
+)
+@click.option(
+    "--classes",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File with one class name per line; the first line names class 0.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of tars to read at the same time.  [default: available cores]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
     named: tuple[str, ...],
@@ -33,14 +51,14 @@ def command(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Check the WebDataset tars in a folder and write manifest.json and index.npy beside them.
+    """Check existing WebDataset tars and write a manifest and an index for them.
 
-    TARS: folders, tars, or URLs of either, with braces if need be. After that they can be shuffled well, resumed at
-    once and dealt to ranks like any set packed here. Every byte is read once. The tars are not changed; nothing is
-    written if one is damaged. What is written to --out is read by ShardDataset(tars, index=DIR).
+    TARS are folders, tar files, or URLs of either; braces expand. An indexed set can be shuffled well, resumed at once
+    and divided among ranks, like a set made by `mps-shards pack`. Every byte is read once. The tars are not changed,
+    and nothing is written if one of them is damaged. With --out, read the set by ShardDataset(tars, index=DIR).
 
-    Fields that are not named are guessed: the target is cls (a class number), mask.png (a label map), or none; the
-    image is the one field that is an image file's extension. Labels that are names need --classes.
+    Fields that are not named are guessed: the target is cls (a class index), mask.png (a label map), or none; the image
+    is the only field whose name is an extension of image files. Labels that are names need --classes.
 
     \b
     Examples:
@@ -95,14 +113,14 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
     click.echo(f"{report.folder}: {size}")
     fields = ", ".join(f"{name} ({number:,})" for name, number in report.fields.items())
     by = f", target {' or '.join(report.target)}" if report.target else ""
-    click.echo(f"Taken for {report.task}{by}; the fields are {fields}")
+    click.echo(f"Read as {report.task}{by}; the samples have the fields {fields}")
     if report.task == "unlabeled" and len(report.fields) > 1 and not chosen:
-        click.echo("Nothing was taken for a target; --target names one, like json:label or seg.png")
+        click.echo("No target was found. Name one with --target, such as json:label or seg.png")
     if report.out != report.folder:
         click.echo(
             f'Manifest and index are in {report.out}: ShardDataset(…, index="{report.out}") reads the tars by them'
         )
     if report.task == "classification" and not report.classes:
-        click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE gives them some")
+        click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE names them")
     if report.repeated_key is not None:
         click.echo(f"Keys repeat in several shards ({report.repeated_key!r}, for one): reading is not affected")

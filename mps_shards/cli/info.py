@@ -20,9 +20,9 @@ __all__ = ["command"]
 @click.argument("folder", metavar="SET", type=SET)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
-    """Show what the shard set in SET holds: task, classes, counts, sizes, and how it was packed.
+    """Show the task, classes, counts and sizes of SET, and how it was packed.
 
-    A folder of sets is shown as a table of them; a folder with tars of others as what it is.
+    For a folder of sets, the command prints a table with one row per set.
 
     \b
     Examples:

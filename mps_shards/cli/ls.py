@@ -21,17 +21,17 @@ __all__ = ["command"]
 
 @click.command("ls", short_help="List the samples of a shard set.")
 @click.argument("folder", metavar="SET", type=SET)
-@click.option("--class", "of_class", metavar="CLASS", help="Only samples of this class, by name or number.")
-@click.option("--shard", metavar="SHARD", help="Only samples of this shard, by file name or number.")
-@click.option("--keys", "only_keys", is_flag=True, help="Print keys and nothing else.")
+@click.option("--class", "of_class", metavar="CLASS", help="List only samples of this class, given by name or number.")
+@click.option("--shard", metavar="SHARD", help="List only samples of this shard, given by file name or number.")
+@click.option("--keys", "only_keys", is_flag=True, help="Print only the keys.")
 @click.option("-l", "--long", "long", is_flag=True, help="Print shard, number, bytes, class, fields and key.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(
     folder: "Path | RemoteFolder", of_class: str | None, shard: str | None, only_keys: bool, long: bool, as_json: bool
 ) -> None:
-    """List the samples of SET in order: class and key, a line each.
+    """List the samples of SET in order, one line with class and key for each.
 
-    Begins at once and holds no list, so it may be long: no image is read.
+    The listing starts at once and uses little memory, also for large sets. No image is decoded.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def _label(manifest: "Manifest", named: str) -> int:
     if named.isdecimal() and (not manifest.classes or int(named) < len(manifest.classes)):
         return int(named)
     shown = ", ".join(manifest.classes[:20]) + (" …" if len(manifest.classes) > 20 else "")
-    raise ConfigError(f"{named!r} is no class of this set; it has {shown or 'none with names'}")
+    raise ConfigError(f"{named!r} is no class of this set; it has {shown or 'no class names'}")
 
 
 def _shards(manifest: "Manifest", named: str | None) -> Sequence[str]:

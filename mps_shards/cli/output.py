@@ -14,14 +14,14 @@ __all__ = ["say_broken", "say_json", "say_table"]
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, most: int | None = None) -> None:
-    """Print a table: drawn by rich on a terminal, else aligned columns that other tools can read.
+    """Print a table, drawn by rich on a terminal and as aligned columns elsewhere.
 
     Args:
-        most: rows that are printed, before it is said how many more there are.
+        most: number of rows to print; a last line says how many more there are.
     """
     _say_rows(head, [[printable(cell) for cell in row] for row in rows[:most]])
     if most is not None and len(rows) > most:
-        click.echo(f"… and {len(rows) - most:,} more; --json tells all")
+        click.echo(f"… and {len(rows) - most:,} more; --json lists all of them")
 
 
 def _say_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -41,12 +41,12 @@ def _say_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def say_json(value: Any, *, indent: int | None = 2) -> None:
-    """Print a value as JSON: dataclasses as objects, paths as text."""
+    """Print a value as JSON, with dataclasses as objects and paths as text."""
     click.echo(json.dumps(value, default=_plain, indent=indent))
 
 
 def say_broken(lines: Sequence[str], *, most: int = 20) -> None:
-    """Name the samples that could not be used, on stderr; of many, the first."""
+    """Print the samples that could not be used to stderr; at most the first `most` of them."""
     for line in lines[:most]:
         click.echo(f"broken: {printable(line)}", err=True)
     if len(lines) > most:

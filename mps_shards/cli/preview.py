@@ -12,15 +12,38 @@ __all__ = ["command"]
 @click.command("preview", short_help="Draw a contact sheet of a shard set.")
 @click.argument("shards", metavar="SET")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="PNG, JPEG or WebP to write."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Image file to write (PNG, JPEG or WebP).",
 )
-@click.option("--count", type=click.IntRange(1, 1000), help="Samples.  [default: 32, or 6 with --augment]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of samples.")
-@click.option("--class", "wanted", metavar="NAME", help="Only samples of this class, or whose mask holds it.")
-@click.option("--size", type=click.IntRange(32, 1024), default=160, show_default=True, help="Of a picture, in pixels.")
-@click.option("--augment", is_flag=True, help="Show each sample as training would, several times.")
-@click.option("--times", type=click.IntRange(1, 7), default=5, show_default=True, help="How often, with --augment.")
-@click.option("--transform", default="train", show_default=True, help="For --augment: train:224, evaluate:256 ….")
+@click.option(
+    "--count", type=click.IntRange(1, 1000), help="Number of samples to draw.  [default: 32, or 6 with --augment]"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
+)
+@click.option(
+    "--class", "wanted", metavar="NAME", help="Draw only samples of this class, or whose label map contains it."
+)
+@click.option(
+    "--size", type=click.IntRange(32, 1024), default=160, show_default=True, help="Size of each picture in pixels."
+)
+@click.option("--augment", is_flag=True, help="Show each sample several times, as the training transform makes it.")
+@click.option(
+    "--times",
+    type=click.IntRange(1, 7),
+    default=5,
+    show_default=True,
+    help="Number of augmented versions per sample with --augment.",
+)
+@click.option(
+    "--transform",
+    default="train",
+    show_default=True,
+    help="Transform for --augment, such as train:224 or evaluate:256.",
+)
 @elsewhere
 @click.pass_context
 def command(
@@ -37,11 +60,11 @@ def command(
     index: Path | None,
     cache: Path | None,
 ) -> None:
-    """Draw samples of SET, with their classes, as one picture.
+    """Draw samples of SET with their classes as one picture.
 
-    Masks are drawn as colour over the image beside it, with a legend. With --augment each sample is shown as stored,
-    then as the training transform makes it, several times: what the network will see. Exit code 1 if a sample cannot
-    be decoded; the others are drawn.
+    Label maps are drawn in colour over a copy of the image, with a legend. With --augment each sample is shown as
+    stored and then several times as the training transform makes it. The exit code is 1 if a sample cannot be decoded;
+    the other samples are drawn.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, else a line every few seconds. Both on stderr."""
+"""Progress of long work on stderr: a bar on a terminal, elsewhere a line every few seconds."""
 
 import sys
 import time
@@ -14,21 +14,21 @@ _EVERY_S = 5.0
 
 
 class Bar:
-    """Progress through a known or unknown total.
+    """Progress display for a known or unknown total.
 
         with Bar("verify", unit="bytes") as bar:
             verify(folder, on_start=bar.expect, on_progress=bar.advance)
 
     Args:
-        label: what is going on.
-        unit: what is counted; "bytes" are shown as sizes.
-        quiet: show nothing at all.
+        label: verb that names the work.
+        unit: noun of what is counted; "bytes" are shown as sizes.
+        quiet: show nothing.
     """
 
     def __init__(self, label: str, *, unit: str, total: int | None = None, quiet: bool = False):
         self._label, self._unit, self._total, self._quiet = label, unit, total, quiet
         self._done = self._size = 0
-        self._began = self._told = time.monotonic()
+        self._began = self._reported_s = time.monotonic()
         self._rich: Any = None
         self._task: Any = None
 
@@ -40,11 +40,11 @@ class Bar:
             columns = (
                 progress.TextColumn(self._label),
                 progress.BarColumn(),
-                progress.TextColumn("{task.fields[told]}"),
+                progress.TextColumn("{task.fields[done]}"),
                 progress.TimeRemainingColumn(),
             )
             self._rich = progress.Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._rich.add_task(self._label, total=self._total, told="")
+            self._task = self._rich.add_task(self._label, total=self._total, done="")
             self._rich.start()
         return self
 
@@ -53,7 +53,7 @@ class Bar:
             self._rich.stop()
 
     def expect(self, total: int) -> None:
-        """Say how much there is, once that is known."""
+        """Set the total, once it is known."""
         self._total = total
         if self._rich is not None:
             self._rich.update(self._task, total=total)
@@ -66,10 +66,10 @@ class Bar:
         self._done += amount
         self._size += size
         if self._rich is not None:
-            self._rich.update(self._task, advance=amount, told=self._so_far())
-        elif not self._quiet and time.monotonic() - self._told >= _EVERY_S:
-            self._told = time.monotonic()
-            left = (self._told - self._began) / max(self._done, 1) * ((self._total or 0) - self._done)
+            self._rich.update(self._task, advance=amount, done=self._so_far())
+        elif not self._quiet and time.monotonic() - self._reported_s >= _EVERY_S:
+            self._reported_s = time.monotonic()
+            left = (self._reported_s - self._began) / max(self._done, 1) * ((self._total or 0) - self._done)
             click.echo(f"{self._label}: {self._so_far()}" + (f", {left:,.0f} s left" if left > 0 else ""), err=True)
 
     def _so_far(self) -> str:

@@ -20,15 +20,19 @@ MOST_TOLD = 50  # losses
 
 @click.command("repair", short_help="Save what is sound in a damaged shard set.")
 @click.argument("folder", metavar="SET", type=HERE)
-@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
-@click.option("--no-salvage", is_flag=True, help="Give damaged shards up whole, with their sound samples.")
-@click.option("--workers", type=click.IntRange(min=1), help="Shards read at a time.  [default: the cores]")
+@click.option("--dry-run", is_flag=True, help="Report what would be done, and change nothing.")
+@click.option("--no-salvage", is_flag=True, help="Drop damaged shards entirely, including their sound samples.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of shards to read at the same time.  [default: available cores]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(folder: Path, dry_run: bool, no_salvage: bool, workers: int | None, as_json: bool) -> None:
-    """Rebuild index and manifest of SET from its sound shards, and say exactly what was lost.
+    """Rebuild index and manifest of SET from its sound samples, and report exactly what was lost.
 
-    Damaged shards go to SET/quarantine, nothing is deleted. Their samples that are provably whole are written anew. A
-    set that is whole is not touched.
+    Damaged shards are moved to SET/quarantine; nothing is deleted. Their samples that are provably complete are written
+    to new shards. A set without damage is not changed.
 
     \b
     Examples:

@@ -18,11 +18,21 @@ __all__ = ["command"]
 @click.command("report", short_help="Write all about a shard set as one HTML page.")
 @click.argument("shards", metavar="SET")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HTML file to write.")
-@click.option("--samples", type=click.IntRange(min=1), help="Decode so many only, drawn by --seed.  [default: all]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of what is drawn and shown.")
-@click.option("--count", type=click.IntRange(1, 200), default=24, show_default=True, help="Samples to show.")
-@click.option("--verify/--no-verify", "check", default=True, show_default=True, help="Read and compare every byte.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores]")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Decode only this many samples, drawn with --seed.  [default: all]"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
+)
+@click.option("--count", type=click.IntRange(1, 200), default=24, show_default=True, help="Number of samples to show.")
+@click.option(
+    "--verify/--no-verify",
+    "check",
+    default=True,
+    show_default=True,
+    help="Check every byte against manifest and index.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Number of threads.  [default: available cores]")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -34,10 +44,10 @@ def command(
     check: bool,
     workers: int | None,
 ) -> None:
-    """Write what SET holds as one page of HTML: samples, classes, sizes, channels, and whether it is sound.
+    """Write one HTML page about SET with samples, classes, sizes, channel statistics and the result of a check.
 
-    The page needs nothing else: it can be mailed, and opens without a network. Exit code 1 if the set is not sound;
-    the page says what is wrong.
+    The page is a single file that opens without a network. The exit code is 1 if the check finds damage, which the page
+    describes.
 
     \b
     Examples:
@@ -51,7 +61,7 @@ def command(
     from mps_shards.inspect.survey import open_set
     from mps_shards.storage.local_disk import replacing
 
-    opened = open_set(shards)  # what is no set is said at once
+    opened = open_set(shards)  # fails at once for what is no shard set
     verified = _verified(shards, workers) if check else None
     found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=False)
     gallery = Gallery(opened, size=240, seed=seed)

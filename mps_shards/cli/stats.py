@@ -23,10 +23,16 @@ _MOST = 40  # classes that are listed as text
 
 @click.command("stats", short_help="Measure the images, labels and masks of a shard set.")
 @click.argument("shards", metavar="SET")
-@click.option("--samples", type=click.IntRange(min=1), help="Look at so many only, drawn by --seed.  [default: all]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample that is drawn.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores]")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw charts into this PNG, SVG or PDF.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Decode only this many samples, drawn with --seed.  [default: all]"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Number of threads.  [default: available cores]")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write charts to this PNG, SVG or PDF file."
+)
 @elsewhere
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.pass_context
@@ -41,10 +47,11 @@ def command(
     index: Path | None,
     cache: Path | None,
 ) -> None:
-    """Measure what is in SET: classes, image sizes, formats, orientation, and each channel's mean and std.
+    """Measure classes, image sizes, formats, orientation, and the mean and std of each channel of SET.
 
-    Decodes every image, or a sample of them. Mean and std are over all pixels, exact, and printed as normalize= takes
-    them. Of sets with masks, also each class's share of the pixels. Exit code 1 if a sample cannot be decoded.
+    The command decodes every image, or a random sample. Mean and std are exact, over all pixels, and printed in the
+    form that normalize= takes. For sets with label maps, it also gives each class's share of the pixels. The exit code
+    is 1 if a sample cannot be decoded.
 
     \b
     Examples:
@@ -79,7 +86,7 @@ def surveyed(
     index: Path | None = None,
     cache: Path | None = None,
 ) -> "Survey":
-    """The survey, with a bar while it goes on."""
+    """Survey a shard set and show a progress bar."""
     from mps_shards.inspect.survey import survey
 
     with Bar("decode", unit="images", quiet=quiet) as bar:
@@ -132,13 +139,15 @@ def _say(found: "Survey") -> None:
     )
     click.echo()
     click.echo(
-        f"ShardDataset(…, {normalize_line(found)})" if all(tally.std()) else "all pixels are equal: no normalize="
+        f"ShardDataset(…, {normalize_line(found)})"
+        if all(tally.std())
+        else "a channel has the same value everywhere, so normalize= cannot be used"
     )
 
 
 def _say_shares(what: str, unit: str, counts: dict[str, int]) -> None:
     most, total = max(counts.values()), sum(counts.values())
-    # the rarest are what a person must know of: they stand at the end
+    # the rarest classes matter most to a reader, so they stand at the end
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     shown = ranked if len(ranked) <= _MOST else [*ranked[: _MOST // 2], *ranked[-_MOST // 2 :]]
     say_table(
@@ -180,5 +189,5 @@ def _listed(counts: "Counter[str]") -> str:
 def _orientation_line(orientations: "Counter[int]") -> str:
     turned = sum(count for value, count in orientations.items() if value != 1)
     if not turned:
-        return "all upright"
+        return "all images are upright"
     return f"{counted(turned, 'image')} with an orientation other than 1, which is not applied"

@@ -14,7 +14,7 @@ _DEFAULTS = {"classification": "224", "unlabeled": "224", "segmentation": "512"}
 
 
 def transform_named(name: str, *, task: "Task", ignore_index: int | None = None) -> Any:
-    """The transform of this name: ``train``, ``evaluate:256``, ``classify.train:224``, or ``none``.
+    """Return the transform with a name such as ``train``, ``evaluate:256``, ``classify.train:224`` or ``none``.
 
     Raises:
         ConfigError: no such transform, or it does not serve the set's task.
@@ -23,7 +23,7 @@ def transform_named(name: str, *, task: "Task", ignore_index: int | None = None)
         return None
     match = re.fullmatch(r"(?:(classify|segment)\.)?(train|evaluate)(?::([1-9][0-9]{0,4}))?", name)
     if match is None:
-        raise ConfigError(f"{name!r} names no transform; write it like train:224, segment.evaluate:512 or none")
+        raise ConfigError(f"{name!r} is not a transform; write one such as train:224, segment.evaluate:512 or none")
     from mps_shards.vision.transforms import classify, segment
 
     room, kind, size = match.groups()

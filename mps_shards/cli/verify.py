@@ -22,17 +22,21 @@ MOST_TOLD = 50  # problems
 
 @click.command("verify", short_help="Check a shard set, byte by byte.")
 @click.argument("folders", metavar="SET…", nargs=-1, required=True, type=SET)
-@click.option("--decode", is_flag=True, help="Decode every image and mask, too.")
-@click.option("--workers", type=click.IntRange(min=1), help="Shards read at a time.  [default: the cores]")
+@click.option("--decode", is_flag=True, help="Decode every image and label map as well.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of shards to read at the same time.  [default: available cores]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
 @click.pass_context
 def command(
     ctx: click.Context, folders: "tuple[Path | RemoteFolder, ...]", decode: bool, workers: int | None, as_json: bool
 ) -> None:
-    """Check that the tars in SET are what manifest and index say: sizes, SHA-256, headers, counts, keys, labels, rows.
+    """Check the tars in SET against manifest and index: sizes, SHA-256, headers, counts, keys, labels and rows.
 
-    A folder of sets is checked set by set. Names the samples that are damaged. Exit code 1 if anything is wrong;
-    `mps-shards repair` saves what can be saved.
+    A folder of sets is checked set by set. The command names the damaged samples. The exit code is 1 if anything is
+    wrong; `mps-shards repair` then saves the sound samples.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures side by side, each with a caption, and a legend of colours."""
+"""Contact sheets: pictures side by side with captions and a legend of colours."""
 
 import io
 import math
@@ -21,15 +21,15 @@ Sheet: TypeAlias = Image.Image
 _PAPER, _INK, _FAINT, _EMPTY = (250, 250, 247), (28, 30, 34), (120, 122, 128), (233, 232, 227)
 _GAP, _NEAR, _MARGIN, _RADIUS = 18, 6, 36, 10
 _CAPTION, _TITLE, _LEGEND = 30, 84, 28
-_SMOOTH = 4  # corners are drawn this much larger, then scaled down
+_SMOOTH = 4  # corners are drawn at this multiple of their size and scaled down, for smooth edges
 
 
 class Tile(NamedTuple):
-    """A place on the sheet.
+    """One cell of a contact sheet.
 
     Attributes:
-        pictures: uint8 (height, width, 3), RGB, of any sizes, drawn side by side; None leaves a place empty.
-        colour: of the dot before the caption; None for no dot.
+        pictures: uint8 (height, width, 3), RGB, of any sizes, drawn side by side; None leaves a cell empty.
+        colour: colour of the dot before the caption; None for no dot.
     """
 
     pictures: Sequence[Pixels | None]
@@ -46,13 +46,13 @@ def contact_sheet(
     size: int = 160,
     legend: Mapping[str, Colour] | None = None,
 ) -> Sheet:
-    """Draw pictures on paper, each as large as fits a square, never cut.
+    """Draw a contact sheet. Each picture is scaled to fit its cell and never cropped.
 
     Args:
-        tiles: at least one, all with equally many pictures.
-        columns: tiles side by side, at most.
-        size: of a picture's square, in pixels.
-        legend: names and their colours, shown under the title.
+        tiles: at least one cell; all cells have equally many pictures.
+        columns: maximum number of cells in a row.
+        size: side of a picture's square cell in pixels.
+        legend: colours by name, shown under the title.
     """
     columns = min(columns, len(tiles))
     rows = math.ceil(len(tiles) / columns)
@@ -77,14 +77,14 @@ def contact_sheet(
 
 
 def shrunk(pixels: Pixels, longest: int) -> Pixels:
-    """The picture with its longer side at most so long."""
+    """Shrink a picture so that its longer side has at most this many pixels."""
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
 def shrunk_mask(mask: npt.NDArray[np.integer], size: tuple[int, ...]) -> npt.NDArray[np.integer]:
-    """The mask as large as its image now is, (height, width): of each place one value, none in between."""
+    """Resize a label map to (height, width) by nearest neighbour, so that no new label ids appear."""
     rows, columns = (
         ((np.arange(small) + 0.5) * side / small).astype(int) for side, small in zip(mask.shape, size, strict=True)
     )
@@ -93,7 +93,7 @@ def shrunk_mask(mask: npt.NDArray[np.integer], size: tuple[int, ...]) -> npt.NDA
 
 
 def file_bytes(sheet: Sheet, suffix: str) -> bytes:
-    """The sheet as a file.
+    """Encode a sheet as the content of an image file.
 
     Raises:
         ConfigError: `suffix` is none of ``.png``, ``.jpg``, ``.jpeg``, ``.webp``.
@@ -107,7 +107,7 @@ def file_bytes(sheet: Sheet, suffix: str) -> bytes:
 
 
 def jpeg_bytes(pixels: Pixels, longest: int) -> bytes:
-    """A picture as a JPEG with its longer side at most so long."""
+    """Encode a picture as a JPEG whose longer side has at most this many pixels."""
     return file_bytes(Image.fromarray(shrunk(pixels, longest)), ".jpg")
 
 
@@ -140,7 +140,7 @@ def _draw_legend(draw: ImageDraw.ImageDraw, line: Sequence[tuple[int, str, Colou
 
 
 def _legend_lines(legend: Mapping[str, Colour], width: int) -> list[list[tuple[int, str, Colour]]]:
-    """Entries with where they begin, broken into lines of at most so many pixels."""
+    """Break the legend into lines of limited width; gives each entry with its horizontal position."""
     lines: list[list[tuple[int, str, Colour]]] = []
     x = width
     for name, colour in legend.items():
@@ -155,7 +155,7 @@ def _legend_lines(legend: Mapping[str, Colour], width: int) -> list[list[tuple[i
 
 
 def _fitted(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
-    """The text, its middle left out where it is too long: a key's end says as much as its beginning."""
+    """Shorten a text to a width by leaving out its middle, because the end of a key matters as much as its start."""
     keep = len(text)
     shown = text
     while keep > 2 and font.getlength(shown) > width:

@@ -1,4 +1,4 @@
-"""A look at torch, the device, and the way batches get there: what ``mps-shards doctor`` shows."""
+"""Diagnosis of torch, the device and the transfer, as ``mps-shards doctor`` shows it."""
 
 import contextlib
 import platform
@@ -28,15 +28,15 @@ BATCH_SHAPE = (64, 3, 224, 224)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What was found.
+    """Result of a diagnosis.
 
     Attributes:
-        versions: of Python and the packages that matter.
-        device, transfer: chosen, and why; empty where there is no such device.
-        wrong_values: bytes whose x / 255 comes out wrong on the device; the workers then convert.
+        versions: versions of Python and of the packages that matter.
+        device, transfer: what was chosen and why; empty where the device does not exist.
+        wrong_values: byte values whose x / 255 is inexact on the device; the workers then convert on the host.
         batch_ms: median time from issuing a batch (of `BATCH_SHAPE`) to having read it back.
-        hazards: known of this device in this version of torch.
-        problems: what is wrong; empty if all is well.
+        hazards: known problems of this device in this version of torch.
+        problems: problems that were found; empty if there are none.
     """
 
     versions: dict[str, str]
@@ -50,10 +50,10 @@ class Diagnosis:
 
 
 def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | None = None) -> Diagnosis:
-    """Check a device by sending all byte values, batches and labels there and back.
+    """Check a device by sending all byte values, batches and labels to the device and back.
 
     Args:
-        on: the device to use instead of torch's, for tests.
+        on: device implementation to use instead of torch's.
     """
     problems: list[str] = []
     choice = wrong = batch_ms = None
@@ -83,10 +83,10 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
 
 
 def _there_and_back(engine: Engine, device: Device) -> float:
-    """Median milliseconds from issuing a batch to having read it back; the batch as loaders send it.
+    """Send batches as a loader does; returns the median milliseconds from issuing a batch to having read it back.
 
     Raises:
-        DataError: it did not come back as ToTensor gives it.
+        DataError: a batch came back with other values than ToTensor gives.
     """
     pixels = torch.randint(0, 256, BATCH_SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     slot, times = Slot(0, engine.allocate), []

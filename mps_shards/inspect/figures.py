@@ -9,7 +9,7 @@ __all__ = ["figures", "normalize_line"]
 
 
 def figures(found: Survey) -> dict[str, Any]:
-    """All of it as plain values. Sizes are [width, height, samples], the most frequent first."""
+    """Return the survey as plain values. Sizes are [width, height, samples], most frequent first."""
     tally = found.tally
     masks = {
         found.class_name(value): {"pixels": pixels, "samples": tally.mask_samples[value]}
@@ -38,7 +38,7 @@ def figures(found: Survey) -> dict[str, Any]:
 
 
 def by_class(found: Survey) -> dict[str, int]:
-    """Samples by class name, in the order of the labels, those without a sample included; empty without labels."""
+    """Count samples by class name in label order, including classes without samples; empty for sets without labels."""
     if found.manifest.task != "classification":
         return {}
     numbers = range(max((len(found.manifest.classes), *(label + 1 for label in found.tally.labels))))
@@ -46,7 +46,7 @@ def by_class(found: Survey) -> dict[str, int]:
 
 
 def spread(values: list[int] | list[float]) -> dict[str, float] | None:
-    """Least, median, mean and most; None of nothing."""
+    """Return minimum, median, mean and maximum; None for no values."""
     if not values:
         return None
     return {
@@ -58,6 +58,6 @@ def spread(values: list[int] | list[float]) -> dict[str, float] | None:
 
 
 def normalize_line(found: Survey) -> str:
-    """Mean and std as they are typed into ``ShardDataset(normalize=…)``."""
+    """Return mean and std as source code, ready to paste into ``ShardDataset(normalize=…)``."""
     mean, std = ([round(value, 4) for value in values] for values in found.normalize())
     return f"normalize=({mean}, {std})"

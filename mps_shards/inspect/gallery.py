@@ -1,4 +1,4 @@
-"""Samples of a set as tiles of a contact sheet."""
+"""Samples of a shard set as cells of a contact sheet."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Gallery"]
 
-_KEPT = 2  # of a picture's size: what photographs are shrunk to, so that many can be held and outlines stay visible
+_KEPT = 2  # multiple of the cell size that photographs are shrunk to: saves memory, and keeps outlines visible
 
 
 class Gallery:
-    """Tiles of some samples, and what was met on the way.
+    """Collects cells for some samples of a shard set.
 
     Args:
-        opened: the set.
-        transform: shows each sample `times` more, as this makes it.
+        opened: the open shard set.
+        transform: if given, each sample is also shown `times` times as this transform makes it.
 
     Attributes:
-        tiles: so far.
-        broken: a line for each sample that cannot be shown.
+        tiles: cells that were collected so far.
+        broken: one line for each sample that cannot be shown.
     """
 
     def __init__(self, opened: "ShardSet", *, size: int, transform: Any = None, times: int = 0, seed: int = 0):
         self._set, self._size, self._transform, self._times, self._seed = opened, size, transform, times, seed
-        self._values: set[int] = set()  # of the masks
+        self._values: set[int] = set()  # label ids that occur in the label maps
         self.tiles: list[Any] = []
         self.broken: list[str] = []
 
     def fill(self, count: int, wanted: str | None = None) -> None:
-        """Take `count` samples at random (by the seed), or as many as there are; `wanted` names a class.
+        """Add `count` random samples, or all if there are fewer; `wanted` restricts them to one class.
 
         Raises:
-            ConfigError: the set has no such class.
+            ConfigError: the set does not have the class `wanted`.
         """
         import numpy as np
 
@@ -61,22 +61,22 @@ class Gallery:
                     self.tiles.append(self._unreadable(key))
 
     def draw(self, title: str, subtitle: str) -> "Sheet":
-        """The contact sheet.
+        """Draw the contact sheet.
 
         Raises:
-            ConfigError: there is no sample to show.
+            ConfigError: no sample was collected.
         """
         from mps_shards.inspect.contact_sheet import contact_sheet
 
         if not self.tiles:
-            raise ConfigError("there is no such sample to show")
+            raise ConfigError("no sample matches, so there is nothing to show")
         columns = max(1, 8 // len(self.tiles[0].pictures))
         return contact_sheet(
             self.tiles, title=title, subtitle=subtitle, columns=columns, size=self._size, legend=self.legend()
         )
 
     def legend(self) -> "dict[str, Colour]":
-        """Colours of the mask classes that the tiles show, by name; empty without masks."""
+        """Return the colours of the label-map classes that occur, by name; empty without label maps."""
         from mps_shards.inspect.overlay import class_names
         from mps_shards.inspect.palette_colours import IGNORED, class_colour
 
@@ -109,7 +109,7 @@ class Gallery:
         return Tile(pictures, raw.key.rpartition("/")[2])
 
     def _augmented(self, image: "np.ndarray[Any, Any]", target: Any, number: int) -> Iterator[Any]:
-        """What the network would see of the sample in the first epochs, were its position its number."""
+        """Return the sample as training would see it in the first epochs, with its number as its position."""
         if not self._times:
             return
         import torch
@@ -139,10 +139,10 @@ class Gallery:
 
 
 def class_number(manifest: "Manifest", name: str) -> int:
-    """The label of a class.
+    """Return the class index of a class name or number.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: the set does not have this class.
     """
     if name not in manifest.classes:
         known = ", ".join(manifest.classes[:12]) + (" …" if len(manifest.classes) > 12 else "")

@@ -1,4 +1,4 @@
-"""A survey as one page of HTML that needs nothing else: no script, no font, no request."""
+"""A survey as one self-contained HTML page without scripts, fonts or requests."""
 
 import base64
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["page_of"]
 
-_MOST = 40  # classes in a histogram: the most frequent and the rarest
-_FAULTS = 50  # that are listed
+_MOST = 40  # classes in a histogram: the most frequent and the rarest ones
+_FAULTS = 50  # faults that are listed
 
 _STYLE = """
 :root { color-scheme: light dark; --paper:#fafaf7; --card:#fff; --ink:#1c1e22; --faint:#6b6e76; --line:#e4e3dd;
@@ -73,12 +73,12 @@ def page_of(
     verified: "VerifyReport | None",
     version: str,
 ) -> str:
-    """The whole page.
+    """Return the page as HTML.
 
     Args:
         tiles: samples to show.
-        legend: colours of mask classes by name.
-        verified: None where that was not asked for.
+        legend: colours of label-map classes by name.
+        verified: result of the check; None if no check was asked for.
     """
     parts = [_head(name, found), _verdict(found, verified), _shots(tiles, legend)]
     if found.tally.samples:

@@ -1,4 +1,4 @@
-"""What the images of a set are like, in whole numbers: the same whatever order they are added in."""
+"""Statistics of images in whole numbers, so that the result does not depend on the order of the samples."""
 
 import io
 import math
@@ -18,21 +18,21 @@ from mps_shards.vision.label_maps import label_map_of
 
 __all__ = ["Facts", "Tally", "examined"]
 
-_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+_ORIENTATION = 0x0112  # EXIF tag; the value 1 means upright
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What one sample is.
+    """Facts about one sample.
 
     Attributes:
-        format, mode: as Pillow calls them ("JPEG"; "RGB", "L", "P").
+        format, mode: Pillow's names ("JPEG"; "RGB", "L", "P").
         width, height: in pixels, as stored.
-        orientation: of the EXIF data, 1 to 8; 1 where there is none.
-        bytes: of the encoded image.
-        label: class number, or -1.
-        levels: int64 (3, 256), how many pixels of each channel (RGB) have each value.
-        mask: pixels by mask value; None without a mask.
+        orientation: EXIF orientation, 1 to 8; 1 without EXIF data.
+        bytes: size of the encoded image.
+        label: class index, or -1 without a label.
+        levels: int64 [3, 256], number of pixels per channel (RGB) and value.
+        mask: number of pixels by label id; None without a label map.
     """
 
     format: str
@@ -47,10 +47,10 @@ class Facts:
 
 
 def examined(raw: RawSample, task: Task) -> Facts:
-    """Decode a sample and count.
+    """Decode a sample and count its values.
 
     Raises:
-        DecodeError: image, label or mask is missing, damaged, or does not fit the other.
+        DecodeError: the image, label or label map is missing or damaged, or their sizes differ.
     """
     _, content = raw.image()
     pixels = decode_image(content)
@@ -71,16 +71,16 @@ def examined(raw: RawSample, task: Task) -> Facts:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Facts added up.
+    """Sum of the facts of many samples.
 
     Attributes:
-        samples: added.
-        labels: samples by class number.
-        formats, modes, orientations, sizes: samples by each; a size is (width, height).
-        bytes: of each encoded image.
-        levels: int64 (3, 256), see `Facts`.
-        mask_pixels: pixels by mask value.
-        mask_samples: samples that hold each mask value.
+        samples: number of samples added.
+        labels: number of samples by class index.
+        formats, modes, orientations, sizes: number of samples by value; a size is (width, height).
+        bytes: size of each encoded image.
+        levels: int64 [3, 256], as in `Facts`.
+        mask_pixels: number of pixels by label id.
+        mask_samples: number of samples that contain each label id.
     """
 
     samples: int = 0
@@ -110,18 +110,18 @@ class Tally:
 
     @property
     def pixels(self) -> int:
-        """Of all images together."""
+        """Number of pixels of all images together."""
         return int(self.levels[0].sum())
 
     def mean(self) -> list[float]:
-        """Of each channel (RGB), 0..1, over all pixels."""
+        """Mean of each channel (RGB) over all pixels, 0..1."""
         return [self._moment(channel, 1) / (255 * self.pixels) for channel in range(3)] if self.pixels else []
 
     def std(self) -> list[float]:
-        """Of each channel (RGB), 0..1, over all pixels, as ``np.std`` gives it."""
+        """Standard deviation of each channel (RGB) over all pixels, 0..1, as ``np.std`` gives it."""
         if not self.pixels:
             return []
-        # in whole numbers up to the root: nothing is lost by subtracting large from large
+        # whole numbers up to the square root, so that subtracting large numbers loses no precision
         spread = [self.pixels * self._moment(c, 2) - self._moment(c, 1) ** 2 for c in range(3)]
         return [math.sqrt(value) / (255 * self.pixels) for value in spread]
 
@@ -130,11 +130,11 @@ class Tally:
 
 
 def _header(content: Buffer) -> tuple[str, str, int]:
-    """Format, mode and EXIF orientation. The image was decoded, so it can be opened."""
+    """Return format, mode and EXIF orientation of an image that was decoded before."""
     with Image.open(io.BytesIO(content)) as image:
         try:
             orientation: Any = image.getexif().get(_ORIENTATION, 1)
-        except (OSError, SyntaxError, ValueError, KeyError, struct.error):  # damaged EXIF data orient nothing
+        except (OSError, SyntaxError, ValueError, KeyError, struct.error):  # damaged EXIF data count as no orientation
             orientation = 1
         return image.format or "", image.mode, orientation if orientation in range(1, 9) else 1
 

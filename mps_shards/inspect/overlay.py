@@ -1,4 +1,4 @@
-"""A mask as colour over its image, for people to look at."""
+"""Label maps drawn in colour over their images."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ __all__ = ["class_names", "overlaid"]
 
 Pixels = npt.NDArray[np.uint8]
 
-_TINT = 0.55  # of the class's colour; the rest is the image
-_STRIPE = 6  # pixels, of what is ignored
+_TINT = 0.55  # share of the class's colour; the rest is the image
+_STRIPE = 6  # width in pixels of the stripes that mark ignored pixels
 
 
 def overlaid(image: Pixels, mask: npt.NDArray[np.integer], classes: Sequence[str], ignore_index: int | None) -> Pixels:
-    """The image, each class in its colour, with outlines; what is ignored in stripes, background as it is.
+    """Draw a label map over its image: classes in colour with outlines, ignored pixels striped, background unchanged.
 
     Args:
         image: uint8 (height, width, 3), RGB.
@@ -43,7 +43,7 @@ def overlaid(image: Pixels, mask: npt.NDArray[np.integer], classes: Sequence[str
 
 
 def class_names(values: Sequence[int], classes: Sequence[str], ignore_index: int | None) -> dict[int, str]:
-    """What to call the values of a mask; "background" last, what is ignored behind it."""
+    """Return the names of the label ids that occur, "background" last and ignored pixels after it."""
     names = {value: classes[value] if value < len(classes) else f"class {value}" for value in values}
     if ignore_index in names:
         names[ignore_index] = "ignored"
@@ -52,7 +52,7 @@ def class_names(values: Sequence[int], classes: Sequence[str], ignore_index: int
 
 
 def _outlines(mask: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Where the next pixel, to the right or below, is of another class."""
+    """Return where the next pixel to the right or below belongs to another class."""
     edge = np.zeros(mask.shape, dtype=bool)
     edge[:-1] |= mask[:-1] != mask[1:]
     edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]

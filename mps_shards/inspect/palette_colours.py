@@ -1,4 +1,4 @@
-"""Colours for classes: as far from one another, and from black and white, as an eye can tell them apart."""
+"""Colours for classes that the eye can tell apart from each other and from black and white."""
 
 from functools import cache
 
@@ -9,24 +9,24 @@ __all__ = ["IGNORED", "Colour", "class_colour"]
 
 Colour = tuple[int, int, int]
 
-IGNORED: Colour = (128, 128, 128)  # of mask pixels that are no class
+IGNORED: Colour = (128, 128, 128)  # colour of label-map pixels that belong to no class
 
-_STEPS = range(32, 256, 16)  # of each channel
+_STEPS = range(32, 256, 16)  # values per channel that are tried
 
 
 def class_colour(number: int) -> Colour:
-    """The colour of a class; the same whatever other classes there are. After 256 they repeat."""
+    """Return the colour of a class. The colour depends on the class index alone; after 256 classes colours repeat."""
     red, green, blue = _palette()[number % 256].tolist()
     return red, green, blue
 
 
 @cache
 def _palette() -> npt.NDArray[np.uint8]:
-    """256 colours, each as far in Oklab as can be from those before it."""
+    """Return 256 colours; each is as far in Oklab as possible from those before it."""
     grid = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), axis=-1).reshape(-1, 3)
     seen = _oklab(grid)
     strength = np.hypot(seen[:, 1], seen[:, 2])
-    # to the eye neither near grey nor glaring, and legible on paper as on a black page
+    # neither near grey nor glaring, and legible on white as well as on black
     fit = (strength > 0.08) & (strength < 0.2) & (seen[:, 0] > 0.5) & (seen[:, 0] < 0.85)
     grid, seen = grid[fit], seen[fit]
     taken = _oklab(np.array([[0, 0, 0], [255, 255, 255], IGNORED]))
@@ -40,7 +40,7 @@ def _palette() -> npt.NDArray[np.uint8]:
 
 
 def _oklab(colours: npt.NDArray[np.int_]) -> npt.NDArray[np.float64]:
-    """sRGB 0..255 -> Oklab, where distances are as an eye sees them (bottosson.github.io/posts/oklab)."""
+    """Convert sRGB 0..255 to Oklab, where distances match perception (bottosson.github.io/posts/oklab)."""
     encoded = colours / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     cones = linear @ np.array(

@@ -1,4 +1,4 @@
-"""Charts of a survey, by matplotlib (the extra ``plot``)."""
+"""Charts of a survey with matplotlib (the extra ``plot``)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_charts"]
 
-_MOST = 30  # bars of a chart; more would not be legible
+_MOST = 30  # bars in one chart; more would not be legible
 _BLUE = "#3b6fb6"
 
 
@@ -18,8 +18,8 @@ def draw_charts(found: "Survey", path: Path) -> None:
     """Write classes (or mask pixels), sizes, file sizes and channel levels as one figure.
 
     Raises:
-        ConfigError: matplotlib is missing, or cannot write such a file.
-        StorageError: it cannot be written there.
+        ConfigError: matplotlib is not installed, or cannot write this kind of file.
+        StorageError: the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

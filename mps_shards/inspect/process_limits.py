@@ -1,4 +1,4 @@
-"""What this process may use, and what another one would cost: a part of ``mps-shards doctor``."""
+"""Limits of this process and the cost of starting another, for ``mps-shards doctor``."""
 
 import subprocess
 import sys
@@ -13,13 +13,13 @@ _FEW_FILES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """What was found.
+    """Limits of this process.
 
     Attributes:
-        open_files, open_files_most: files that may be open now, and at most after ``ulimit -n``.
-        start_s: seconds that a new Python process takes until it could read a set, as each worker of a DataLoader does
-            where processes are spawned (macOS, Windows); None if that was not tried.
-        problems: what is too little.
+        open_files, open_files_most: number of files that may be open now, and that ``ulimit -n`` can allow.
+        start_s: seconds that a new Python process takes until it can read a set, as every DataLoader worker does where
+            processes are spawned (macOS, Windows); None if this was not measured.
+        problems: limits that are too low.
     """
 
     open_files: int
@@ -29,10 +29,10 @@ class ProcessLimits:
 
 
 def process_limits(*, start: bool = True) -> ProcessLimits:
-    """Ask for the limits.
+    """Return the limits of this process.
 
     Args:
-        start: also start a process, which takes seconds.
+        start: also measure the start of a process, which takes seconds.
     """
     import resource
 

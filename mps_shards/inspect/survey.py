@@ -1,4 +1,4 @@
-"""A survey of a shard set: what its images, labels and masks are like, by decoding all of them or a sample."""
+"""Survey of a shard set: statistics of its images, labels and label maps, from all samples or a random part."""
 
 import os
 import statistics
@@ -24,13 +24,13 @@ __all__ = ["ReadingSpeed", "Survey", "open_set", "reading_speed", "survey"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What was found.
+    """Result of a survey.
 
     Attributes:
-        manifest: of the set.
-        seed: of the sample that was drawn; None where every sample was decoded.
-        tally: of those that could be decoded.
-        broken: a line for each that could not.
+        manifest: manifest of the set.
+        seed: seed of the random choice; None if every sample was decoded.
+        tally: statistics of the samples that could be decoded.
+        broken: one line for each sample that could not be decoded.
     """
 
     manifest: Manifest
@@ -39,18 +39,20 @@ class Survey:
     broken: tuple[str, ...]
 
     def normalize(self) -> tuple[list[float], list[float]]:
-        """Mean and std of the channels, as ``ShardDataset(normalize=…)`` takes them.
+        """Return mean and std of the channels, as ``ShardDataset(normalize=…)`` takes them.
 
         Raises:
             ConfigError: no image could be decoded, or a channel is the same everywhere.
         """
         mean, std = self.tally.mean(), self.tally.std()
         if not all(std) or not std:
-            raise ConfigError(f"{self.tally.pixels} pixels, std {std}: there is nothing to normalize by")
+            raise ConfigError(
+                f"{self.tally.pixels} pixels, std {std}: a channel without variation cannot be normalized"
+            )
         return mean, std
 
     def class_name(self, number: int) -> str:
-        """Of a label or a mask value."""
+        """Return the name of a class index or label id."""
         if number == self.manifest.ignore_index:
             return "ignored"
         if number < 0:
@@ -64,10 +66,10 @@ def open_set(
     index: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
 ) -> ShardSet:
-    """The one shard set of this name, open. `index` and `cache` are as for `ShardDataset`.
+    """Open one shard set. `index` and `cache` have the same meaning as in `ShardDataset`.
 
     Raises:
-        ConfigError, ManifestError, ShardError, StorageError: there is none, or it is not sound.
+        ConfigError, ManifestError, ShardError, StorageError: the set does not exist or is damaged.
     """
     (location,) = locate(expanded(shards), index=index)
     return ShardSet(location, cache=Cache.open(cache, None))
@@ -84,17 +86,17 @@ def survey(
     on_start: Callable[[int], None] = lambda count: None,
     on_sample: Callable[[int], None] = lambda count: None,
 ) -> Survey:
-    """Decode the samples of a set, and count. Equal sets give equal figures, whatever the number of threads.
+    """Decode the samples of a set and collect statistics. The result does not depend on the number of threads.
 
     Args:
-        samples: only so many, drawn by `seed`; by default all.
-        workers: threads; by default the cores.
-        index, cache: as for `ShardDataset`.
-        on_start: told how many samples there are to decode.
-        on_sample: told how many more are done, in this thread.
+        samples: number of samples to decode, drawn with `seed`; all by default.
+        workers: number of threads; the available cores by default.
+        index, cache: as in `ShardDataset`.
+        on_start: called with the number of samples to decode.
+        on_sample: called in this thread with the number of samples decoded since the last call.
 
     Raises:
-        ConfigError, ManifestError, StorageError: the set cannot be read. A sample that is damaged is no error.
+        ConfigError, ManifestError, StorageError: the set cannot be read. Damaged samples are listed in `Survey.broken`.
     """
     if samples is not None and samples < 1:
         raise ConfigError(f"samples must be at least 1, not {samples}")
@@ -131,14 +133,14 @@ def survey(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingSpeed:
-    """How fast the samples of a set come from where they are, undecoded.
+    """Speed of reading samples without decoding them.
 
     Attributes:
-        open_s: from naming the set to its first sample.
-        latency_s: median of a sample, one after the other, at random places.
-        samples, bytes, seconds: read at random places by `workers` threads together.
-        remote: from a store, by ranged requests.
-        cold: not from this system's memory; what a disk or a store itself remembers is not known.
+        open_s: seconds from opening the set to its first sample.
+        latency_s: median seconds per sample, read one after the other at random positions.
+        samples, bytes, seconds: totals of reading at random positions with `workers` threads.
+        remote: whether the set lies in an object store.
+        cold: whether the files were dropped from the page cache before reading.
     """
 
     open_s: float
@@ -154,10 +156,10 @@ class ReadingSpeed:
 def reading_speed(
     shards: str | os.PathLike[str], *, samples: int = 512, workers: int = 16, seed: int = 0
 ) -> ReadingSpeed | None:
-    """Read samples at random places, and time that; None of an empty set.
+    """Measure reading samples at random positions; None for an empty set.
 
     Raises:
-        ConfigError, DataError, StorageError: the set cannot be read; says whether it is credentials, ranges or bytes.
+        ConfigError, DataError, StorageError: the set cannot be read; the message names the cause.
     """
     began = time.perf_counter()
     opened = open_set(shards)
@@ -194,5 +196,5 @@ def reading_speed(
 
 
 def _forgotten(folder: object, names: Sequence[str]) -> bool:
-    """Whether this system holds nothing of these files in memory any more."""
+    """Drop files from the page cache; returns whether the system allows that."""
     return isinstance(folder, Path) and all([forget_cached(folder / name) for name in names])

@@ -1,4 +1,4 @@
-"""Small inline drawings for a page: SVG as text, in colours that the page's style sets."""
+"""Small inline SVG charts for an HTML page, in colours that the page's style sets."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,7 +9,7 @@ _WIDE, _TALL, _FOOT = 480, 220, 30
 
 
 def bars(counts: Mapping[str, int], *, unit: str = "", colours: Mapping[str, str] | None = None) -> str:
-    """A row for each name, with its count and share; HTML, so that long names wrap."""
+    """Return a table with a row and a bar per name; HTML rather than SVG, so that long names wrap."""
     most, total = max(counts.values(), default=0) or 1, sum(counts.values()) or 1
     rows = []
     for name, count in counts.items():
@@ -24,7 +24,7 @@ def bars(counts: Mapping[str, int], *, unit: str = "", colours: Mapping[str, str
 
 
 def columns(values: Sequence[float], *, bins: int = 40, unit: str, name: str) -> str:
-    """A histogram of values."""
+    """Return a histogram of values as SVG."""
     low, high = min(values), max(values)
     step = (high - low) / bins or 1.0
     counts = [0] * bins
@@ -42,7 +42,7 @@ def columns(values: Sequence[float], *, bins: int = 40, unit: str, name: str) ->
 
 
 def curves(lines: Mapping[str, Sequence[float]], *, left: str, right: str, name: str) -> str:
-    """Curves over the same places; the keys are classes of the page's style."""
+    """Return curves over the same horizontal axis as SVG; the keys are classes of the page's style."""
     most = max((max(line) for line in lines.values()), default=0) or 1.0
     drawn = "".join(
         f'<polyline class="{escape(kind)}" points="'
@@ -57,7 +57,7 @@ def curves(lines: Mapping[str, Sequence[float]], *, left: str, right: str, name:
 
 
 def dots(points: Mapping[tuple[int, int], int], *, name: str) -> str:
-    """Widths and heights, as places; a larger dot is a more frequent one."""
+    """Return a scatter plot of widths and heights as SVG; a larger dot means more images."""
     side = max(max(point) for point in points)
     most = max(points.values())
     drawn = "".join(

@@ -1,4 +1,4 @@
-"""The same work by plain webdataset in a DataLoader, to compare with."""
+"""The benchmark's work done by plain webdataset in a DataLoader, for comparison."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ __all__ = ["rival"]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A decoded sample -> image and target, as a user of webdataset would write it; pickles, for spawned workers."""
+    """Turns a decoded sample into image and target, as users of webdataset write it. Instances can be pickled."""
 
     transform: Any
 
@@ -34,10 +34,10 @@ class Pair:
 
 
 def rival(shards: str, transform: Any, *, batch_size: int, workers: int, batches: int) -> dict[str, Any]:
-    """Rates of ``DataLoader(WebDataset(…).decode("rgb8").map(…).batched(…))`` over as many batches.
+    """Measure ``DataLoader(WebDataset(…).decode("rgb8").map(…).batched(…))`` over as many batches.
 
     Raises:
-        ConfigError: not even two batches came.
+        ConfigError: fewer than two batches came.
     """
     tars = [tar for location in locate([shards]) for tar in _tars(location.folder, location.names)]
     workers = min(workers, len(tars))  # webdataset gives each worker whole tars
@@ -52,12 +52,12 @@ def rival(shards: str, transform: Any, *, batch_size: int, workers: int, batches
         if number == batches:
             break
     if number < 1:
-        raise ConfigError("webdataset gave fewer than two batches: too few to compare; take a smaller --batch-size")
+        raise ConfigError("webdataset gave fewer than two batches, too few to compare: use a smaller --batch-size")
     seconds = time.perf_counter() - start
     return {"images_per_s": images / seconds, "first_batch_s": first_s, "processes": workers}
 
 
 def _tars(folder: object, names: Sequence[str] | None) -> list[str]:
     if not isinstance(folder, Path):
-        raise ConfigError(f"{folder}: --compare reads local sets only")
+        raise ConfigError(f"{folder}: --compare works on local sets only")
     return [str(folder / name) for name in names or sorted(path.name for path in folder.glob("*.tar"))]

@@ -1,6 +1,5 @@
-"""What a shard set is: samples, their names, the tar they lie in, the manifest and the index.
+"""The disk format: tar headers, key names, sample fields, manifest and index.
 
-Monopoly: the disk format. Pure values and functions over bytes; no I/O, no torch. No module keeps anything that
-changes, so all of it may be called from any thread, with the GIL or without.
-May import: errors.
+This package consists of values and pure functions over bytes, without input, output or torch. No module keeps state, so
+every function may be called from any thread, with or without the GIL.
 """

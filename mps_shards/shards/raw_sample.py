@@ -1,4 +1,4 @@
-"""One sample as it lies in a shard: a key and its encoded fields."""
+"""One undecoded sample: a key and its encoded fields."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,8 +9,8 @@ __all__ = ["IMAGE_FIELDS", "MASK_FIELD", "Buffer", "RawSample"]
 
 Buffer: TypeAlias = bytes | memoryview
 
-# Extensions that images carry in folders, and field names that they have in shards; looked up in this order. HEIC and
-# JPEG XL need optional packages, so that they are still found, and named, where those are missing.
+# Extensions of image files, which are also the field names in shards, in order of preference. HEIC and JPEG XL need
+# optional packages; such files are found and named where the package is missing.
 IMAGE_FIELDS = (
     *("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "tif", "tiff", "gif"),
     *("jfif", "avif", "heic", "heif", "jxl"),
@@ -18,15 +18,15 @@ IMAGE_FIELDS = (
 MASK_FIELD = "mask.png"
 
 
-@dataclass(slots=True, kw_only=True)  # frozen would take twice the time, and one is made for each sample
+@dataclass(slots=True, kw_only=True)  # frozen would take twice the time, and one object is made for each sample
 class RawSample:
     """The members of a tar that share a key.
 
     Attributes:
         key: the sample's name within its shard set.
-        shard: name of the tar file that it came from, for messages.
-        fields: encoded contents by field name (``jpg``, ``cls``, ``mask.png``), in the tar's order. Views into one
-            buffer where the sample came from one ranged read: hold the sample, not the views.
+        shard: name of the tar file that holds the sample, for messages.
+        fields: encoded contents by field name (``jpg``, ``cls``, ``mask.png``), in the tar's order. The values
+            may be views into one shared buffer: keep the sample rather than the views.
     """
 
     key: str
@@ -34,10 +34,10 @@ class RawSample:
     fields: dict[str, Buffer] = field(repr=False)
 
     def image(self) -> tuple[str, Buffer]:
-        """Field name and encoded bytes of the image.
+        """Return field name and encoded bytes of the image.
 
         Raises:
-            DecodeError: there is no image, or more than one.
+            DecodeError: the sample has no image, or more than one.
         """
         names = [name for name in self.fields if name in IMAGE_FIELDS]
         if len(names) != 1:
@@ -47,9 +47,9 @@ class RawSample:
         return names[0], self.fields[names[0]]
 
     def label(self) -> int:
-        """Class number from the field ``cls`` (ASCII digits); -1 where the sample has none.
+        """Return the class index in the field ``cls`` (ASCII digits), or -1 for a sample without this field.
 
-        -1 for "no label" is what torchvision's STL10 gives for its unlabelled part.
+        torchvision's STL10 uses -1 in the same way for its unlabelled part.
 
         Raises:
             DecodeError: ``cls`` is not a whole number from 0 up.

@@ -1,7 +1,7 @@
-"""``index.npy``: one row a sample, its byte range inside its shard and the CRC-32 of those bytes.
+"""``index.npy``: one row per sample with its byte range inside its shard and the CRC-32 of those bytes.
 
-Rows stand in the manifest's order of shards, and in each shard in the order of its bytes: 16 B a sample, in NumPy's
-own format, so it can be memory-mapped, or read in ranges when it is remote.
+Rows follow the manifest's order of shards, and inside a shard the order of its bytes. A row takes 16 bytes. The file
+has NumPy's own format, so it can be memory-mapped, or read in ranges from a store.
 """
 
 import io
@@ -21,23 +21,23 @@ Rows = npt.NDArray[np.void]
 
 
 def rows(entries: list[tuple[int, int, int]]) -> Rows:
-    """Rows from (offset, size, crc32) of each sample of one shard."""
+    """Return the rows of one shard from (offset, size, crc32) of each sample."""
     return np.array(entries, dtype=ROW)
 
 
 def index_bytes(shards: list[Rows]) -> bytes:
-    """The whole file, from the rows of each shard in the manifest's order."""
+    """Return the content of the file, from the rows of each shard in the manifest's order."""
     stream = io.BytesIO()
-    # .npy 1.0 with a fixed header for equal rows: equal input gives equal bytes
+    # .npy version 1.0 has a fixed header, so equal rows give equal bytes
     np.lib.format.write_array(stream, np.concatenate([np.empty(0, ROW), *shards]), version=(1, 0), allow_pickle=False)
     return stream.getvalue()
 
 
 def check_rows(shard: str, found: Rows, *, shard_bytes: int) -> None:
-    """Check that the rows of one shard lie inside it, in order, on block boundaries, without overlap.
+    """Check that the rows of one shard are inside the shard, ascending, on block boundaries, and do not overlap.
 
     Raises:
-        ManifestError: naming the shard and the first row that is wrong.
+        ManifestError: a row is wrong; the message names the shard and the first such row.
     """
     start, size = found["offset"], found["size"].astype(np.uint64)
     stop = start + size
@@ -47,5 +47,5 @@ def check_rows(shard: str, found: Rows, *, shard_bytes: int) -> None:
         row = int(np.argmax(bad))
         raise ManifestError(
             f"index row {row} of shard {shard} names bytes {int(start[row])} to {int(stop[row])}, "
-            f"which cannot be in a shard of {shard_bytes} bytes; rebuild the index"
+            f"which cannot be right for a shard of {shard_bytes} bytes: run 'mps-shards repair'"
         )

@@ -1,7 +1,7 @@
-"""Tar members as bytes: the headers that packing writes, and the walk over a sample's byte range.
+"""Tar headers: the ones that packing writes, and the parser for a sample's byte range.
 
-Headers are USTAR where that suffices and pax where a name needs it (over 100 characters that cannot be split, or not
-ASCII), as `tarfile` decides; every other field is fixed, so equal input gives equal bytes.
+Headers are USTAR where possible and pax where a name needs it (more than 100 characters that cannot be split, or not
+ASCII), as `tarfile` decides. Every other field is fixed, so equal input gives equal bytes.
 """
 
 import tarfile
@@ -33,13 +33,15 @@ BLOCK = 512
 END = bytes(2 * BLOCK)  # POSIX.1: an archive ends with two zero blocks
 
 _ZERO_BLOCK = bytes(BLOCK)
-NO_DATA = b"123456xXgLK"  # links, devices, folders; headers of headers, whose data are not a member's
-REGULAR = (ord("0"), 0, ord("7"))  # "7" asks for contiguous space, which POSIX lets us ignore
-MAX_NAMING = 1 << 20  # bytes of a pax header or a long name: no real one comes near; more is damage or an attack
+NO_DATA = b"123456xXgLK"  # links, devices and folders, and headers that describe the next header
+REGULAR = (ord("0"), 0, ord("7"))  # "7" requests contiguous space, which POSIX allows readers to ignore
+MAX_NAMING = (
+    1 << 20
+)  # bytes of a pax header or a long name; real ones are far smaller, larger ones are damage or an attack
 
 
 class Member(NamedTuple):
-    """One regular file of a tar: its name, and where its data lie in the buffer that was walked."""
+    """One regular file of a tar: its name, and the range of its data in the buffer."""
 
     name: str
     start: int
@@ -47,12 +49,12 @@ class Member(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What one header stands for: a file, or a directory, link or device.
+    """One entry of a tar: a file, directory, link or device.
 
     Attributes:
         kind: the header's type flag; one of `REGULAR` for files.
-        begin: where its first header block lies.
-        start, stop: where its data lie.
+        begin: offset of its first header block.
+        start, stop: range of its data.
     """
 
     kind: int
@@ -63,7 +65,7 @@ class Entry(NamedTuple):
 
 
 def header(name: str, size: int) -> bytes:
-    """Header block(s) of a regular file: mode 0644, owner 0, time 0."""
+    """Return the header blocks of a regular file with mode 0644, owner 0 and time 0."""
     if len(name) > 100 or not name.isascii() or size >= 8**11:
         return _any_header(name, size)
     return _plain_header(name.encode("ascii"), b"%011o" % size)
@@ -82,24 +84,24 @@ _BETWEEN, _BEFORE_SUM, _BEHIND = _PLAIN[100:124], _PLAIN[135:148], _PLAIN[154:]
 
 
 def _plain_header(name: bytes, size: bytes) -> bytes:
-    """What tarfile gives, at a tenth of its time (two of these a sample). `size` is eleven octal digits."""
+    """Return the same header as tarfile in a tenth of the time. `size` has eleven octal digits."""
     checksum = b"%06o" % (_PLAIN_SUM + sum(name) + sum(size))
     return b"".join((name.ljust(100, b"\0"), _BETWEEN, size, _BEFORE_SUM, checksum, _BEHIND))
 
 
 def padding(size: int) -> bytes:
-    """Zeros that fill the last block of `size` bytes of data."""
+    """Return the zeros that fill the last block of `size` bytes of data."""
     return bytes(-size % BLOCK)
 
 
 def members(buffer: Buffer, *, where: str) -> list[Member]:
-    """Regular files in a whole run of tar blocks, such as one sample's byte range, in order.
+    """Return the regular files in a run of tar blocks, such as one sample's byte range, in order.
 
-    Directories, links and devices are passed over. Zero blocks end the walk.
+    Directories, links and devices are skipped. Zero blocks end the run.
 
     Args:
         buffer: starts at a header block.
-        where: what is being read, for messages.
+        where: name of what is read, for messages.
 
     Raises:
         ShardError: a header's checksum is wrong, or the bytes end inside a member.
@@ -112,7 +114,7 @@ def members(buffer: Buffer, *, where: str) -> list[Member]:
 
 
 def _plain_members(buffer: Buffer) -> list[Member] | None:
-    """What `walk` finds, in half its time, where each header is one that `header` makes in one block; else None."""
+    """Return what `walk` finds in half the time if `header` made each header in one block; otherwise None."""
     found = []
     position, total = 0, len(buffer)
     while position < total:
@@ -133,14 +135,14 @@ def _plain_members(buffer: Buffer) -> list[Member] | None:
 
 
 def walk(read: Callable[[int, int], bytes], total: int, *, where: str) -> Iterator[Entry]:
-    """Everything that a run of tar blocks names, in order, until zero blocks end it; reads no data of files.
+    """Iterate over the entries of a run of tar blocks until zero blocks end it, without reading data of files.
 
     Understands USTAR, pax (``path``, ``size``) and GNU long names.
 
     Args:
-        read: bytes from start to stop, never beyond `total`; asked for in ascending order.
-        total: bytes there are.
-        where: what is being read, for messages.
+        read: returns the bytes from start to stop; called with ascending ranges, never beyond `total`.
+        total: number of bytes in the run.
+        where: name of what is read, for messages.
 
     Raises:
         ShardError: a header's checksum is wrong, or the bytes end inside an entry.
@@ -161,21 +163,21 @@ def walk(read: Callable[[int, int], bytes], total: int, *, where: str) -> Iterat
         if stop > total:
             raise ShardError(f"{where}: member at byte {position} needs {size} bytes, only {total - start} are there")
         position = stop + -size % BLOCK
-        if kind in b"xXL" and (pax or long_name is not None):  # readers disagree on which of them counts
+        if kind in b"xXL" and (pax or long_name is not None):  # readers disagree on which of the two names counts
             raise ShardError(f"{where}: two headers before byte {start} name one member")
         if kind in b"xXg":
             records = pax_records(read(start, stop), where=where, for_all=kind == ord("g"))
             pax = pax if kind == ord("g") else records
         elif kind == ord("L"):
-            # up to the first NUL, be it in the padding, as tarfile reads it
+            # up to the first NUL, also in the padding, as tarfile reads it
             long_name = read(start, min(position, total)).partition(b"\0")[0].decode("utf-8", "surrogateescape")
         elif kind != ord("K"):
-            if "" in (long_name, pax.get("path")):  # readers disagree on what that names
+            if "" in (long_name, pax.get("path")):  # readers disagree on what an empty name means
                 raise ShardError(f"{where}: the header before byte {start - BLOCK} gives an empty name")
             name = long_name or pax.get("path") or _name(block)
             if kind == 0 and block[:100].partition(b"\0")[0].endswith(b"/"):
-                # before POSIX.1, a folder was an empty file whose name ends in a slash
-                if size or not name.endswith("/"):  # readers disagree on both
+                # before POSIX.1, a folder was an empty file whose name ends with a slash
+                if size or not name.endswith("/"):  # readers disagree on such entries
                     raise ShardError(f"{where}: header at byte {start - BLOCK} is of a folder and of a file at once")
                 kind = ord("5")
             yield Entry(kind, name, begin, start, stop)
@@ -183,7 +185,7 @@ def walk(read: Callable[[int, int], bytes], total: int, *, where: str) -> Iterat
 
 
 def sample_from(content: Buffer, *, shard: str) -> RawSample:
-    """The one sample in a run of tar blocks; its fields are views into `content`.
+    """Return the one sample in a run of tar blocks; its fields are views into `content`.
 
     Raises:
         ShardError: the bytes hold no sample, more than one, or a field twice.
@@ -208,16 +210,16 @@ def sample_from(content: Buffer, *, shard: str) -> RawSample:
 
 
 def data_size(block: bytes, *, where: str, position: int) -> int:
-    """Bytes of data behind a header block, whose checksum is verified. Links and folders have none.
+    """Return the number of data bytes behind a header block, after verifying its checksum; 0 for links and folders.
 
     Raises:
-        ShardError: this is no header, or a damaged one.
+        ShardError: the block is not a header, or is damaged.
     """
     try:
         # POSIX.1: the sum of all bytes, the checksum's own eight taken as spaces
         field = block[148:156]
         stated = int(field.partition(b"\0")[0], 8) - 256 + sum(field)
-        # most bytes are zero: without them the sum takes a fifth of the time. Some old writers took bytes as signed
+        # most bytes are zero, so the sum without them takes a fifth of the time; some old writers summed signed bytes
         if stated != sum(block.translate(None, b"\0")) and stated != _signed_sum(block, field):
             raise ShardError(f"{where}: header at byte {position} has a wrong checksum")
         if block[156] in b"123456":
@@ -226,7 +228,7 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
             raise ShardError(f"{where}: member at byte {position} is a sparse file, which shards cannot hold")
         if block[124] == 0x80:  # GNU base-256, for sizes over 8 GiB
             return int.from_bytes(block[125:136], "big")
-        # up to the first NUL, as tarfile and so webdataset reads it
+        # up to the first NUL, as tarfile and therefore webdataset reads it
         size = int(block[124:136].partition(b"\0")[0].strip() or b"0", 8)
         if size < 0:
             raise ValueError(size)
@@ -243,7 +245,7 @@ def _signed_sum(block: bytes, field: bytes) -> int:
 
 def _name(block: bytes) -> str:
     name = block[:100].split(b"\0", 1)[0]
-    if block[257:263] == b"ustar\0":  # only USTAR has a prefix; GNU keeps times there
+    if block[257:263] == b"ustar\0":  # only USTAR has a prefix; GNU headers hold times in this place
         prefix = block[345:500].split(b"\0", 1)[0]
         if prefix:
             name = prefix + b"/" + name
@@ -251,10 +253,10 @@ def _name(block: bytes) -> str:
 
 
 def pax_records(content: bytes, *, where: str, for_all: bool = False) -> dict[str, str]:
-    """Records of a pax header: ``b"12 path=a.b\\n"`` -> ``{"path": "a.b"}``. Takes time linear in its length.
+    """Parse the records of a pax header: ``b"12 path=a.b\\n"`` -> ``{"path": "a.b"}``. Takes time linear in its length.
 
     Args:
-        for_all: it is a global header.
+        for_all: whether this is a global header.
 
     Raises:
         ShardError: it is malformed, describes a sparse file, or gives all members one name or size.
