@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["advice", "command", "measured"]
 
 
-@click.command("bench", short_help="Stream a shard set as training would, and say what limits the speed.")
+@click.command("bench")
 @click.argument("shards", metavar="SET")
 @click.option(
     "--device", default="auto", show_default=True, help="Device to send batches to: auto, mps, cuda, cuda:1 or cpu."

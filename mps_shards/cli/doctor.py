@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("doctor", short_help="Check torch, the device, and the way batches get there.")
+@click.command("doctor")
 @click.option("--device", default="auto", show_default=True, help="Device to check: auto, mps, cuda, cuda:1 or cpu.")
 @click.option("--transfer", help="Transfer engine to check instead of the default: inline, thread or cpu.")
 @click.option("--set", "shards", metavar="SET", help="Shard set (folder or URL) to read from and time as well.")

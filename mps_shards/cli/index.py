@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("index", short_help="Make tars of others a shard set.")
+@click.command("index")
 @click.argument("named", metavar="TARS…", nargs=-1, required=True)
 @click.option(
     "--out",

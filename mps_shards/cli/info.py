@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("info", short_help="Show what a shard set holds.")
+@click.command("info")
 @click.argument("folder", metavar="SET", type=SET)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(folder: "Path | RemoteFolder", as_json: bool) -> None:

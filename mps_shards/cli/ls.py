@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("ls", short_help="List the samples of a shard set.")
+@click.command("ls")
 @click.argument("folder", metavar="SET", type=SET)
 @click.option("--class", "of_class", metavar="CLASS", help="List only samples of this class, given by name or number.")
 @click.option("--shard", metavar="SHARD", help="List only samples of this shard, given by file name or number.")

@@ -33,7 +33,7 @@ _GROUPS = {
 }
 
 
-@click.command("pack", short_help="Pack a folder of images into WebDataset shards.", cls=GroupedCommand, groups=_GROUPS)
+@click.command("pack", cls=GroupedCommand, groups=_GROUPS)
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path), required=False)
 @click.argument("out", type=click.Path(), required=False)
 @click.option(

@@ -9,7 +9,7 @@ from mps_shards.cli.path_arguments import elsewhere
 __all__ = ["command"]
 
 
-@click.command("preview", short_help="Draw a contact sheet of a shard set.")
+@click.command("preview")
 @click.argument("shards", metavar="SET")
 @click.option(
     "-o",

@@ -18,7 +18,7 @@ __all__ = ["command"]
 MOST_TOLD = 50  # losses
 
 
-@click.command("repair", short_help="Save what is sound in a damaged shard set.")
+@click.command("repair")
 @click.argument("folder", metavar="SET", type=HERE)
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and change nothing.")
 @click.option("--no-salvage", is_flag=True, help="Drop damaged shards entirely, including their sound samples.")

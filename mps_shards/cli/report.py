@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("report", short_help="Write all about a shard set as one HTML page.")
+@click.command("report")
 @click.argument("shards", metavar="SET")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HTML file to write.")
 @click.option(

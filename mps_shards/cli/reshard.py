@@ -27,7 +27,7 @@ def _shares(ctx: click.Context, option: click.Parameter, given: tuple[str, ...])
     return shares
 
 
-@click.command("reshard", short_help="Merge, split, filter or cut shard sets anew.")
+@click.command("reshard")
 @click.argument("sets", metavar="SET…", nargs=-1, required=True, type=HERE)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the new set.")
 @click.option("--shard-size", default="256MB", show_default=True, help="Size of a shard at most (256MB, 1GiB).")

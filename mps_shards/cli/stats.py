@@ -21,7 +21,7 @@ _BAR = 30  # characters of the longest bar
 _MOST = 40  # classes that are listed as text
 
 
-@click.command("stats", short_help="Measure the images, labels and masks of a shard set.")
+@click.command("stats")
 @click.argument("shards", metavar="SET")
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Decode only this many samples, drawn with --seed.  [default: all]"

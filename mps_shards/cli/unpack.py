@@ -12,7 +12,7 @@ from mps_shards.wording import counted, megabytes
 __all__ = ["command"]
 
 
-@click.command("unpack", short_help="Turn a shard set back into files.")
+@click.command("unpack")
 @click.argument("folder", metavar="SET", type=HERE)
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace files that are there with other content.")

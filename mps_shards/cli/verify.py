@@ -20,7 +20,7 @@ __all__ = ["command"]
 MOST_TOLD = 50  # problems
 
 
-@click.command("verify", short_help="Check a shard set, byte by byte.")
+@click.command("verify")
 @click.argument("folders", metavar="SET…", nargs=-1, required=True, type=SET)
 @click.option("--decode", is_flag=True, help="Decode every image and label map as well.")
 @click.option(

@@ -87,7 +87,7 @@ def test_fewer_workers_than_cores_are_told_of(monkeypatch: pytest.MonkeyPatch):
 def test_where_no_stage_stands_out_none_is_blamed():
     even = LoaderStats(batches=9, elapsed_s=1.0, starved_s=0.9, read_s=0.4, decode_s=0.3, transform_s=0.3, workers=2)
 
-    assert "by no stage alone (read 40%, decode 30%, transform 30%, assemble 0%)" in advice(even)
+    assert "no single stage dominates (read 40%, decode 30%, transform 30%, assemble 0%)" in advice(even)
 
 
 def test_the_text_has_speed_stages_and_a_verdict(photo_set: Path):
@@ -146,7 +146,7 @@ def test_an_empty_set_delivers_nothing():
     done = run("bench", shard_set([0]), "--device", "cpu")
 
     assert done.code == 0, done
-    assert "nothing was delivered: the set holds no sample" in done.stdout
+    assert "no batch was delivered, because the set holds no samples" in done.stdout
 
 
 def test_what_cannot_be_measured_is_an_error(photo_set: Path, tmp_path: Path):

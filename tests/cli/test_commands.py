@@ -95,13 +95,6 @@ def test_every_command_s_help_holds_an_example(command: str):
     assert f"\n    mps-shards {command}" in done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_short_help_of_the_list_is_that_of_the_command(command: str):
-    short = cli.get_command(None, command).short_help  # type: ignore[arg-type]
-
-    assert " ".join(said("--help").stdout.split()).count(short) == 1
-
-
 def test_the_version_is_the_package_s():
     done = said("--version")
 

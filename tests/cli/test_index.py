@@ -25,8 +25,8 @@ def test_what_was_guessed_is_said_aloud(tmp_path: Path, folder: Path):
     assert (said.code, said.stderr) == (0, "")
     assert said.lines(tmp_path) == [
         "DIR/tars: 6 samples in 2 shards, 0.0 MB",
-        "Taken for classification, target cls; the fields are cls (6), jpg (6)",
-        "Labels go up to 2 and have no names; --classes FILE gives them some",
+        "Read as classification, target cls; the samples have the fields cls (6), jpg (6)",
+        "Labels go up to 2 and have no names; --classes FILE names them",
         "Keys repeat in several shards ('0', for one): reading is not affected",
     ]
     assert run("verify", folder).code == 0

@@ -62,7 +62,7 @@ def test_an_unlabeled_set_has_no_classes_to_list(tmp_path: Path):
 
     assert run("ls", out).stdout == "-\tx\n"
     assert json.loads(run("ls", out, "--json").stdout)["class"] is None
-    assert refused("ls", out, "--class", "cat") == "'cat' is no class of this set; it has none with names"
+    assert refused("ls", out, "--class", "cat") == "'cat' is no class of this set; it has no class names"
 
 
 def test_an_empty_set_lists_nothing():

@@ -99,7 +99,7 @@ def test_a_sample_that_cannot_be_decoded_leaves_its_place_empty_and_is_named(tmp
 def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(photo_set: Path, tmp_path: Path):
     out = tmp_path / "sheet.png"
 
-    assert refused("preview", shard_set([0]), "-o", out) == "there is no such sample to show"
+    assert refused("preview", shard_set([0]), "-o", out) == "no sample matches, so there is nothing to show"
     assert refused("preview", tmp_path / "gone", "-o", out) == f"{tmp_path / 'gone'}: no such file or directory"
     assert refused("preview", photo_set, "-o", out, "--class", "dog").endswith("it has brick, cat, coffee, flower")
     assert refused("preview", photo_set, "-o", tmp_path / "sheet.gif").endswith("not as .gif")

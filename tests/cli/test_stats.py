@@ -26,7 +26,7 @@ def test_the_text_tells_classes_sizes_and_the_line_to_paste(photo_set: Path):
     assert lines[0] == "60 images decoded; classification"
     rows = dict(line.split(maxsplit=1) for line in lines[2:11])
     assert (rows["format"], rows["mode"]) == ("JPEG 60", "RGB 45, L 15")
-    assert (rows["sizes"], rows["aspect"], rows["EXIF"]) == ("96 x 80 (60)", "1.20", "all upright")
+    assert (rows["sizes"], rows["aspect"], rows["EXIF"]) == ("96 x 80 (60)", "1.20", "all images are upright")
     assert f"cat{' ' * 5}15      25.0%  {'█' * 30}" in lines
     pasted = ast.parse(lines[-1].replace("…, ", ""), mode="eval").body.keywords[0].value
     mean, std = ast.literal_eval(pasted)

@@ -68,7 +68,7 @@ def test_a_thousand_problems_do_not_flood_the_terminal(tmp_path: Path):
     said = run("verify", folder)
 
     assert len(said.stdout.splitlines()) == 53
-    assert said.stdout.endswith("… and 11 more; --json tells all\n")
+    assert said.stdout.endswith("… and 11 more; --json lists all of them\n")
     assert len(run("verify", folder, "--json").json()[0]["problems"]) == 61
 
 
