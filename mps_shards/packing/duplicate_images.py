@@ -1,36 +1,33 @@
-"""Images that are the same, byte for byte, wherever they lie."""
+"""Images that are identical, byte for byte, wherever they lie."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.errors import StorageError
 from mps_shards.packing.pack_report import Duplicates, printable
 from mps_shards.packing.sources.listing import Entry, Split
+from mps_shards.packing.sources.source import Source
 
 __all__ = ["Numbers", "find_duplicates", "without"]
 
 Numbers = npt.NDArray[np.intp]
 
-_TAIL = 4096  # bytes; files of one size and one camera begin alike, but hardly end so
-_CHUNK = 2048  # files a task
+_CHUNK = 2048  # images of one task
 _SHOWN = 5
 
 
 def find_duplicates(
-    source: Path, splits: Sequence[Split], *, threads: int, dropped: bool = False
+    source: Source, splits: Sequence[Split], *, threads: int, dropped: bool = False
 ) -> tuple[Duplicates, Numbers]:
-    """What repeats an earlier image: in words, and as numbers of entries, counted through all splits.
+    """Images that repeat an earlier image: a summary, and the numbers of their entries, counted through all splits.
 
-    Only files of equal size are opened, and only those that end alike are read whole.
+    Only images of equal size are looked at, and only those with equal endings are read in full.
 
     Args:
-        dropped: whether they will be left out; for the words.
+        dropped: whether the repeated images will be left out; for the summary.
 
     Raises:
         StorageError: a file cannot be read.
@@ -41,17 +38,23 @@ def find_duplicates(
         split = int(np.searchsorted(stops, number, side="right"))
         return splits[split].entries[number - int(stops[split])]  # from the end
 
-    def hashes(numbers: Numbers, hashed: Callable[[Path, int], bytes]) -> bytes:
+    def ending(entry: Entry) -> bytes:
+        salt = entry.size.to_bytes(16)
+        return hashlib.blake2b(source.ending(entry), digest_size=8, salt=salt).digest()
+
+    def whole(entry: Entry) -> bytes:
+        return hashlib.sha256(source.read(entry).image).digest()
+
+    def hashes(numbers: Numbers, hashed: Callable[[Entry], bytes]) -> bytes:
         def of_chunk(start: int) -> bytes:
-            found = map(entry, numbers[start : start + _CHUNK].tolist())
-            return b"".join(_hashed(source / each.path, each.size, hashed) for each in found)
+            return b"".join(map(hashed, map(entry, numbers[start : start + _CHUNK].tolist())))
 
         with ThreadPoolExecutor(threads, thread_name_prefix="mps-shards-hash") as pool:
             return b"".join(pool.map(of_chunk, range(0, len(numbers), _CHUNK)))
 
     numbers = np.flatnonzero(_repeated(np.concatenate([split.entries.sizes for split in splits])))
-    numbers = numbers[_repeated(np.frombuffer(hashes(numbers, _tail), np.uint64))]
-    digests = hashes(numbers, _whole)
+    numbers = numbers[_repeated(np.frombuffer(hashes(numbers, ending), np.uint64))]
+    digests = hashes(numbers, whole)
     firsts: dict[bytes, int] = {}
     pairs = [
         (firsts.setdefault(digests[32 * place : 32 * place + 32], number), number)
@@ -63,14 +66,14 @@ def find_duplicates(
     def shown(pairs: list[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
         return tuple((printable(entry(first).path), printable(entry(other).path)) for first, other in pairs[:_SHOWN])
 
-    words = Duplicates(
+    summary = Duplicates(
         images=len(pairs),
         pairs=shown(pairs),
         conflicts=len(conflicting),
         conflicting=shown(conflicting),
         dropped=dropped,
     )
-    return words, np.array([number for _, number in pairs], np.intp)
+    return summary, np.array([number for _, number in pairs], np.intp)
 
 
 def without(splits: Sequence[Split], repeated: Numbers) -> list[Numbers]:
@@ -87,25 +90,3 @@ def _repeated(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     many: npt.NDArray[np.bool_] = counts[inverse] > 1
     return many
-
-
-def _hashed(path: Path, size: int, hashed: Callable[[Path, int], bytes]) -> bytes:
-    try:
-        return hashed(path, size)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _tail(path: Path, size: int) -> bytes:
-    """8 bytes that differ where the sizes or the last bytes do."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
-    finally:
-        os.close(descriptor)
-    return hashlib.blake2b(tail, digest_size=8, salt=size.to_bytes(16)).digest()
-
-
-def _whole(path: Path, size: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -1,9 +1,8 @@
-"""A whole pack in short: what it will make, and the fingerprint by which an interrupted one is known again."""
+"""A whole pack in short: what it will make, and the fingerprint by which an interrupted pack is recognised."""
 
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,34 +10,34 @@ import numpy as np
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.pack_options import PackOptions
-from mps_shards.packing.pack_report import Duplicates, PackPlan, PlannedSet, Skipped, printable
-from mps_shards.packing.plan import SetPlan, packed_bytes, parse_size
+from mps_shards.packing.pack_report import NO_DUPLICATES, Duplicates, PackPlan, PlannedSet, Skipped, printable
+from mps_shards.packing.plan import SetPlan, packed_bytes
+from mps_shards.packing.sample_fields import NO_RULES, FieldRules
 from mps_shards.packing.sources.listing import Listing, Split
+from mps_shards.packing.sources.source import Source
 from mps_shards.shards.tar import END
 
 __all__ = ["outline"]
 
 
 def outline(
-    source: Path, listing: Listing, plans: Sequence[SetPlan], options: PackOptions, duplicates: Duplicates
+    source: Source,
+    listing: Listing,
+    plans: Sequence[SetPlan],
+    options: PackOptions,
+    rules: FieldRules = NO_RULES,
+    duplicates: Duplicates = NO_DUPLICATES,
 ) -> PackPlan:
     """The plan of a pack in short.
 
     Raises:
         ConfigError: no image of a split is left.
     """
-    recorded: dict[str, Any] = {
-        "shard_size": parse_size(options.shard_size),
-        "shard_samples": options.shard_samples,
-        "keys": options.keys,
-        "drop_duplicates": options.drop_duplicates,
-        "split": options.split,
-        **options.fields.recorded(),
-    }
-    seed = options.seed if options.shuffle else None
+    recorded = options.recorded(rules.palette_digest)
+    seed = options.shards.seed if options.shards.shuffle else None
     return PackPlan(
         fingerprint=_fingerprint(listing, plans, seed, recorded),
-        source=printable(str(source)),
+        source=printable(source.name),
         layout=listing.layout,
         found=listing.describe(),
         classes=listing.classes,
@@ -49,7 +48,7 @@ def outline(
         ignored={printable(name): count for name, count in listing.ignored.items()},
         empty=tuple(map(printable, listing.empty)),
         passed_over=tuple(
-            Skipped(path=printable(bad.path), reason=printable(bad.reason.replace(f"{source}/", "")))
+            Skipped(path=printable(bad.path), reason=printable(bad.reason.replace(f"{source.name}/", "")))
             for bad in listing.bad
         ),
         duplicates=duplicates,
@@ -59,7 +58,7 @@ def outline(
 def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, recorded: dict[str, Any]) -> str:
     """SHA-256 over everything that decides a byte of the output; not where the source lies, nor who does the work.
 
-    What to do with bad samples is left out: shards that are finished without skipping any are right either way.
+    `on_bad_sample` is left out: shards that are finished without skipping a sample are right either way.
     """
     content = (
         version("mps-shards"),
@@ -76,7 +75,9 @@ def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, r
 
 def _planned(split: Split, plan: SetPlan, listing: Listing) -> PlannedSet:
     if not len(plan.order):
-        raise ConfigError(f"no image of split {split.name!r} is left, all repeat others; keep duplicates, or remove it")
+        raise ConfigError(
+            f"no image of split {split.name!r} is left, all repeat other images; keep duplicates, or remove the split"
+        )
     labels = split.entries.labels[plan.order]
     counted = np.bincount(labels[labels >= 0], minlength=len(listing.classes)).tolist()
     size = int(packed_bytes(split.entries)[plan.order].sum()) + len(plan) * len(END)

@@ -1,76 +1,318 @@
-"""How to pack, checked at once."""
+"""Every option of `pack`, declared once: the command line, the Python API and the manifest derive from here.
 
+Nothing heavy is imported, so that ``mps-shards pack --help`` answers at once.
+"""
+
+import dataclasses
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.plan import Keys, parse_size
-from mps_shards.packing.sample_fields import NO_OPTIONS, FieldOptions
-from mps_shards.packing.sources import Layout
-from mps_shards.packing.splits import parse_split
-from mps_shards.shards.keyed import check_seed
+from mps_shards.packing.option import Declared, check_values, declared, declared_in, unknown_option
+from mps_shards.packing.option_values import parse_shares, parse_size
 
-__all__ = ["Distributor", "OnBadSample", "PackOptions"]
+__all__ = [
+    "Executor",
+    "Format",
+    "ImageOptions",
+    "Keys",
+    "Layout",
+    "MaskOptions",
+    "OnBadSample",
+    "PackOptions",
+    "ReadOptions",
+    "ShardOptions",
+    "WorkOptions",
+]
 
-Distributor: TypeAlias = Literal["local", "ray", "array"]
+Executor: TypeAlias = Literal["local", "ray", "array"]
+Format: TypeAlias = Literal["keep", "jpeg", "webp", "png"]
+Keys: TypeAlias = Literal["stem", "name"]
+Layout: TypeAlias = Literal[
+    "auto", "classes", "splits", "flat", "list", "metadata", "pairs", "voc", "cityscapes", "coco"
+]
 OnBadSample: TypeAlias = Literal["fail", "skip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PackOptions:
-    """How to pack; `mps_shards.packing` documents each. What decides bytes comes first, who does the work behind it."""
+class ReadOptions:
+    """How the source is read."""
 
-    layout: Layout = "auto"
-    shard_size: str | int = "256MB"
-    shard_samples: int | None = None
-    shuffle: bool = True
-    seed: int = 0
-    keys: Keys = "stem"
-    split: str | None = None
-    drop_duplicates: bool = False
-    fields: FieldOptions = NO_OPTIONS
-    on_bad_sample: OnBadSample = "fail"
-    overwrite: bool = False
-    work_dir: Path | None = None
-    distributor: Distributor = "local"
-    workers: int | None = None
-    ray_address: str | None = None
-    task_index: int | None = None
-    num_tasks: int | None = None
+    layout: Layout = declared("auto", "How to read the source; 'auto' recognises it.", choices=Layout)
+    keys: Keys = declared(
+        "stem",
+        "Name samples by their path without extension, or with it (for a.jpg beside a.png).",
+        choices=Keys,
+    )
+    on_bad_sample: OnBadSample = declared(
+        "fail",
+        "What to do with a file that cannot become a sample: stop and name it, or leave it out and list it in "
+        "OUT/skipped.jsonl. A file that cannot be read from disk stops the pack either way.",
+        choices=OnBadSample,
+    )
 
     def __post_init__(self) -> None:
-        parse_size(self.shard_size)
-        check_seed(self.seed)
-        if self.split is not None:
-            parse_split(self.split)
-        for name in ("shard_samples", "workers", "num_tasks"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, not {value}")
-        for name, choices in (("keys", Keys), ("on_bad_sample", OnBadSample), ("distributor", Distributor)):
-            if getattr(self, name) not in get_args(choices):
-                allowed = ", ".join(map(repr, get_args(choices)))
-                raise ConfigError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
-        self._check_distributor()
+        check_values(self)
 
-    def _check_distributor(self) -> None:
-        if self.ray_address is not None and self.distributor != "ray":
-            raise ConfigError(f"a Ray address goes with the distributor 'ray', not {self.distributor!r}")
-        if self.distributor != "array":
+    @property
+    def by_name(self) -> bool:
+        """Whether keys hold the extension of the image."""
+        return self.keys == "name"
+
+    @property
+    def skip_bad(self) -> bool:
+        """Whether files that cannot become a sample are left out."""
+        return self.on_bad_sample == "skip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """What is made of an image on its way into a shard. An image that fits already stays as it is, to the byte."""
+
+    max_size: int | None = declared(
+        None,
+        "Pixels that the longer side of an image may have; larger images are reduced by a Lanczos filter, masks by "
+        "nearest neighbour.",
+        metavar="PX",
+        least=1,
+    )
+    resize: int | None = declared(None, "Pixels of the shorter side of every image.", metavar="PX", least=1)
+    format: Format = declared(
+        "keep", "Format of images; images that have this format already are not encoded again.", choices=Format
+    )
+    quality: int | None = declared(
+        None,
+        "JPEG or WebP quality of images that are re-encoded. Together with a format, images that have this format "
+        "already are encoded again too.",
+        least=1,
+        most=100,
+        shown_default="90",
+    )
+    upright: bool = declared(
+        False, "Turn images and their masks as the EXIF orientation says; the loader does not apply it."
+    )
+    to_8bit: str | None = declared(
+        None,
+        "How 16-bit and float images become 8-bit images; without it they are refused: 'scale' spreads the range of "
+        "values of each file over 0..255, 'window=LOW,HIGH' spreads that range, 'clip' cuts off values beyond 0..255.",
+        metavar="HOW",
+    )
+    background: str | None = declared(
+        None,
+        "Colour to put behind transparent pixels (white, #808080). Images with transparent pixels are refused without "
+        "it or --drop-alpha.",
+        metavar="COLOUR",
+    )
+    drop_alpha: bool = declared(
+        False, "Keep the colours under transparent pixels; also leave out a fourth channel that is not transparency."
+    )
+    check: bool = declared(
+        True,
+        "Decode every image and mask, so that a damaged file is found now and not during training.",
+        positive=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.max_size is not None and self.resize is not None:
+            raise ConfigError("max_size bounds the longer side and resize sets the shorter side: give one of them")
+        if self.quality is not None and (self.format == "png" or not self.alters):
+            raise ConfigError(
+                "quality is for images that are re-encoded as JPEG or WebP: give a format, a size or upright too"
+            )
+
+    @property
+    def alters(self) -> bool:
+        """Whether some images will be encoded again."""
+        resizes = self.max_size or self.resize
+        converts = self.to_8bit or self.background or self.drop_alpha
+        return bool(resizes or self.upright or self.format != "keep" or converts)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether an image is more than bytes to these options."""
+        return self.check or self.alters
+
+    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that an image of this height and width gets, rounded to the nearest pixel."""
+        height, width = size
+        base, goal = min(size), self.resize
+        if self.max_size is not None and self.max_size < max(size):
+            base, goal = max(size), self.max_size
+        if goal is None:
+            return size
+        return max(1, (2 * height * goal + base) // (2 * base)), max(1, (2 * width * goal + base) // (2 * base))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskOptions:
+    """What the values of masks mean."""
+
+    palette: str | None = declared(
+        None,
+        "Meaning of the colours of RGB masks: 'voc', 'cityscapes', or a file with red, green, blue and a name on each "
+        'line, a CSV with columns r, g, b and optionally id and name, or JSON {"name": [r, g, b]}.',
+        metavar="NAME|FILE",
+    )
+    ignore_index: int | None = declared(
+        None,
+        "Label id of masks that is not a class.",
+        least=0,
+        most=65535,
+        shown_default="what the source or the palette says",
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOptions:
+    """Which samples go into which shard."""
+
+    shard_size: str | int = declared("256MB", "Largest size of a shard, such as 256MB or 1GiB.", metavar="SIZE")
+    shard_samples: int | None = declared(None, "Number of samples of a shard, instead of a size.", metavar="N", least=1)
+    shuffle: bool = declared(
+        True, "Mix the samples over the shards; otherwise they keep the order of the source.", positive=True
+    )
+    seed: int = declared(0, "Seed of the shuffle and of the random split.", least=0, most=(1 << 64) - 1)
+    split: str | None = declared(
+        None,
+        "Cut the images at random into named sets, with the same share of every class in each: train=0.9,val=0.1.",
+        metavar="NAME=SHARE,...",
+    )
+    drop_duplicates: bool = declared(
+        False, "Pack only the first of several identical images; otherwise they are packed and reported."
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        parse_size(self.shard_size)
+        if self.split is not None:
+            parse_shares(self.split)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOptions:
+    """Who does the work, and where; none of these changes a byte of the shards."""
+
+    overwrite: bool = declared(False, "Replace the pack in OUT, finished or not.")
+    work_dir: str | None = declared(
+        None, "Folder in which shards for a URL are made before the upload.", metavar="DIR", shown_default="TMPDIR"
+    )
+    executor: Executor = declared(
+        "local",
+        "Who makes the shards: threads on this machine, a Ray cluster whose machines all see SOURCE and OUT, or the "
+        "tasks of an array job, after which --commit joins the shards. All write the same bytes.",
+        choices=Executor,
+    )
+    workers: int | None = declared(
+        None, "Number of threads; each makes one shard at a time.", metavar="N", least=1, shown_default="cores, up to 8"
+    )
+    ray_address: str | None = declared(
+        None, "Address of the Ray cluster (auto, host:port).", shown_default="RAY_ADDRESS, or a new local cluster"
+    )
+    task_index: int | None = declared(
+        None, "Number of this task of the array job, from 0.", metavar="N", least=0, shown_default="SLURM's"
+    )
+    num_tasks: int | None = declared(
+        None, "Number of tasks of the array job.", metavar="N", least=1, shown_default="SLURM's"
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.ray_address is not None and self.executor != "ray":
+            raise ConfigError(f"ray_address goes with executor 'ray', not {self.executor!r}")
+        if self.executor != "array":
             if self.task_index is not None or self.num_tasks is not None:
-                raise ConfigError(f"task numbers go with the distributor 'array', not {self.distributor!r}")
+                raise ConfigError(f"task_index and num_tasks go with executor 'array', not {self.executor!r}")
             return
         if self.task_index is None or self.num_tasks is None:
-            raise ConfigError("the distributor 'array' needs a task index and the number of tasks")
-        if not 0 <= self.task_index < self.num_tasks:
-            last = self.num_tasks - 1
-            raise ConfigError(f"task index {self.task_index} is not in 0 to {last}, as {self.num_tasks} tasks have")
+            raise ConfigError("executor 'array' needs task_index and num_tasks")
+        if self.task_index >= self.num_tasks:
+            raise ConfigError(
+                f"task_index {self.task_index} is not in 0 to {self.num_tasks - 1}, as {self.num_tasks} tasks have"
+            )
         if self.overwrite:
-            raise ConfigError("tasks of an array cannot overwrite, they would wipe each other out; remove the old set")
+            raise ConfigError(
+                "tasks of an array job cannot overwrite, they would remove each other's shards; remove the old set"
+            )
 
     @property
     def threads(self) -> int:
-        """Shards that this machine makes at a time."""
+        """Number of shards that this machine makes at a time."""
         return self.workers or min(8, os.cpu_count() or 1)
+
+
+# The options that every manifest of format version 1 records, in its order; others are recorded where they are used.
+_RECORDED = (
+    *("shard_size", "shard_samples", "keys", "drop_duplicates", "split"),
+    *("max_size", "resize", "format", "quality", "upright", "check", "palette"),
+)
+# Options that stand elsewhere in the manifest, or that change no byte.
+_NOT_RECORDED = ("layout", "on_bad_sample", "shuffle", "seed", "ignore_index")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackOptions:
+    """All options of a pack, in bundles. `PackOptions.of` makes them from the names that users know."""
+
+    read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
+    masks: MaskOptions = dataclasses.field(default_factory=MaskOptions)
+    shards: ShardOptions = dataclasses.field(default_factory=ShardOptions)
+    work: WorkOptions = dataclasses.field(default_factory=WorkOptions)
+
+    @classmethod
+    def of(cls, **options: Any) -> "PackOptions":
+        """Options by their own names: ``PackOptions.of(max_size=512, workers=4)``.
+
+        Raises:
+            ConfigError: a value that is not accepted, or options that contradict each other.
+            TypeError: there is no option of this name.
+        """
+        known = {each.name: bundle for bundle, each, _ in cls.declared()}
+        for name in options:
+            if name not in known:
+                raise unknown_option(name, known)
+        bundles = {
+            bundle: kind(**{name: value for name, value in options.items() if known[name] == bundle})
+            for bundle, kind in BUNDLES.items()
+        }
+        return cls(**bundles)
+
+    @classmethod
+    def declared(cls) -> Iterator[tuple[str, dataclasses.Field[Any], Declared]]:
+        """Every option with the name of its bundle."""
+        for bundle, kind in BUNDLES.items():
+            for each, about in declared_in(kind):
+                yield bundle, each, about
+
+    def recorded(self, palette_digest: str | None) -> dict[str, str | int | float | bool | None]:
+        """The options that decide bytes, as the manifest records them.
+
+        Args:
+            palette_digest: SHA-256 of the colours of the palette, which is recorded instead of its name.
+        """
+        values = {
+            each.name: (getattr(getattr(self, bundle), each.name), each.default)
+            for bundle, each, _ in self.declared()
+            if bundle != "work"
+        }
+        record = {name: values[name][0] for name in _RECORDED}
+        record |= {"shard_size": parse_size(self.shards.shard_size), "palette": palette_digest}
+        for name, (value, default) in values.items():
+            if name not in _RECORDED and name not in _NOT_RECORDED and value != default:
+                record[name] = value if isinstance(value, str | int | float | bool) else str(value)
+        return record
+
+
+BUNDLES: dict[str, Any] = {
+    "read": ReadOptions,
+    "images": ImageOptions,
+    "masks": MaskOptions,
+    "shards": ShardOptions,
+    "work": WorkOptions,
+}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mps_shards.shards.manifest import Task
 
-__all__ = ["Duplicates", "PackPlan", "PackReport", "PackedSet", "PlannedSet", "Skipped", "printable"]
+__all__ = ["NO_DUPLICATES", "Duplicates", "PackPlan", "PackReport", "PackedSet", "PlannedSet", "Skipped", "printable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,9 @@ class Duplicates:
     conflicts: int = 0
     conflicting: tuple[tuple[str, str], ...] = ()
     dropped: bool = False
+
+
+NO_DUPLICATES = Duplicates()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class PackPlan:
     ignored: dict[str, int]
     empty: tuple[str, ...]
     passed_over: tuple[Skipped, ...] = ()
-    duplicates: Duplicates = Duplicates()
+    duplicates: Duplicates = NO_DUPLICATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +113,7 @@ class PackReport:
     """What a pack did, or, after a dry run, what it would do.
 
     Attributes:
+        source: path of the source, or a few words for a source that has none.
         out: the folder, or its URL in a store, without secrets.
         layout: what the source was recognised as, in words.
         sets: one for each split.
@@ -121,7 +125,7 @@ class PackReport:
         finished: whether the sets can be read now: not after a dry run, nor after one task of an array.
     """
 
-    source: Path
+    source: str
     out: Path | str
     layout: str
     sets: tuple[PackedSet, ...]
@@ -129,7 +133,7 @@ class PackReport:
     ignored: dict[str, int]
     empty: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
-    duplicates: Duplicates = Duplicates()
+    duplicates: Duplicates = NO_DUPLICATES
     kept: int = 0
     finished: bool = True
     seconds: float

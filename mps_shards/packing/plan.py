@@ -1,26 +1,21 @@
 """Which sample goes into which shard: a pure function of the listing and the options."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Literal, TypeAlias, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.errors import ConfigError
-from mps_shards.packing.sample_fields import NO_OPTIONS, FieldOptions
+from mps_shards.packing.pack_options import Keys
+from mps_shards.packing.sample_fields import NO_RULES, FieldRules
 from mps_shards.packing.sources.listing import Entries
 from mps_shards.shards import keyed
 from mps_shards.shards.key_names import encode_key
 from mps_shards.shards.tar import BLOCK, END
 
-__all__ = ["Keys", "SetPlan", "ShardPlan", "key_of", "packed_bytes", "parse_size", "plan_shards", "shard_name"]
+__all__ = ["SetPlan", "ShardPlan", "key_of", "packed_bytes", "plan_shards", "shard_name"]
 
-Keys: TypeAlias = Literal["stem", "name"]
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _CHUNK = 1 << 18  # entries looked at together: some 50 MB
 
 
@@ -31,16 +26,16 @@ class ShardPlan:
     name: str
     entries: Entries = field(repr=False)
     keys: Keys = "stem"
-    fields: FieldOptions = NO_OPTIONS
+    rules: FieldRules = NO_RULES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetPlan(Sequence[ShardPlan]):
-    """The shards of one set. Their entries are only taken when a shard is asked for: 8 bytes an image until then.
+    """The shards of one set. The entries of a shard are taken when it is asked for; until then an image costs 8 bytes.
 
     Attributes:
         order: intp (n,), numbers of the entries, in the order of the set.
-        cuts: where each shard begins in that order, and the end of the last.
+        cuts: where each shard begins in that order, and the end of the last shard.
     """
 
     prefix: str
@@ -48,7 +43,7 @@ class SetPlan(Sequence[ShardPlan]):
     order: npt.NDArray[np.intp] = field(repr=False)
     cuts: tuple[int, ...] = field(repr=False)
     keys: Keys
-    fields: FieldOptions
+    rules: FieldRules
 
     def __len__(self) -> int:
         return len(self.cuts) - 1
@@ -62,20 +57,7 @@ class SetPlan(Sequence[ShardPlan]):
             return [self[each] for each in range(len(self))[number]]
         place = range(len(self))[number]
         entries = self.entries.take(self.order[self.cuts[place] : self.cuts[place + 1]].tolist())
-        return ShardPlan(name=shard_name(self.prefix, place), entries=entries, keys=self.keys, fields=self.fields)
-
-
-def parse_size(text: str | int) -> int:
-    """Bytes from ``"256MB"`` (decimal), ``"256MiB"`` (binary) or a number.
-
-    Raises:
-        ConfigError: it is no size, or not positive.
-    """
-    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]i?)?b?\s*", str(text).lower())
-    size = int(Fraction(match[1]) * _UNITS[match[2] or ""]) if match else 0
-    if size < 1:
-        raise ConfigError(f"{text!r} is no size; write it like 256MB, 1GiB or 500000000")
-    return size
+        return ShardPlan(name=shard_name(self.prefix, place), entries=entries, keys=self.keys, rules=self.rules)
 
 
 def plan_shards(
@@ -86,7 +68,7 @@ def plan_shards(
     shard_samples: int | None,
     shuffle_seed: int | None,
     keys: Keys = "stem",
-    fields: FieldOptions = NO_OPTIONS,
+    rules: FieldRules = NO_RULES,
     chosen: npt.NDArray[np.intp] | None = None,
 ) -> SetPlan:
     """Cut the entries, shuffled unless `shuffle_seed` is None, into shards.
@@ -104,7 +86,7 @@ def plan_shards(
         cuts = [*range(0, len(order), shard_samples), len(order)]
     else:
         cuts = _cuts(packed_bytes(entries)[order], shard_bytes - len(END))
-    return SetPlan(prefix=prefix, entries=entries, order=order, cuts=tuple(cuts), keys=keys, fields=fields)
+    return SetPlan(prefix=prefix, entries=entries, order=order, cuts=tuple(cuts), keys=keys, rules=rules)
 
 
 def shard_name(prefix: str, number: int) -> str:
@@ -120,16 +102,15 @@ def key_of(path: str, keys: Keys) -> str:
 def packed_bytes(entries: Entries) -> npt.NDArray[np.int64]:
     """Bytes of each sample in its tar, as far as a listing tells: int64 (n,).
 
-    It tells neither the sizes of masks, nor what an image will have when it is encoded anew; the pax headers of very
-    long names are left out, too.
+    Not counted are masks, the change of images that are encoded again, and the pax headers of very long names.
     """
     packed = _member_bytes(entries.sizes.astype(np.int64))
     packed[entries.labels >= 0] += 2 * BLOCK
     for start in range(0, len(entries), _CHUNK):
         part = packed[start : start + _CHUNK]
-        _, mask, shapes, note = entries.text_bytes(start, start + len(part)).T
+        _, mask, shapes, note, caption = entries.text_bytes(start, start + len(part)).T
         part[(mask > 0) | (shapes > 0)] += 2 * BLOCK
-        part += np.where(note > 0, _member_bytes(note), 0)
+        part += np.where(note > 0, _member_bytes(note), 0) + np.where(caption > 0, _member_bytes(caption), 0)
     return packed
 
 
@@ -138,7 +119,7 @@ def _member_bytes(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _cuts(sizes: npt.NDArray[np.int64], room: int) -> list[int]:
-    """Where shards begin that hold at most `room` bytes, or one sample, and the end of the last."""
+    """Where shards of at most `room` bytes, or of one sample, begin, and the end of the last shard."""
     ends = np.cumsum(sizes)
     cuts = [0]
     while cuts[-1] < len(sizes):

@@ -1,4 +1,4 @@
-"""Run a pack: list, plan, have the shards made, and make sets of them."""
+"""Run a pack: list the source, plan the shards, have them made, and seal the sets."""
 
 import time
 from bisect import bisect_right
@@ -9,38 +9,42 @@ from pathlib import Path
 from typing import overload
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.destinations.destination import Workplace
-from mps_shards.packing.destinations.local_folder import LocalWorkplace
-from mps_shards.packing.destinations.object_store_folder import StoreWorkplace
+from mps_shards.packing.destinations.destination import Destination
+from mps_shards.packing.destinations.local_folder import LocalDestination
+from mps_shards.packing.destinations.object_store_folder import StoreDestination
 from mps_shards.packing.duplicate_images import Numbers, find_duplicates, without
 from mps_shards.packing.executors.array_job import share
 from mps_shards.packing.executors.local_threads import run_local
 from mps_shards.packing.executors.ray_cluster import run_ray
+from mps_shards.packing.option_values import parse_size
 from mps_shards.packing.outline import outline
-from mps_shards.packing.pack_options import OnBadSample, PackOptions
+from mps_shards.packing.pack_options import PackOptions, WorkOptions
 from mps_shards.packing.pack_report import Duplicates, PackedSet, PackPlan, PackReport, Skipped
-from mps_shards.packing.plan import SetPlan, parse_size, plan_shards
-from mps_shards.packing.sample_fields import settled
+from mps_shards.packing.plan import SetPlan, plan_shards
+from mps_shards.packing.sample_fields import FieldRules, rules_of, settled
 from mps_shards.packing.sealing import finish
 from mps_shards.packing.shard_writer import Progress, ShardTask
-from mps_shards.packing.sources.detection import list_source, source_folder
 from mps_shards.packing.sources.listing import Listing
+from mps_shards.packing.sources.source import Source
 from mps_shards.packing.splits import split_listing
+from mps_shards.storage.location import locate_out
 from mps_shards.storage.store_folder import StoreFolder
 from mps_shards.storage.urls import Prefix
 
-__all__ = ["commit_pack", "run_pack"]
+__all__ = ["OnListing", "commit_pack", "run_pack"]
+
+OnListing = Callable[[Listing], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tasks(Sequence[ShardTask]):
-    """The shards of all sets, as tasks that are only put together when they are asked for."""
+    """The shards of all sets as tasks, each of which is put together when it is asked for."""
 
-    source: Path
-    place: Workplace
+    source: Source
+    destination: Destination
     plans: Sequence[SetPlan]
     splits: Sequence[str]
-    on_bad_sample: OnBadSample
+    skip_bad: bool
 
     def __len__(self) -> int:
         return sum(map(len, self.plans))
@@ -57,115 +61,119 @@ class Tasks(Sequence[ShardTask]):
         return ShardTask(
             source=self.source,
             split=self.splits[which],
-            place=self.place,
+            destination=self.destination,
             plan=self.plans[which][number - starts[which]],
-            on_bad_sample=self.on_bad_sample,
+            skip_bad=self.skip_bad,
         )
 
 
 def run_pack(
-    source: Path,
-    out: Path | Prefix,
+    source: Source,
+    out: str | None,
     options: PackOptions,
     *,
     dry_run: bool = False,
-    on_listing: Callable[[Listing], None] = lambda listing: None,
+    on_listing: OnListing = lambda listing: None,
     on_progress: Progress = lambda samples, size: None,
 ) -> PackReport:
-    """Pack `source` into `out`. See `mps_shards.packing`."""
+    """Pack `source` into `out`. See `mps_shards.packing.pack`."""
     began = time.monotonic()
-    workplace = _workplace(out, options.work_dir)
-    listing = list_source(
-        source, layout=options.layout, by_name=options.keys == "name", skip_bad=options.on_bad_sample == "skip"
-    )
-    source = source_folder(source)
-    if options.split is not None:
-        listing = split_listing(listing, options.split, seed=options.seed)
-    listing, fields = settled(listing, options.fields)
-    options = replace(options, fields=fields)
+    destination = _destination(out or source.default_out, options.work)
+    rules = rules_of(options)
+    listing = source.listing(options.read)
+    if options.shards.split is not None:
+        listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
+    listing, rules = settled(listing, rules)
     on_listing(listing)
-    plan, plans = _planned(source, listing, options)
-    held = None if dry_run or options.overwrite else workplace.plan()
+    plan, plans = _planned(source, listing, options, rules)
+    held = None if dry_run or options.work.overwrite else destination.plan()
     if held and held.fingerprint == plan.fingerprint:
         plan = held
-    elif not options.drop_duplicates:
-        plan = replace(plan, duplicates=find_duplicates(source, listing.splits, threads=options.threads)[0])
+    elif not options.shards.drop_duplicates:
+        plan = replace(plan, duplicates=find_duplicates(source, listing.splits, threads=options.work.threads)[0])
     if dry_run:
-        return _report(workplace, plan, _sets_of(workplace, plan), began, finished=False)
-    shared = options.distributor == "array"
-    with workplace.occupied(plan, shared=shared, overwrite=options.overwrite) as place:
+        return _report(destination, plan, _sets_of(destination, plan), began, finished=False)
+    shared = options.work.executor == "array"
+    with destination.occupied(plan, shared=shared, overwrite=options.work.overwrite) as occupied:
         tasks = Tasks(
-            source=source.absolute(),  # tasks may be done in other folders than this one
-            place=place.anywhere(),
+            source=source,
+            destination=occupied.anywhere(),
             plans=plans,
             splits=[split.name for split in listing.splits],
-            on_bad_sample=options.on_bad_sample,
+            skip_bad=options.read.skip_bad,
         )
-        kept = _distribute(tasks, options, on_progress)
+        kept = _execute(tasks, options.work, on_progress)
         if shared:
-            return _report(place, plan, _sets_of(place, plan), began, kept=kept, finished=False)
-        sets, skipped = finish(place, plan)
-    return _report(workplace, plan, sets, began, skipped=skipped, kept=kept)
+            return _report(occupied, plan, _sets_of(occupied, plan), began, kept=kept, finished=False)
+        sets, skipped = finish(occupied, plan)
+    return _report(destination, plan, sets, began, skipped=skipped, kept=kept)
 
 
-def commit_pack(out: Path | Prefix) -> PackReport:
-    """Make sets of the shards that the tasks of an array have made. See `mps_shards.packing.commit`."""
+def commit_pack(out: str) -> PackReport:
+    """Make sets of the shards that the tasks of an array job have made. See `mps_shards.packing.commit`."""
     began = time.monotonic()
-    workplace = _workplace(out)
-    plan = workplace.plan()
+    destination = _destination(out, WorkOptions())
+    plan = destination.plan()
     if plan is None:
         raise ConfigError(f"{out} holds no unfinished pack; there is nothing to commit")
-    with workplace.occupied(plan) as place:
-        sets, skipped = finish(place, plan)
-    return _report(workplace, plan, sets, began, skipped=skipped)
+    with destination.occupied(plan) as occupied:
+        sets, skipped = finish(occupied, plan)
+    return _report(destination, plan, sets, began, skipped=skipped)
 
 
-def _workplace(out: Path | Prefix, work_dir: Path | None = None) -> Workplace:
-    if isinstance(out, Prefix):
-        return StoreWorkplace(StoreFolder(out), work_dir=work_dir)
+def _destination(out: str | Path | None, work: WorkOptions) -> Destination:
+    if out is None:
+        raise ConfigError("name a destination for the shards: this source has no folder that they could lie beside")
+    place = locate_out(out)
+    work_dir = Path(work.work_dir) if work.work_dir is not None else None
+    if isinstance(place, Prefix):
+        return StoreDestination(StoreFolder(place), work_dir=work_dir)
     if work_dir is not None:
-        raise ConfigError(f"a work folder goes with a URL; for {out}, shards are made in there")
-    return LocalWorkplace(out)
+        raise ConfigError(f"work_dir goes with a URL; the shards of {place} are made inside {place}")
+    return LocalDestination(place)
 
 
-def _planned(source: Path, listing: Listing, options: PackOptions) -> tuple[PackPlan, list[SetPlan]]:
+def _planned(
+    source: Source, listing: Listing, options: PackOptions, rules: FieldRules
+) -> tuple[PackPlan, list[SetPlan]]:
     """The pack in short, and the shards of each set."""
+    shards = options.shards
     duplicates = Duplicates()
     chosen: list[Numbers] | list[None] = [None] * len(listing.splits)
-    if options.drop_duplicates:
-        duplicates, repeated = find_duplicates(source, listing.splits, threads=options.threads, dropped=True)
+    if shards.drop_duplicates:
+        duplicates, repeated = find_duplicates(source, listing.splits, threads=options.work.threads, dropped=True)
         chosen = without(listing.splits, repeated)
     plans = [
         plan_shards(
             split.entries,
             prefix=split.name or "shard",
-            shard_bytes=parse_size(options.shard_size),
-            shard_samples=options.shard_samples,
-            shuffle_seed=options.seed if options.shuffle else None,
-            keys=options.keys,
-            fields=options.fields,
+            shard_bytes=parse_size(shards.shard_size),
+            shard_samples=shards.shard_samples,
+            shuffle_seed=shards.seed if shards.shuffle else None,
+            keys=options.read.keys,
+            rules=rules,
             chosen=numbers,
         )
         for split, numbers in zip(listing.splits, chosen, strict=True)
     ]
-    return outline(source, listing, plans, options, duplicates), plans
+    return outline(source, listing, plans, options, rules, duplicates), plans
 
 
-def _distribute(tasks: Tasks, options: PackOptions, on_progress: Progress) -> int:
+def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
     numbers = range(len(tasks))
-    if options.distributor == "ray":
-        return run_ray(tasks, numbers, on_progress, address=options.ray_address)
-    if options.task_index is not None and options.num_tasks is not None:
-        numbers = share(numbers, options.task_index, options.num_tasks)
-    return run_local(tasks, numbers, on_progress, threads=options.threads)
+    if work.executor == "ray":
+        return run_ray(tasks, numbers, on_progress, address=work.ray_address)
+    if work.task_index is not None and work.num_tasks is not None:
+        numbers = share(numbers, work.task_index, work.num_tasks)
+    return run_local(tasks, numbers, on_progress, threads=work.threads)
 
 
-def _sets_of(workplace: Workplace, plan: PackPlan) -> tuple[PackedSet, ...]:
+def _sets_of(destination: Destination, plan: PackPlan) -> tuple[PackedSet, ...]:
     """The sets as they are planned."""
     return tuple(
         PackedSet(
             split=each.split,
-            folder=workplace.where(each.split),
+            folder=destination.where(each.split),
             task=each.task,
             samples=each.samples,
             shards=each.shards,
@@ -177,7 +185,7 @@ def _sets_of(workplace: Workplace, plan: PackPlan) -> tuple[PackedSet, ...]:
 
 
 def _report(
-    workplace: Workplace,
+    destination: Destination,
     plan: PackPlan,
     sets: tuple[PackedSet, ...],
     began: float,
@@ -187,8 +195,8 @@ def _report(
     finished: bool = True,
 ) -> PackReport:
     return PackReport(
-        source=Path(plan.source),
-        out=workplace.where(),
+        source=plan.source,
+        out=destination.where(),
         layout=plan.found,
         sets=sets,
         classes=plan.classes,

@@ -1,4 +1,4 @@
-"""Finished shards -> finished sets: their indexes, the list of what was skipped, and the manifests last."""
+"""From finished shards to finished sets: indexes, the list of skipped images, and the manifests last."""
 
 from importlib.metadata import version
 
@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from mps_shards.errors import DataError, StorageError
-from mps_shards.packing.destinations.destination import SKIPPED_NAME, Completion, Workplace
+from mps_shards.packing.destinations.destination import SKIPPED_NAME, Completion, Destination
 from mps_shards.packing.pack_report import PackedSet, PackPlan, PlannedSet, Skipped
 from mps_shards.packing.plan import shard_name
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, ShardRecord
@@ -17,22 +17,22 @@ from mps_shards.shardset.sealing import ShardContents, sealed
 __all__ = ["finish"]
 
 
-def finish(place: Workplace, plan: PackPlan) -> tuple[tuple[PackedSet, ...], tuple[Skipped, ...]]:
-    """Make sets of the finished shards; each becomes one by its manifest. What is only needed while packing goes.
+def finish(destination: Destination, plan: PackPlan) -> tuple[tuple[PackedSet, ...], tuple[Skipped, ...]]:
+    """Make sets of the finished shards, and remove what is only needed while packing. A manifest makes a set valid.
 
     Raises:
         StorageError: shards are missing, or something cannot be written.
         DataError: a set would be empty.
     """
-    made = [place.finished(each.split, _names(each)) for each in plan.sets]
-    _check_complete(place, plan, made)
+    made = [destination.finished(each.split, _names(each)) for each in plan.sets]
+    _check_complete(destination, plan, made)
     unmade = (skip for shards in made for done in shards.values() for skip in done.skipped)
     skipped = sorted((*plan.passed_over, *unmade), key=lambda skip: skip.path)
     if skipped:
         lines = [msgspec.json.encode({"path": skip.path, "reason": skip.reason}) + b"\n" for skip in skipped]
-        place.put("", SKIPPED_NAME, b"".join(lines))
-    sets = tuple(_finish_set(place, plan, each, shards) for each, shards in zip(plan.sets, made, strict=True))
-    place.leave()
+        destination.put("", SKIPPED_NAME, b"".join(lines))
+    sets = tuple(_finish_set(destination, plan, each, shards) for each, shards in zip(plan.sets, made, strict=True))
+    destination.leave()
     return sets, tuple(skipped)
 
 
@@ -40,20 +40,24 @@ def _names(planned: PlannedSet) -> list[str]:
     return [shard_name(planned.prefix, number) for number in range(planned.shards)]
 
 
-def _check_complete(place: Workplace, plan: PackPlan, made: list[dict[str, Completion]]) -> None:
+def _check_complete(destination: Destination, plan: PackPlan, made: list[dict[str, Completion]]) -> None:
     names = [name for planned in plan.sets for name in _names(planned)]
     missing = [name for name in names if not any(name in shards for shards in made)]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         raise StorageError(
-            f"{place.where()} lacks {len(missing)} of {len(names)} shards: {shown}; run their tasks again"
+            f"{destination.where()} lacks {len(missing)} of {len(names)} shards: {shown}; run their tasks again"
         )
     for planned, shards in zip(plan.sets, made, strict=True):
         if not any(done.samples for done in shards.values()):
-            raise DataError(f"{place.where(planned.split)} would be empty: all {planned.samples} images were skipped")
+            raise DataError(
+                f"{destination.where(planned.split)} would be empty: all {planned.samples} images were skipped"
+            )
 
 
-def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: dict[str, Completion]) -> PackedSet:
+def _finish_set(
+    destination: Destination, plan: PackPlan, planned: PlannedSet, shards: dict[str, Completion]
+) -> PackedSet:
     full = {name: done for name, done in shards.items() if done.samples}
     description = SetDescription(
         task=planned.task,
@@ -64,8 +68,8 @@ def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: d
     manifest, files = sealed(description, [_contents(name, done) for name, done in full.items()])
     published = files.pop(MANIFEST_NAME)
     for name, content in files.items():
-        place.put(planned.split, name, content)
-    place.publish(planned.split, published)
+        destination.put(planned.split, name, content)
+    destination.publish(planned.split, published)
     lost = [skip.label for done in shards.values() for skip in done.skipped]
     counts = {
         name: count - lost.count(label)
@@ -73,7 +77,7 @@ def _finish_set(place: Workplace, plan: PackPlan, planned: PlannedSet, shards: d
     }
     return PackedSet(
         split=planned.split,
-        folder=place.where(planned.split),
+        folder=destination.where(planned.split),
         task=planned.task,
         samples=manifest.samples,
         shards=len(full),

@@ -1,4 +1,4 @@
-"""Make one shard: original bytes into a deterministic tar, with its digest and its index rows on the way."""
+"""Make one shard: a deterministic tar, with its digest and its index rows computed while it is written."""
 
 import hashlib
 import zlib
@@ -8,18 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from mps_shards.errors import DataError
-from mps_shards.packing.destinations.destination import Completion, Workplace
-from mps_shards.packing.pack_options import OnBadSample
+from mps_shards.packing.destinations.destination import Completion, Destination
+from mps_shards.packing.pack_options import Keys
 from mps_shards.packing.pack_report import Skipped, printable
-from mps_shards.packing.plan import Keys, ShardPlan, key_of
-from mps_shards.packing.sample_fields import FieldOptions, fields_of
+from mps_shards.packing.plan import ShardPlan, key_of
+from mps_shards.packing.sample_fields import FieldRules, fields_of
 from mps_shards.packing.sources.listing import Entry
+from mps_shards.packing.sources.source import Source
 from mps_shards.shards.key_names import member_name
 from mps_shards.shards.sample_index import rows
 from mps_shards.shards.sample_labels import LABEL_TYPE
@@ -30,11 +30,11 @@ __all__ = ["Progress", "ShardTask", "make_shard"]
 
 Progress = Callable[[int, int], None]  # samples and bytes written since the last call; called from any worker thread
 
-_AHEAD = 16  # samples of a shard that are made before they are written: some 2 MB of common photographs
+_AHEAD = 16  # samples of a shard that are made before they are written: about 2 MB of common photographs
 
 
 class _Sample(NamedTuple):
-    """The tar blocks of one sample; whether viewers would turn its image, as the loader does not; and its class."""
+    """The tar blocks of one sample, whether viewers turn its image by an EXIF orientation, and its class."""
 
     content: bytes
     rotated: bool
@@ -43,51 +43,51 @@ class _Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """One shard to make. It may be done twice, on any machine, at any time: the result is the same.
+    """One shard to make. It may be made twice, on any machine, at any time: the result is the same.
 
     Attributes:
-        split: of its set, "" without splits.
+        split: name of the set that the shard belongs to; "" without splits.
     """
 
-    source: Path
+    source: Source
     split: str
-    place: Workplace
+    destination: Destination
     plan: ShardPlan
-    on_bad_sample: OnBadSample
+    skip_bad: bool
 
 
 def make_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None = None) -> bool:
-    """Write a shard and then its completion record; whether that had been done before, and the shard is whole.
+    """Write a shard and then its completion record; return whether the shard had been finished before.
 
     Args:
-        pool: makes samples side by side where they take decoding, so that few shards keep many cores busy.
+        pool: decodes several samples of the shard at a time, so that few shards keep many cores busy.
 
     Raises:
         DataError: an image cannot become a sample.
         StorageError: a file cannot be read, or the shard not written.
     """
-    done = task.place.completion(task.plan.name)
+    done = task.destination.completion(task.plan.name)
     if done and _holds(task, done):
         on_progress(done.samples, done.size)
         return True
-    task.place.complete(task.split, task.plan.name, _write_shard(task, on_progress, pool))
+    task.destination.complete(task.split, task.plan.name, _write_shard(task, on_progress, pool))
     return False
 
 
 def _holds(task: ShardTask, done: Completion) -> bool:
-    """Whether what was recorded as finished is still there, and is what would be made now."""
-    if done.skipped and task.on_bad_sample == "fail":
+    """Whether the shard that was recorded as finished still exists, and is the one that would be made now."""
+    if done.skipped and not task.skip_bad:
         return False
-    return not done.samples or task.place.holds(task.split, task.plan.name, done)
+    return not done.samples or task.destination.holds(task.split, task.plan.name, done)
 
 
 def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None) -> Completion:
-    """The tar appears when it is whole; where every sample was skipped there is none."""
+    """Write the tar, which appears when it is complete; there is none if every sample was skipped."""
     sizes: list[int] = []
     labels: list[int] = []
     skipped: list[Skipped] = []
     rotated = 0
-    with task.place.writing(task.split, task.plan.name) as file, _Digested(file) as tar:
+    with task.destination.writing(task.split, task.plan.name) as file, _Digested(file) as tar:
         for made in _made(task, pool):
             if isinstance(made, Skipped):
                 skipped.append(made)
@@ -101,7 +101,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecuto
         tar.write(END)
         sha256, checksums = tar.digests()
     if not sizes:
-        task.place.remove(task.split, task.plan.name)
+        task.destination.remove(task.split, task.plan.name)
     offsets = [0, *accumulate(sizes)]
     return Completion(
         samples=len(sizes),
@@ -115,9 +115,9 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecuto
 
 
 def _made(task: ShardTask, pool: ThreadPoolExecutor | None) -> Iterator[_Sample | Skipped]:
-    """The samples of a shard, in order; with a pool, a few ahead of the last one that was taken."""
+    """The samples of a shard, in order; with a pool, a few samples are made ahead."""
     make = partial(_sample, task)
-    if pool is None or not task.plan.fields.looks:
+    if pool is None or not task.plan.rules.images.decodes:
         yield from map(make, task.plan.entries)
         return
     waiting: deque[Future[_Sample | Skipped]] = deque()
@@ -135,16 +135,16 @@ def _made(task: ShardTask, pool: ThreadPoolExecutor | None) -> Iterator[_Sample 
 
 def _sample(task: ShardTask, entry: Entry) -> _Sample | Skipped:
     try:
-        return _sample_of(task.source, entry, task.plan.keys, task.plan.fields)
+        return _sample_of(task.source, entry, task.plan.keys, task.plan.rules)
     except DataError as error:
-        if task.on_bad_sample == "fail":
+        if not task.skip_bad:
             raise
-        reason = str(error).replace(f"{task.source}/", "")  # the same wherever the source lies
+        reason = str(error).replace(f"{task.source.name}/", "")  # the same wherever the source lies
         return Skipped(path=printable(entry.path), reason=printable(reason), label=entry.label)
 
 
 class _Digested:
-    """Writes to a file, 4 MB at a time, and digests them meanwhile on a thread of its own; holds 8 MB at most."""
+    """Writes to a file in steps of 4 MB and hashes each step on a thread meanwhile; holds at most 8 MB."""
 
     def __init__(self, file: BinaryIO):
         self._file = file
@@ -165,7 +165,7 @@ class _Digested:
             self._flush()
 
     def digests(self) -> tuple[str, list[int]]:
-        """SHA-256 of all that was written, and the CRC-32 of each `write`."""
+        """SHA-256 of everything that was written, and the CRC-32 of each `write`."""
         self._flush()
         self._wait()
         return self._sha256.hexdigest(), self._checksums
@@ -191,7 +191,7 @@ class _Digested:
         self._thread.shutdown()
 
 
-def _sample_of(source: Path, entry: Entry, keys: Keys, options: FieldOptions) -> _Sample:
+def _sample_of(source: Source, entry: Entry, keys: Keys, rules: FieldRules) -> _Sample:
     """The tar blocks of one sample, its fields in alphabetical order.
 
     Raises:
@@ -200,10 +200,10 @@ def _sample_of(source: Path, entry: Entry, keys: Keys, options: FieldOptions) ->
     """
     key = key_of(entry.path, keys)
     pieces = []
-    fields = fields_of(source, entry, options)
+    fields = fields_of(source, entry, rules)
     for name, content in sorted(fields.contents.items(), key=lambda field: field[0].lower()):
         pieces += [header(member_name(key, name), len(content)), content, padding(len(content))]
     sample = b"".join(pieces)
     if len(sample) >= 1 << 32:
-        raise DataError(f"{source / entry.path} makes a sample of over 4 GiB; a sample must stay below")
+        raise DataError(f"{source.name}/{entry.path} becomes a sample of over 4 GiB; a sample must be smaller")
     return _Sample(sample, fields.rotated, entry.label)

@@ -1,6 +1,5 @@
-"""A listing without splits -> one with: drawn by seed, each class shared out alike."""
+"""A random split of a listing: drawn by a seed, with the same share of every class in each part."""
 
-import re
 from dataclasses import replace
 from fractions import Fraction
 from math import lcm
@@ -9,51 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import ConfigError
+from mps_shards.packing.option_values import parse_shares
 from mps_shards.packing.sources.listing import Listing, Split
 from mps_shards.shards import keyed
 
-__all__ = ["parse_split", "shared_out", "split_listing"]
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # becomes a folder, and the beginning of file names
-_FINEST = 10**9  # shares are whole multiples of one part in so many
-
-
-def parse_split(text: str) -> dict[str, Fraction]:
-    """Shares by name, from ``"train=0.9,val=0.1"``; fractions such as 2/3 may be written, too.
-
-    Raises:
-        ConfigError: malformed, a name twice, or shares that do not add up to 1.
-    """
-    shares: dict[str, Fraction] = {}
-    for part in text.split(","):
-        name, _, number = (side.strip() for side in part.partition("="))
-        try:
-            share = Fraction(number)
-        except (ValueError, ZeroDivisionError) as error:
-            raise ConfigError(f"{part!r} is no part of a split; write them like train=0.9,val=0.1") from error
-        if not _NAME.fullmatch(name) or share <= 0:
-            raise ConfigError(f"{part!r} is no part of a split: a name of letters and digits, a share above 0")
-        if name in shares:
-            raise ConfigError(f"the split {text!r} names {name!r} twice")
-        shares[name] = share
-    total = sum(shares.values())
-    if total != 1:
-        raise ConfigError(f"the shares of {text!r} add up to {float(total):g}, not 1")
-    if lcm(*(share.denominator for share in shares.values())) > _FINEST:
-        raise ConfigError(f"the shares of {text!r} have too many digits; nine are enough")
-    return shares
+__all__ = ["shared_out", "split_listing"]
 
 
 def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
-    """Cut the only split of a listing in parts; within each the images keep their order.
+    """Cut the only split of a listing into parts; within each part the images keep their order.
 
-    Each part gets its share of all images and of each class, both to within one image. Without labels it is drawn from
-    all alike.
+    Each part gets its share of all images and of each class, both to within one image. Images without labels count as
+    one class.
 
     Raises:
         ConfigError: `text` is malformed, the listing has splits already, or a part would be empty.
     """
-    shares = parse_split(text)
+    shares = parse_shares(text)
     if len(listing.splits) != 1 or listing.splits[0].name:
         names = ", ".join(split.name for split in listing.splits)
         raise ConfigError(f"the source has splits of its own ({names}); leave --split out, or pack one of its folders")
@@ -81,12 +52,12 @@ def _drawn(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) 
 
 
 def shared_out(sizes: npt.NDArray[np.int64], shares: list[Fraction]) -> npt.NDArray[np.int64]:
-    """How many of each class go to each part: int64 (classes, parts).
+    """How many images of each class go to each part: int64 (classes, parts).
 
-    Rows add up to `sizes`, columns to the shares of all, rounded by largest remainders; every number is within one of
-    its exact share. What whole shares leave over is given out part by part, to the classes that have most left, those
-    of the largest remainders first: as Havel and Hakimi realise a graph of given degrees, so it always works out. With
-    two parts it is the choice nearest to the exact shares.
+    Rows add up to `sizes`, columns to the shares of all images, rounded by largest remainders; every number is within
+    one of its exact share. The images that whole shares leave over are assigned part by part to the classes with the
+    most images left, largest remainders first. This is the construction of Havel and Hakimi for a graph of given
+    degrees, so a solution is always found. With two parts it is the choice nearest to the exact shares.
     """
     unit = lcm(*(share.denominator for share in shares))
     counts: npt.NDArray[np.int64]

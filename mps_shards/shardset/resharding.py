@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import ConfigError, DataError, ShardError, StorageError
-from mps_shards.packing.plan import parse_size, shard_name
+from mps_shards.packing.option_values import parse_size
+from mps_shards.packing.plan import shard_name
 from mps_shards.shards import keyed
 from mps_shards.shards.manifest import Packed, SetDescription
 from mps_shards.shards.tar import END

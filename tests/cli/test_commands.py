@@ -151,7 +151,7 @@ def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
     assert done.stderr.splitlines() == [
         "Found class folders: 3 classes, 12 images",
         "Left out, no images inside: nothing",
-        "Ignored 3 files that are no images (2 .txt, 1 .csv)",
+        "Ignored 3 files that are not images (2 .txt, 1 .csv)",
     ]
     made, summary = done.stdout.splitlines()
     assert made.startswith(f"{tmp_path / 'imgs-shards'}: 12 samples in 1 shard, 0.0 MB")
@@ -215,12 +215,12 @@ def test_bad_input_is_one_line_and_1(source: Path, tmp_path: Path):
     write(tmp_path, {"full/x": b"x", "twins/x.jpg": tiny_jpeg(), "twins/x.png": tiny_jpeg(), "bad/x.jpg": b"no image"})
     (tmp_path / "bare").mkdir()
 
-    assert refused("pack", tmp_path / "gone", out) == f"{tmp_path / 'gone'}: no such directory"
+    assert refused("pack", tmp_path / "gone", out) == f"{tmp_path / 'gone'}: no such file or directory"
     assert refused("pack", tmp_path / "bare", out).startswith(f"no images found in {tmp_path / 'bare'}")
     assert refused("pack", source, tmp_path / "full").endswith("full is not empty; remove it or name another place")
     assert refused("pack", tmp_path / "twins", out).endswith("keep extensions in keys (--keys name)")
     assert refused("pack", tmp_path / "bad", out).endswith("remove it or replace it")
-    assert refused("pack", source, out, "--shard-size", "big").startswith("'big' is no size; write it like 256MB")
+    assert refused("pack", source, out, "--shard-size", "big").startswith("'big' is not a size; write it like 256MB")
     assert not out.exists()
 
 

@@ -44,7 +44,7 @@ def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path
     lines = done.stdout.splitlines()
     assert lines[0].endswith("13 samples in 1 shard, 0.0 MB, 4 (class-0) to 5 (class-2) a class")
     assert lines[1].startswith(
-        f"Skipped 1 image, see {tmp_path / 'out' / 'skipped.jsonl'}: class-0/bad.jpg is no image"
+        f"Skipped 1 image, see {tmp_path / 'out' / 'skipped.jsonl'}: class-0/bad.jpg is not an image"
     )
     assert lines[2] == "Found 1 image that repeats another: class-2/twin.jpg (as class-0/00.jpg)"
     assert lines[3] == "Of these, 1 with another label: class-2/twin.jpg (as class-0/00.jpg)"
@@ -56,7 +56,7 @@ def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_pat
         slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MIN": 5, "SLURM_ARRAY_TASK_STEP": 2}
         counted = {"SLURM_ARRAY_TASK_COUNT": 2}
         environment = {name: str(value) for name, value in {**slurm, **counted}.items()}
-        done = said(source, out, "--distributor", "array", "--shard-samples", 5, **environment)
+        done = said(source, out, "--executor", "array", "--shard-samples", 5, **environment)
         assert done.stdout == f"This task's shards are done. When all tasks are: mps-shards pack --commit {out}\n"
     committed = said("--commit", out, "--json")
 
@@ -67,9 +67,9 @@ def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [
-        (["--distributor", "array"], 1, "needs a task index and the number of tasks"),
+        (["--executor", "array"], 1, "needs task_index and num_tasks"),
         (["--commit", "x"], 2, "--commit takes the folder that the tasks wrote to, and no SOURCE"),
-        (["--num-tasks", "3"], 1, "task numbers go with the distributor 'array'"),
+        (["--num-tasks", "3"], 1, "task_index and num_tasks go with executor 'array'"),
     ],
 )
 def test_tasks_that_cannot_be_are_refused(source: Path, arguments: list[str], status: int, complaint: str):

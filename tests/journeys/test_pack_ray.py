@@ -29,14 +29,14 @@ def lose(samples, size):
     if done >= 300 and lost:
         cluster.remove_node(lost.pop(), allow_graceful=False)
 
-pack(source, out, shard_samples=20, distributor="ray", ray_address=cluster.address, on_progress=lose)
+pack(source, out, shard_samples=20, executor="ray", ray_address=cluster.address, on_progress=lose)
 assert not lost
 cluster.shutdown()
 """
 
 
 def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mps_shards", "pack", *map(str, arguments), "--distributor", "ray"]
+    command = [sys.executable, "-m", "mps_shards", "pack", *map(str, arguments), "--executor", "ray"]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -62,7 +62,7 @@ def test_errors_come_home_and_what_is_finished_is_kept(tmp_path: Path):
     done = cli(source, tmp_path / "out", "--shard-samples", 4, "--no-shuffle", "--on-bad-sample", "skip")
 
     assert failed.returncode == 1
-    assert f"Error: {source}/class-1/bad.jpg is no image" in failed.stderr and "Traceback" not in failed.stderr
+    assert f"Error: {source}/class-1/bad.jpg is not an image" in failed.stderr and "Traceback" not in failed.stderr
     assert done.returncode == 0, done.stderr
     assert "Kept " in done.stdout
 

@@ -68,7 +68,7 @@ def test_the_bytes_are_those_of_a_local_pack(source: Path, url: str, local: dict
 
 def test_array_tasks_in_any_order(source: Path, url: str, local: dict[str, bytes]):
     for index in random.Random(0).sample(range(3), 3):
-        assert not pack(source, url, distributor="array", task_index=index, num_tasks=3, **OPTIONS).finished
+        assert not pack(source, url, executor="array", task_index=index, num_tasks=3, **OPTIONS).finished
     report = commit(url)
 
     assert (report.finished, len(report.skipped)) == (True, 1)
@@ -77,7 +77,7 @@ def test_array_tasks_in_any_order(source: Path, url: str, local: dict[str, bytes
 
 def test_array_tasks_that_begin_at_one_time(source: Path, url: str, local: dict[str, bytes]):
     def task(index: int) -> None:
-        pack(source, url, distributor="array", task_index=index, num_tasks=3, workers=1, **OPTIONS)
+        pack(source, url, executor="array", task_index=index, num_tasks=3, workers=1, **OPTIONS)
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(task, range(3)))
@@ -109,7 +109,7 @@ def test_of_plans_that_begin_at_one_time_one_is_carried_out(source: Path, url: s
 def test_a_ray_cluster_whose_machines_see_the_source_only(source: Path, url: str, local: dict[str, bytes]):
     pytest.importorskip("ray")
     options = ["--shard-samples", "4", "--split", "train=0.8,val=0.2", "--on-bad-sample", "skip"]
-    command = ["-m", "mps_shards", "pack", source, url, *options, "--distributor", "ray"]
+    command = ["-m", "mps_shards", "pack", source, url, *options, "--executor", "ray"]
 
     done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=120)
 
@@ -135,7 +135,7 @@ def test_what_was_packed_there_reads_as_what_was_packed_here(photos: Path, url: 
 @pytest.fixture
 def unfinished(source: Path, url: str) -> str:
     """A pack of which every second shard is finished."""
-    pack(source, url, distributor="array", task_index=0, num_tasks=2, **OPTIONS)
+    pack(source, url, executor="array", task_index=0, num_tasks=2, **OPTIONS)
     return url
 
 
@@ -172,7 +172,7 @@ def test_missing_shards_are_named_when_tasks_are_joined(unfinished: str):
 
 
 def test_a_shard_that_was_replaced_meanwhile_is_not_joined(source: Path, unfinished: str):
-    pack(source, unfinished, distributor="array", task_index=1, num_tasks=2, **OPTIONS)
+    pack(source, unfinished, executor="array", task_index=1, num_tasks=2, **OPTIONS)
     there = StoreFolder(Prefix(unfinished))
     there.write("val/val-000000.tar", bytes(there.identity("val/val-000000.tar").size))
 
@@ -227,7 +227,7 @@ def test_a_pack_that_is_overwritten_meanwhile_stops_and_adds_nothing(source: Pat
 
 
 def test_a_pack_that_fails_before_its_first_shard_leaves_nothing(source: Path, url: str):
-    with pytest.raises(DataError, match=r"bad\.jpg is no image"):
+    with pytest.raises(DataError, match=r"bad\.jpg is not an image"):
         pack(source, url)
 
     assert stored(url) == {}

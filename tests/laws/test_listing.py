@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mps_shards.errors import DataError
-from mps_shards.packing.sources.detection import list_source
 from tests.support.images import write
+from tests.support.listings import list_source
 
 # Names that sort otherwise as parts of a path than alone: - and . and space come before a slash, digits behind it.
 parts = st.text("ab-. 0é\U0001f600", min_size=1, max_size=3).filter(lambda name: not name.startswith("."))

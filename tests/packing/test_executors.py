@@ -61,7 +61,7 @@ def test_array_tasks_in_any_order(source: Path, tmp_path: Path, local: dict[str,
     tasks = random.Random(count).sample(range(count), count)
 
     for index in tasks:
-        report = pack(source, tmp_path / "out", distributor="array", task_index=index, num_tasks=count, **OPTIONS)
+        report = pack(source, tmp_path / "out", executor="array", task_index=index, num_tasks=count, **OPTIONS)
         assert not report.finished
     report = commit(tmp_path / "out")
 
@@ -74,7 +74,7 @@ def test_array_tasks_that_begin_at_one_time(source: Path, tmp_path: Path, local:
 import sys, mps_shards
 source, out, index = sys.argv[1:]
 options = dict(shard_samples=4, on_bad_sample="skip", drop_duplicates=True)
-mps_shards.pack(source, out, distributor="array", task_index=int(index), num_tasks=4, **options)
+mps_shards.pack(source, out, executor="array", task_index=int(index), num_tasks=4, **options)
 """
     command = [sys.executable, "-c", script, source, tmp_path / "out"]
     running = [subprocess.Popen([*command, str(index)], stderr=subprocess.PIPE, text=True) for index in range(4)]
@@ -87,15 +87,15 @@ mps_shards.pack(source, out, distributor="array", task_index=int(index), num_tas
 
 
 def test_tasks_of_another_plan_are_refused(source: Path, tmp_path: Path):
-    pack(source, tmp_path / "out", distributor="array", task_index=0, num_tasks=2, **OPTIONS)
+    pack(source, tmp_path / "out", executor="array", task_index=0, num_tasks=2, **OPTIONS)
 
     with pytest.raises(ConfigError, match="another plan"):
-        pack(source, tmp_path / "out", distributor="array", task_index=1, num_tasks=2, **OPTIONS, seed=1)
+        pack(source, tmp_path / "out", executor="array", task_index=1, num_tasks=2, **OPTIONS, seed=1)
 
 
 def test_an_array_task_may_be_run_again(source: Path, tmp_path: Path, local: dict[str, bytes]):
     for index in (0, 1, 1):
-        report = pack(source, tmp_path / "out", distributor="array", task_index=index, num_tasks=2, **OPTIONS)
+        report = pack(source, tmp_path / "out", executor="array", task_index=index, num_tasks=2, **OPTIONS)
     commit(tmp_path / "out")
 
     assert report.kept == 4
@@ -103,8 +103,8 @@ def test_an_array_task_may_be_run_again(source: Path, tmp_path: Path, local: dic
 
 
 def test_a_failed_array_task_takes_nothing_back(source: Path, tmp_path: Path):
-    task = {"distributor": "array", "num_tasks": 2, "shard_samples": 16, "shuffle": False}
-    with pytest.raises(DataError, match=r"class-1/bad\.jpg is no image"):
+    task = {"executor": "array", "num_tasks": 2, "shard_samples": 16, "shuffle": False}
+    with pytest.raises(DataError, match=r"class-1/bad\.jpg is not an image"):
         pack(source, tmp_path / "out", task_index=1, **task)
 
     pack(source, tmp_path / "out", task_index=0, **task)
@@ -115,12 +115,12 @@ def test_a_failed_array_task_takes_nothing_back(source: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"distributor": "spark"}, "distributor must be one of 'local', 'ray', 'array', not 'spark'"),
-        ({"distributor": "array"}, "needs a task index and the number of tasks"),
-        ({"distributor": "array", "task_index": 2, "num_tasks": 2}, "task index 2 is not in 0 to 1"),
-        ({"distributor": "array", "task_index": 0, "num_tasks": 2, "overwrite": True}, "cannot overwrite"),
-        ({"task_index": 0}, "task numbers go with the distributor 'array'"),
-        ({"ray_address": "auto"}, "a Ray address goes with the distributor 'ray'"),
+        ({"executor": "spark"}, "executor must be one of 'local', 'ray', 'array', not 'spark'"),
+        ({"executor": "array"}, "needs task_index and num_tasks"),
+        ({"executor": "array", "task_index": 2, "num_tasks": 2}, "task_index 2 is not in 0 to 1"),
+        ({"executor": "array", "task_index": 0, "num_tasks": 2, "overwrite": True}, "cannot overwrite"),
+        ({"task_index": 0}, "task_index and num_tasks go with executor 'array'"),
+        ({"ray_address": "auto"}, "ray_address goes with executor 'ray'"),
         ({"on_bad_sample": "ignore"}, "on_bad_sample must be one of 'fail', 'skip', not 'ignore'"),
     ],
 )

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.plan import key_of, parse_size, plan_shards, shard_name
+from mps_shards.packing.option_values import parse_size
+from mps_shards.packing.plan import key_of, plan_shards, shard_name
 from mps_shards.packing.sources.listing import Entries, Entry
 from mps_shards.shards.key_names import key_to_path
 from mps_shards.shards.tar import END
@@ -106,7 +107,7 @@ def test_sizes_are_read_as_people_write_them(text: str | int, size: int):
     "text", ["", "MB", "-1MB", "0", "0.1", "1e6", "256 apples", "1PB", "0x10", "1,000", "٣MB²", "9" * 400, None]
 )
 def test_what_is_no_size_is_refused_with_an_example(text: str):
-    with pytest.raises(ConfigError, match="is no size; write it like 256MB, 1GiB or 500000000"):
+    with pytest.raises(ConfigError, match="is not a size; write it like 256MB, 1GiB or 500000000"):
         parse_size(text)
 
 

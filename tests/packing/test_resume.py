@@ -23,7 +23,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def unfinished(source: Path, tmp_path: Path) -> Path:
     """A pack of which two of four shards are finished."""
-    pack(source, tmp_path / "out", shard_samples=8, distributor="array", task_index=0, num_tasks=2)
+    pack(source, tmp_path / "out", shard_samples=8, executor="array", task_index=0, num_tasks=2)
     return tmp_path / "out"
 
 

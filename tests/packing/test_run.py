@@ -119,7 +119,7 @@ def test_a_failure_leaves_out_as_it_was(source: Path, tmp_path: Path, existed: b
         (tmp_path / "out").mkdir()
     write(source, {"class-3/broken.jpg": b"<html>not found</html>"})
 
-    complaint = r"class-3/broken\.jpg is no image: it begins with b'<html>no'; remove it or replace it"
+    complaint = r"class-3/broken\.jpg is not an image: it begins with b'<html>no'; remove it or replace it"
     failing(source, tmp_path / "out", DataError, complaint)
 
 
@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_read_is_named(source: Path, tmp_path: Path):
 def test_a_source_that_is_no_folder_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
 
-    failing(tmp_path / "gone", tmp_path / "out", StorageError, "gone: no such directory")
+    failing(tmp_path / "gone", tmp_path / "out", StorageError, "gone: no such file or directory")
     failing(tmp_path / "file", tmp_path / "out", StorageError, "file: not a directory")
 
 

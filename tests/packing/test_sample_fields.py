@@ -4,6 +4,7 @@ import io
 import json
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from mps_shards.errors import ConfigError, DataError, DecodeError, StorageError
+from mps_shards.packing.pack_options import PackOptions
 from mps_shards.packing.palette import find_palette
-from mps_shards.packing.sample_fields import FieldOptions, fields_of
+from mps_shards.packing.sample_fields import FieldRules, fields_of, rules_of
+from mps_shards.packing.sources.files import FolderFiles
 from mps_shards.packing.sources.listing import Entry
+from mps_shards.packing.sources.tree_source import TreeSource
 from mps_shards.vision.decoding import decode_image, decode_mask
 from mps_shards.vision.encoding import read_header
-from mps_shards.vision.rgb_conversion import RgbConversion
 from tests.support.images import EXAMPLES, PACKED_AS_IT_IS, encoded, picture, pixels, turbo, write
 
 JPEG = EXAMPLES["rgb.jpg"]()  # 53 x 37
@@ -38,7 +41,9 @@ def made(folder: Path, image: bytes, mask: bytes = b"", *, name: str = "x.jpg", 
     """Fields of one sample from these files."""
     write(folder, {name: image, **({"masks/x.png": mask} if mask else {})})
     entry = Entry(name, len(image), mask="masks/x.png" if mask else "", **(rest or {}))
-    return fields_of(folder, entry, FieldOptions(**options))
+    settled = {name: options.pop(name) for name in ("palette", "classes", "ignore_index") if name in options}
+    rules = replace(rules_of(PackOptions.of(**options)), **settled)
+    return fields_of(TreeSource(FolderFiles(folder)), entry, rules)
 
 
 def refused(complaint: str, folder: Path, image: bytes, mask: bytes = b"", **options) -> None:
@@ -51,7 +56,7 @@ def refused(complaint: str, folder: Path, image: bytes, mask: bytes = b"", **opt
 def test_files_stay_as_they_are_to_the_byte(name: str, check: bool, tmp_path: Path):
     content = EXAMPLES[name]()
 
-    contents = made(tmp_path, content, name=name, check=check, conversion=RgbConversion(drop_alpha=True)).contents
+    contents = made(tmp_path, content, name=name, check=check, drop_alpha=True).contents
 
     assert contents == {name.rpartition(".")[2].replace("jfif", "jpg"): content}
 
@@ -69,7 +74,7 @@ def test_label_and_note_become_fields(tmp_path: Path):
 
 @pytest.mark.parametrize("note", ["[1]", "{", '{"a": \udcff}', '{"a": "\udcff"}', '{"a": 1} 2'])
 def test_a_note_that_is_no_json_object_is_refused(note: str, tmp_path: Path):
-    refused(r"x\.jpg: what becomes its \.json is no JSON object", tmp_path, JPEG, rest={"note": note})
+    refused(r"x\.jpg: its metadata is not a JSON object", tmp_path, JPEG, rest={"note": note})
 
 
 def test_an_image_that_cannot_be_decoded_is_found_unless_not_looked_for(tmp_path: Path):
@@ -182,7 +187,7 @@ def test_an_image_is_resized_from_its_full_size(tmp_path: Path):
         ("moving.gif", {"resize": 20}, "png", "png"),
         ("cmyk.tif", {"resize": 20}, "png", "png"),
         ("rgb.ppm", {"format": "jpeg"}, "jpg", "jpeg"),
-        ("rgba.png", {"format": "webp", "conversion": RgbConversion(drop_alpha=True)}, "webp", "webp"),
+        ("rgba.png", {"format": "webp", "drop_alpha": True}, "webp", "webp"),
         ("from-a-browser.jfif", {"resize": 20}, "jpg", "jpeg"),
         ("rgb.jpg", {"format": "png"}, "png", "png"),
         ("Shouted.JPG", {"format": "jpeg", "quality": 50}, "JPG", "jpeg"),
@@ -316,7 +321,7 @@ def test_a_mask_that_is_damaged_or_gone_is_named(tmp_path: Path):
 
     write(tmp_path, {"x.jpg": JPEG})
     with pytest.raises(StorageError, match=r"cannot read .*gone\.png: No such file"):
-        fields_of(tmp_path, Entry("x.jpg", len(JPEG), mask="gone.png"), FieldOptions())
+        fields_of(TreeSource(FolderFiles(tmp_path)), Entry("x.jpg", len(JPEG), mask="gone.png"), FieldRules())
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
@@ -372,15 +377,15 @@ def test_shapes_that_do_not_fit_name_the_image(tmp_path: Path):
         ({"resize": -1}, "resize must be at least 1, not -1"),
         ({"quality": 0, "format": "jpeg"}, "quality must be from 1 to 100, not 0"),
         ({"quality": 101, "format": "jpeg"}, "quality must be from 1 to 100, not 101"),
-        ({"quality": 80}, "quality is for images that are encoded anew"),
-        ({"quality": 80, "format": "png"}, "quality is for images that are encoded anew, as JPEG or WebP"),
-        ({"format": "jpg"}, "format must be one of keep, jpeg, webp, png, not 'jpg'"),
+        ({"quality": 80}, "quality is for images that are re-encoded"),
+        ({"quality": 80, "format": "png"}, "quality is for images that are re-encoded as JPEG or WebP"),
+        ({"format": "jpg"}, "format must be one of 'keep', 'jpeg', 'webp', 'png', not 'jpg'"),
         ({"ignore_index": -1}, "ignore_index must be from 0 to 65535"),
     ],
 )
 def test_options_that_cannot_work_are_refused_at_once(options: dict, complaint: str):
     with pytest.raises(ConfigError, match=complaint):
-        FieldOptions(**options)
+        PackOptions.of(**options)
 
 
 def test_a_long_strip_resized_to_billions_of_pixels_is_refused(tmp_path: Path):

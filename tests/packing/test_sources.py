@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.sources.detection import list_source
 from tests.support.images import tiny_jpeg, write
+from tests.support.listings import list_source
 
 IMAGE = tiny_jpeg()
 
@@ -99,7 +99,7 @@ def test_a_layout_can_be_ordered(tmp_path: Path):
         "fold 1": [("fold 1/a/x.jpg", 0)],
         "fold 2": [("fold 2/b/x.jpg", 1)],
     }
-    with pytest.raises(ConfigError, match="layout 'tree' is none of auto, classes, splits, flat"):
+    with pytest.raises(ConfigError, match="layout must be one of 'auto', 'classes', 'splits', 'flat'"):
         list_source(source, layout="tree")  # type: ignore[arg-type]
 
 
@@ -162,12 +162,15 @@ def test_links_in_a_circle_end(tmp_path: Path):
     assert paths == ["cat/x.jpg", "dog/cat/x.jpg", "dog/y.jpg"]
 
 
-def test_a_dangling_link_is_an_error_that_names_it(tmp_path: Path):
+def test_a_dangling_link_is_named_or_left_out(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg")
     os.symlink(tmp_path / "gone", source / "cat" / "y.jpg")
 
-    with pytest.raises(StorageError, match=r"imgs/cat/y\.jpg: No such file or directory"):
+    with pytest.raises(DataError, match=r"imgs/cat/y\.jpg is a link to a file that does not exist; remove the link"):
         list_source(source)
+
+    [left_out] = list_source(source, skip_bad=True).bad
+    assert left_out.path == "cat/y.jpg"
 
 
 @pytest.mark.parametrize(

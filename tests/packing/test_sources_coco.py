@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.detection import list_source
 from tests.support.images import tiny_jpeg, write
+from tests.support.listings import list_source
 from tests.support.trees import coco
 
 IMAGE = tiny_jpeg()
@@ -97,7 +97,7 @@ def test_many_classes_move_the_ignore_index_out_of_their_way(tmp_path: Path):
 @pytest.mark.parametrize(
     ("whole", "message"),
     [
-        (b"", r"instances_train\.json: cannot mmap an empty file"),
+        (b"", r"instances_train\.json: Input data was truncated"),
         (b'{"images": [', r"instances_train\.json: Input data was truncated"),
         (b'{"images": []}', r"instances_train\.json: Object missing required field `annotations`"),
         (instances(images=[{"id": 5, "file_name": "a.jpg"}]), r"required field `height` - at `\$\.images\[0\]`"),

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.sources.detection import list_source
 from mps_shards.packing.sources.listing import Entry
 from tests.support.images import tiny_jpeg, write
+from tests.support.listings import list_source
 from tests.support.trees import TREES, gray_png, label_ids
 
 IMAGE = tiny_jpeg()
@@ -56,7 +56,7 @@ def test_a_tree_that_fits_two_layouts_says_both_and_takes_the_one_that_is_named(
     TREES[one](tmp_path)
     TREES[other](tmp_path)
 
-    with pytest.raises(ConfigError, match=r"could be read as '\w+' or as '\w+'; name one with layout \(--layout\)"):
+    with pytest.raises(ConfigError, match=r"could be read as '\w+' or as '\w+'; name one \(--layout\)"):
         list_source(tmp_path)
     assert list_source(tmp_path, layout=one).describe().startswith(SAID[one].partition(":")[0])  # type: ignore[arg-type]
 
@@ -92,7 +92,7 @@ def test_boxes_beside_images_are_no_masks(tmp_path: Path):
 
     with pytest.raises(
         ConfigError,
-        match=r"is images, which is no class; put masks beside it .* or pack the images alone with layout 'flat'",
+        match=r"is images, which does not look like a class; put masks beside it into masks/, or .* \(--layout flat\)",
     ):
         list_source(tmp_path)
 
@@ -115,9 +115,9 @@ def test_of_two_lists_one_must_be_named(tmp_path: Path):
 def test_a_source_that_is_neither_folder_nor_list_is_refused(tmp_path: Path):
     write(tmp_path, {"list.xlsx": b"PK", "list.csv": b"1.jpg,a\n", "1.jpg": IMAGE})
 
-    with pytest.raises(StorageError, match=r"list\.xlsx: not a directory, and no list \(\.csv, \.tsv, \.jsonl"):
+    with pytest.raises(StorageError, match=r"list\.xlsx: not a directory, and not a list \(\.csv, \.tsv, \.jsonl"):
         list_source(tmp_path / "list.xlsx")
-    with pytest.raises(StorageError, match=r"gone\.csv: no such directory"):
+    with pytest.raises(StorageError, match=r"gone\.csv: no such file or directory"):
         list_source(tmp_path / "gone.csv")
     with pytest.raises(ConfigError, match=r"list\.csv is a list; pack the folder to read it as 'classes'"):
         list_source(tmp_path / "list.csv", layout="classes")

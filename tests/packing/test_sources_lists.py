@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.detection import list_source
+from mps_shards.packing.sources.file_tree import FileTree
+from mps_shards.packing.sources.files import FolderFiles
 from mps_shards.packing.sources.list_rows import read_rows
 from mps_shards.packing.sources.listing import Entry
 from tests.support.images import tiny_jpeg, write
+from tests.support.listings import list_source
 from tests.support.trees import rows_file, table
 
 IMAGE = tiny_jpeg()
@@ -147,7 +149,9 @@ def test_a_number_that_cannot_be_a_class_is_named_with_its_line(tmp_path: Path, 
         list_source(list_of(tmp_path, f"b.jpg,4\na.jpg,{given}\n"))
 
 
-@pytest.mark.parametrize(("content", "message"), [("dog\n\ncat", ":2: an empty line"), ("a\nb\na\n", ":3: 'a' stands")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("dog\n\ncat", ":2: an empty line"), ("a\nb\na\n", ":3: 'a' is repeated")]
+)
 def test_class_names_that_are_no_list_of_names_are_refused(tmp_path: Path, content: str, message: str):
     source = list_of(tmp_path, "a.jpg,a\n")
     write(tmp_path, {"classes.txt": content.encode()})
@@ -190,8 +194,8 @@ def test_a_mask_column_makes_a_segmentation_set(tmp_path: Path):
         ("path,label\n../a.jpg,x\n", r"list\.csv:2: \.\./a\.jpg lies outside of "),
         ("path,label\nsub/../../a.jpg,x\n", r"list\.csv:2: .* lies outside of "),
         ("path,label\n/etc/a.jpg,x\n", r"list\.csv:2: /etc/a\.jpg lies outside of .*; pack a folder that holds all"),
-        ("path,label\na,x\n", r"list\.csv:2: 'a' is no image by its name \(known: jpg, "),
-        ("path,label\n,x\n", r"list\.csv:2: '' is no path"),
+        ("path,label\na,x\n", r"list\.csv:2: 'a' is not an image by its name \(known: jpg, "),
+        ("path,label\n,x\n", r"list\.csv:2: '' is not the path"),
         ("path,label\na.jpg,x\nb.jpg\n", r"list\.csv:3: 1 cells, but 2 columns"),
         ("path,path\na.jpg,x\n", r"list\.csv:1: two columns have the same name"),
         ('path,label\na.jpg,"x\n', r"list\.csv:\d: unexpected end of data"),
@@ -211,10 +215,10 @@ def test_a_row_that_cannot_be_packed_is_named(tmp_path: Path, content: str | byt
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"path": "a.jpg"}\n{"path": 3}\n', r"list\.jsonl:2: 3 is no path of a file"),
+        ('{"path": "a.jpg"}\n{"path": 3}\n', r"list\.jsonl:2: 3 is not the path of a file"),
         ('{"path": "a.jpg"}\n[1]\n', r"list\.jsonl:2: Expected `object`, got `array`"),
         ('{"path": "a.jpg"}\n{"path": \n', r"list\.jsonl:2: Input data was truncated"),
-        ('{"path": "a\\u0000.jpg"}', r"list\.jsonl:1: .* is no path of a file"),
+        ('{"path": "a\\u0000.jpg"}', r"list\.jsonl:1: .* is not the path of a file"),
         ('{"path": "a.jpg", "label": [1, 2]}', r"list\.jsonl:1: label \[1, 2\] is neither a name nor a number"),
         ('{"path": "a.jpg", "split": 3}', r"list\.jsonl:1: 3 cannot name a split"),
     ],
@@ -280,7 +284,7 @@ def test_any_text_comes_back_from_csv_and_tsv_and_jsonl(tmp_path_factory: pytest
         path = folder / f"list{suffix}"
         path.write_bytes(rows_file(rows, suffix))
 
-        assert [cells for _, cells in read_rows(path)] == rows
+        assert [cells for _, cells in read_rows(FileTree(files=FolderFiles(folder)), path.name)] == rows
 
 
 def test_metadata_at_the_top_finds_splits_and_folders_of_classes(tmp_path: Path):

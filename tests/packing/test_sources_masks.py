@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.detection import list_source
 from tests.support.images import tiny_jpeg, write
+from tests.support.listings import list_source
 from tests.support.trees import cityscapes, gray_png, label_ids, pairs, voc
 
 IMAGE = tiny_jpeg()

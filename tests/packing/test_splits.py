@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mps_shards.errors import ConfigError
+from mps_shards.packing.option_values import parse_shares
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
-from mps_shards.packing.splits import parse_split, shared_out, split_listing
+from mps_shards.packing.splits import shared_out, split_listing
 
 SHARES = st.lists(st.integers(1, 100), min_size=1, max_size=5).map(
     lambda parts: [Fraction(n, sum(parts)) for n in parts]
@@ -115,24 +116,24 @@ def test_an_image_of_a_class_is_as_likely_to_be_drawn_as_any_other():
         ("train=0.9,val=0.2", "add up to 1.1, not 1"),
         ("train=1/3,val=1/3", "add up to 0.666667, not 1"),
         ("train=0.5,train=0.5", "names 'train' twice"),
-        ("train", "'train' is no part of a split; write them like train=0.9,val=0.1"),
-        ("train=1,", "'' is no part"),
-        ("train=x,val=1", "'train=x' is no part"),
-        ("train=1/0", "'train=1/0' is no part"),
-        ("train=1.5,val=-0.5", "'val=-0.5' is no part of a split: .* a share above 0"),
-        ("../x=0.5,val=0.5", "'../x=0.5' is no part"),
-        ("=0.5,val=0.5", "'=0.5' is no part"),
-        ("train=1/999999999,val=999999998/999999999,test=0", "'test=0' is no part"),
+        ("train", "'train' is not a part of a split; write the parts like train=0.9,val=0.1"),
+        ("train=1,", "'' is not a part"),
+        ("train=x,val=1", "'train=x' is not a part"),
+        ("train=1/0", "'train=1/0' is not a part"),
+        ("train=1.5,val=-0.5", "'val=-0.5' is not a part of a split: .* a share above 0"),
+        ("../x=0.5,val=0.5", "'../x=0.5' is not a part"),
+        ("=0.5,val=0.5", "'=0.5' is not a part"),
+        ("train=1/999999999,val=999999998/999999999,test=0", "'test=0' is not a part"),
         ("a=1/99999999999,b=99999999998/99999999999", "too many digits"),
     ],
 )
 def test_a_malformed_split_says_what_is_wrong(text: str, complaint: str):
     with pytest.raises(ConfigError, match=complaint):
-        parse_split(text)
+        parse_shares(text)
 
 
 def test_shares_may_be_fractions_and_have_blanks_around_them():
-    assert parse_split(" train = 2/3 , val=1/3") == {"train": Fraction(2, 3), "val": Fraction(1, 3)}
+    assert parse_shares(" train = 2/3 , val=1/3") == {"train": Fraction(2, 3), "val": Fraction(1, 3)}
 
 
 def test_a_part_without_an_image_is_refused():

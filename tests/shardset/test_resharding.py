@@ -217,7 +217,7 @@ def test_sets_that_do_not_fit_together_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"shard_size": "big"}, "'big' is no size"),
+        ({"shard_size": "big"}, "'big' is not a size"),
         ({"shard_samples": 0}, "at least 1, not 0"),
         ({"seed": -1}, "whole number"),
         ({"only": ["a"], "without": ["b"]}, "not both"),

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from mps_shards.packing.outline import outline
 from mps_shards.packing.pack_options import PackOptions
-from mps_shards.packing.pack_report import Duplicates
 from mps_shards.packing.plan import plan_shards
+from mps_shards.packing.sources.files import FolderFiles
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.tree_source import TreeSource
 
 __all__ = ["main"]
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, float | str]]
     measured(f"listed {given.images:,}")
     plan = plan_shards(entries, prefix="shard", shard_bytes=256_000_000, shard_samples=None, shuffle_seed=0)
     measured(f"planned {len(plan):,} shards")
-    outline(Path("imgs"), listing, [plan], PackOptions(), Duplicates())
+    outline(TreeSource(FolderFiles(Path("imgs"))), listing, [plan], PackOptions())
     measured("fingerprint taken")
     if sum(len(shard.entries) for shard in plan) != given.images:
         raise RuntimeError("some images are in no shard")

@@ -5,14 +5,15 @@ import shutil
 from pathlib import Path
 
 from mps_shards.errors import ShardsError
+from mps_shards.packing.pack_options import Keys, Layout, ReadOptions
 from mps_shards.packing.plan import key_of, plan_shards
-from mps_shards.packing.sources.detection import list_source
+from mps_shards.packing.sources.opening import open_source
 from mps_shards.shards.key_names import key_to_path
 from tools.fuzz.examples import folder
 
 __all__ = ["check", "seeds"]
 
-_LAYOUTS = ("auto", "classes", "splits", "flat")
+_LAYOUTS: tuple[Layout, ...] = ("auto", "classes", "splits", "flat")
 
 
 def seeds() -> list[bytes]:
@@ -37,13 +38,13 @@ def check(data: bytes) -> None:
             _make(root, line.decode("utf-8", "surrogateescape"))
     by_name = bool(options & 4)
     with contextlib.suppress(ShardsError):
-        listing = list_source(root, layout=_LAYOUTS[options % 4], by_name=by_name)  # type: ignore[arg-type]  # are literals
-        keys = "name" if by_name else "stem"
+        keys: Keys = "name" if by_name else "stem"
+        listing = open_source(root).listing(ReadOptions(layout=_LAYOUTS[options % 4], keys=keys))
         for split in listing.splits:
             paths = [entry.path for entry in split.entries]
             assert paths == sorted(paths) and all((root / path).is_file() for path in paths)
             assert all(-1 <= entry.label < max(1, len(listing.classes)) for entry in split.entries)
-            names = [key_of(path, keys) for path in paths]  # type: ignore[arg-type]  # is a literal
+            names = [key_of(path, keys) for path in paths]
             assert len(set(names)) == len(names)
             assert all(path.startswith(key_to_path(name)) for path, name in zip(paths, names, strict=True))
             planned = plan_shards(split.entries, prefix="s", shard_bytes=4000, shard_samples=None, shuffle_seed=options)

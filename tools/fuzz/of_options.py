@@ -11,7 +11,7 @@ import click
 
 from mps_shards.cli import cli
 from mps_shards.errors import ConfigError
-from mps_shards.packing.plan import parse_size
+from mps_shards.packing.option_values import parse_size
 from tools.fuzz.examples import folder
 
 __all__ = ["check", "seeds"]

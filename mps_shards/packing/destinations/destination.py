@@ -11,7 +11,7 @@ from mps_shards.packing.pack_report import PackPlan, Skipped
 from mps_shards.shards.manifest import MANIFEST_NAME
 from mps_shards.storage.local_disk import PART
 
-__all__ = ["MARKER", "SKIPPED_NAME", "STATE", "Completion", "Workplace"]
+__all__ = ["MARKER", "SKIPPED_NAME", "STATE", "Completion", "Destination"]
 
 STATE = ".pack"
 SKIPPED_NAME = "skipped.jsonl"
@@ -39,7 +39,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     tag: str = ""
 
 
-class Workplace(Protocol):
+class Destination(Protocol):
     """OUT, with the plan and the completion records. Holds nothing open: it can travel to other machines."""
 
     def where(self, split: str = "") -> Path | str:
@@ -56,7 +56,7 @@ class Workplace(Protocol):
 
     def occupied(
         self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False
-    ) -> "AbstractContextManager[Workplace]":
+    ) -> "AbstractContextManager[Destination]":
         """Hold OUT for a plan, which is set down in it; gives the place to work in.
 
         If the block fails, finished shards are kept; where there are none, OUT is left as it was.
@@ -71,7 +71,7 @@ class Workplace(Protocol):
         """
         ...
 
-    def anywhere(self) -> "Workplace":
+    def anywhere(self) -> "Destination":
         """The same place for processes that work in other folders."""
         ...
 

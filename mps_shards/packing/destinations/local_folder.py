@@ -23,11 +23,11 @@ from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
 from mps_shards.storage.local_disk import PART, replacing, sync_folder
 
-__all__ = ["LocalWorkplace"]
+__all__ = ["LocalDestination"]
 
 
-class LocalWorkplace:
-    """See `Workplace`."""
+class LocalDestination:
+    """See `Destination`."""
 
     def __init__(self, out: Path):
         self._out = out
@@ -37,15 +37,15 @@ class LocalWorkplace:
         self._records = self._state / "finished"
 
     def where(self, split: str = "") -> Path:
-        """See `Workplace`."""
+        """See `Destination`."""
         return self._out / split
 
-    def anywhere(self) -> "LocalWorkplace":
-        """See `Workplace`."""
-        return LocalWorkplace(self._out.absolute())
+    def anywhere(self) -> "LocalDestination":
+        """See `Destination`."""
+        return LocalDestination(self._out.absolute())
 
     def plan(self) -> PackPlan | None:
-        """See `Workplace`."""
+        """See `Destination`."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             try:
                 return msgspec.json.decode(self._plan.read_bytes(), type=PackPlan)
@@ -54,8 +54,10 @@ class LocalWorkplace:
         return None
 
     @contextlib.contextmanager
-    def occupied(self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False) -> Iterator["LocalWorkplace"]:
-        """See `Workplace`."""
+    def occupied(
+        self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False
+    ) -> Iterator["LocalDestination"]:
+        """See `Destination`."""
         out = self._out
         existed = out.exists()
         with contextlib.ExitStack() as held:
@@ -81,19 +83,19 @@ class LocalWorkplace:
                 raise
 
     def completion(self, shard: str) -> Completion | None:
-        """See `Workplace`."""
+        """See `Destination`."""
         try:
             return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
         except (FileNotFoundError, *NOT_JSON):  # a damaged record is as good as none: the shard is remade
             return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         with replacing(self._records / f"{shard}.json", part=self._part(shard)) as file:
             file.write(msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """See `Workplace`. Every byte is read."""
+        """See `Destination`. Every byte is read."""
         try:
             with open(self._out / split / shard, "rb") as tar:
                 return hashlib.file_digest(tar, "sha256").hexdigest() == done.sha256
@@ -101,7 +103,7 @@ class LocalWorkplace:
             return False
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """See `Workplace`."""
+        """See `Destination`."""
         found = {}
         for name in shards:
             done = self.completion(name)
@@ -112,21 +114,21 @@ class LocalWorkplace:
 
     @contextlib.contextmanager
     def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
-        """See `Workplace`."""
+        """See `Destination`."""
         with replacing(self._out / split / shard, part=self._part(shard)) as file:
             yield file
 
     def remove(self, split: str, shard: str) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         (self._out / split / shard).unlink()
 
     def put(self, split: str, name: str, content: bytes) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         with self.writing(split, name) as file:
             file.write(content)
 
     def publish(self, split: str, manifest: bytes) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         folder = self._out / split
         sync_folder(folder)
         self.put(split, MANIFEST_NAME, manifest)
@@ -134,7 +136,7 @@ class LocalWorkplace:
         sync_folder(folder)
 
     def leave(self) -> None:
-        """See `Workplace`. The lock's file goes, too."""
+        """See `Destination`. The lock's file goes, too."""
         self._forget()
         shutil.rmtree(self._state, ignore_errors=True)
         sync_folder(self._out)

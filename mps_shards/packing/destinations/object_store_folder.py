@@ -23,7 +23,7 @@ from mps_shards.storage.backend import Identity
 from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.store_folder import StoreFolder
 
-__all__ = ["StoreWorkplace"]
+__all__ = ["StoreDestination"]
 
 _T = TypeVar("_T")
 
@@ -32,8 +32,8 @@ _MAX_STATE = 1 << 30  # bytes; a record has 16 for each sample of its shard
 _AT_A_TIME = 16  # small requests
 
 
-class StoreWorkplace:
-    """See `Workplace`.
+class StoreDestination:
+    """See `Destination`.
 
     Args:
         work_dir: where shards are made, one for each worker at a time; by default the system's temporary folder.
@@ -47,15 +47,15 @@ class StoreWorkplace:
         self._records = f"{STATE}/{fingerprint[:16]}"  # so that what another plan left there is never taken for ours
 
     def where(self, split: str = "") -> str:
-        """See `Workplace`."""
+        """See `Destination`."""
         return self._folder.where / split
 
-    def anywhere(self) -> "StoreWorkplace":
-        """See `Workplace`."""
+    def anywhere(self) -> "StoreDestination":
+        """See `Destination`."""
         return self
 
     def plan(self) -> PackPlan | None:
-        """See `Workplace`."""
+        """See `Destination`."""
         content = self._folder.read_now(_PLAN, max_bytes=_MAX_STATE)
         try:
             return None if content is None else msgspec.json.decode(content, type=PackPlan)
@@ -63,9 +63,11 @@ class StoreWorkplace:
             raise DataError(f"{self.where(_PLAN)} cannot be read ({error}); pack over it with --overwrite") from error
 
     @contextlib.contextmanager
-    def occupied(self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False) -> Iterator["StoreWorkplace"]:
-        """See `Workplace`."""
-        place = StoreWorkplace(self._folder, work_dir=self._work_dir, fingerprint=plan.fingerprint)
+    def occupied(
+        self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False
+    ) -> Iterator["StoreDestination"]:
+        """See `Destination`."""
+        place = StoreDestination(self._folder, work_dir=self._work_dir, fingerprint=plan.fingerprint)
         with scratch(self._work_dir):  # says now if there is no such folder
             pass
         place._check(plan, overwrite=overwrite)
@@ -83,7 +85,7 @@ class StoreWorkplace:
             raise
 
     def completion(self, shard: str) -> Completion | None:
-        """See `Workplace`."""
+        """See `Destination`."""
         content = self._folder.read_now(self._record(shard), max_bytes=_MAX_STATE)
         try:
             return None if content is None else msgspec.json.decode(content, type=Completion)
@@ -91,18 +93,18 @@ class StoreWorkplace:
             return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         if completion.samples:
             tag = self._folder.identity(_path(split, shard)).tag
             completion = msgspec.structs.replace(completion, tag=tag)
         self._folder.write(self._record(shard), msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """See `Workplace`. Size and etag are compared: reading it again would cost as much as making it."""
+        """See `Destination`. Size and etag are compared: reading it again would cost as much as making it."""
         return self._folder.identity_now(_path(split, shard)) == Identity(done.size, done.tag)
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """See `Workplace`."""
+        """See `Destination`."""
         stored = self._folder.below(split)
         found = {}
         for name, done in zip(shards, _side_by_side(self.completion, shards), strict=True):
@@ -115,28 +117,28 @@ class StoreWorkplace:
 
     @contextlib.contextmanager
     def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
-        """See `Workplace`."""
+        """See `Destination`."""
         with scratch(self._work_dir) as file:
             yield file
             self._check_ours()
             self._folder.upload(_path(split, shard), file)
 
     def remove(self, split: str, shard: str) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         self._folder.delete(_path(split, shard))
 
     def put(self, split: str, name: str, content: bytes) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         with self.writing(split, name) as file:
             file.write(content)
 
     def publish(self, split: str, manifest: bytes) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         self.put(split, MANIFEST_NAME, manifest)
         self._folder.delete(_path(split, MARKER))
 
     def leave(self) -> None:
-        """See `Workplace`."""
+        """See `Destination`."""
         self._folder.delete(_PLAN)  # first: without it the rest is litter
         self._delete(self._folder.below(STATE))
 

@@ -1,12 +1,5 @@
-"""Folders of files -> a listing: which images there are, of which class, in which split. One file a layout.
+"""What `pack` reads. One file per kind of source or layout, behind the contract in `source.py`.
 
-A new layout is a file with a function ``Source -> Listing`` and, where it can be recognised, a mark; `find` names both.
+A layout of files is a function from a `FileTree` to a `Listing`; `detection` names them all. A source that is not a
+tree of files implements `Source` itself; `opening` names them all.
 """
-
-from typing import Literal, TypeAlias
-
-__all__ = ["Layout"]
-
-Layout: TypeAlias = Literal[
-    "auto", "classes", "splits", "flat", "list", "metadata", "pairs", "voc", "cityscapes", "coco"
-]

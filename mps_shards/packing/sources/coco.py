@@ -1,15 +1,13 @@
 """COCO instances: ``annotations/instances_SPLIT.json``, and the images in ``SPLIT``, ``images/SPLIT`` or ``images``."""
 
-import mmap
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
-from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.sources.file_tree import FileTree
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
-from mps_shards.packing.sources.source_tree import Source
 from mps_shards.shards.manifest import NOT_JSON
 
 __all__ = ["is_coco", "list_coco"]
@@ -61,12 +59,12 @@ class _Shapes(msgspec.Struct):
     shapes: list[_Shape]
 
 
-def is_coco(source: Source) -> bool:
+def is_coco(tree: FileTree) -> bool:
     """Whether there are JSON files in a folder ``annotations``."""
-    return FOLDER in source.folders() and any(name.endswith(".json") for name in source.names(FOLDER))
+    return FOLDER in tree.folders() and any(name.endswith(".json") for name in tree.names(FOLDER))
 
 
-def list_coco(source: Source) -> Listing:
+def list_coco(tree: FileTree) -> Listing:
     """Every image that the files name, with the shapes of its annotations; an image without any is all background.
 
     Label ids are 0 for the background and, from 1 up, the categories in the order of their ids. Where shapes overlap
@@ -79,62 +77,61 @@ def list_coco(source: Source) -> Listing:
         DataError: naming the file: malformed, boxes only, other categories than in another file, or an annotation or
             image that does not fit.
     """
-    if not is_coco(source):
-        raise ConfigError(f"{source.folder / FOLDER} holds no {PREFIX}*.json")
-    files = [name for name in source.names(FOLDER) if name.startswith(PREFIX) and name.endswith(".json")]
+    if not is_coco(tree):
+        raise ConfigError(f"{tree.shown(FOLDER)} holds no {PREFIX}*.json")
+    files = [name for name in tree.names(FOLDER) if name.startswith(PREFIX) and name.endswith(".json")]
     if not files:
-        held = ", ".join(name for name in source.names(FOLDER) if name.endswith(".json"))
+        held = ", ".join(name for name in tree.names(FOLDER) if name.endswith(".json"))
         raise ConfigError(
-            f"{source.folder / FOLDER} holds no {PREFIX}*.json (but {held}); name the file of a split like "
+            f"{tree.shown(FOLDER)} holds no {PREFIX}*.json (but {held}); name the file of a split like "
             f"{PREFIX}train2017.json, or name another layout"
         )
     splits, known = [], None
     for file in files:
-        path = source.folder / FOLDER / file
-        instances = _read(path)
+        path = f"{FOLDER}/{file}"
+        instances = _read(tree, path)
         categories = sorted((category.id, category.name) for category in instances.categories)
         if known not in (None, categories):
-            raise DataError(f"{path} has other categories than {files[0]}; splits must share their classes")
+            raise DataError(f"{tree.shown(path)} has other categories than {files[0]}; splits must share their classes")
         known = categories
         name = file.removeprefix(PREFIX).removesuffix(".json")
-        entries = Entries(_entries(source, path, name, instances))
+        entries = Entries(_entries(tree, path, name, instances))
         if len(entries):
             splits.append(Split(name=name, task="segmentation", entries=entries))
     if not splits or not known:
-        raise ConfigError(f"no images or no categories found by {source.folder / FOLDER}/{PREFIX}*.json")
+        raise ConfigError(f"no images or no categories found by {tree.shown(FOLDER)}/{PREFIX}*.json")
     classes = ("background", *(name for _, name in known))
     return Listing(
         layout="COCO instances",
         classes=classes,
         splits=tuple(splits),
         ignore_index=255 if len(classes) <= 255 else 65535,
-        bad=tuple(source.bad),
+        bad=tuple(tree.bad),
     )
 
 
-def _read(path: Path) -> _Instances:
+def _read(tree: FileTree, path: str) -> _Instances:
     try:
-        with open(path, "rb") as file:
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # segmentations stay there, unparsed
-        instances = msgspec.json.decode(content, type=_Instances)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}") from error
-    except (*NOT_JSON, ValueError) as error:  # an empty file cannot be mapped
-        raise DataError(f"{path}: {error}") from error
+        # segmentations stay in the mapped file, unparsed
+        instances = msgspec.json.decode(tree.files.mapped(path), type=_Instances)
+    except NOT_JSON as error:
+        raise DataError(f"{tree.shown(path)}: {error}") from error
     if instances.annotations and all(bytes(each.segmentation) in NOTHING for each in instances.annotations):
-        raise DataError(f"{path} holds boxes but no segmentation, so no label map can be drawn; use layout 'flat'")
+        raise DataError(
+            f"{tree.shown(path)} holds boxes but no segmentation, so no label map can be drawn; use layout 'flat'"
+        )
     return instances
 
 
-def _entries(source: Source, path: Path, split: str, instances: _Instances) -> Iterator[Entry]:
+def _entries(tree: FileTree, path: str, split: str, instances: _Instances) -> Iterator[Entry]:
     labels = {each.id: number for number, each in enumerate(sorted(instances.categories, key=lambda c: c.id), 1)}
-    folder = _image_folder(source, path, split)
-    where = str(path)
-    images = {source.inside(each.file_name, folder, named_by=where): each for each in instances.images}
+    folder = _image_folder(tree, path, split)
+    where = tree.shown(path)
+    images = {tree.inside(each.file_name, folder, named_by=where): each for each in instances.images}
     drawn = _by_image(where, instances, labels)
     if len(images) < len(instances.images):
-        raise DataError(f"{path} has {len(instances.images)} images, but only {len(images)} names of files")
-    for name, size in source.sized(sorted(images), named_by=where):
+        raise DataError(f"{where} has {len(instances.images)} images, but only {len(images)} names of files")
+    for name, size in tree.sized(sorted(images), named_by=where):
         image = images[name]
         shapes = msgspec.json.encode(_Shapes(image.height, image.width, drawn.get(image.id, [])))
         yield Entry(name, size, shapes=msgspec.json.format(shapes, indent=-1).decode())
@@ -156,9 +153,9 @@ def _by_image(where: str, instances: _Instances, labels: Mapping[int, int]) -> d
     return drawn
 
 
-def _image_folder(source: Source, path: Path, split: str) -> str:
+def _image_folder(tree: FileTree, path: str, split: str) -> str:
     places: Sequence[str] = (f"{split}/", f"images/{split}/", "images/")
     for place in places:
-        if (source.folder / place).is_dir():
+        if tree.files.is_folder(place):
             return place
-    raise ConfigError(f"{path} needs its images in one of {', '.join(str(source.folder / place) for place in places)}")
+    raise ConfigError(f"{tree.shown(path)} needs its images in one of {', '.join(map(tree.shown, places))}")

@@ -1,25 +1,22 @@
-"""Which layout a source has, and its listing."""
+"""Which layout a tree of files has, and its listing."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import get_args
 
-from mps_shards.errors import ConfigError, StorageError
-from mps_shards.packing.sources import Layout
+from mps_shards.errors import ConfigError
+from mps_shards.packing.pack_options import ReadOptions
 from mps_shards.packing.sources.cityscapes import is_cityscapes, list_cityscapes
 from mps_shards.packing.sources.class_folders import find_folders, list_classes, list_flat, list_splits
 from mps_shards.packing.sources.coco import is_coco, list_coco
+from mps_shards.packing.sources.file_tree import FileTree
 from mps_shards.packing.sources.image_folder_metadata import list_metadata, metadata_in
 from mps_shards.packing.sources.image_mask_pairs import IMAGE_FOLDERS, has_pairs, list_pairs
-from mps_shards.packing.sources.list_rows import LIST_SUFFIXES
 from mps_shards.packing.sources.list_table import list_table, lists_in
 from mps_shards.packing.sources.listing import Listing
-from mps_shards.packing.sources.source_tree import Source
 from mps_shards.packing.sources.voc import is_voc, list_voc
 
-__all__ = ["list_source", "source_folder"]
+__all__ = ["list_tree"]
 
-_LISTERS: Mapping[str, Callable[[Source], Listing]] = {
+_LISTERS: Mapping[str, Callable[[FileTree], Listing]] = {
     "classes": list_classes,
     "splits": list_splits,
     "flat": list_flat,
@@ -29,8 +26,8 @@ _LISTERS: Mapping[str, Callable[[Source], Listing]] = {
     "cityscapes": list_cityscapes,
     "coco": list_coco,
 }
-# Told by their own marks, so at most one should fit; without any it is a folder of images.
-_MARKS: Mapping[str, Callable[[Source], object]] = {
+# Each layout has marks of its own, so at most one should fit; without any mark it is a folder of images.
+_MARKS: Mapping[str, Callable[[FileTree], object]] = {
     "metadata": metadata_in,
     "pairs": has_pairs,
     "voc": is_voc,
@@ -39,68 +36,50 @@ _MARKS: Mapping[str, Callable[[Source], object]] = {
 }
 
 
-def source_folder(source: Path) -> Path:
-    """The folder that paths of a listing are relative to: the source, or what a list lies in.
+def list_tree(tree: FileTree, options: ReadOptions, *, list_name: str = "") -> Listing:
+    """List the images of a tree, or those that a list in it names.
 
-    Raises:
-        StorageError: it is neither.
-    """
-    if source.is_dir():
-        return source
-    if source.exists() and source.suffix.lower() in LIST_SUFFIXES:
-        return source.parent
-    kinds = f"not a directory, and no list ({', '.join(LIST_SUFFIXES)})"
-    raise StorageError(f"{source}: {kinds if source.exists() else 'no such directory'}")
-
-
-def list_source(source: Path, *, layout: Layout = "auto", by_name: bool = False, skip_bad: bool = False) -> Listing:
-    """List the images of a folder, or those that a list names.
-
-    "auto" takes a file for a list, and a folder for the one layout whose marks it shows: metadata files, or the folders
-    of image and mask pairs, Pascal VOC, Cityscapes or COCO. Without any mark it is split, class or flat folders.
+    "auto" takes the one layout whose marks the tree shows: metadata files, or the folders of image and mask pairs,
+    Pascal VOC, Cityscapes or COCO. Without any mark it is split, class or flat folders.
 
     Args:
-        by_name: keys will hold file extensions, so ``a.jpg`` may lie beside ``a.png``.
-        skip_bad: note in the listing what cannot be packed, and go on; else it is an error.
+        list_name: path of the list; "" to read the tree itself.
 
     Raises:
         ConfigError: no images, an arrangement that fits no layout, or one that fits several.
         DataError: naming a file that cannot be packed, or two that would share a key.
         StorageError: something cannot be read.
     """
-    if layout not in get_args(Layout):
-        raise ConfigError(f"layout {layout!r} is none of {', '.join(get_args(Layout))}")
-    folder = source_folder(source)
-    found = Source(folder=folder, by_name=by_name, skip_bad=skip_bad)
-    if folder != source:
+    layout = options.layout
+    if list_name:
         if layout not in ("auto", "list"):
-            raise ConfigError(f"{source} is a list; pack the folder to read it as {layout!r}")
-        return list_table(found, source.name)
+            raise ConfigError(f"{tree.shown(list_name)} is a list; pack the folder to read it as {layout!r}")
+        return list_table(tree, list_name)
     if layout == "list":
-        return list_table(found, _only_list(found))
+        return list_table(tree, _only_list(tree))
     if layout != "auto":
-        return _LISTERS[layout](found)
-    listing = _LISTERS[_find(found)](found)
+        return _LISTERS[layout](tree)
+    listing = _LISTERS[_find(tree)](tree)
     if len(listing.classes) == 1 and listing.classes[0].lower() in IMAGE_FOLDERS:
         raise ConfigError(
-            f"the only class folder in {source} is {listing.classes[0]}, which is no class; put masks beside it into "
-            "masks/, or pack the images alone with layout 'flat'"
+            f"the only class folder in {tree.files.name} is {listing.classes[0]}, which does not look like a class; "
+            "put masks beside it into masks/, or pack the images without labels (--layout flat)"
         )
     return listing
 
 
-def _find(source: Source) -> str:
-    fitting = [layout for layout, marked in _MARKS.items() if marked(source)]
+def _find(tree: FileTree) -> str:
+    fitting = [layout for layout, has_mark in _MARKS.items() if has_mark(tree)]
     if len(fitting) > 1:
         raise ConfigError(
-            f"{source.folder} could be read as {' or as '.join(map(repr, fitting))}; name one with layout (--layout)"
+            f"{tree.files.name} could be read as {' or as '.join(map(repr, fitting))}; name one (--layout)"
         )
-    return fitting[0] if fitting else find_folders(source)
+    return fitting[0] if fitting else find_folders(tree)
 
 
-def _only_list(source: Source) -> str:
-    names = lists_in(source)
+def _only_list(tree: FileTree) -> str:
+    names = lists_in(tree)
     if len(names) != 1:
         held = ", ".join(names) or "none"
-        raise ConfigError(f"{source.folder} must hold one list, not {len(names)} ({held}); name the file itself")
+        raise ConfigError(f"{tree.files.name} must hold one list, not {len(names)} ({held}); name the file itself")
     return names[0]

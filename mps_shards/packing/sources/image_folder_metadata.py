@@ -5,23 +5,23 @@ from dataclasses import replace
 from itertools import islice, pairwise
 
 from mps_shards.errors import ConfigError
+from mps_shards.packing.sources.file_tree import SPLIT_NAMES, FileTree
 from mps_shards.packing.sources.list_rows import read_rows, role_of
 from mps_shards.packing.sources.list_table import Table
 from mps_shards.packing.sources.listing import Listing
-from mps_shards.packing.sources.source_tree import SPLIT_NAMES, Source
 
 __all__ = ["list_metadata", "metadata_in"]
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-def metadata_in(source: Source) -> list[str]:
+def metadata_in(tree: FileTree) -> list[str]:
     """Paths of the metadata files in a folder and in the folders right inside it."""
-    inside = ["", *(f"{name}/" for name in source.folders())]
-    return [prefix + name for prefix in inside for name in NAMES if (source.folder / prefix / name).is_file()]
+    inside = ["", *(f"{name}/" for name in tree.folders())]
+    return [prefix + name for prefix in inside for name in NAMES if tree.files.is_file(prefix + name)]
 
 
-def list_metadata(source: Source) -> Listing:
+def list_metadata(tree: FileTree) -> Listing:
     """The images that the metadata files name; further columns become the sample's ``.json``.
 
     The rules are those of ImageFolder (https://huggingface.co/docs/datasets/image_dataset): the column ``file_name`` is
@@ -34,18 +34,16 @@ def list_metadata(source: Source) -> Listing:
         ConfigError: two metadata files for the same images, or one of a kind that is not read.
         DataError: what `mps_shards.packing.sources.list_table.list_table` raises it for.
     """
-    files = metadata_in(source)
+    files = metadata_in(tree)
     for path in files:
         if path.endswith(".parquet"):
-            raise ConfigError(f"{source.folder / path} is not read; write it as metadata.csv or metadata.jsonl")
+            raise ConfigError(f"{tree.shown(path)} is not read; write it as metadata.csv or metadata.jsonl")
     for one, other in pairwise(files):
         if posixpath.dirname(one) in (posixpath.dirname(other), ""):
-            raise ConfigError(f"{source.folder / one} and {other} describe the same images; remove one")
+            raise ConfigError(f"{tree.shown(one)} and {other} describe the same images; remove one")
     if not files:
-        raise ConfigError(f"{source.folder} holds no metadata.csv or metadata.jsonl")
-    has_label = any(
-        "label" in role_of(cells) for path in files for _, cells in islice(read_rows(source.folder / path), 1)
-    )
+        raise ConfigError(f"{tree.files.name} holds no metadata.csv or metadata.jsonl")
+    has_label = any("label" in role_of(cells) for path in files for _, cells in islice(read_rows(tree, path), 1))
     folders: set[str] = set()
 
     def guess(path: str) -> tuple[str, str]:
@@ -55,13 +53,13 @@ def list_metadata(source: Source) -> Listing:
         folders.add(folder)
         return split, "" if has_label else folder
 
-    table = Table(source)
+    table = Table(tree)
     for path in files:
         folder, slash, _ = path.rpartition("/")
-        table.read(source.folder / path, base=folder + slash, guess=guess)
+        table.read(path, base=folder + slash, guess=guess)
     are_classes = len(folders) > 1 and not any("/" in folder or not folder for folder in folders)
     if not has_label and not are_classes:
         table.drop_labels()
     listing = table.listing("metadata folder")
     named = sum(1 + bool(entry.mask) for split in listing.splits for entry in split.entries)
-    return replace(listing, unnamed=max(0, sum(1 for _ in source.image_paths()) - named))
+    return replace(listing, unnamed=max(0, sum(1 for _ in tree.image_paths()) - named))

@@ -1,14 +1,14 @@
 """Rows of a CSV, TSV or JSONL file, with their line numbers; read as a stream."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 import msgspec
 
-from mps_shards.errors import DataError, StorageError
-from mps_shards.packing.sources.source_tree import is_image
+from mps_shards.errors import DataError
+from mps_shards.packing.sources.file_tree import FileTree, is_image
 from mps_shards.shards.manifest import NOT_JSON
 
 __all__ = ["LIST_SUFFIXES", "PATH_COLUMNS", "read_rows", "role_of"]
@@ -23,7 +23,7 @@ _ROLES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_rows(tree: FileTree, table: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and cells by column name, row after row.
 
     Cells of CSV and TSV are text. Their first line names the columns, unless it is a row itself: one or two cells, the
@@ -33,15 +33,14 @@ def read_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: what cannot be read so, with its line.
         StorageError: the file cannot be read.
     """
-    read: Callable[[Path, TextIO], Iterator[tuple[int, dict[str, Any]]]]
-    read = _csv_rows if table.suffix.lower() in (".csv", ".tsv") else _json_rows
+    read: Callable[[str, TextIO], Iterator[tuple[int, dict[str, Any]]]]
+    read = _csv_rows if table.lower().endswith((".csv", ".tsv")) else _json_rows
+    shown = tree.shown(table)
     try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            yield from read(table, file)
+        with io.TextIOWrapper(tree.files.open(table), encoding="utf-8-sig", newline="") as file:
+            yield from read(shown, file)
     except UnicodeDecodeError as error:
-        raise DataError(f"{table} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
-    except OSError as error:
-        raise StorageError(f"{table}: {error.strerror}") from error
+        raise DataError(f"{shown} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
 
 
 def role_of(columns: Mapping[str, Any]) -> dict[str, str]:
@@ -51,8 +50,8 @@ def role_of(columns: Mapping[str, Any]) -> dict[str, str]:
     return {role: names[0] for role, names in found.items() if names}
 
 
-def _csv_rows(table: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
-    delimiter = "\t" if table.suffix.lower() == ".tsv" else max(",;\t", key=file.readline().count)
+def _csv_rows(table: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+    delimiter = "\t" if table.lower().endswith(".tsv") else max(",;\t", key=file.readline().count)
     file.seek(0)
     reader = csv.reader(file, delimiter=delimiter, strict=True)
     columns: list[str] = []
@@ -77,7 +76,7 @@ def _is_no_header(row: list[str]) -> bool:
     return len(row) <= 2 and is_image(row[0])
 
 
-def _json_rows(table: Path, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(table: str, file: TextIO) -> Iterator[tuple[int, dict[str, Any]]]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     for number, line in enumerate(file, 1):
         if line.strip():

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.sources.class_folders import number_labels
+from mps_shards.packing.sources.file_tree import FileTree, read_classes
 from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows, role_of
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
-from mps_shards.packing.sources.source_tree import Source, read_classes
 from mps_shards.shards.manifest import Task
 
 __all__ = ["Table", "list_table", "lists_in"]
@@ -26,12 +26,12 @@ _NUMBER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes 3.0 where a column h
 _SPLIT_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
-def lists_in(source: Source) -> list[str]:
+def lists_in(tree: FileTree) -> list[str]:
     """Names of the files in a folder that could be lists."""
-    return [name for name in source.names() if Path(name).suffix.lower() in LIST_SUFFIXES]
+    return [name for name in tree.names() if Path(name).suffix.lower() in LIST_SUFFIXES]
 
 
-def list_table(source: Source, name: str) -> Listing:
+def list_table(tree: FileTree, name: str) -> Listing:
     """The images that a list in the folder names, in its order.
 
     Columns are found by name, in upper or lower case: the image's path (path, file, filename, image …), and where
@@ -46,22 +46,22 @@ def list_table(source: Source, name: str) -> Listing:
         DataError: naming the line: a file that is missing, outside of the folder or no image, or a label that is no
             class; or two images that would share a key.
     """
-    table = Table(source)
-    table.read(source.folder / name)
+    table = Table(tree)
+    table.read(name)
     return table.listing(f"{Path(name).suffix[1:].upper()} list")
 
 
 class Table:
     """Collects rows of one or several lists into splits; holds no row but as an entry."""
 
-    def __init__(self, source: Source):
-        self._source = source
+    def __init__(self, tree: FileTree):
+        self._tree = tree
         self._splits: dict[str, Entries] = {}
         self._labels: dict[str, int] = {}  # numbered as they are met
         self._met: list[str] = []  # the row of each
-        self._tables: list[Path] = []
+        self._tables: list[str] = []
 
-    def read(self, table: Path, *, base: str = "", guess: Guess = lambda path: ("", "")) -> None:
+    def read(self, table: str, *, base: str = "", guess: Guess = lambda path: ("", "")) -> None:
         """Take in the rows of a list.
 
         Args:
@@ -71,8 +71,8 @@ class Table:
         self._tables.append(table)
         columns: tuple[str, ...] = ()
         role: dict[str, str] = {}
-        for line, cells in read_rows(table):
-            where = f"{table}:{line}"
+        for line, cells in read_rows(self._tree, table):
+            where = f"{self._tree.shown(table)}:{line}"
             if columns != tuple(cells):
                 columns, role = tuple(cells), role_of(cells)
             if "path" not in role:
@@ -82,13 +82,13 @@ class Table:
             if "mask" in role:
                 role.pop("label", None)
             found = {name: cells.pop(column) for name, column in role.items()}
-            path = self._source.inside(found["path"], base, named_by=where)
-            mask = self._source.inside(found["mask"], base, named_by=where) if found.get("mask") else ""
+            path = self._tree.inside(found["path"], base, named_by=where)
+            mask = self._tree.inside(found["mask"], base, named_by=where) if found.get("mask") else ""
             split, label = guess(path)
             if "label" in found or "mask" in found:
                 label = _label(where, found.get("label"))
-            size = self._source.size(path, named_by=where)
-            if size and (not mask or self._source.size(mask, named_by=where)):
+            size = self._tree.size(path, named_by=where)
+            if size and (not mask or self._tree.size(mask, named_by=where)):
                 note = msgspec.json.encode(cells).decode() if cells else ""
                 entry = Entry(path, size, self._number(where, label), mask, note=note)
                 self._split(where, found.get("split", split)).append(entry)
@@ -102,11 +102,13 @@ class Table:
     def listing(self, layout: str) -> Listing:
         """What was read, splits by name."""
         if not self._splits:
-            raise ConfigError(f"no images found by the {layout} in {', '.join(map(str, self._tables))}; it needs rows")
+            raise ConfigError(
+                f"no images found by the {layout} in {', '.join(map(self._tree.shown, self._tables))}; it needs rows"
+            )
         splits = [Split(name=name, task=_task(part), entries=part) for name, part in sorted(self._splits.items())]
         for split in splits:
-            _refuse_twins(split.entries, by_name=self._source.by_name)
-        classes = read_classes(self._source.folder)
+            _refuse_twins(split.entries, by_name=self._tree.by_name)
+        classes = read_classes(self._tree)
         if self._labels:
             classes, numbers = self._classes(classes)
             number_labels(self._splits.values(), self._labels, numbers)
@@ -116,8 +118,8 @@ class Table:
             layout=layout,
             classes=classes,
             splits=tuple(splits),
-            ignored=self._source.ignored,
-            bad=tuple(self._source.bad),
+            ignored=self._tree.ignored,
+            bad=tuple(self._tree.bad),
         )
 
     def _number(self, where: str, label: str) -> int:
@@ -141,7 +143,7 @@ class Table:
         numbers = {text: _class_number(text) for text in self._labels}
         if given:
             numbers |= {name: place for place, name in enumerate(given)}
-            what, most = f"none of the {len(given)} classes in {self._source.folder / 'classes.txt'}", len(given)
+            what, most = f"none of the {len(given)} classes in {self._tree.shown('classes.txt')}", len(given)
         elif None in numbers.values():
             given = tuple(sorted(self._labels))
             return given, {name: place for place, name in enumerate(given)}

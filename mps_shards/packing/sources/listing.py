@@ -1,4 +1,4 @@
-"""What every layout gives: the images of each split with their targets, in the order of their paths or of a list."""
+"""What every source lists: the images of each split with their targets, in the order of their paths or of a list."""
 
 import hashlib
 from array import array
@@ -16,15 +16,17 @@ __all__ = ["Bad", "Entries", "Entry", "Listing", "Split"]
 
 
 class Entry(NamedTuple):
-    """One image file and what belongs to it. Paths are relative to the packed folder, with forward slashes.
+    """One image and what belongs to it. Paths are relative to the source, with forward slashes.
 
     Attributes:
-        path: of the image.
-        size: bytes of the image file when it was listed.
-        label: class number; -1 means none.
-        mask: path of the label map; "" means none.
+        path: path of the image; the key of the sample is made from it, so it has an extension.
+        size: bytes of the image when it was listed; 0 if the source knows them only when it reads the image.
+        label: class index; -1 means none.
+        mask: path of the mask; "" means none.
         shapes: JSON that a label map is drawn from (COCO annotations of this image); "" means none.
         note: JSON object that becomes the sample's ``.json``; "" means none.
+        caption: text that becomes the sample's ``.txt``; "" means none.
+        place: a number by which the source finds the sample again, such as a row or an offset; -1 means none.
     """
 
     path: str
@@ -33,45 +35,48 @@ class Entry(NamedTuple):
     mask: str = ""
     shapes: str = ""
     note: str = ""
+    caption: str = ""
+    place: int = -1
 
 
 class Bad(NamedTuple):
-    """A file that was passed over because it cannot be packed: its path as an entry's, and why in a whole line."""
+    """A file that was left out because it cannot be packed: its path as an entry has it, and the reason."""
 
     path: str
     reason: str
 
 
 class Entries(Sequence[Entry]):
-    """Many entries in columns: some 20 bytes an image beside its texts, where five million tuples would take 2 GB."""
+    """Many entries in columns: about 28 bytes per entry beside its texts; five million tuples would take 2 GB."""
 
     def __init__(self, entries: Iterable[Entry] = ()):
         self._texts, self._ends = bytearray(), array("Q", [0])
-        self._sizes, self._labels = array("Q"), array("i")
+        self._sizes, self._labels, self._places = array("Q"), array("i"), array("q")
         for entry in entries:
             self.append(entry)
 
     def append(self, entry: Entry) -> None:
-        """Add one; not while an array of `sizes` or `labels` is still held."""
-        texts = "\0".join((entry.path, entry.mask, entry.shapes, entry.note))
+        """Add an entry; not while an array of `sizes` or `labels` is still held."""
+        texts = "\0".join((entry.path, entry.mask, entry.shapes, entry.note, entry.caption))
         self._sizes.append(entry.size)
+        self._places.append(entry.place)
         self._labels.append(entry.label)
         self._texts += texts.encode("utf-8", "surrogateescape")
         self._ends.append(len(self._texts))
 
     @property
     def sizes(self) -> npt.NDArray[np.uint64]:
-        """uint64 (n,), bytes of the image files."""
+        """uint64 (n,), bytes of the images."""
         return np.asarray(self._sizes, np.uint64)
 
     @property
     def labels(self) -> npt.NDArray[np.int32]:
-        """int32 (n,), a view that may be written to: a layout learns the numbers of its classes last."""
+        """int32 (n,), a view that may be written to: a layout knows the order of its classes only at the end."""
         return np.asarray(self._labels, np.int32)
 
     @property
     def _stops(self) -> npt.NDArray[np.uint64]:
-        """uint64 (n + 1,), where the texts of each begin and end."""
+        """uint64 (n + 1,), where the texts of each entry begin and end."""
         return np.asarray(self._ends, np.uint64)
 
     def __len__(self) -> int:
@@ -86,22 +91,22 @@ class Entries(Sequence[Entry]):
             return self.take(range(len(self))[number])
         place = range(len(self))[number]
         texts = self._texts[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogateescape")
-        path, mask, shapes, note = texts.split("\0")
-        return Entry(path, self._sizes[place], self._labels[place], mask, shapes, note)
+        path, mask, shapes, note, caption = texts.split("\0")
+        return Entry(path, self._sizes[place], self._labels[place], mask, shapes, note, caption, self._places[place])
 
     def take(self, numbers: Iterable[int]) -> "Entries":
         """The entries of these numbers, in this order."""
         return Entries(self[number] for number in numbers)
 
     def text_bytes(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Encoded lengths of path, mask, shapes and note of these entries: int64 (stop - start, 4)."""
+        """Encoded lengths of path, mask, shapes, note and caption of these entries: int64 (stop - start, 5)."""
         stops = self._stops[start : stop + 1].astype(np.int64)
         texts = np.frombuffer(self._texts, np.uint8, stops[-1] - stops[0], stops[0])
-        between = np.flatnonzero(texts == 0).reshape(-1, 3) + stops[0]
+        between = np.flatnonzero(texts == 0).reshape(-1, 4) + stops[0]
         return np.diff(np.column_stack([stops[:-1] - 1, between, stops[1:]])) - 1
 
     def digest(self) -> str:
-        """SHA-256 (hex) over every column."""
+        """SHA-256 (hex) over every column that decides a byte of the shards."""
         sha256 = hashlib.sha256()
         for column in (self._texts, self._stops.data, self.sizes.data, self.labels.data):
             sha256.update(column)
@@ -113,7 +118,7 @@ class Entries(Sequence[Entry]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """The images that become one shard set. `name` is "" where the folder has no splits."""
+    """The images that become one shard set. `name` is "" if the source has no splits."""
 
     name: str
     task: Task
@@ -122,18 +127,18 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A whole source folder.
+    """A whole source.
 
     Attributes:
-        layout: what it was recognised as.
-        classes: class names; a label, or a label id of a mask, is a place in this list; shared by all splits. Empty
-            where the source names none.
-        ignore_index: label id of masks that is no class; None where there is none, or no masks.
+        layout: what the source was recognised as.
+        classes: class names; a label, or a label id of a mask, is an index of this list; shared by all splits. Empty
+            if the source names none.
+        ignore_index: label id of masks that is not a class; None if there is none, or no masks.
         splits: sorted by name.
-        ignored: how many files were no images, by extension.
-        empty: class folders without an image; they are no classes.
-        bad: what was passed over because it cannot be packed.
-        unnamed: how many images lie there that the layout's own lists do not name, and that are left out therefore.
+        ignored: how many files are not images, by extension.
+        empty: class folders without an image; they do not become classes.
+        bad: files that were left out because they cannot be packed.
+        unnamed: how many images were left out because no list or annotation file of the source names them.
     """
 
     layout: str
@@ -146,7 +151,7 @@ class Listing:
     unnamed: int = 0
 
     def describe(self) -> str:
-        """One line for people: ``class folders: 12 classes, 3 splits, 1,234 images``."""
+        """One line: ``class folders: 12 classes, 3 splits, 1,234 images``."""
         parts = [f"{len(self.classes)} classes"] if self.classes else []
         if len(self.splits) > 1 or self.splits[0].name:
             parts.append(f"{len(self.splits)} splits ({', '.join(split.name for split in self.splits)})")

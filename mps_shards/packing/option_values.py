@@ -1,0 +1,59 @@
+"""Values that people write as text: sizes, and the shares of a split."""
+
+import re
+from typing import TYPE_CHECKING
+
+from mps_shards.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+__all__ = ["parse_shares", "parse_size"]
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # becomes a folder, and the beginning of file names
+_FINEST = 10**9  # shares are whole multiples of one part in so many
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``"256MB"`` (decimal), ``"256MiB"`` (binary) or a number.
+
+    Raises:
+        ConfigError: not a size, or not positive.
+    """
+    from fractions import Fraction
+
+    match = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([kmgt]i?)?b?\s*", str(text).lower())
+    size = int(Fraction(match[1]) * _UNITS[match[2] or ""]) if match else 0
+    if size < 1:
+        raise ConfigError(f"{text!r} is not a size; write it like 256MB, 1GiB or 500000000")
+    return size
+
+
+def parse_shares(text: str) -> "dict[str, Fraction]":
+    """Shares by name, from ``"train=0.9,val=0.1"``; fractions such as 2/3 are accepted too.
+
+    Raises:
+        ConfigError: malformed, a repeated name, or shares that do not add up to 1.
+    """
+    from fractions import Fraction
+    from math import lcm
+
+    shares: dict[str, Fraction] = {}
+    for part in text.split(","):
+        name, _, number = (side.strip() for side in part.partition("="))
+        try:
+            share = Fraction(number)
+        except (ValueError, ZeroDivisionError) as error:
+            raise ConfigError(f"{part!r} is not a part of a split; write the parts like train=0.9,val=0.1") from error
+        if not _NAME.fullmatch(name) or share <= 0:
+            raise ConfigError(f"{part!r} is not a part of a split: a name of letters and digits, a share above 0")
+        if name in shares:
+            raise ConfigError(f"the split {text!r} names {name!r} twice")
+        shares[name] = share
+    total = sum(shares.values())
+    if total != 1:
+        raise ConfigError(f"the shares of {text!r} add up to {float(total):g}, not 1")
+    if lcm(*(share.denominator for share in shares.values())) > _FINEST:
+        raise ConfigError(f"the shares of {text!r} have too many digits; nine are enough")
+    return shares

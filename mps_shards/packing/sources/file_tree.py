@@ -1,0 +1,200 @@
+"""The files of a source as the layouts see them: images in the order of their paths, and what cannot be packed."""
+
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.sources.files import Files
+from mps_shards.packing.sources.listing import Bad
+from mps_shards.shards.raw_sample import IMAGE_FIELDS
+
+__all__ = ["SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes"]
+
+SPLIT_NAMES = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"])
+CLASS_LIST = "classes.txt"
+
+
+@dataclass(slots=True, kw_only=True)
+class FileTree:
+    """One root while it is listed. Hidden files are left out.
+
+    Attributes:
+        by_name: keys will hold file extensions, so ``a.jpg`` may lie beside ``a.png``.
+        skip_bad: continue after a file that cannot be packed.
+        bad: the files that were left out because they cannot be packed.
+        ignored: how many files are not images, by extension.
+    """
+
+    files: Files
+    by_name: bool = False
+    skip_bad: bool = False
+    bad: list[Bad] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
+
+    def shown(self, path: str = "") -> str:
+        """A path as messages show it."""
+        return f"{self.files.name}/{path}".removesuffix("/")
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names in a folder, sorted; names of folders end with a slash, so that whole paths come sorted too."""
+        return self.files.names(folder)
+
+    def folders(self, folder: str = "") -> list[str]:
+        """Names of the folders directly inside a folder, without the slash; none if there is no such folder."""
+        if folder not in self._folders:
+            names = self.names(folder) if self.files.is_folder(folder) else []
+            self._folders[folder] = [name[:-1] for name in names if name.endswith("/")]
+        return self._folders[folder]
+
+    def paths(self, start: str = "") -> Iterator[str]:
+        """Paths of all files below a folder, sorted by code point; holds the names of one folder per level.
+
+        Args:
+            start: the folder, with a slash at its end; "" is the root.
+        """
+        inside = [(start, iter(self.names(start)), frozenset([self.files.identity(start)]))]
+        while inside:
+            prefix, names, around = inside[-1]
+            name = next(names, None)
+            if name is None:
+                inside.pop()
+            elif not name.endswith("/"):
+                yield prefix + name
+            elif (this := self.files.identity(prefix + name)) not in around:  # else a link to a folder around it
+                inside.append((prefix + name, iter(self.names(prefix + name)), around | {this}))
+
+    def images(self, start: str = "") -> Iterator[tuple[str, int]]:
+        """Path and bytes of every image below a folder, sorted by path; counts the other files as ignored.
+
+        Raises:
+            DataError: an empty file, or two files that would share a key.
+        """
+        return self.sized(self.image_paths(start))
+
+    def image_paths(self, start: str = "") -> Iterator[str]:
+        """Path of every image below a folder, sorted; counts the other files as ignored."""
+        for path in self.paths(start):
+            if is_image(path):
+                yield path
+                continue
+            name = posixpath.basename(path)
+            stem, dot, extension = name.rpartition(".")
+            self.ignored[dot + extension.lower() if stem else name] += 1
+
+    def sized(self, paths: Iterable[str], *, named_by: str = "") -> Iterator[tuple[str, int]]:
+        """Sorted paths of images, each with its bytes; see `images`, and `size`."""
+        head = "\0"  # files that could share a key follow each other: they are equal up to the first dot
+        keys: dict[str, str] = {}
+        before = None
+        for path in paths:
+            if path == before:
+                raise DataError(f"{self.shown(path)} is named twice in one split; remove one")
+            before = path
+            if not path.startswith(head):
+                keys = {}
+                folder, slash, name = path.rpartition("/")
+                head = f"{folder}{slash}{name.partition('.')[0]}."
+            stem = path.rpartition(".")[0]
+            other = keys.setdefault(path if self.by_name else stem, path)
+            if other != path:
+                raise DataError(
+                    f"{self.shown(other)} and {self.shown(path)} would share the key "
+                    f"{posixpath.basename(stem)!r}; rename one, or keep extensions in keys (--keys name)"
+                )
+            size = self.size(path, named_by=named_by)
+            if size:
+                yield path, size
+
+    def size(self, path: str, *, named_by: str = "") -> int:
+        """Bytes of a file; 0 if the file is empty or missing and bad files are skipped.
+
+        Args:
+            named_by: the file and line that name this path, for the message; "" if the path was found in a folder.
+        """
+        try:
+            size = self.files.size(path)
+        except FileNotFoundError as error:
+            reason = f"{self.shown(path)} is a link to a file that does not exist; remove the link"
+            if named_by:
+                hint = "; paths need forward slashes" if "\\" in path else ""
+                reason = f"{named_by}: there is no file {self.shown(path)}{hint}"
+            self.leave_out(path, reason, error)
+            return 0
+        if not size:
+            self.leave_out(path, f"{self.shown(path)} is empty (0 bytes); remove it or replace it")
+        return size
+
+    def inside(self, given: object, base: str = "", *, named_by: str) -> str:
+        """Path of an image that a file names: relative to the root, with forward slashes, without detours.
+
+        Args:
+            base: folder that `given` is relative to, with a slash at its end; "" is the root.
+
+        Raises:
+            DataError: `given` is not text, not an image by its name, or lies outside of the root.
+        """
+        if not isinstance(given, str) or not given or "\0" in given:
+            raise DataError(f"{named_by}: {given!r} is not the path of a file")
+        path = self.files.relative(given) if os.path.isabs(given) else posixpath.normpath(base + given)
+        if path.startswith("../"):
+            raise DataError(
+                f"{named_by}: {given} lies outside of {self.files.name}; pack a folder that holds all images"
+            )
+        if not is_image(path):
+            raise DataError(f"{named_by}: {given!r} is not an image by its name (known: {', '.join(IMAGE_FIELDS)})")
+        return path
+
+    def leave_out(self, path: str, reason: str, cause: Exception | None = None) -> None:
+        """Record a file that cannot be packed, or raise the reason as a DataError."""
+        if not self.skip_bad:
+            raise DataError(reason) from cause
+        self.bad.append(Bad(path, reason))
+
+    def holds_images(self, folder: str = "") -> bool:
+        """Whether there is an image anywhere below a folder; "" is the root."""
+        return any(is_image(path) for path in self.paths(folder))
+
+    def no_images(self) -> ConfigError:
+        """The error of a source without images."""
+        return ConfigError(f"no images found in {self.files.name} (looked for {', '.join(IMAGE_FIELDS)})")
+
+
+def is_image(path: str) -> bool:
+    """Whether a file's extension is that of an image."""
+    stem, _, extension = path.rpartition(".")
+    return bool(stem) and extension.lower() in IMAGE_FIELDS
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names of classes and splits that cannot be written to the manifest or used in file names.
+
+    Raises:
+        DataError: bytes that are not UTF-8, or a backslash.
+    """
+    for name in names:
+        if "\\" in name or name != name.encode("utf-8", "replace").decode():
+            raise DataError(f"the folder name {name!r} cannot name a class or split; rename it")
+
+
+def read_classes(tree: FileTree, folder: str = "") -> tuple[str, ...]:
+    """Class names from ``classes.txt`` in a folder, one per line; empty if there is no such file.
+
+    Raises:
+        DataError: not UTF-8, or a name that is missing or repeated.
+    """
+    path = folder + CLASS_LIST
+    if not tree.files.is_file(path):
+        return ()
+    try:
+        classes = tuple(name.strip() for name in tree.files.read(path).decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{tree.shown(path)} is not UTF-8: {error}; save it as UTF-8") from error
+    for number, name in enumerate(classes):
+        if not name or name in classes[:number]:
+            cause = "an empty line" if not name else f"{name!r} is repeated"
+            raise DataError(f"{tree.shown(path)}:{number + 1}: {cause}")
+    return classes

@@ -1,0 +1,176 @@
+"""Files below one root by their relative paths: a local folder, or an archive read as if it were unpacked."""
+
+import contextlib
+import hashlib
+import mmap
+import os
+import time
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from mps_shards.errors import StorageError
+from mps_shards.packing.sources.source import Stamp
+
+__all__ = ["Content", "Files", "FolderFiles", "stamp_of"]
+
+Content = bytes | mmap.mmap
+
+_ENDING = 4096  # bytes; files of one size and one camera begin alike, but hardly end so
+_RESOLUTION_NS = 2_000_000_000  # the coarsest clock of a file system in use: FAT counts in steps of two seconds
+
+
+class Files(Protocol):
+    """Files below one root. Paths are relative to the root, with forward slashes; "" is the root itself.
+
+    Implementations raise `StorageError` for what cannot be read, and `FileNotFoundError` where a method says so.
+    """
+
+    @property
+    def name(self) -> str:
+        """The root, for messages: a folder, or the path of an archive."""
+        ...
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names in a folder, sorted; names of folders end with a slash, and hidden names are left out."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Whether there is a folder of this path."""
+        ...
+
+    def is_file(self, path: str) -> bool:
+        """Whether there is a file of this path."""
+        ...
+
+    def size(self, path: str) -> int:
+        """Bytes of a file. Raises FileNotFoundError if there is no such file."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The whole content of a file."""
+        ...
+
+    def open(self, path: str) -> BinaryIO:
+        """A file open for reading as a stream, for lists that are larger than memory; the caller closes it."""
+        ...
+
+    def mapped(self, path: str) -> Content:
+        """The whole content of a large file, mapped into memory where that is possible."""
+        ...
+
+    def ending(self, path: str, size: int) -> bytes:
+        """See `Source.ending`."""
+        ...
+
+    def stamp(self, paths: Iterable[str]) -> Stamp:
+        """See `Source.stamp`, for several files taken together."""
+        ...
+
+    def identity(self, folder: str) -> Hashable:
+        """A value that only the same folder has, by whatever path it is reached."""
+        ...
+
+    def relative(self, absolute: str) -> str:
+        """The path of a file that is named by an absolute path; it begins with ``../`` outside of the root."""
+        ...
+
+
+def stamp_of(*values: object, is_sure: bool) -> Stamp:
+    """A stamp whose digest changes whenever one of the values does."""
+    return Stamp(hashlib.blake2b(repr(values).encode(), digest_size=8).digest(), is_sure)
+
+
+class FolderFiles:
+    """Files of a local folder. See `Files`. Symbolic links are followed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._root = f"{folder}/"
+
+    @property
+    def name(self) -> str:
+        """See `Files`."""
+        return str(self.folder)
+
+    def names(self, folder: str = "") -> list[str]:
+        """See `Files`."""
+        try:
+            with os.scandir(self._root + folder) as items:
+                return sorted(f"{i.name}/" if i.is_dir() else i.name for i in items if not i.name.startswith("."))
+        except OSError as error:
+            raise StorageError(f"cannot list {error.filename}: {error.strerror}") from error
+
+    def is_folder(self, path: str) -> bool:
+        """See `Files`."""
+        return os.path.isdir(self._root + path)
+
+    def is_file(self, path: str) -> bool:
+        """See `Files`."""
+        return os.path.isfile(self._root + path)
+
+    def size(self, path: str) -> int:
+        """See `Files`."""
+        try:
+            return os.stat(self._root + path).st_size
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(path) from error
+        except OSError as error:
+            raise StorageError(f"{self._root}{path}: {error.strerror}") from error
+
+    def read(self, path: str) -> bytes:
+        """See `Files`."""
+        try:
+            with open(self._root + path, "rb", buffering=0) as file:
+                return file.readall()
+        except OSError as error:
+            raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Files`."""
+        try:
+            return open(self._root + path, "rb")
+        except OSError as error:
+            raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+
+    def mapped(self, path: str) -> Content:
+        """See `Files`."""
+        with self.open(path) as file, contextlib.suppress(ValueError, OSError):  # an empty file, or no such file system
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self.read(path)
+
+    def ending(self, path: str, size: int) -> bytes:
+        """See `Files`."""
+        try:
+            descriptor = os.open(self._root + path, os.O_RDONLY)
+            try:
+                return os.pread(descriptor, _ENDING, max(0, size - _ENDING))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+
+    def stamp(self, paths: Iterable[str]) -> Stamp:
+        """See `Files`. The change time is part of it: unlike the modification time it cannot be set back."""
+        values, newest = [], 0
+        for path in paths:
+            try:
+                about = os.stat(self._root + path)
+            except OSError as error:
+                raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+            values.append((about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino))
+            newest = max(newest, about.st_mtime_ns, about.st_ctime_ns)
+        return stamp_of(*values, is_sure=newest + _RESOLUTION_NS < time.time_ns())
+
+    def identity(self, folder: str) -> tuple[int, int]:
+        """See `Files`."""
+        try:
+            about = os.stat(self._root + folder)
+        except OSError as error:
+            raise StorageError(f"cannot list {error.filename}: {error.strerror}") from error
+        return about.st_dev, about.st_ino
+
+    def relative(self, absolute: str) -> str:
+        """See `Files`."""
+        ways = (os.path.relpath(absolute, root) for root in (self.folder.absolute(), self.folder.resolve()))
+        return min(ways, key=len)  # the one without dots, if there is one

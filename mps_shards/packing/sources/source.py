@@ -1,0 +1,105 @@
+"""The contract of a source: what `pack` reads, as a listing of entries and the bytes behind each entry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from mps_shards.packing.pack_options import ReadOptions
+    from mps_shards.packing.sources.listing import Entry, Listing
+
+__all__ = ["Source", "SourceSample", "Stamp"]
+
+
+class Stamp(NamedTuple):
+    """What identifies the content behind an entry without reading it.
+
+    Attributes:
+        digest: 8 bytes that change whenever the content may have changed; see `stamp_of`.
+        is_sure: whether equal digests prove equal content. A file that was written a moment ago may change again
+            within the resolution of its clock, and a Python object has nothing but its content: then this is False,
+            and a resumed pack makes the shard again and compares.
+    """
+
+    digest: bytes
+    is_sure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSample:
+    """The stored bytes of one sample, before any option changes them.
+
+    Attributes:
+        extension: of the image, as its field will be called ("jpg"); the case of a file's extension is kept.
+        image: the encoded image.
+        mask: the encoded mask; empty where the entry has none.
+        others: further fields, packed as they are. The fields that `pack` makes itself from the entry (``cls``,
+            ``json``, ``txt``, ``mask.png``) replace those of the same name.
+    """
+
+    extension: str
+    image: bytes = field(repr=False)
+    mask: bytes = field(default=b"", repr=False)
+    others: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+class Source(Protocol):
+    """What `pack` reads: a folder, a list, an archive, a Parquet file, another shard set, a Python sequence.
+
+    Packing lists a source once, plans the shards from the listing, and then asks for the samples of each shard from
+    many threads, in the order of the shard; equal listings and equal samples give equal bytes. A source is sent to
+    other processes by pickling, so it must be small and must reopen its files there.
+    """
+
+    @property
+    def name(self) -> str:
+        """A path or a few words; error messages put it before the path of an entry: ``NAME/cat/x.jpg``."""
+        ...
+
+    @property
+    def default_out(self) -> Path | None:
+        """Where the shards go if no destination is named; None if a destination must be named."""
+        ...
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether listing the source again gives the same entries. A pack of any other cannot be resumed."""
+        ...
+
+    def listing(self, options: "ReadOptions") -> "Listing":
+        """List every entry of the source, without reading image data; 5 million entries must fit into 1 GB.
+
+        Raises:
+            ConfigError: the source cannot be understood; the message names the option that settles it.
+            DataError: naming the file or row that cannot be packed.
+            StorageError: something cannot be read.
+        """
+        ...
+
+    def read(self, entry: "Entry") -> SourceSample:
+        """Return the stored bytes of an entry. Called from many threads.
+
+        Raises:
+            DataError: the content is damaged, or is not what was listed.
+            StorageError: it cannot be read.
+        """
+        ...
+
+    def stamp(self, entry: "Entry") -> Stamp:
+        """Identify the content behind an entry, all its files taken together. Called from many threads.
+
+        Raises:
+            StorageError: the entry is gone.
+        """
+        ...
+
+    def ending(self, entry: "Entry") -> bytes:
+        """Return bytes that equal images of equal size share and that are cheap to get: their last 4 KB, a checksum.
+
+        The search for duplicates compares these before it compares whole images; ``b""`` says nothing.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        ...

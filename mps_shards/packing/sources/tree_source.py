@@ -1,0 +1,57 @@
+"""A source that is a tree of files: a folder, or an archive, in any layout; or the images that a list in it names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mps_shards.errors import DataError
+from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.sources.detection import list_tree
+from mps_shards.packing.sources.file_tree import FileTree
+from mps_shards.packing.sources.files import Files
+from mps_shards.packing.sources.listing import Entry, Listing
+from mps_shards.packing.sources.source import SourceSample, Stamp
+
+__all__ = ["TreeSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSource:
+    """See `Source`.
+
+    Attributes:
+        list_name: path of the list to read, inside the tree; "" if the tree itself is read.
+    """
+
+    files: Files
+    list_name: str = ""
+    default_out: Path | None = None
+    is_repeatable: bool = True
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return self.files.name
+
+    def listing(self, options: ReadOptions) -> Listing:
+        """See `Source`."""
+        tree = FileTree(files=self.files, by_name=options.by_name, skip_bad=options.skip_bad)
+        return list_tree(tree, options, list_name=self.list_name)
+
+    def read(self, entry: Entry) -> SourceSample:
+        """See `Source`."""
+        image = self.files.read(entry.path)
+        if len(image) != entry.size:
+            raise DataError(
+                f"{self.name}/{entry.path} had {entry.size} bytes when it was listed and has {len(image)} now; "
+                "pack again"
+            )
+        mask = self.files.read(entry.mask) if entry.mask else b""
+        return SourceSample(extension=entry.path.rpartition(".")[2], image=image, mask=mask)
+
+    def stamp(self, entry: Entry) -> Stamp:
+        """See `Source`."""
+        return self.files.stamp([entry.path, entry.mask] if entry.mask else [entry.path])
+
+    def ending(self, entry: Entry) -> bytes:
+        """See `Source`."""
+        return self.files.ending(entry.path, entry.size)
