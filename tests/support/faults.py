@@ -418,7 +418,7 @@ def _faults() -> list[Fault]:
     digest = Outcome("open", "has SHA-256 .*, its manifest says .*; rebuild the index")
     moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, only|in one index row", (1, 2, 3))
     found += _disk("stale index", stale_index, moved, digest)
-    bad_row = Outcome("read", "index row 1 of shard .* names bytes .*; rebuild the index", SHARD)
+    bad_row = Outcome("read", "index row 1 of shard .* names bytes .*: run 'mps-shards repair'", SHARD)
     found += _disk("index row out of the shard", edited_index("offset", 1, 1 << 40), bad_row, digest)
     found += _disk("index rows that overlap", edited_index("offset", 1, 0), bad_row, digest)
     found += _disk(
