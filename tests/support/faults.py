@@ -415,7 +415,7 @@ def _faults() -> list[Fault]:
     rest = Outcome("read", "has [0-9]+ bytes now, its manifest says", (1, 2, 3))
     found += _disk("shard shrunk while open", lambda folder: os.truncate(folder / FIRST, 1024), rest, late=True)
     found += _disk("shard replaced while open", rewritten(lambda tar: bytes(len(tar))), HARMLESS, late=True)
-    digest = Outcome("open", "has SHA-256 .*, its manifest says .*; rebuild the index")
+    digest = Outcome("open", "has SHA-256 .*, its manifest says .*: run 'mps-shards repair'")
     moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, only|in one index row", (1, 2, 3))
     found += _disk("stale index", stale_index, moved, digest)
     bad_row = Outcome("read", "index row 1 of shard .* names bytes .*: run 'mps-shards repair'", SHARD)
