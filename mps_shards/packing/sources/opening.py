@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mps_shards.errors import ConfigError, StorageError
+from mps_shards.packing.sources.archive_files import ARCHIVE_SUFFIXES, ArchiveFiles, archive_stem, is_archive
 from mps_shards.packing.sources.files import FolderFiles
 from mps_shards.packing.sources.list_rows import LIST_SUFFIXES
 from mps_shards.packing.sources.source import Source
@@ -27,7 +28,11 @@ def open_source(given: Any) -> Source:
         return TreeSource(FolderFiles(Path(given)), default_out=_beside(path))
     if path.exists() and path.suffix.lower() in LIST_SUFFIXES:
         return TreeSource(FolderFiles(Path(given).parent), list_name=path.name, default_out=_beside(path.parent))
-    kinds = f"not a directory, and not a list ({', '.join(LIST_SUFFIXES)})"
+    if is_archive(path):
+        return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
+    kinds = (
+        f"not a directory, not a list ({', '.join(LIST_SUFFIXES)}) and not an archive ({', '.join(ARCHIVE_SUFFIXES)})"
+    )
     raise StorageError(f"{given}: {kinds if path.exists() else 'no such file or directory'}")
 
 

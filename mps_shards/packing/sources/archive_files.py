@@ -1,0 +1,220 @@
+"""A zip or tar archive, read as if it were an unpacked folder; nothing is written to disk.
+
+Archives inside of an archive are folders of their name: those of ImageNet's training images are tars in a tar.
+"""
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mps_shards.errors import ConfigError, StorageError
+from mps_shards.packing.sources.archive_members import ArchiveMembers, Member
+from mps_shards.packing.sources.file_tree import is_image
+from mps_shards.packing.sources.files import Content, stamp_of
+from mps_shards.packing.sources.source import Stamp
+from mps_shards.packing.sources.tar_archive import GzipBytes, tar_members
+from mps_shards.packing.sources.zip_archive import ZipArchive
+from mps_shards.storage.local_disk import RangeReader, file_size, open_stream
+
+__all__ = ["ARCHIVE_SUFFIXES", "ArchiveFiles", "archive_stem", "is_archive"]
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+_UNREAD = {
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"(\xb5/\xfd": "Zstandard",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!": "RAR",
+}
+_NESTED = (".zip", ".tar")
+_ZIP_BITS = 44  # a place in a zip is the number of the zip above these bits, and an offset of up to 16 TiB below
+_ENDING = 4096  # bytes
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive, be it one that cannot be read, by its name or its first bytes."""
+    if not path.is_file():
+        return False
+    if path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        return True
+    with open_stream(path) as file:
+        head = file.read(8)
+    return head.startswith((b"PK\3\4", *_UNREAD))
+
+
+def archive_stem(path: Path) -> str:
+    """The name of an archive without its suffix: ``imgs.tar.gz`` -> ``imgs``."""
+    suffix = next((each for each in sorted(ARCHIVE_SUFFIXES, key=len)[::-1] if path.name.lower().endswith(each)), "")
+    return path.name[: len(path.name) - len(suffix)] or path.name
+
+
+class ArchiveFiles:
+    """Files of a local archive. See `Files`. The members are listed at the first question, once in each process."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._reset()
+
+    def _reset(self) -> None:
+        self._reader = RangeReader()
+        self._lock = threading.Lock()
+        self._members: ArchiveMembers | None = None
+        self._read: Callable[[int, int], bytes] = self._from_disk
+        self._zips: list[ZipArchive] = []
+        self._packed_inside = ""  # an archive that is compressed inside of this one
+        self._has_images = False
+
+    @property
+    def name(self) -> str:
+        """See `Files`."""
+        return str(self._path)
+
+    def names(self, folder: str = "") -> list[str]:
+        """See `Files`."""
+        return self._listed().names(folder)
+
+    def is_folder(self, path: str) -> bool:
+        """See `Files`."""
+        return self._listed().has_folder(path)
+
+    def is_file(self, path: str) -> bool:
+        """See `Files`."""
+        return self._listed().find(path) is not None
+
+    def size(self, path: str) -> int:
+        """See `Files`."""
+        return self._found(path)[0]
+
+    def read(self, path: str) -> bytes:
+        """See `Files`."""
+        try:
+            size, place = self._found(path)
+        except FileNotFoundError as error:
+            raise StorageError(f"cannot read {self.name}/{path}: there is no such member") from error
+        if self._zips and place >= 1 << _ZIP_BITS:
+            return self._zip_of(place).read(place & (1 << _ZIP_BITS) - 1)
+        content = self._read(place, place + size)
+        if len(content) != size:
+            raise StorageError(f"{self.name} ends inside of {path}; make or download the archive again")
+        return content
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Files`."""
+        return io.BytesIO(self.read(path))
+
+    def mapped(self, path: str) -> Content:
+        """See `Files`."""
+        return self.read(path)
+
+    def ending(self, path: str, size: int) -> bytes:
+        """See `Files`. A zip states a checksum of each member."""
+        size, place = self._found(path)
+        if self._zips and place >= 1 << _ZIP_BITS:
+            return self._zip_of(place).checksum(place & (1 << _ZIP_BITS) - 1)
+        return self._read(place + max(0, size - _ENDING), place + size)
+
+    def stamp(self, paths: Iterable[str]) -> Stamp:
+        """See `Files`: a stamp of the whole archive, which is replaced rather than changed."""
+        try:
+            about = os.stat(self._path)
+        except OSError as error:
+            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        values = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+        return stamp_of(*values, *paths, is_sure=True)
+
+    def identity(self, folder: str) -> str:
+        """See `Files`."""
+        return folder.rstrip("/")
+
+    def relative(self, absolute: str) -> str:
+        """See `Files`. No absolute path lies in an archive."""
+        return f"../{absolute}"
+
+    def _from_disk(self, start: int, stop: int) -> bytes:
+        return self._reader.read(str(self._path), start, max(0, min(stop, self._size) - start))
+
+    def _found(self, path: str) -> tuple[int, int]:
+        found = self._listed().find(path)
+        if found is None:
+            raise FileNotFoundError(path)
+        return found
+
+    def _listed(self) -> ArchiveMembers:
+        if self._members is None:
+            with self._lock:
+                if self._members is None:
+                    self._members = self._list()
+        return self._members
+
+    def _list(self) -> ArchiveMembers:
+        self._size = file_size(self._path)
+        head = self._from_disk(0, 512)
+        if kind := next((kind for start, kind in _UNREAD.items() if head.startswith(start)), None):
+            raise ConfigError(f"{self._path} is a {kind} archive, of which no single file can be read; unpack it first")
+        if head.startswith(b"PK"):
+            members = ArchiveMembers(self._watched(self._zip(0, self._size)))
+        elif head.startswith(b"\x1f\x8b"):
+            self._read = GzipBytes(self._from_disk, self._size, where=self.name).read
+            members = ArchiveMembers(self._watched(self._tar(0, 1 << 62)))
+        else:
+            members = ArchiveMembers(self._watched(self._tar(0, self._size)))
+        if self._packed_inside and not self._has_images:
+            raise ConfigError(
+                f"{self._path} holds no images but {self._packed_inside}, which is compressed and so cannot be read "
+                f"inside of another archive; unpack {self._path.name}, and pack what is in it"
+            )
+        return members
+
+    def _watched(self, members: Iterator[Member]) -> Iterator[Member]:
+        for member in members:
+            self._has_images = self._has_images or is_image(member.path)
+            yield member
+
+    def _tar(self, start: int, stop: int, prefix: str = "") -> Iterator[Member]:
+        for member in tar_members(self._bytes, start, stop, where=f"{self.name}/{prefix}".removesuffix("/")):
+            link = prefix + member.link if member.link else ""
+            yield from self._opened(member._replace(path=prefix + member.path, link=link), member.place)
+
+    def _zip(self, start: int, stop: int, prefix: str = "") -> Iterator[Member]:
+        number = len(self._zips) + 1
+        archive = ZipArchive(self._bytes, start, stop, where=f"{self.name}/{prefix}".removesuffix("/"))
+        self._zips.append(archive)
+        for member in archive.members():
+            place = archive.stored(member.place) if member.path.lower().endswith(_NESTED) else None
+            path = prefix + member.path
+            inner = member._replace(path=path, place=number << _ZIP_BITS | member.place)
+            if place is None and path.lower().endswith(_NESTED):
+                self._packed_inside = self._packed_inside or path
+            yield from self._opened(inner, -1 if place is None else place[0])
+
+    def _opened(self, member: Member, start: int) -> Iterator[Member]:
+        """A member, or, where it is an archive that lies there as it is, what that holds.
+
+        Args:
+            start: where the bytes of the member begin; -1 where they are compressed.
+        """
+        suffix = member.path.lower()[-4:]
+        if start < 0 or suffix not in _NESTED or not member.size:
+            yield member
+        elif suffix == ".tar":
+            yield from self._tar(start, start + member.size, f"{member.path[:-4]}/")
+        else:
+            yield from self._zip(start, start + member.size, f"{member.path[:-4]}/")
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        """Bytes of the tar or zip, unpacked where it is compressed as a whole; zeros behind the end of a stream."""
+        content = self._read(start, stop)
+        return content if content or self._read == self._from_disk else bytes(stop - start)
+
+    def _zip_of(self, place: int) -> ZipArchive:
+        return self._zips[(place >> _ZIP_BITS) - 1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._path = state["path"]
+        self._reset()

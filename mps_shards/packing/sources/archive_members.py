@@ -1,0 +1,133 @@
+"""What an archive holds, as folders of files, in columns: about 70 bytes for each member."""
+
+import posixpath
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mps_shards.errors import DataError
+
+__all__ = ["ArchiveMembers", "Member", "clean_path"]
+
+_MAC_METADATA = "__MACOSX"  # macOS's copies of extended attributes, one for each file, under the same extension
+
+
+class Member(NamedTuple):
+    """One file of an archive.
+
+    Attributes:
+        path: as `clean_path` gives it.
+        size: bytes of the file when it is unpacked.
+        place: where the archive finds the file again.
+        link: path of the member that this one is a link to; "" for a file.
+    """
+
+    path: str
+    size: int
+    place: int
+    link: str = ""
+
+
+def clean_path(name: str, *, where: str) -> str:
+    """The path of a member: relative, with forward slashes, without empty parts and dots.
+
+    Raises:
+        DataError: the name leads out of the archive.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise DataError(
+            f"{where}: the member {name!r} lies outside of the archive; it was made by hand or by an attack"
+        )
+    return "/".join(parts)
+
+
+class ArchiveMembers:
+    """The members of an archive by their paths. Of several members of one path the last counts, as for ``tar -x``."""
+
+    def __init__(self, members: Iterable[Member]):
+        self._folders = {"": 0}
+        self._inside: dict[str, list[str]] = defaultdict(list)
+        self._names, self._ends = bytearray(), array("Q", [0])
+        self._sizes, self._places, self._hashes, self._parents = array("Q"), array("q"), array("q"), array("L")
+        links: list[Member] = []
+        for member in members:
+            if member.path.partition("/")[0] == _MAC_METADATA:
+                continue
+            if member.link:
+                links.append(member)
+            else:
+                self._add(member.path, member.size, member.place)
+        self._sort()
+        self._follow(links)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def has_folder(self, path: str) -> bool:
+        """Whether there is a folder of this path."""
+        return path.rstrip("/") in self._folders
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder, sorted; names of folders end with a slash, and hidden names are left out."""
+        folder = folder.rstrip("/")
+        number = self._folders[folder]
+        start, stop = np.searchsorted(self._sorted_parents, [number, number + 1])
+        files = {self._name(member) for member in self._by_parent[start:stop].tolist()}
+        return sorted(name for name in [*files, *self._inside.get(folder, ())] if not name.startswith("."))
+
+    def find(self, path: str) -> tuple[int, int] | None:
+        """Size and place of a file; None if there is none."""
+        wanted = hash(path)
+        at = int(np.searchsorted(self._sorted_hashes, wanted, side="right")) - 1
+        if at < 0 or self._sorted_hashes[at] != wanted:
+            return None
+        member = int(self._by_hash[at])
+        size, place = self._sizes[member], self._places[member]
+        return None if place < 0 else (size, place)
+
+    def _add(self, path: str, size: int, place: int) -> None:
+        folder, _, name = path.rpartition("/")
+        self._parents.append(self._folder(folder))
+        self._names += name.encode("utf-8", "surrogateescape")
+        self._ends.append(len(self._names))
+        self._sizes.append(size)
+        self._places.append(place)
+        self._hashes.append(hash(path))  # 64 bits, by a key of this process: no two paths of an archive share one
+
+    def _folder(self, path: str) -> int:
+        number = self._folders.get(path)
+        if number is None:
+            parent, name = posixpath.split(path)
+            self._folder(parent)
+            self._inside[parent].append(f"{name}/")
+            number = self._folders[path] = len(self._folders)
+        return number
+
+    def _name(self, member: int) -> str:
+        return self._names[self._ends[member] : self._ends[member + 1]].decode("utf-8", "surrogateescape")
+
+    def _sort(self) -> None:
+        hashes, parents = np.asarray(self._hashes), np.asarray(self._parents)
+        self._by_hash: npt.NDArray[np.intp] = np.argsort(hashes, kind="stable")
+        self._sorted_hashes = hashes[self._by_hash]
+        self._by_parent: npt.NDArray[np.intp] = np.argsort(parents, kind="stable")
+        self._sorted_parents = parents[self._by_parent]
+
+    def _follow(self, links: list[Member]) -> None:
+        """Add links as the files that they lead to; a link that leads nowhere is a file that cannot be found."""
+        targets = {link.path: link.link for link in links}
+        found = []
+        for link in links:
+            path, steps = link.link, 0
+            while path in targets and steps < 40:  # as many as Linux follows
+                path, steps = targets[path], steps + 1
+            found.append((link.path, self.find(path) or (0, -1)))
+        for path, (size, place) in found:
+            self._add(path, size, place)
+        if found:
+            self._sort()
