@@ -3,23 +3,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ALL := $(VENV)/.ready-all
+KERNEL := $(VENV)/.kernel
 ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench fuzz soak clean distclean
+.PHONY: help install demo test check format bench fuzz sanitize soak clean distclean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY) ## Make .venv and install the package there, editable, with the tools that every contributor needs
+install: $(KERNEL) ## Make .venv and install the package there, editable, with the tools that every contributor needs
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-$(ALL): $(READY)
+# Headers are installed where that takes no password. Without them pip builds no kernel, and all works without it.
+$(KERNEL): $(READY) setup.py $(wildcard mps_shards/native/*.[ch] mps_shards/native/*.inc)
+	sh tools/scripts/jpeg_headers.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -c 'from mps_shards import native; print(native.advice())'
+	@touch $@
+
+$(ALL): $(KERNEL)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev-all]'
 	@touch $@
 
@@ -45,6 +53,9 @@ bench: $(ALL) ## Measure against rivals and ceilings
 fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make fuzz ARGS='--minutes 60'
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[fuzz]'
 	$(BIN)/python -m tools.fuzz $(ARGS)
+
+sanitize: $(ALL) ## Run the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer (Linux)
+	$(BIN)/python -m tools.scripts.sanitize $(ARGS)
 
 soak: $(ALL) ## Look for leaks and hangs in many epochs with everything that goes wrong: ARGS='--minutes 10'
 	$(BIN)/python -m tools.scripts.soak $(ARGS)

@@ -5,20 +5,25 @@ decoder that can decode a region would find here which.
 """
 
 import math
+import platform
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.torch_version import TorchVersion
 from torchvision.transforms.v2 import functional as kernels
 from torchvision.transforms.v2.functional import InterpolationMode
 
-__all__ = ["Planned", "View", "seen", "seen_pixels"]
+__all__ = ["HAS_UINT8_KERNELS", "Planned", "View", "seen", "seen_pixels"]
 
 _resize = torch.ops.aten._upsample_bilinear2d_aa.default
 
-# Where torchvision resizes uint8 as such in all its versions; elsewhere (arm64) that depends on the version.
-_NATIVE = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+# Whether torch resizes uint8 as such on this processor, and torchvision lets it. On arm64 since torch 2.12, to which
+# torchvision 0.27 belongs (pytorch/pytorch#176217, pytorch/vision#9439).
+HAS_UINT8_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or (
+    platform.machine() in ("aarch64", "arm64") and TorchVersion(torch.__version__) >= "2.12"
+)
 
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -54,8 +59,9 @@ class View(NamedTuple):
         if factor == 1:
             return self
         top, left, tall, wide = self.region
-        first, last = round(top / factor), min(height, round((top + tall) / factor))
-        start, end = round(left / factor), min(width, round((left + wide) / factor))
+        first, start = round(top / factor), round(left / factor)
+        last = max(first + 1, min(height, round((top + tall) / factor)))
+        end = max(start + 1, min(width, round((left + wide) / factor)))
         return self._replace(region=(first, start, last - first, end - start))
 
 
@@ -86,7 +92,7 @@ def seen_pixels(pixels: Pixels, view: View, interpolation: str) -> torch.Tensor:
 
     Slicing is NumPy's: torch lets go of the GIL for each slice, and would wait for other workers to get it back.
     """
-    if interpolation != "bilinear" or not _NATIVE:
+    if interpolation != "bilinear" or not HAS_UINT8_KERNELS:
         return _seen_by_torchvision(torch.from_numpy(pixels.transpose(2, 0, 1)), view, interpolation)
     image = _resized(pixels, view)
     return image.flip(-1) if view.flip else image

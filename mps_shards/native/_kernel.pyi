@@ -1,0 +1,23 @@
+"""Types of the C module; binding.c documents it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+passes: str
+libjpeg_turbo: str
+
+def render(
+    images: Sequence[bytes | memoryview | None],
+    views: npt.NDArray[np.int32],
+    destination: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
+    layout: int,
+    height: int,
+    width: int,
+    table: npt.NDArray[np.float32] | None,
+    max_pixels: int,
+    portable: bool,
+    /,
+) -> bytes: ...
+def rewrite(image: bytes | memoryview, note: bytes, /) -> bytes | None: ...

@@ -1,0 +1,200 @@
+/* The Python module mps_shards.native._kernel: the kernel's functions on objects with the buffer protocol.
+ *
+ * Limited API, so one build serves every Python from 3.11 on. Everything is checked and held here with the GIL; the
+ * work runs without it. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h> /* before jpeglib.h, which needs it */
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+
+#include "kernel.h"
+#include "tiles.h"
+
+#define STRING(value) #value
+#define EXPANDED(value) STRING(value)
+
+struct job {
+    Py_buffer *images; /* one for each row; obj is NULL where there is none to render */
+    Py_buffer views, destination, table;
+    Py_ssize_t rows, held;
+    struct target target;
+    size_t row_bytes;
+    long long max_pixels;
+    int portable;
+};
+
+static void release(struct job *job) {
+    for (Py_ssize_t i = 0; job->images != NULL && i < job->held; i++)
+        if (job->images[i].obj != NULL)
+            PyBuffer_Release(&job->images[i]);
+    PyMem_Free(job->images);
+    if (job->views.obj != NULL)
+        PyBuffer_Release(&job->views);
+    if (job->destination.obj != NULL)
+        PyBuffer_Release(&job->destination);
+    if (job->table.obj != NULL)
+        PyBuffer_Release(&job->table);
+}
+
+/* Hold every image's bytes; None stays empty. */
+static int hold_images(struct job *job, PyObject *images) {
+    job->rows = PySequence_Size(images);
+    if (job->rows < 0)
+        return -1;
+    job->images = PyMem_Calloc((size_t)job->rows + 1, sizeof *job->images);
+    if (job->images == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (; job->held < job->rows; job->held++) {
+        PyObject *image = PySequence_GetItem(images, job->held);
+        if (image == NULL)
+            return -1;
+        const int failed = image != Py_None && PyObject_GetBuffer(image, &job->images[job->held], PyBUF_SIMPLE) != 0;
+        Py_DECREF(image);
+        if (failed)
+            return -1;
+    }
+    return 0;
+}
+
+static int check_sizes(struct job *job, int layout) {
+    if (layout < LAYOUT_FLOAT_PLANES || layout > LAYOUT_BYTE_PIXELS || job->target.height < 1 ||
+        job->target.width < 1) {
+        PyErr_SetString(PyExc_ValueError, "no such layout, or a height or width that is not positive");
+        return -1;
+    }
+    job->target.layout = (enum layout)layout;
+    const size_t item = layout <= LAYOUT_FLOAT_PIXELS ? sizeof(float) : 1;
+    const size_t pixels = (size_t)job->target.height * (size_t)job->target.width; /* below 2^62 */
+    if (pixels > (size_t)PY_SSIZE_T_MAX / (3 * item)) {
+        PyErr_SetString(PyExc_ValueError, "a row is larger than memory");
+        return -1;
+    }
+    job->row_bytes = 3 * item * pixels;
+    if ((size_t)job->destination.len / job->row_bytes < (size_t)job->rows ||
+        (uintptr_t)job->destination.buf % item != 0) {
+        PyErr_Format(PyExc_ValueError, "the destination holds %zd bytes, not %zd rows of %zd aligned bytes",
+                     job->destination.len, job->rows, (Py_ssize_t)job->row_bytes);
+        return -1;
+    }
+    if ((size_t)job->views.len != (size_t)job->rows * sizeof(struct view)) {
+        PyErr_Format(PyExc_ValueError, "the views are %zd bytes, not %zd for each of %zd images", job->views.len,
+                     (Py_ssize_t)sizeof(struct view), job->rows);
+        return -1;
+    }
+    if (job->table.obj != NULL && (size_t)job->table.len != 3 * 256 * sizeof(float)) {
+        PyErr_SetString(PyExc_ValueError, "the table is not float32 [3, 256]");
+        return -1;
+    }
+    return 0;
+}
+
+/* Without the GIL. Returns 0, or -1 where memory is short. */
+static int render_all(const struct job *job, char *done) {
+    struct kernel *kernel = kernel_new();
+    if (kernel == NULL)
+        return -1;
+    if (job->portable)
+        kernel_use_portable(kernel);
+    for (Py_ssize_t i = 0; i < job->rows; i++) {
+        const Py_buffer *image = &job->images[i];
+        if (image->obj == NULL)
+            continue;
+        struct target target = job->target;
+        struct view view;
+        target.image = (char *)job->destination.buf + (size_t)i * job->row_bytes;
+        memcpy(&view, (const char *)job->views.buf + (size_t)i * sizeof view, sizeof view);
+        done[i] = kernel_render(kernel, image->buf, (size_t)image->len, &view, &target, job->max_pixels) == 0;
+    }
+    kernel_free(kernel);
+    return 0;
+}
+
+static PyObject *render_job(struct job *job) {
+    char *done = PyMem_Calloc((size_t)job->rows + 1, 1);
+    if (done == NULL)
+        return PyErr_NoMemory();
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = render_all(job, done);
+    Py_END_ALLOW_THREADS
+    PyObject *result = failed ? PyErr_NoMemory() : PyBytes_FromStringAndSize(done, job->rows);
+    PyMem_Free(done);
+    return result;
+}
+
+static PyObject *render(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *images, *views, *destination, *table, *result = NULL;
+    int layout, height, width;
+    struct job job;
+    memset(&job, 0, sizeof job);
+    if (!PyArg_ParseTuple(args, "OOOiiiOLp", &images, &views, &destination, &layout, &height, &width, &table,
+                          &job.max_pixels, &job.portable))
+        return NULL;
+    job.target.height = height;
+    job.target.width = width;
+    if (hold_images(&job, images) == 0 && PyObject_GetBuffer(views, &job.views, PyBUF_SIMPLE) == 0 &&
+        PyObject_GetBuffer(destination, &job.destination, PyBUF_WRITABLE) == 0 &&
+        (table == Py_None || PyObject_GetBuffer(table, &job.table, PyBUF_SIMPLE) == 0) &&
+        check_sizes(&job, layout) == 0) {
+        job.target.table = job.table.obj != NULL ? job.table.buf : NULL;
+        result = render_job(&job);
+    }
+    release(&job);
+    return result;
+}
+
+static PyObject *rewrite(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_buffer image, note;
+    if (!PyArg_ParseTuple(args, "y*y*", &image, &note))
+        return NULL;
+    uint8_t *out = NULL;
+    size_t size = 0;
+    int failed;
+    Py_BEGIN_ALLOW_THREADS
+    failed = tiles_rewrite(image.buf, (size_t)image.len, note.buf, (size_t)note.len, &out, &size);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&image);
+    PyBuffer_Release(&note);
+    if (failed)
+        Py_RETURN_NONE;
+    PyObject *result = PyBytes_FromStringAndSize((const char *)out, (Py_ssize_t)size);
+    free(out);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"render", render, METH_VARARGS,
+     "render(images, views, destination, layout, height, width, table, max_pixels, portable) -> bytes\n\n"
+     "Render each image into its row of `destination`; a byte for each says whether that was done."},
+    {"rewrite", rewrite, METH_VARARGS,
+     "rewrite(image, note) -> bytes | None\n\n"
+     "The same JPEG as a grid of tiles, with the note in an APP10 segment; None where it cannot be rewritten."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int add_facts(PyObject *module) {
+    if (PyModule_AddStringConstant(module, "passes", passes_choose().name) != 0)
+        return -1;
+    return PyModule_AddStringConstant(module, "libjpeg_turbo", EXPANDED(LIBJPEG_TURBO_VERSION));
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, add_facts},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "Native decoding and resizing of JPEGs.", 0, methods, slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

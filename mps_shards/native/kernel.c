@@ -1,0 +1,302 @@
+/* See kernel.h.
+ *
+ * What is outside of the region is decoded as little as the format allows: where restart markers form a grid, the tiles
+ * that the region touches are cut out of the bytes; within the rest libjpeg-turbo crops (jpeg_crop_scanline) and skips
+ * (jpeg_skip_scanlines), which saves the inverse DCT and the colour conversion. Both are exact with a margin of 2
+ * pixels, since colour is interpolated from one sample aside ("fancy upsampling").
+ *
+ * libjpeg reports errors by longjmp and damage by warnings. Either ends the attempt: the caller's slower way has the
+ * last word on damaged files. That damage outside of the region is noticed, too, the scan's markers are walked first. */
+#include "kernel.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdio.h> /* before jpeglib.h, which needs it */
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+
+#include "jpeg.h"
+
+#if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || LIBJPEG_TURBO_VERSION_NUMBER < 2001000
+#error "the kernel needs libjpeg-turbo 2.1 or later"
+#endif
+
+enum { MARGIN = 2, LINES = 4 };
+
+struct buffer {
+    void *memory;
+    size_t capacity;
+};
+
+struct kernel {
+    struct jpeg_error_mgr errors;
+    jmp_buf failed;
+    struct jpeg_decompress_struct decoder;
+    struct passes passes;
+    struct axis across, down;
+    struct buffer lines;  /* LINES rows of decoded pixels */
+    struct buffer scratch; /* of the horizontal pass */
+    struct buffer ring;   /* rows after the horizontal pass, as many as one output row reads */
+    struct buffer rows;   /* pointers to them, in order */
+    struct buffer starts; /* of restart segments */
+    struct buffer cut;    /* a smaller JPEG */
+};
+
+static void on_error(j_common_ptr common) {
+    struct kernel *kernel = common->client_data;
+    longjmp(kernel->failed, 1);
+}
+
+static void on_message(j_common_ptr common, int level) {
+    if (level < 0) /* a warning: the data is damaged */
+        on_error(common);
+}
+
+static void on_output(j_common_ptr common) { (void)common; }
+
+static int created(struct kernel *kernel) {
+    if (setjmp(kernel->failed) != 0)
+        return -1;
+    jpeg_create_decompress(&kernel->decoder);
+    return 0;
+}
+
+struct kernel *kernel_new(void) {
+    struct kernel *kernel = calloc(1, sizeof *kernel);
+    if (kernel == NULL)
+        return NULL;
+    kernel->passes = passes_choose();
+    kernel->decoder.err = jpeg_std_error(&kernel->errors);
+    kernel->errors.error_exit = on_error;
+    kernel->errors.emit_message = on_message;
+    kernel->errors.output_message = on_output;
+    kernel->decoder.client_data = kernel;
+    if (created(kernel) != 0) {
+        kernel_free(kernel);
+        return NULL;
+    }
+    return kernel;
+}
+
+void kernel_free(struct kernel *kernel) {
+    if (kernel == NULL)
+        return;
+    jpeg_destroy_decompress(&kernel->decoder);
+    axis_release(&kernel->across);
+    axis_release(&kernel->down);
+    free(kernel->lines.memory);
+    free(kernel->scratch.memory);
+    free(kernel->ring.memory);
+    free(kernel->rows.memory);
+    free(kernel->starts.memory);
+    free(kernel->cut.memory);
+    free(kernel);
+}
+
+void kernel_use_portable(struct kernel *kernel) { kernel->passes = passes_portable(); }
+
+/* `count` items of `size` bytes, zero the first time; NULL where memory is short. */
+static void *reserved(struct buffer *buffer, size_t count, size_t size) {
+    if (count > SIZE_MAX / 2 / size)
+        return NULL;
+    const size_t bytes = count * size;
+    if (bytes > buffer->capacity) {
+        free(buffer->memory);
+        buffer->memory = calloc(1, bytes);
+        buffer->capacity = buffer->memory == NULL ? 0 : bytes;
+    }
+    return buffer->memory;
+}
+
+/* As Python's round: halves to even. */
+static int32_t rounded(double value) { return (int32_t)nearbyint(value); }
+
+static int32_t least(int32_t one, int32_t other) { return one < other ? one : other; }
+
+/* The region in pixels of the decoded image, as View.shrunk computes it. Returns 0, or -1 if it lies outside. */
+static int decoded_region(const struct view *view, const struct jpeg *jpeg, struct rectangle *region) {
+    const int32_t factor = view->factor;
+    if (factor != 1 && factor != 2 && factor != 4 && factor != 8)
+        return -1;
+    if (view->region_top < 0 || view->region_left < 0 || view->region_height < 1 || view->region_width < 1)
+        return -1;
+    if (view->region_height > jpeg->height - view->region_top || view->region_width > jpeg->width - view->region_left)
+        return -1;
+    const int32_t height = (jpeg->height + factor - 1) / factor, width = (jpeg->width + factor - 1) / factor;
+    region->top = rounded((double)view->region_top / factor);
+    region->left = rounded((double)view->region_left / factor);
+    region->bottom = least(height, rounded((double)(view->region_top + view->region_height) / factor));
+    region->right = least(width, rounded((double)(view->region_left + view->region_width) / factor));
+    region->bottom += region->bottom == region->top; /* a pixel at least */
+    region->right += region->right == region->left;
+    if (region->bottom > height || region->right > width)
+        return -1;
+    return region->top < region->bottom && region->left < region->right ? 0 : -1;
+}
+
+/* The inputs that an axis reads: from the first up to, not including, the last. */
+static void reach(const struct axis *axis, int32_t *from, int32_t *to) {
+    *from = axis->first[0];
+    *to = *from + 1;
+    for (int32_t i = 0; i < axis->count; i++) {
+        const int32_t end = axis->first[i] + axis->length[i];
+        *to = end > *to ? end : *to;
+    }
+}
+
+/* Open the JPEG, or the tiles of it that hold `wanted` (pixels of the whole image): `held` is what they cover. */
+static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t *data, size_t size,
+                  struct rectangle wanted, struct rectangle *held) {
+    *held = (struct rectangle){0, 0, jpeg->width, jpeg->height};
+    int32_t columns, rows;
+    if (!jpeg->progressive && jpeg->interleaved) {
+        size_t *starts = NULL;
+        if (jpeg_grid(jpeg, &columns, &rows)) {
+            starts = reserved(&kernel->starts, jpeg_segments(jpeg) + 1, sizeof *starts);
+            if (starts == NULL)
+                return -1;
+        }
+        const size_t end = jpeg_walk(jpeg, data, size, starts);
+        if (end == 0)
+            return -1;
+        size = end + 2;
+        if (starts != NULL) {
+            uint8_t *cut = reserved(&kernel->cut, jpeg_cut_room(jpeg, size), 1);
+            if (cut == NULL)
+                return -1;
+            size = jpeg_cut(jpeg, data, starts, wanted, cut, held);
+            data = cut;
+        }
+    }
+    jpeg_mem_src(&kernel->decoder, data, (unsigned long)size);
+    return 0;
+}
+
+/* Whether what libjpeg read is what the header said, in colours that we convert as every decoder does. */
+static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectangle *held, int32_t components) {
+    const J_COLOR_SPACE colours = components == 1 ? JCS_GRAYSCALE : JCS_YCbCr;
+    return (int32_t)decoder->image_width == held->right - held->left &&
+           (int32_t)decoder->image_height == held->bottom - held->top && decoder->num_components == components &&
+           decoder->jpeg_color_space == colours && decoder->data_precision == 8 && !decoder->arith_code;
+}
+
+/* Whether every coefficient of a progressive file has arrived: else libjpeg smooths blocks, each version in its way. */
+static int is_complete(const struct jpeg_decompress_struct *decoder) {
+    for (int component = 0; decoder->progressive_mode && component < decoder->num_components; component++)
+        for (int i = 0; i < DCTSIZE2; i++)
+            if (decoder->coef_bits[component][i] != 0)
+                return 0;
+    return 1;
+}
+
+/* Decode the rows that are wanted (decoded pixels, relative to what is held), and run both passes behind it. */
+static int passed(struct kernel *kernel, struct rectangle wanted, struct rectangle region, const struct view *view,
+                  const struct target *target) {
+    struct jpeg_decompress_struct *decoder = &kernel->decoder;
+    struct axis *across = &kernel->across, *down = &kernel->down;
+    const int32_t width = (int32_t)decoder->output_width, height = (int32_t)decoder->output_height;
+    if (wanted.left < 0 || wanted.top < 0 || wanted.right > width || wanted.bottom > height)
+        return -1;
+    JDIMENSION left = (JDIMENSION)(wanted.left > MARGIN ? wanted.left - MARGIN : 0);
+    JDIMENSION wide = (JDIMENSION)least(wanted.right + MARGIN, width) - left;
+    if (wide < decoder->output_width)
+        jpeg_crop_scanline(decoder, &left, &wide);
+    if (axis_spread(across, view->flip, region.left - (int32_t)left) != 0) /* now relative to the decoded lines */
+        return -1;
+
+    int32_t longest = 1;
+    for (int32_t i = 0; i < down->count; i++)
+        longest = down->length[i] > longest ? down->length[i] : longest;
+    const size_t line = (size_t)decoder->output_width + (size_t)across->taps, out = ((size_t)across->count + 7) & ~7u;
+    int32_t *scratch = reserved(&kernel->scratch, line + out, 4 * sizeof *scratch);
+    uint32_t *lines = reserved(&kernel->lines, line, LINES * sizeof *lines);
+    uint32_t *ring = reserved(&kernel->ring, out * sizeof *ring, (size_t)longest);
+    const uint32_t **rows = reserved(&kernel->rows, (size_t)longest, sizeof *rows);
+    if (scratch == NULL || lines == NULL || ring == NULL || rows == NULL)
+        return -1;
+
+    const int32_t top = wanted.top > MARGIN ? wanted.top - MARGIN : 0;
+    if (top > 0 && (int32_t)jpeg_skip_scanlines(decoder, (JDIMENSION)top) != top)
+        return -1;
+    JSAMPROW into[LINES];
+    for (size_t i = 0; i < LINES; i++)
+        into[i] = (JSAMPROW)(lines + i * line);
+    int32_t done = 0;
+    for (int32_t at = top; at < wanted.bottom;) {
+        const JDIMENSION got = jpeg_read_scanlines(decoder, into, (JDIMENSION)least(LINES, wanted.bottom - at));
+        if (got == 0)
+            return -1;
+        for (JDIMENSION i = 0; i < got; i++, at++) {
+            if (at < wanted.top)
+                continue;
+            const int32_t row = at - region.top;
+            kernel->passes.horizontal(ring + (size_t)(row % longest) * out, lines + i * line, across, scratch,
+                                      scratch + 4 * line);
+            for (; done < down->count && down->first[done] + down->length[done] - 1 <= row; done++) {
+                for (int32_t tap = 0; tap < down->length[done]; tap++)
+                    rows[tap] = ring + (size_t)((down->first[done] + tap) % longest) * out;
+                kernel->passes.vertical(target, done, rows, down, done);
+            }
+        }
+    }
+    return done == down->count ? 0 : -1;
+}
+
+static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
+                    const struct target *target, int64_t max_pixels) {
+    struct jpeg jpeg;
+    struct rectangle region, held;
+    struct axis *across = &kernel->across, *down = &kernel->down;
+    if (jpeg_parse(&jpeg, data, size) != 0 || (int64_t)jpeg.width * jpeg.height > max_pixels)
+        return -1;
+    if (decoded_region(view, &jpeg, &region) != 0 || view->crop_height != target->height ||
+        view->crop_width != target->width)
+        return -1;
+    if (axis_prepare(across, region.right - region.left, view->resized_width, view->crop_left, view->crop_width) != 0 ||
+        axis_prepare(down, region.bottom - region.top, view->resized_height, view->crop_top, view->crop_height) != 0)
+        return -1;
+    struct rectangle wanted;
+    reach(across, &wanted.left, &wanted.right);
+    reach(down, &wanted.top, &wanted.bottom);
+    wanted = (struct rectangle){wanted.left + region.left, wanted.top + region.top, wanted.right + region.left,
+                                wanted.bottom + region.top};
+    const int32_t factor = view->factor, margin = MARGIN * factor;
+    const struct rectangle touched = {
+        wanted.left * factor > margin ? wanted.left * factor - margin : 0,
+        wanted.top * factor > margin ? wanted.top * factor - margin : 0,
+        least(wanted.right * factor + margin, jpeg.width),
+        least(wanted.bottom * factor + margin, jpeg.height),
+    };
+    if (opened(kernel, &jpeg, data, size, touched, &held) != 0)
+        return -1;
+    struct jpeg_decompress_struct *decoder = &kernel->decoder;
+    if (jpeg_read_header(decoder, TRUE) != JPEG_HEADER_OK || !is_plain(decoder, &held, jpeg.components))
+        return -1;
+    decoder->out_color_space = JCS_EXT_RGBX;
+    decoder->scale_num = 1;
+    decoder->scale_denom = (unsigned)factor;
+    jpeg_start_decompress(decoder);
+    if (!is_complete(decoder))
+        return -1;
+    /* relative to the cut, whose corner lies on whole MCUs and so on whole pixels of any factor */
+    const int32_t x = held.left / factor, y = held.top / factor;
+    wanted = (struct rectangle){wanted.left - x, wanted.top - y, wanted.right - x, wanted.bottom - y};
+    region = (struct rectangle){region.left - x, region.top - y, region.right - x, region.bottom - y};
+    return passed(kernel, wanted, region, view, target);
+}
+
+static int attempted(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
+                     const struct target *target, int64_t max_pixels) {
+    if (setjmp(kernel->failed) != 0)
+        return -1;
+    return rendered(kernel, data, size, view, target, max_pixels);
+}
+
+int kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
+                  const struct target *target, int64_t max_pixels) {
+    const int result = attempted(kernel, data, size, view, target, max_pixels);
+    jpeg_abort_decompress(&kernel->decoder);
+    return result;
+}
