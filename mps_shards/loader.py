@@ -1,4 +1,4 @@
-"""`DeviceLoader`: batches of a `ShardDataset` on a device, made by threads ahead of the training loop."""
+"""`DeviceLoader`: batches on a device, made by threads ahead of the training loop."""
 
 import contextlib
 import logging
@@ -14,15 +14,14 @@ import torch
 
 from mps_shards.batching.batch_source import Iteration
 from mps_shards.batching.host_batch import HostBatch
-from mps_shards.batching.host_buffers import Recycler, Slot
+from mps_shards.batching.host_buffers import HostBuffer, Recycler
 from mps_shards.batching.worker_threads import Workers
 from mps_shards.dataset import ShardDataset
-from mps_shards.device.engines import Engine
 from mps_shards.device.engines.torch_device import Device, TorchDevice
 from mps_shards.device.owner_thread import claim
-from mps_shards.device.selection import choose, engine_for, with_findings
+from mps_shards.device.selection import choose, engine_for, with_check_result
 from mps_shards.device.startup_check import check_arrived, check_device
-from mps_shards.device.transfer_queue import Delivery, Transfer
+from mps_shards.device.transfer_queue import TransferQueue
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import LoaderStats, SkipReport
 
@@ -30,64 +29,69 @@ __all__ = ["DeviceLoader", "available_cores"]
 
 _log = logging.getLogger("mps_shards")
 
-_TELL_EVERY_S = 1.0  # often enough for a curve or a live line, too seldom to cost anything
+_REPORT_EVERY_S = 1.0  # often enough for a curve or a live line, too seldom to cost anything
+_SPARE_BUFFERS = 2  # one that is being filled while all others are full, and one that is being delivered
 
 
 class DeviceLoader:
-    """Iterates over a `ShardDataset` like a DataLoader, with the batches on a device.
+    """Iterates over the batches of a `ShardDataset` like a DataLoader, and delivers them on a device.
 
-    Threads read, decode and fill host slots ahead of need; each batch is then moved by the engine that is right for
-    the device and this version of torch (`explain()` says which and why). A delivered batch belongs to the caller and
-    is never written again. Batches are those of the data set, in its order, whatever the number of threads.
+        data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
+        for images, targets in DeviceLoader(data, device="auto"):
+            ...
 
-    Every iteration has its own threads and slots, which are gone when it ends: by exhaustion, `break`, an error,
-    `close()`, or when nobody holds it any more.
+    Threads read, decode and fill host buffers ahead of need. The transfer engine that is right for the device and this
+    version of torch then moves each batch (`explain()` says which engine and why). A delivered batch belongs to the
+    caller and is never written again. The batches are those of the data set, in its order, for any number of threads.
+
+    Every iteration has its own threads and host buffers. They end with it: when it is exhausted or closed, on `break`,
+    on an error, or when nothing refers to the iterator any more.
 
     Args:
         device: "auto" (MPS, else CUDA, else the CPU), or a torch device.
-        workers: threads that read and decode; by default the cores of this process.
-        ahead: batches issued to the device before the one that is returned.
-        ready: batches that wait in host memory. There are ready + ahead + 2 slots.
-        memory: bytes of host memory for slots at most; one batch is always allowed. With ``pad=``, the samples of the
-            batches that are being made come on top, until the last of each says how large its batch must be.
-        transfer: an engine's name ("inline", "thread", "alias", "cpu") instead of the device's default; "-blocking"
-            behind it makes copies block.
+        num_threads: threads that read and decode; by default as many as this process may use cores.
+        host_batches: how many finished batches may wait in host memory.
+        device_batches: how many batches to send to the device before the one that is delivered.
+        memory: limit in bytes for all host buffers together; a single batch may be larger. With ``pad=``, the samples
+            of the batches that are being made come on top, until the last sample of each decides the batch's size.
+        transfer: a transfer engine ("inline", "thread", "cpu") instead of the device's default, followed by "-blocking"
+            for copies that block.
         verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit
             with what was sent. Waits for the device each time.
-        on_stats: given `stats()` about once a second, in the training loop's thread as it takes a batch, and once more
-            when an iteration is exhausted. What it raises ends the iteration. `metrics.scalars_to` makes one for
-            TensorBoard.
+        on_stats: called with `stats()` about once a second, in the training loop's thread while it takes a batch, and
+            once more when an iteration is exhausted. An error that it raises ends the iteration. `metrics.scalars_to`
+            makes a callback for TensorBoard.
 
     Raises:
-        ConfigError: no such device here, or a number that cannot work.
+        ConfigError: this machine has no such device, or a number is out of range.
     """
 
     def __init__(
         self,
-        dataset: ShardDataset,
+        batches: ShardDataset,
         *,
         device: str | torch.device = "auto",
-        workers: int | None = None,
-        ahead: int = 1,
-        ready: int = 2,
+        num_threads: int | None = None,
+        host_batches: int = 2,
+        device_batches: int = 1,
         memory: int | None = None,
         transfer: str | None = None,
         verify_transfer: int = 0,
         on_stats: Callable[[LoaderStats], None] | None = None,
     ):
-        if not isinstance(dataset, ShardDataset):
-            raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(dataset).__name__}")
-        _at_least(1, workers=workers, ready=ready, memory=memory)
-        _at_least(0, ahead=ahead, verify_transfer=verify_transfer)
-        self.dataset = dataset
+        if not isinstance(batches, ShardDataset):
+            raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(batches).__name__}")
+        _check_at_least(1, num_threads=num_threads, host_batches=host_batches, memory=memory)
+        _check_at_least(0, device_batches=device_batches, verify_transfer=verify_transfer)
+        self.dataset = batches
         self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
-        self._there: Device | None = None
-        self._threads = workers or available_cores()
-        self._ahead, self._ready, self._memory = ahead, ready, memory
+        self._checked_device: Device | None = None
+        self._num_threads = num_threads or available_cores()
+        self._host_batches, self._device_batches, self._memory = host_batches, device_batches, memory
         self._on_stats = on_stats
-        # what is idle is no part of the budget, so where there is one nothing is kept
-        self._recycler = Recycler(keep=ready + ahead + 2 if memory is None else 0)
+        # idle memory is not counted against the limit, so where there is one nothing is kept
+        self._recycler = Recycler(keep=host_batches + device_batches + _SPARE_BUFFERS if memory is None else 0)
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = lambda: None
         self._iteration: Iteration[Any] | None = None  # the latest one
@@ -109,20 +113,31 @@ class DeviceLoader:
         began = time.perf_counter()
         iteration.begin()
         self._begun = iteration
-        self._prepare()
-        engine = engine_for(self.choice, self._there, ahead=self._ahead, memory=self._recycler)
-        workers = self._workers_of(iteration, engine, stats)
+        self._prepare_device()
+        engine = engine_for(self.choice, self._checked_device, ahead=self._device_batches, recycler=self._recycler)
+        count = self._host_batches + self._device_batches + _SPARE_BUFFERS
+        workers = Workers(
+            iteration,
+            buffers=[HostBuffer(number, engine.allocate) for number in range(count)],
+            pixels=engine.pixels,
+            num_threads=self._num_threads,
+            max_bytes=self._memory,
+            stats=stats,
+        )
         self._workers = weakref.ref(workers)
-        deliveries = Transfer(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
+        deliveries = TransferQueue(workers, engine, verify=self._verify if self.choice.verify else None).deliveries()
         try:
             workers.start()
-            told_s = 0.0
+            reported_s = 0.0
             while (delivery := next(deliveries, None)) is not None:
-                content = [self._content(delivery, iteration, stats)]
+                batch, tensors = delivery
+                content = [iteration.deliver(batch.plan, tensors, batch.keys)]
+                stats.batches += 1
+                stats.images += batch.rows
                 _measure(stats, began, iteration)
-                del delivery  # what the user drops must not live on here
-                if self._on_stats is not None and stats.elapsed_s - told_s >= _TELL_EVERY_S:
-                    told_s = stats.elapsed_s
+                del delivery, batch, tensors  # or a batch that the user drops would live on here
+                if self._on_stats is not None and stats.elapsed_s - reported_s >= _REPORT_EVERY_S:
+                    reported_s = stats.elapsed_s
                     self._on_stats(self.stats())
                 if content[0] is not None:
                     yield content.pop()
@@ -134,40 +149,22 @@ class DeviceLoader:
         finally:
             try:
                 _shut_down(deliveries, iteration, workers)
-            except (KeyboardInterrupt, SystemExit):  # it fell into tidying up
+            except (KeyboardInterrupt, SystemExit):  # raised while shutting down, which must not be left half-done
                 _shut_down(deliveries, iteration, workers)
                 raise
 
-    def _workers_of(self, iteration: Iteration[Any], engine: Engine, stats: LoaderStats) -> Workers:
-        return Workers(
-            iteration,
-            slots=[Slot(number, engine.allocate) for number in range(self._ready + self._ahead + 2)],
-            pixels=engine.pixels,
-            threads=self._threads,
-            max_bytes=self._memory,
-            stats=stats,
-            allocates_here=engine.allocates_here,
-        )
-
-    def _prepare(self) -> None:
-        """In the consumer's thread, before anything else: may it use the device, and does what it sends arrive?"""
+    def _prepare_device(self) -> None:
+        """Check in the consumer's thread that it may use the device, and that batches arrive on it unchanged."""
         if self.device.type == "mps":
             claim("mps")
-        if self.choice.engine != "cpu" and self._there is None:
-            there = TorchDevice(self.device)
-            found = check_device(there, non_blocking=self.choice.non_blocking)
-            self.choice = with_findings(self.choice, found)
-            self._there = there
+        if self.choice.engine != "cpu" and self._checked_device is None:
+            device = TorchDevice(self.device)
+            self.choice = with_check_result(self.choice, check_device(device, non_blocking=self.choice.non_blocking))
+            self._checked_device = device
 
     def _verify(self, batch: HostBatch, delivered: object, number: int) -> None:
-        if self._there is not None and number < self.choice.verify:
-            check_arrived(self._there, batch, delivered, number=number)
-
-    def _content(self, delivery: Delivery, iteration: Iteration[Any], stats: LoaderStats) -> Any:
-        content = iteration.deliver(delivery.plan, delivery.tensors, delivery.keys)
-        stats.batches += 1
-        stats.images += len(delivery.keys)
-        return content
+        if self._checked_device is not None and number < self.choice.verify:
+            check_arrived(self._checked_device, batch, delivered, number=number)
 
     def set_epoch(self, epoch: int) -> None:
         """See `ShardDataset.set_epoch`."""
@@ -186,7 +183,7 @@ class DeviceLoader:
         self.dataset.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:
-        """What the current iteration measured so far, or the last one in all: a copy, which stays as it is."""
+        """What the current or last iteration has measured so far: a copy, which does not change any more."""
         workers = self._workers()
         filling, ready, in_flight = workers.levels() if workers is not None else (0, 0, 0)
         skips = self._begun.skips() if self._begun is not None else SkipReport()
@@ -195,14 +192,17 @@ class DeviceLoader:
         )
 
     def explain(self) -> str:
-        """Which device, engine, copies and conversion, and why; the start-up check adds to it when iterating begins."""
+        """Which device, engine, kind of copies and conversion are used, and why.
+
+        The start-up check adds what it finds when the first iteration begins.
+        """
         return str(self.choice)
 
     def __repr__(self) -> str:
-        return f"DeviceLoader({self.dataset!r}, {self.choice}, workers={self._threads})"
+        return f"DeviceLoader({self.dataset!r}, {self.choice}, num_threads={self._num_threads})"
 
     def close(self) -> None:
-        """End every iteration that is still open, let go of idle memory, and close the data set's files."""
+        """End every iteration that is still open, free idle memory, and close the files of the data set."""
         for running in self._running:
             if (batches := running()) is not None:
                 batches.close()
@@ -225,14 +225,14 @@ def _measure(stats: LoaderStats, began: float, iteration: Iteration[Any]) -> Non
     stats.request_retries, stats.cache_hits, stats.waited_s = traffic.retries, traffic.hits, traffic.waited_s
 
 
-def _shut_down(deliveries: Generator[Delivery, None, None], iteration: Iteration[Any], workers: Workers) -> None:
+def _shut_down(deliveries: Generator[Any, None, None], iteration: Iteration[Any], workers: Workers) -> None:
     with contextlib.ExitStack() as ending:
         ending.callback(workers.stop)
-        ending.callback(iteration.cancel)  # before the join: a worker may be waiting for a store
+        ending.callback(iteration.cancel)  # before the threads are joined: one may be waiting for a store
         ending.callback(deliveries.close)
 
 
-def _at_least(least: int, **values: int | None) -> None:
+def _check_at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise ConfigError(f"{name} must be at least {least}, not {value}")

@@ -1,34 +1,35 @@
-"""One batch being assembled in host memory: rows written by workers in any order, delivered as one block a leaf.
+"""A batch in its host buffer: worker threads write samples into its rows, in any order.
 
-ToTensor happens here, where the pixels are still in the cache, when the batch stays on the CPU: ``x / 255`` in
-float32. (``x * (1 / 255)`` differs on 126 of 256 values, as does torchvision's ``ToDtype(scale=True)``.) For a device
-the pixels stay uint8, a quarter of the bytes, and the division is the engine's.
+Where a batch stays on the CPU, workers convert its pixels as ToTensor does while they are in the CPU's cache:
+``x / 255`` in float32. (``x * (1 / 255)`` differs on 126 of 256 values, as does torchvision's ``ToDtype(scale=True)``.)
+For another device the pixels stay uint8, a quarter of the bytes, and the device divides.
 """
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
 from mps_shards.batching import tree
-from mps_shards.batching.tensor_layout import Leaf, pixel_leaf, target_leaf, unequal
+from mps_shards.batching.host_buffers import HostBuffer
+from mps_shards.batching.tensor_layout import Leaf, describe_difference, image_leaf, target_leaf
 from mps_shards.errors import ConfigError
 
 __all__ = ["HostBatch", "ImageFormat", "Sample"]
 
-_ALIGN = 64  # of each leaf within a slot: a cache line
-_WHITE = torch.tensor(255.0)  # a tensor: torch makes one of a number, each time
+_ALIGNMENT = 64  # bytes, of each tensor within a host buffer: a cache line
+_WHITE = torch.tensor(255.0)  # torch would make a tensor of a number in each call
 
 
 class Sample(NamedTuple):
     """A finished sample.
 
     Attributes:
-        image: uint8 or float32 tensor, or a tree of such; uint8 is pixels, 0..255.
-        target: a whole number, an integer or float32 tensor, or a tree of such.
+        image: uint8 or float32 tensor, or a tree of such tensors. uint8 values are pixels, 0..255.
+        target: an integer, an integer or float32 tensor, or a tree of such values.
     """
 
     image: Any
@@ -41,9 +42,9 @@ class ImageFormat:
     """What images look like in a batch, apart from their size.
 
     Attributes:
-        normalize: mean and standard deviation, each float32 (3, 1, 1), applied to float32 pixels as torchvision's
+        normalize: mean and standard deviation, each float32 [3, 1, 1], applied to float32 pixels as torchvision's
             `normalize` does: ``(x - mean) / std``.
-        channels_last: images lie as (batch, height, width, 3) in memory, whatever their shape says.
+        channels_last: images lie in memory as [batch, height, width, 3], while their shape has the channels first.
     """
 
     normalize: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -51,10 +52,10 @@ class ImageFormat:
 
     @classmethod
     def parse(cls, *, normalize: tuple[Sequence[float], Sequence[float]] | None, channels_last: bool) -> "ImageFormat":
-        """An image format from what users give: mean and standard deviation as three numbers each.
+        """The image format for what users give: mean and standard deviation as three numbers each.
 
         Raises:
-            ConfigError: they are not three, or a standard deviation is not positive.
+            ConfigError: there are not three of each, or a standard deviation is not positive.
         """
         if normalize is None:
             return cls(channels_last=channels_last)
@@ -64,8 +65,8 @@ class ImageFormat:
         return cls(normalize=(mean, std), channels_last=channels_last)
 
 
-class _Usual(NamedTuple):
-    """Samples of an image and a number: what their images are like, where rows go, and whether they are converted."""
+class _FastPath(NamedTuple):
+    """Rows of a batch whose samples are one image and one integer, as nearly all are: checked and written at once."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -75,41 +76,64 @@ class _Usual(NamedTuple):
 
 
 class HostBatch:
-    """Rows of one batch. `put` and `skip` may be called from any thread, once a row; the rest after the last of them.
+    """Rows of one batch. `put` and `skip` are called from any thread, once a row; the other methods after all of them.
 
     Args:
-        rows: how many samples it is to hold.
-        allocate: bytes -> uint8 tensor of at least that size, on the host; called once, at the first `put`.
-        pixels: dtype of pixels in memory: float32 to convert here, uint8 to leave that to an engine.
+        plan: which samples the batch holds; its length is the number of rows.
+        allocate: called once, at the first `put`: bytes -> uint8 host memory of at least that size.
+        pixels: the dtype in which uint8 images are stored: float32 to convert them here, uint8 to leave that to the
+            device.
         image_format: what else is done to images, by whoever converts them.
 
     Attributes:
+        buffer: where the batch lies; set and guarded by the worker threads.
+        rows: samples of the batch; fewer than planned once `complete` has closed the gaps of skipped samples.
         keys: of the samples, in order.
-        leaves: one tensor a leaf, (rows, …), views of the allocated memory.
-        pixel_leaves: how many of them, from the first on, hold images.
+        leaves: one tensor for each leaf of a sample, [rows, ...], all views of the allocated memory.
+        image_leaves: the number of leaves that are images; they come first.
+        next_row: the first row that no worker has been given yet.
+        rows_left: rows that are not finished; the batch is ready at 0.
+        failure: the error of the first row that failed; it is raised in the place of the batch.
     """
 
     def __init__(
         self,
-        rows: int,
+        plan: Sized,
         allocate: Callable[[int], torch.Tensor],
         *,
         pixels: torch.dtype,
         image_format: ImageFormat = ImageFormat(),
     ):
-        self.rows, self.image_format = rows, image_format
-        self.keys: list[str] = [""] * rows
+        self.plan, self.image_format = plan, image_format
+        self.buffer: HostBuffer | None = None
+        self.rows = self.rows_left = len(plan)
+        self.next_row = 0
+        self.keys: list[str] = [""] * self.rows
         self.leaves: list[torch.Tensor] = []
-        self.pixel_leaves = 0
+        self.image_leaves = 0
         self.nbytes = 0
+        self.failure: BaseException | None = None
+        self._failed_row = 0
         self._allocate, self._pixels = allocate, pixels
         self._lock = threading.Lock()
         self._layout: list[Leaf] | None = None
-        self._model: Any = None  # the structure of a sample
-        self._usual: _Usual | None = None
-        self._places: list[Any] = []  # for each leaf, its rows
-        self._first = ""
-        self._holes: list[int] = []
+        self._structure: Any = None  # of a sample: a tree of None
+        self._fast_path: _FastPath | None = None
+        self._rows_of_leaves: list[Any] = []  # for each leaf its rows: views, or a list of numbers
+        self._first_key = ""
+        self._skipped_rows: list[int] = []
+
+    @classmethod
+    def failed(cls, error: BaseException) -> "HostBatch":
+        """An error in the place of a batch that was never planned."""
+        batch = cls((), torch.empty, pixels=torch.uint8)
+        batch.failure = error
+        return batch
+
+    def fail(self, row: int, error: BaseException) -> None:
+        """Remember the error of a row, unless an earlier row failed."""
+        if self.failure is None or row < self._failed_row:
+            self.failure, self._failed_row = error, row
 
     def put(self, row: int, sample: Sample) -> None:
         """Write a sample into its row.
@@ -118,112 +142,112 @@ class HostBatch:
             ConfigError: its shapes differ from those of another sample of the batch, or a dtype cannot be delivered.
         """
         image, target, key = sample
-        usual = self._usual
+        fast = self._fast_path
         if (
-            usual is not None
+            fast is not None
             and type(target) is int
             and type(image) is torch.Tensor
-            and image.dtype is usual.dtype
-            and image.shape == usual.shape
-        ):  # like the first: a tensor and a number, all that most samples are
+            and image.dtype is fast.dtype
+            and image.shape == fast.shape
+        ):
             self.keys[row] = key
-            usual.targets[row] = target
-            if usual.converts:
-                self._convert(image, usual.images[row])
+            fast.targets[row] = target
+            if fast.converts:
+                self._convert(image, fast.images[row])
             else:
-                usual.images[row].copy_(image)
+                fast.images[row].copy_(image)
             return
-        leaves = self._checked(sample)
+        values = self._checked_leaves(sample)
         self.keys[row] = key
-        for leaf, places in zip(leaves, self._places, strict=True):
-            place = places[row]
-            if not isinstance(place, torch.Tensor):
-                places[row] = leaf
-            elif leaf.dtype == torch.uint8 and place.dtype == torch.float32:
-                self._convert(leaf, place)
+        for value, leaf_rows in zip(values, self._rows_of_leaves, strict=True):
+            memory = leaf_rows[row]
+            if not isinstance(memory, torch.Tensor):
+                leaf_rows[row] = value
+            elif value.dtype == torch.uint8 and memory.dtype == torch.float32:
+                self._convert(value, memory)
             else:
-                place.copy_(leaf)
+                memory.copy_(value)
 
-    def _convert(self, pixels: torch.Tensor, place: torch.Tensor) -> None:
+    def _convert(self, pixels: torch.Tensor, row: torch.Tensor) -> None:
         """ToTensor's division, uint8 -> float32."""
-        torch.div(pixels, _WHITE, out=place)
+        torch.div(pixels, _WHITE, out=row)
         if self.image_format.normalize is not None:
             mean, std = self.image_format.normalize
-            place.sub_(mean).div_(std)
+            row.sub_(mean).div_(std)
 
     def skip(self, row: int) -> None:
         """Leave this row out: the batch will be shorter."""
         with self._lock:
-            self._holes.append(row)
+            self._skipped_rows.append(row)
 
     def complete(self) -> int:
-        """Close the holes that skipped rows left, and say how many; `rows` is what remains."""
-        for leaf, places in zip(self.leaves, self._places, strict=True):
+        """Close the gaps that skipped rows left, and return their number; `rows` is what remains."""
+        for leaf, rows in zip(self.leaves, self._rows_of_leaves, strict=True):
             if leaf.ndim == 1:
-                leaf.copy_(torch.tensor(places, dtype=leaf.dtype))
-        self._places, self._usual = [], None  # or else the batch would hold its memory for as long as it lives
-        if not self._holes:
+                leaf.copy_(torch.tensor(rows, dtype=leaf.dtype))
+        self._rows_of_leaves, self._fast_path = [], None  # their views would keep the memory for as long as the batch
+        if not self._skipped_rows:
             return 0
-        holes = set(self._holes)
-        kept = [row for row in range(self.rows) if row not in holes]
-        for place, row in enumerate(kept):
-            if place != row:
-                for memory in self.leaves:
-                    memory[place].copy_(memory[row])
+        skipped = set(self._skipped_rows)
+        kept = [row for row in range(self.rows) if row not in skipped]
+        for new_row, row in enumerate(kept):
+            if new_row != row:
+                for leaf in self.leaves:
+                    leaf[new_row].copy_(leaf[row])
         self.keys = [self.keys[row] for row in kept]
         self.rows = len(kept)
-        self.leaves = [memory[: self.rows] for memory in self.leaves]
-        return len(holes)
+        self.leaves = [leaf[: self.rows] for leaf in self.leaves]
+        return len(skipped)
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> tuple[Any, Any]:
         """(images, targets) in the structure of the samples, from delivered leaves."""
         if self.image_format.channels_last:
-            turned = [leaf.permute(0, 3, 1, 2) if leaf.ndim == 4 else leaf for leaf in leaves[: self.pixel_leaves]]
-            leaves = turned + leaves[self.pixel_leaves :]
-        images, targets = tree.rebuilt(self._model, leaves)
+            images = [leaf.permute(0, 3, 1, 2) if leaf.ndim == 4 else leaf for leaf in leaves[: self.image_leaves]]
+            leaves = images + leaves[self.image_leaves :]
+        images, targets = tree.rebuilt(self._structure, leaves)
         return images, targets
 
-    def _checked(self, sample: Sample) -> list[Any]:
-        """The sample's leaves, once they are known to be like those of the first; the first lays out the memory."""
+    def _checked_leaves(self, sample: Sample) -> list[Any]:
+        """The sample's leaves, checked to be like those of the first sample, which decides how memory is laid out."""
         images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
-        layout = [pixel_leaf(leaf, self._pixels, sample.key) for leaf in images]
+        layout = [image_leaf(leaf, self._pixels, sample.key) for leaf in images]
         layout += [target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
-        model = tree.rebuilt((sample.image, sample.target), [None] * len(layout))
+        structure = tree.rebuilt((sample.image, sample.target), [None] * len(layout))
         if self._layout is None:
             with self._lock:
                 if self._layout is None:
-                    self._lay_out(layout, model, sample, len(images))
-        if layout != self._layout or model != self._model:
-            raise ConfigError(unequal(self._first, self._layout or [], sample.key, layout))
+                    self._lay_out(layout, structure, sample, len(images))
+        if layout != self._layout or structure != self._structure:
+            raise ConfigError(describe_difference(self._first_key, self._layout or [], sample.key, layout))
         return [*images, *targets]
 
-    def _lay_out(self, layout: list[Leaf], model: Any, sample: Sample, pixel_leaves: int) -> None:
+    def _lay_out(self, layout: list[Leaf], structure: Any, sample: Sample, image_leaves: int) -> None:
         sizes = [self.rows * math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in layout]
         starts, total = [], 0
         for size in sizes:
             starts.append(total)
-            total += size + -size % _ALIGN
+            total += size + -size % _ALIGNMENT
         memory = self._allocate(total)
         self.nbytes = sum(sizes)
         shapes = [leaf.shape for leaf in layout]
         if self.image_format.channels_last:
-            shapes[:pixel_leaves] = [
-                (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape for shape in shapes[:pixel_leaves]
+            shapes[:image_leaves] = [
+                (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape for shape in shapes[:image_leaves]
             ]
         self.leaves = [
             memory[start : start + size].view(leaf.dtype).view(self.rows, *shape)
             for leaf, shape, start, size in zip(layout, shapes, starts, sizes, strict=True)
         ]
-        # rows as views, made at once; numbers are collected, and written at once by `complete`
-        self._places = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
+        # views of all rows, made in one call; numbers are collected in a list, which `complete` writes in one call
+        self._rows_of_leaves = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
         if self.image_format.channels_last:
-            for number in range(pixel_leaves):
-                self._places[number] = [
-                    place.permute(2, 0, 1) if place.ndim == 3 else place for place in self._places[number]
+            for number in range(image_leaves):
+                self._rows_of_leaves[number] = [
+                    row.permute(2, 0, 1) if row.ndim == 3 else row for row in self._rows_of_leaves[number]
                 ]
-        self.pixel_leaves, self._model, self._first = pixel_leaves, model, sample.key
+        self.image_leaves, self._structure, self._first_key = image_leaves, structure, sample.key
         if isinstance(sample.image, torch.Tensor) and sample.image.ndim and type(sample.target) is int:
-            images, targets = self._places
+            images, targets = self._rows_of_leaves
             converts = sample.image.dtype == torch.uint8 and self.leaves[0].dtype == torch.float32
-            self._usual = _Usual(sample.image.shape, sample.image.dtype, images, targets, converts)
-        self._layout = layout  # last: other threads look at it without the lock
+            self._fast_path = _FastPath(sample.image.shape, sample.image.dtype, images, targets, converts)
+        self._layout = layout  # last, because other threads read it without the lock

@@ -1,4 +1,4 @@
-"""The loader's reusable host buffers, and what state each is in."""
+"""Reusable host memory: the buffers of a loader, and the memory that a CPU loader gives away and gets back."""
 
 import enum
 import mmap
@@ -9,15 +9,18 @@ from typing import Any
 
 import torch
 
-__all__ = ["PAGE", "Recycler", "Slot", "State", "page_aligned"]
+__all__ = ["PAGE_BYTES", "BufferState", "HostBuffer", "Recycler", "page_aligned"]
 
-_REFERENCES = next(map(sys.getrefcount, [object()]))  # to what only a list holds
-_LARGE = 4 << 20  # from here on NumPy asks Linux for huge pages
-PAGE = 16384  # of Apple Silicon: two slots never share one, so the GPU may map each on its own
+# The page size of Apple Silicon. Two host buffers never share a page, so the GPU may map each on its own.
+PAGE_BYTES = 16384
+# From this size on, NumPy asks Linux for huge pages.
+_HUGE_PAGE_BYTES = 4 << 20
+# What sys.getrefcount says of an object that only a list refers to. It differs between versions of Python.
+_REFERENCES_OF_IDLE = next(map(sys.getrefcount, [object()]))
 
 
-class State(enum.Enum):
-    """FREE -> FILLING -> READY -> IN_FLIGHT -> FREE; an error on the way quarantines the slot for good."""
+class BufferState(enum.Enum):
+    """FREE -> FILLING -> READY -> IN_FLIGHT -> FREE. A buffer whose batch failed is QUARANTINED for good."""
 
     FREE = "free"
     FILLING = "filling"
@@ -26,102 +29,104 @@ class State(enum.Enum):
     QUARANTINED = "quarantined"
 
 
-class Slot:
-    """A host buffer that holds one batch at a time. Guarded by its owner's lock.
+class HostBuffer:
+    """Host memory that holds one batch at a time. Guarded by the lock of the worker threads.
 
     Attributes:
-        nbytes: what the batch in it takes; 0 while FREE.
+        nbytes: size of the batch in the buffer; 0 while FREE.
     """
 
     def __init__(self, number: int, allocate: Callable[[int], torch.Tensor]):
         self.number = number
-        self.state = State.FREE
+        self.state = BufferState.FREE
         self.nbytes = 0
         self._allocate = allocate
         self._memory: torch.Tensor | None = None
 
     def memory(self, nbytes: int) -> torch.Tensor:
-        """The buffer, grown if need be; only while FILLING."""
+        """At least `nbytes` of memory, allocated anew if the buffer is too small. Only while FILLING."""
         if self._memory is None or self._memory.numel() < nbytes:
-            self._memory = None  # first: both at once may be too much
+            self._memory = None  # before allocating: both together may not fit
             self._memory = self._allocate(nbytes)
         return self._memory
 
     @property
     def capacity(self) -> int:
-        """Bytes of the buffer, in use or idle."""
+        """Bytes of memory, whether a batch is in it or not."""
         return 0 if self._memory is None else self._memory.numel()
 
-    def holds(self, nbytes: int) -> bool:
-        """Whether the buffer is large enough already."""
-        return self._memory is not None and self._memory.numel() >= nbytes
-
     def detach(self) -> None:
-        """Give the buffer away: the next batch gets another."""
+        """Give the memory away: the next batch gets other memory."""
         self._memory = None
 
     def __repr__(self) -> str:
-        return f"slot {self.number}: {self.state.value}, {self.nbytes / 1e6:.1f} MB"
+        return f"host buffer {self.number}: {self.state.value}, {self.nbytes / 1e6:.1f} MB"
 
 
 def page_aligned(nbytes: int) -> torch.Tensor:
     """uint8 memory that torch owns, starting on a page of its own and filling whole pages.
 
-    Owned by torch, since torch 2.13 to 2.14 free a copied source on Metal's completion thread, where memory owned by
-    Python needs the GIL and can dead-lock (TRANSFER.md, 4).
+    torch must own it: torch 2.13 to 2.14 free a copied source on Metal's completion thread, where memory that Python
+    owns needs the GIL and can deadlock (docs/transfer.md).
     """
-    whole = nbytes + -nbytes % PAGE
-    memory = torch.empty(whole + PAGE, dtype=torch.uint8)
-    start = -memory.data_ptr() % PAGE
-    return memory[start : start + whole]
-
-
-def _empty(nbytes: int) -> Any:
-    """uint8 array. In small pages: huge ones keep the first batch 25 ms longer, and gain 1 % later (measured)."""
-    import numpy as np
-
-    if nbytes < _LARGE:
-        return np.empty(nbytes, np.uint8)
-    return np.frombuffer(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=np.uint8)
+    rounded = nbytes + -nbytes % PAGE_BYTES
+    memory = torch.empty(rounded + PAGE_BYTES, dtype=torch.uint8)
+    start = -memory.data_ptr() % PAGE_BYTES
+    return memory[start : start + rounded]
 
 
 class Recycler:
-    """Memory for tensors that are given away on the CPU, used again once nobody holds them any more.
+    """Memory for tensors that are given away on the CPU, used again once nothing refers to them any more.
 
-    A fresh buffer costs page faults: 0.2 ms for the row of a 224x224 image, more than its conversion. torch holds the
-    NumPy array that a tensor was made from for as long as any tensor shares its storage, so the array's references say
-    whether it is idle. (A finalizer would say it sooner, but a Ctrl-C that falls into one is lost.)
+    A fresh buffer costs page faults: 0.2 ms for one 224x224 image, more than its conversion to float32. torch keeps a
+    reference to the NumPy array that a tensor was made from for as long as any tensor shares the storage, so the
+    array's reference count says whether it is idle. (A finalizer would know sooner, but a KeyboardInterrupt raised in a
+    finalizer is lost.)
 
-    For all threads: whoever looks at an array has taken it out first. No lock, which a fork could leave held.
+    On a free-threaded build of Python the count may be too high for a while, since a reference that another thread
+    dropped is subtracted when the array's own thread runs next; it is never too low. So there memory may be allocated
+    although an idle array exists, but memory in use is never given twice.
+
+    Safe to call from any thread: whoever looks at an array has taken it out of the queue first. There is no lock, which
+    a fork could leave locked.
 
     Args:
-        keep: half of the arrays that it remembers.
+        keep: half of the number of arrays to remember.
     """
 
     def __init__(self, *, keep: int):
-        self._given: deque[Any] = deque(maxlen=2 * keep)  # held by tensors or idle
+        self._arrays: deque[Any] = deque(maxlen=2 * keep)  # in use by tensors, or idle
 
     def lease(self, nbytes: int) -> torch.Tensor:
-        """uint8 memory of at least `nbytes`; nobody else writes to it while a tensor shares it."""
-        array = self._idle(nbytes)
+        """uint8 memory of at least `nbytes`. Nothing else writes to it while a tensor shares it."""
+        array = self._idle_array(nbytes)
         if array is None:
-            array = _empty(nbytes)
-        self._given.append(array)
+            array = _new_array(nbytes)
+        self._arrays.append(array)
         return torch.from_numpy(array)
 
     def clear(self) -> None:
-        """Let go of what is idle."""
-        self._given.clear()
+        """Free the memory that is idle."""
+        self._arrays.clear()
 
-    def _idle(self, nbytes: int) -> Any:
-        for _ in range(len(self._given)):
+    def _idle_array(self, nbytes: int) -> Any:
+        for _ in range(len(self._arrays)):
             try:
-                found = [self._given.popleft()]
-            except IndexError:  # other threads were faster
+                taken = [self._arrays.popleft()]
+            except IndexError:  # other threads took the rest
                 break
-            if next(map(sys.getrefcount, found)) > _REFERENCES:
-                self._given.append(found[0])
-            elif found[0].nbytes >= nbytes:
-                return found[0]
-            # else too small, and only in the way
+            if next(map(sys.getrefcount, taken)) > _REFERENCES_OF_IDLE:
+                self._arrays.append(taken[0])
+            elif taken[0].nbytes >= nbytes:
+                return taken[0]
+            # an idle array that is too small is dropped
         return None
+
+
+def _new_array(nbytes: int) -> Any:
+    """A uint8 array in small pages: huge ones delay the first batch by 25 ms, and gain 1 % later (measured)."""
+    import numpy as np
+
+    if nbytes < _HUGE_PAGE_BYTES:
+        return np.empty(nbytes, np.uint8)
+    return np.frombuffer(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=np.uint8)

@@ -1,9 +1,10 @@
-"""What keeps Ctrl-C from doing harm in the training loop's thread, wherever it falls.
+"""Keeps KeyboardInterrupt from doing harm in the training loop's thread, wherever it is raised.
 
-Python raises KeyboardInterrupt in the main thread, between any two of its steps: also inside of `threading.Condition`
-and `Event`, which are Python and then keep their lock for ever; and inside of finalizers, where it is lost. So the code
-that the training loop's thread runs enters locks of C only, waits by a `Bell`, has no finalizers of Python, and tidies
-up once more where Ctrl-C fell into tidying up. tests/feed/test_interrupts.py tries all places.
+Python raises KeyboardInterrupt in the main thread, between any two of its steps: also inside `threading.Condition` and
+`threading.Event`, which are written in Python and then stay locked for ever, and inside finalizers, where it is lost.
+So the code that the training loop's thread runs takes only locks written in C, waits on a `WakeUp`, has no finalizers
+written in Python, and cleans up a second time where the interrupt fell into the first. tests/device/test_interrupts.py
+tries every place.
 """
 
 import contextlib
@@ -12,42 +13,42 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["Bell", "uninterrupted"]
+__all__ = ["WakeUp", "uninterrupted"]
 
 
-class Bell:
-    """Wakes a thread that waits, or else the next that does. Rung twice before somebody waits, it has rung once."""
+class WakeUp:
+    """Wakes one thread that waits, or else the next one that does. Several calls of `set` before a wait count once."""
 
     def __init__(self) -> None:
-        self._silence = threading.Lock()
-        self._silence.acquire()
+        self._unset = threading.Lock()
+        self._unset.acquire()
 
-    def ring(self) -> None:
-        """From any thread."""
-        with contextlib.suppress(RuntimeError):  # rung already
-            self._silence.release()
+    def set(self) -> None:
+        """Wake the thread that waits. Called from any thread."""
+        with contextlib.suppress(RuntimeError):  # set already
+            self._unset.release()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Whether it rang in time (None: ever)."""
-        return self._silence.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        """Wait, and say whether it was set in time. None waits for ever."""
+        return self._unset.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends: for short work that cannot be left half-done, as starting a thread.
+    """Delay KeyboardInterrupt until the block ends, for short work that must not be left half-done.
 
-    In another thread than the main one it does nothing, and nothing is needed.
+    Does nothing in any thread but the main one, where Python raises no KeyboardInterrupt.
     """
     handler = signal.getsignal(signal.SIGINT)
-    # else it is ignored, or ends the process
+    # otherwise the signal is ignored, or ends the process
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
-    held: list[FrameType | None] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append(frame))
+    delayed: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: delayed.append(frame))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-        if held:
-            handler(signal.SIGINT, held[0])
+        if delayed:
+            handler(signal.SIGINT, delayed[0])

@@ -1,6 +1,6 @@
 """Batches of images of unequal sizes: each padded at the right and the bottom to the size of the largest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ class PaddedBatch(HostBatch):
 
     def __init__(
         self,
-        rows: int,
+        plan: Sized,
         allocate: Callable[[int], torch.Tensor],
         *,
         pixels: torch.dtype,
@@ -31,9 +31,9 @@ class PaddedBatch(HostBatch):
         multiple: int,
         ignore_index: int,
     ):
-        super().__init__(rows, allocate, pixels=pixels, image_format=image_format)
+        super().__init__(plan, allocate, pixels=pixels, image_format=image_format)
         self._multiple, self._ignore_index = multiple, ignore_index
-        self._samples: list[Sample | None] = [None] * rows
+        self._samples: list[Sample | None] = [None] * len(plan)
 
     def put(self, row: int, sample: Sample) -> None:
         """Keep a sample.
@@ -50,7 +50,7 @@ class PaddedBatch(HostBatch):
         """Write all samples, padded."""
         kept = [sample for sample in self._samples if sample is not None]
         skipped, self.rows = self.rows - len(kept), len(kept)
-        self._samples, self._holes, self.keys = [], [], [""] * len(kept)
+        self._samples, self._skipped_rows, self.keys = [], [], [""] * len(kept)
         if not kept:
             return skipped
         height, width = (max(sample.image.shape[side] for sample in kept) for side in (1, 2))

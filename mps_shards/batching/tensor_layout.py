@@ -1,4 +1,4 @@
-"""How samples lie in a batch: shape and dtype of each leaf, and what cannot be delivered."""
+"""How samples lie in a batch: the shape and dtype of each leaf, and errors for what cannot be delivered."""
 
 from typing import Any, NamedTuple
 
@@ -6,31 +6,32 @@ import torch
 
 from mps_shards.errors import ConfigError
 
-__all__ = ["Leaf", "pixel_leaf", "target_leaf", "unequal"]
+__all__ = ["Leaf", "describe_difference", "image_leaf", "target_leaf"]
 
 
 class Leaf(NamedTuple):
-    """One tensor of a sample, as it lies in a slot."""
+    """One tensor of a sample, as it lies in a host buffer."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
 
 
-def pixel_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
-    """An image: uint8 as `pixels` asks for, or float32, which is left as it is.
+def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
+    """An image: uint8 is stored as `pixels` says, float32 as it is.
 
     Raises:
         ConfigError: it is anything else.
     """
     if not isinstance(leaf, torch.Tensor) or leaf.dtype not in (torch.uint8, torch.float32):
         raise ConfigError(
-            f"the transform gave {_kind(leaf)} as image of sample {key!r}; it must give uint8 or float32 tensors"
+            f"the transform returned {_kind(leaf)} as the image of sample {key!r}; "
+            "it must return a uint8 or float32 tensor"
         )
     return Leaf(tuple(leaf.shape), pixels if leaf.dtype == torch.uint8 else torch.float32)
 
 
 def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
-    """A label or mask: whole numbers become int64, masks of bytes stay so on the way to a device; float32 stays.
+    """A target: integers become int64, uint8 label maps stay uint8 on the way to a device, float32 stays as it is.
 
     Raises:
         ConfigError: it is anything else.
@@ -47,20 +48,23 @@ def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
         if not leaf.dtype.is_floating_point and not leaf.dtype.is_complex:
             return Leaf(tuple(leaf.shape), torch.int64)
     raise ConfigError(
-        f"the transform gave {_kind(leaf)} as target of sample {key!r}; "
-        "it must give whole numbers, integer or float32 tensors"
+        f"the transform returned {_kind(leaf)} as the target of sample {key!r}; "
+        "it must return a number, or an integer or float32 tensor"
     )
 
 
-def unequal(first: str, layout: list[Leaf], second: str, other: list[Leaf]) -> str:
-    """What to say of two samples that cannot be in one batch."""
+def describe_difference(first_key: str, layout: list[Leaf], second_key: str, other: list[Leaf]) -> str:
+    """The message for two samples that cannot be in one batch."""
     for one, two in zip(layout, other, strict=False):
         if one != two:
             return (
-                f"sample {first!r} is {_shape(one)}, but sample {second!r} of the same batch is {_shape(two)}; "
+                f"sample {first_key!r} is {_shape(one)}, but sample {second_key!r} of the same batch is {_shape(two)}; "
                 "give a transform of a fixed size (classify.train(224)), pad=1, or batch_size=None"
             )
-    return f"samples {first!r} and {second!r} of one batch differ in structure: in keys, or in the number of tensors"
+    return (
+        f"samples {first_key!r} and {second_key!r} of one batch differ in structure: "
+        "in the keys of a dict, or in the number of tensors"
+    )
 
 
 def _kind(leaf: Any) -> str:

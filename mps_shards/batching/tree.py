@@ -1,4 +1,4 @@
-"""Samples as trees: tuples, lists and dicts of tensors and numbers, taken apart and put together again."""
+"""Trees of values: tuples, lists and dicts of tensors and numbers, taken apart and put together again."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,8 +22,8 @@ def rebuilt(tree: Any, new: Iterator[Any] | list[Any]) -> Any:
 
 def _rebuilt(tree: Any, next_leaf: Callable[[], Any]) -> Any:
     if isinstance(tree, dict):
-        found = {key: _rebuilt(tree[key], next_leaf) for key in sorted(tree, key=str)}
-        return {key: found[key] for key in tree}
+        items = {key: _rebuilt(tree[key], next_leaf) for key in sorted(tree, key=str)}
+        return {key: items[key] for key in tree}
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(_rebuilt(item, next_leaf) for item in tree))
     if isinstance(tree, tuple | list):

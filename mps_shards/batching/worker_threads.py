@@ -1,97 +1,74 @@
-"""Worker threads that make samples and write them into slots; batches come out in order, errors among them.
+"""Worker threads that make samples and write them into host buffers. Batches come out in order, errors among them.
 
-Each thread lives exactly as long as somebody can still take batches: until it is stopped, or the thread that takes
-them is gone (as at the interpreter's end, which would otherwise wait for ever).
+Each thread lives exactly as long as somebody can still take batches: until the threads are stopped, or the thread that
+takes batches has ended (as when the interpreter exits, which would otherwise wait for ever).
 """
 
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sized
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from mps_shards.batching.batch_source import BatchWork
 from mps_shards.batching.host_batch import HostBatch, Sample
-from mps_shards.batching.host_buffers import Slot, State
-from mps_shards.batching.interrupts import Bell, uninterrupted
+from mps_shards.batching.host_buffers import BufferState, HostBuffer
+from mps_shards.batching.interrupts import WakeUp, uninterrupted
 from mps_shards.errors import ShutdownTimeout
 from mps_shards.metrics import LoaderStats, StageTimes
 
-__all__ = ["Ready", "Workers"]
+__all__ = ["Workers"]
 
-_PATIENCE_S = 60.0  # TRANSFER.md, 6
-_GLANCE_S = 0.5  # how often an idle worker looks whether anybody is still there to take what it makes
-
-
-class Ready(NamedTuple):
-    """A finished batch in its slot, or the error that stands in its place."""
-
-    batch: HostBatch | None
-    slot: Slot | None
-    plan: Any
-    failure: BaseException | None
-
-
-class _Open:
-    """A batch that workers are filling."""
-
-    __slots__ = ("batch", "failures", "handed_out", "left", "plan", "slot")
-
-    def __init__(self, plan: Sized, batch: HostBatch | None, slot: Slot | None):
-        self.plan, self.batch, self.slot = plan, batch, slot
-        self.handed_out = 0
-        self.left = len(plan)
-        self.failures: list[tuple[int, BaseException]] = []
+_STOP_TIMEOUT_S = 60.0  # for a sample that is being made when the threads are stopped
+_POLL_S = 0.5  # how often an idle worker checks that somebody can still take batches
+_MOST_ROWS = 16  # rows that a worker takes at once: more do not make locking any cheaper
 
 
 class Workers:
     """Threads that make the batches of an iteration, in their order, from `start` to `stop`.
 
     Args:
-        iteration: what is to be made.
-        slots: all that may be in use at once.
-        pixels: dtype of pixels in memory, see `HostBatch`.
-        threads: how many.
-        max_bytes: of all slots in use; one batch alone may be larger.
-        allocates_here: slots' memory comes from the thread that takes the batches.
+        work: what is to be made.
+        buffers: all host buffers that may be in use at once.
+        pixels: the dtype in which uint8 images are stored, see `HostBatch`.
+        num_threads: how many threads.
+        max_bytes: limit for all buffers together; a single batch may be larger.
     """
 
     def __init__(
         self,
-        iteration: BatchWork[Any],
+        work: BatchWork[Any],
         *,
-        slots: list[Slot],
+        buffers: list[HostBuffer],
         pixels: torch.dtype,
-        threads: int,
+        num_threads: int,
         max_bytes: int | None,
         stats: LoaderStats,
-        allocates_here: bool = False,
     ):
-        self._iteration, self._plans, self._slots, self._pixels = iteration, iteration.plans(), slots, pixels
-        self._max_bytes, self._allocates_here, self.stats = max_bytes, allocates_here, stats
-        self._pulling = threading.Lock()
+        self._work, self._plans, self.buffers, self._pixels = work, work.plans(), buffers, pixels
+        self._max_bytes, self.stats = max_bytes, stats
+        self._planning = threading.Lock()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # workers wait for it
-        self._bell = Bell()  # the consumer waits for it
-        self._open: deque[_Open] = deque()  # oldest first; the last one may have items left to hand out
-        self._newest: _Open | None = None  # guarded by _pulling; the only one with items left to hand out
-        self._ended = self._closed = False
-        self._requests: deque[tuple[Slot, int]] = deque()  # memory that only the consumer's thread may allocate
+        self._batch_ready = WakeUp()  # the consumer waits for it
+        self._batches: deque[HostBatch] = deque()  # oldest first; only the last one may have rows that no worker took
+        self._newest: HostBatch | None = None  # guarded by _planning; the only batch with rows to give to workers
+        self._ended = self._stopped = False
         self._idle = 0  # workers that look for something to do
         self._pid = os.getpid()
-        self._taker = threading.current_thread()
+        self._consumer = threading.current_thread()
         self._threads = [
-            threading.Thread(target=self._work, name=f"mps-shards-worker-{number}") for number in range(threads)
+            threading.Thread(target=self._run, name=f"mps-shards-worker-{number}") for number in range(num_threads)
         ]
-        stats.workers = threads
+        stats.workers = num_threads
 
     def start(self) -> None:
-        """Start the threads: all, or none."""
+        """Start all threads, or none."""
         try:
-            with uninterrupted(), _one_torch_thread_each(len(self._threads)) as self._started:
+            with uninterrupted(), _SingleThreadedTorch(len(self._threads)) as self._started:
                 for thread in self._threads:
                     thread.start()
         except BaseException:
@@ -99,160 +76,152 @@ class Workers:
             raise
 
     def stop(self) -> None:
-        """Let the threads end, and wait for that. Any number of times.
+        """Let the threads end, and wait for them. May be called any number of times.
 
         Raises:
             ShutdownTimeout: a thread is busy for too long.
         """
-        if self._pid != os.getpid():  # a fork's copy: the threads, and whoever held the locks, are not here
+        if self._pid != os.getpid():  # in a forked child: neither the threads nor the holders of the locks exist
             return
         with self._lock:
-            self._closed = True
+            self._stopped = True
             self._changed.notify_all()
-        until = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
         started = [thread for thread in self._threads if thread.ident is not None]
         for thread in started:
-            thread.join(max(0.0, until - time.monotonic()))
+            thread.join(max(0.0, deadline - time.monotonic()))
         busy = [thread.name for thread in started if thread.is_alive()]
         if busy:
-            raise ShutdownTimeout(f"{', '.join(busy)} still busy {_PATIENCE_S:.0f} s after the end\n{self.describe()}")
+            raise ShutdownTimeout(
+                f"{', '.join(busy)} still busy {_STOP_TIMEOUT_S:.0f} s after the end\n{self.describe()}"
+            )
 
-    def take(self, *, wait_s: float | None) -> Ready | None:
-        """The next batch in order, its slot READY; None at the end, or if it is not ready within `wait_s` (None: ever).
+    def take(self, *, wait_s: float | None) -> HostBatch | None:
+        """The next batch in order, READY or with its `failure`; None after the last batch, or after `wait_s`.
 
-        Meanwhile serves workers whose slots need memory that only this thread may allocate.
+        Args:
+            wait_s: how long to wait for the batch; None waits for ever.
         """
         began = time.perf_counter()
-        until = None if wait_s is None else began + wait_s
+        deadline = None if wait_s is None else began + wait_s
         while True:
             with self._lock:
-                self._taker = threading.current_thread()
-                found = self._first_done()
-                while found is None and self._requests:
-                    self._allocate(*self._requests.popleft())
-                over = found is None and self._ended and not self._open
+                self._consumer = threading.current_thread()
+                batch = self._pop_ready()
+                exhausted = batch is None and self._ended and not self._batches
             now = time.perf_counter()
-            if found or over or (until is not None and until <= now):
+            if batch or exhausted or (deadline is not None and deadline <= now):
                 break
-            self._bell.wait(None if until is None else until - now)
+            self._batch_ready.wait(None if deadline is None else deadline - now)
         if wait_s != 0:
             self.stats.starved_s += now - began
-        return found
+        return batch
 
-    def _first_done(self) -> Ready | None:
-        if not (self._open and self._open[0].left == 0):
+    def _pop_ready(self) -> HostBatch | None:
+        if not self._batches or self._batches[0].rows_left:
             return None
-        done = self._open.popleft()
-        failure = min(done.failures, key=lambda found: found[0])[1] if done.failures else None
         self._changed.notify_all()
-        return Ready(done.batch, done.slot, done.plan, failure)
+        return self._batches.popleft()
 
     @property
     def exhausted(self) -> bool:
         """Whether every batch was taken."""
         with self._lock:
-            return self._ended and not self._open
+            return self._ended and not self._batches
 
-    def mark(self, slot: Slot, state: State) -> None:
-        """Change a slot's state; a FREE one is filled again."""
+    def mark(self, batch: HostBatch, state: BufferState) -> None:
+        """Change the state of a batch's buffer; a FREE buffer is filled again."""
+        buffer = batch.buffer
+        assert buffer is not None
         with self._lock:
-            slot.state = state
-            if state is State.FREE:
-                slot.nbytes = 0
+            buffer.state = state
+            if state is BufferState.FREE:
+                buffer.nbytes = 0
                 self._changed.notify_all()
 
     def levels(self) -> tuple[int, int, int]:
-        """Batches being filled, ready, and in flight."""
+        """The numbers of batches that are being filled, ready, and in flight."""
         with self._lock:
-            done = sum(opened.left == 0 for opened in self._open)
-            flying = sum(slot.state is State.IN_FLIGHT for slot in self._slots)
-            return len(self._open) - done, done, flying
+            ready = sum(batch.rows_left == 0 for batch in self._batches)
+            in_flight = sum(buffer.state is BufferState.IN_FLIGHT for buffer in self.buffers)
+            return len(self._batches) - ready, ready, in_flight
 
     def describe(self) -> str:
-        """Slots and queue, a line each, for messages."""
-        filling, ready, flying = self.levels()
-        lines = [f"{filling} batches being filled, {ready} ready, {flying} in flight", *map(repr, self._slots)]
+        """The queue and the host buffers, a line each, for error messages."""
+        filling, ready, in_flight = self.levels()
+        lines = [f"{filling} batches being filled, {ready} ready, {in_flight} in flight", *map(repr, self.buffers)]
         return "\n".join(lines)
 
     # Everything below runs in the worker threads.
 
-    def _work(self) -> None:
-        torch.get_num_threads()  # or else torch would do what it does first in a thread later: take the common setting
+    def _run(self) -> None:
+        torch.get_num_threads()  # torch initialises a thread at its first call, from the common setting
         torch.set_num_threads(1)
         self._started()
         times = StageTimes()
         try:
-            make = self._iteration.sample_maker(times)
-            while (unit := self._next_unit()) is not None:
-                opened, first, last = unit
-                failure, row = None, first
+            make = self._work.sample_maker(times)
+            while (taken := self._take_rows()) is not None:
+                batch, first, last = taken
+                row = first
+                failure: tuple[int, BaseException] | None = None
                 try:
-                    for row, made in enumerate(make(opened.plan, first, last), first):
-                        self._put(opened, row, made, times)
+                    for row, sample in enumerate(make(batch.plan, first, last), first):
+                        _put(batch, row, sample, times)
                         row += 1
-                except BaseException as error:  # it changes thread here, and is raised where the batch is taken
+                except BaseException as error:  # raised in the consumer's thread, where the batch is taken
                     failure = (row, error)
-                self._finish_unit(opened, last - first, failure, times)
-        except BaseException as error:  # not a sample's: without this, whoever waits for a batch would wait for ever
+                self._finish_rows(batch, last - first, failure, times)
+        except BaseException as error:  # not of a sample: the consumer would wait for ever without this
             with self._lock:
                 self._end(error)
 
-    def _put(self, opened: _Open, row: int, made: Sample | None, times: StageTimes) -> None:
-        assert opened.batch is not None
-        if made is None:
-            opened.batch.skip(row)
-            return
-        began = time.perf_counter()
-        opened.batch.put(row, made)
-        times.assemble += time.perf_counter() - began
-
-    def _finish_unit(
-        self, opened: _Open, size: int, failure: tuple[int, BaseException] | None, times: StageTimes
+    def _finish_rows(
+        self, batch: HostBatch, count: int, failure: tuple[int, BaseException] | None, times: StageTimes
     ) -> None:
         with self._lock:
-            if failure:
-                opened.failures.append(failure)
+            if failure is not None:
+                batch.fail(*failure)
             self.stats.add(times.take())
-            last = opened.left == size
-            if not last:
-                opened.left -= size
+            if batch.rows_left > count:
+                batch.rows_left -= count
                 return
         skipped = 0
-        if opened.batch is not None and not opened.failures:
+        if batch.failure is None:
             try:
-                skipped = opened.batch.complete()
+                skipped = batch.complete()
             except BaseException as error:
-                opened.failures.append((0, error))
+                batch.fail(0, error)
         with self._lock:
             self.stats.skipped += skipped
-            opened.left = 0
-            if opened.slot is not None:
-                opened.slot.state = State.QUARANTINED if opened.failures else State.READY
+            batch.rows_left = 0
+            if batch.buffer is not None:
+                batch.buffer.state = BufferState.READY if batch.failure is None else BufferState.QUARANTINED
             self._changed.notify_all()
-            self._bell.ring()
+            self._batch_ready.set()
 
-    def _next_unit(self) -> tuple[_Open, int, int] | None:
-        """Rows to make next, of the newest batch: (batch, first, last)."""
+    def _take_rows(self) -> tuple[HostBatch, int, int] | None:
+        """Rows to make next, all of the newest batch: (batch, first, last)."""
         with self._lock:
             self._idle += 1
-        with self._pulling:  # whoever waits here would find nothing to do either
-            newest = self._newest
-            if newest is None or newest.handed_out == len(newest.plan):
-                newest = self._newest = self._open_next()
+        with self._planning:  # a worker that waits here would find nothing to do
+            batch = self._newest
+            if batch is None or batch.next_row == len(batch.plan):
+                batch = self._newest = self._open_batch()
             with self._lock:
                 self._idle -= 1
-            if newest is None:
+            if batch is None:
                 return None
-            count = len(newest.plan)
-            # a few samples at a time: one lock for several samples, yet all workers end a batch at about the same time
-            unit = max(1, min(16, count // (2 * len(self._threads))))
-            first, last = newest.handed_out, min(newest.handed_out + unit, count)
-            newest.handed_out = last
-            return newest, first, last
+            rows = len(batch.plan)
+            # several rows for one round of locking, yet so few that all workers finish a batch at about the same time
+            count = max(1, min(_MOST_ROWS, rows // (2 * len(self._threads))))
+            first, last = batch.next_row, min(batch.next_row + count, rows)
+            batch.next_row = last
+            return batch, first, last
 
-    def _open_next(self) -> _Open | None:
-        slot = self._free_slot()
-        if slot is None:
+    def _open_batch(self) -> HostBatch | None:
+        buffer = self._wait_for_buffer()
+        if buffer is None:
             return None
         failure: BaseException | None = None
         plan = None
@@ -262,102 +231,92 @@ class Workers:
         except BaseException as error:  # raised where the batch would have been taken, after those before it
             failure = error
         with self._lock:
-            self.stats.read_s += time.perf_counter() - began  # foreign tars are read here
+            self.stats.read_s += time.perf_counter() - began  # tars without an index are read while planning
             if plan is None:
-                slot.state = State.FREE
+                buffer.state = BufferState.FREE
                 self._end(failure)
                 return None
-            opened = _Open(plan, None, slot)
-            opened.batch = self._iteration.new_batch(plan, lambda n: self._granted(opened, slot, n), self._pixels)
-            self._open.append(opened)
-            return opened
+            batch = self._work.new_batch(plan, lambda nbytes: self._allocate(buffer, nbytes), self._pixels)
+            batch.buffer = buffer
+            self._batches.append(batch)
+            return batch
 
     def _end(self, failure: BaseException | None) -> None:
         """No batch comes after this one; a failure takes its place."""
         if failure is not None:
-            broken = _Open((), None, None)
-            broken.failures.append((0, failure))
-            self._open.append(broken)
+            self._batches.append(HostBatch.failed(failure))
         self._ended = True
         self._changed.notify_all()
-        self._bell.ring()
+        self._batch_ready.set()
 
-    def _free_slot(self) -> Slot | None:
+    def _wait_for_buffer(self) -> HostBuffer | None:
         with self._lock:
-            while not self._closed and not self._ended and self._taker.is_alive():
-                for slot in self._slots:
-                    if slot.state is State.FREE:
-                        slot.state = State.FILLING
-                        return slot
+            while not self._stopped and not self._ended and self._consumer.is_alive():
+                for buffer in self.buffers:
+                    if buffer.state is BufferState.FREE:
+                        buffer.state = BufferState.FILLING
+                        return buffer
                 began = time.perf_counter()
-                self._changed.wait(_GLANCE_S)
+                self._changed.wait(_POLL_S)
                 self.stats.blocked_s += (time.perf_counter() - began) * self._idle
             return None
 
-    def _granted(self, opened: _Open, slot: Slot, nbytes: int) -> torch.Tensor:
-        """A batch's memory, once it fits the budget.
+    def _allocate(self, buffer: HostBuffer, nbytes: int) -> torch.Tensor:
+        """A batch's memory, once it fits into `max_bytes`.
 
         Granted in the order of the batches, so that no batch waits for memory that a later one holds.
         """
         with self._lock:
-            while self._max_bytes is not None and not self._fits(opened, slot, nbytes):
-                if self._closed or not self._taker.is_alive():
-                    raise _Closed
-                self._changed.wait(_GLANCE_S)
-            slot.nbytes = nbytes
+            while self._max_bytes is not None and not self._make_room(buffer, nbytes, self._max_bytes):
+                if self._stopped or not self._consumer.is_alive():
+                    raise _Stopped
+                self._changed.wait(_POLL_S)
+            buffer.nbytes = nbytes
             self._changed.notify_all()
-            if not self._allocates_here:
-                return slot.memory(nbytes)
-            self._requests.append((slot, nbytes))
-            self._bell.ring()
-            while not slot.holds(nbytes):
-                if self._closed or not self._taker.is_alive():
-                    raise _Closed
-                self._changed.wait(_GLANCE_S)
-            return slot.memory(nbytes)
+            return buffer.memory(nbytes)
 
-    def _fits(self, opened: _Open, slot: Slot, nbytes: int) -> bool:
-        for older in self._open:
-            if older is opened:
+    def _make_room(self, buffer: HostBuffer, nbytes: int, limit: int) -> bool:
+        """Whether the buffer may take so many bytes now. Frees idle memory of other buffers if that helps."""
+        for older in self._batches:
+            if older.buffer is buffer:
                 break
-            if older.left and older.slot is not None and not older.slot.nbytes:
+            if older.rows_left and older.buffer is not None and not older.buffer.nbytes:
                 return False
-        limit = self._max_bytes or nbytes
-        held = sum(max(other.nbytes, other.capacity) for other in self._slots if other.nbytes)
-        # what larger batches left behind counts, too, and goes where it is in the way; but a device's own memory stays
-        idle = [other for other in self._slots if not other.nbytes and not self._allocates_here]
-        idle.sort(key=lambda other: other is slot)  # this slot's own buffer last: it may serve again
+        in_use = sum(max(other.nbytes, other.capacity) for other in self.buffers if other.nbytes)
+        # memory that larger batches left behind counts, too; this buffer's own comes last, since it may serve again
+        idle = [other for other in self.buffers if not other.nbytes]
+        idle.sort(key=lambda other: other is buffer)
         for other in idle:
-            if held + sum(other.capacity for other in idle if other is not slot) + max(nbytes, slot.capacity) <= limit:
+            kept = sum(each.capacity for each in idle if each is not buffer)
+            if in_use + kept + max(nbytes, buffer.capacity) <= limit:
                 break
             other.detach()
-        return not held or held + nbytes <= limit
-
-    def _allocate(self, slot: Slot, nbytes: int) -> None:
-        """In the consumer's thread, for a worker that waits for it."""
-        try:
-            slot.memory(nbytes)
-        except BaseException as error:
-            self._end(error)
-            self._closed = True
-            raise
-        self._changed.notify_all()
+        return not in_use or in_use + nbytes <= limit
 
 
-class _Closed(BaseException):
+def _put(batch: HostBatch, row: int, sample: Sample | None, times: StageTimes) -> None:
+    if sample is None:
+        batch.skip(row)
+        return
+    began = time.perf_counter()
+    batch.put(row, sample)
+    times.assemble += time.perf_counter() - began
+
+
+class _Stopped(BaseException):
     """Nobody takes batches any more."""
 
 
-class _one_torch_thread_each:
+class _SingleThreadedTorch:
     """Lets `count` new threads set torch to one thread each, and keeps the caller's setting as it was.
 
-    torch remembers the last setting of any thread as the default for threads that come later
-    (aten/src/ATen/ParallelOpenMP.cpp), so it is set again once the workers have taken theirs.
+    torch takes the last setting of any thread as the default for threads that start later
+    (aten/src/ATen/ParallelOpenMP.cpp), so the caller's is set again once the workers have taken theirs.
     """
 
     def __init__(self, count: int):
         self._left = count
-        self._done = threading.Event()
+        self._all_started = threading.Event()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Callable[[], None]:
@@ -368,9 +327,9 @@ class _one_torch_thread_each:
         with self._lock:
             self._left -= 1
             if not self._left:
-                self._done.set()
+                self._all_started.set()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if error is None:
-            self._done.wait()
+            self._all_started.wait()
         torch.set_num_threads(self._before)

@@ -82,7 +82,7 @@ def command(
     data = ShardDataset(
         shards, batch_size=batch_size, transform=named, shuffle=True, decode=decode, index=index, cache=cache
     )
-    with DeviceLoader(data, device=device, workers=workers, transfer=transfer) as loader:
+    with DeviceLoader(data, device=device, num_threads=workers, transfer=transfer) as loader:
         stats, first_s = measured(loader, batches=batches, seconds=seconds)
         explained = loader.explain()
     found = {

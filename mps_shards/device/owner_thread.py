@@ -1,7 +1,7 @@
-"""Which thread of the process may use MPS: one at a time, and none after a fork.
+"""Lets one thread of the process at a time use MPS, and none in a forked child.
 
-A second thread crashes the process on torch 2.14 (pytorch#197805); Metal does not work in a forked child. Being about
-the process, this is remembered for the process.
+A second thread crashes the process on torch 2.14 (pytorch#197805), and Metal does not work in a forked child. Both
+rules concern the whole process, so the owner is a global of the process.
 """
 
 import os
@@ -19,15 +19,15 @@ def claim(kind: str) -> None:
     """Make the current thread the one that uses devices of this kind.
 
     Raises:
-        ConfigError: another thread that is still alive does, or the process was forked from one that did.
+        ConfigError: another thread that is still alive uses them, or this process was forked from one that did.
     """
     current = threading.current_thread()
     with _lock:
         pid, owner = _owners.get(kind, (os.getpid(), current))
         if pid != os.getpid():
             raise ConfigError(
-                f"this process was forked from one that used {kind}, which does not survive that; "
-                "start workers with the spawn method, or use device='cpu' here"
+                f"this process was forked from one that used {kind}, and {kind} does not work after a fork; "
+                "start processes with the spawn method, or use device='cpu' in them"
             )
         if owner is not current and owner.is_alive():
             raise ConfigError(

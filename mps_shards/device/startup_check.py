@@ -1,4 +1,4 @@
-"""Is what arrives on the device what was sent? Asked once at the start, and on request for every batch."""
+"""Checks that a device receives batches unchanged: once at the start, and on request for every batch."""
 
 import warnings
 from dataclasses import dataclass
@@ -10,17 +10,19 @@ from mps_shards.batching.tree import leaves
 from mps_shards.device.engines.torch_device import Device
 from mps_shards.errors import DataError
 
-__all__ = ["Checked", "check_arrived", "check_device"]
+__all__ = ["CheckResult", "check_arrived", "check_device"]
+
+_INT64 = torch.iinfo(torch.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
+class CheckResult:
     """What the start-up check found.
 
     Attributes:
-        non_blocking: copies that do not block arrive unaltered (and were asked for).
-        host_conversion: the device's division is not ToTensor's, so workers convert.
-        wrong_values: of the 256 values of a byte, how many the device's division gets wrong.
+        non_blocking: whether non-blocking copies were asked for and arrive unaltered.
+        host_conversion: whether workers must convert pixels, since the device's division differs from ToTensor's.
+        wrong_values: how many of the 256 values of a byte the device's division gets wrong.
     """
 
     non_blocking: bool
@@ -28,7 +30,7 @@ class Checked:
     wrong_values: int
 
 
-def check_device(device: Device, *, non_blocking: bool) -> Checked:
+def check_device(device: Device, *, non_blocking: bool) -> CheckResult:
     """Send all 256 values, a random batch and labels there and back, and compare bit for bit with ToTensor.
 
     Warns and falls back to copies that block, or to conversion by the workers, where the faster way is not exact.
@@ -46,7 +48,7 @@ def check_device(device: Device, *, non_blocking: bool) -> Checked:
         warnings.warn(
             f"{device.kind} gets {wrong} of 256 values of x / 255 wrong: workers will convert instead", stacklevel=2
         )
-    return Checked(non_blocking=non_blocking, host_conversion=bool(wrong), wrong_values=wrong)
+    return CheckResult(non_blocking=non_blocking, host_conversion=bool(wrong), wrong_values=wrong)
 
 
 def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number: int) -> None:
@@ -55,10 +57,10 @@ def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number
     Raises:
         DataError: naming the batch and how many values differ.
     """
-    for number_of_leaf, (sent, there) in enumerate(zip(batch.leaves, leaves(delivered), strict=True)):
-        back = device.read_back(there)
+    for leaf_number, (sent, received) in enumerate(zip(batch.leaves, leaves(delivered), strict=True)):
+        back = device.read_back(received)
         expected = sent if back.dtype == sent.dtype else sent.to(back.dtype)
-        if number_of_leaf < batch.pixel_leaves:
+        if leaf_number < batch.image_leaves:
             if batch.image_format.channels_last and sent.ndim == 4:
                 expected = expected.permute(0, 3, 1, 2)
             if sent.dtype == torch.uint8:
@@ -76,7 +78,7 @@ def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number
 def _copies(device: Device, *, non_blocking: bool) -> bool:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (1 << 20,), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(-(1 << 62), 1 << 62, (1024,), dtype=torch.int64, generator=generator)
+    labels = torch.randint(_INT64.min, _INT64.max, (1024,), dtype=torch.int64, generator=generator)
     for values in (pixels, labels):
         sent = device.host_memory(values.numel() * values.itemsize)[: values.numel() * values.itemsize]
         sent = sent.view(values.dtype)

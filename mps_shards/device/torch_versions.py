@@ -1,4 +1,4 @@
-"""What is known of torch's versions where batches go to a device: the one place for it.
+"""Known defects of torch versions that concern batches on their way to a device.
 
 Numbers with # are issues and pull requests of pytorch/pytorch.
 """
@@ -11,16 +11,16 @@ __all__ = ["HAZARDS", "LAST_KNOWN", "Hazard", "Version", "hazards_of", "non_bloc
 
 Version: TypeAlias = tuple[int, int]
 
-LAST_KNOWN: Version = (2, 14)  # read through; later ones are not trusted until they are
+LAST_KNOWN: Version = (2, 14)  # the latest whose source was reviewed; later versions verify their first batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hazard:
-    """A defect of some versions of torch, and what we do about it.
+    """A defect of some versions of torch, and what this package does about it.
 
     Attributes:
-        since, before: versions that have it; None for all up to now.
-        issues: where it is described.
+        since, before: the versions that have the defect; `before` is None where no version has mended it.
+        issues: where the defect is described.
     """
 
     device: str
@@ -45,7 +45,7 @@ HAZARDS = (
         before=(2, 15),
         issues=("#181017",),
         what="a kept source is freed on Metal's completion thread, where memory owned by Python can dead-lock",
-        remedy="slots are owned by torch, and a copy never holds the last reference",
+        remedy="host buffers are owned by torch, and a copy never holds the last reference",
     ),
     Hazard(
         device="mps",
@@ -86,7 +86,7 @@ def hazards_of(device: str, version: Version | None) -> list[Hazard]:
 
 
 def non_blocking_is_safe(device: str, version: Version | None) -> bool:
-    """Whether a copy that reads its slot later may be issued, given that the slot waits for its event."""
+    """Whether non-blocking copies are safe, given that a host buffer is not reused before its event."""
     if device == "mps":
         return version is None or version >= (2, 13)
     return device == "cuda"

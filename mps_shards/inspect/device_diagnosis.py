@@ -1,4 +1,4 @@
-"""Diagnosis of torch, the device and the transfer, as ``mps-shards doctor`` shows it."""
+"""Checks torch, the device and the transfer of batches: what ``mps-shards doctor`` shows."""
 
 import contextlib
 import platform
@@ -11,10 +11,10 @@ from importlib.metadata import version
 import torch
 
 from mps_shards.batching.host_batch import HostBatch, Sample
-from mps_shards.batching.host_buffers import Recycler, Slot
+from mps_shards.batching.host_buffers import HostBuffer, Recycler
 from mps_shards.device.engines import Engine
 from mps_shards.device.engines.torch_device import Device, TorchDevice
-from mps_shards.device.selection import choose, engine_for, with_findings
+from mps_shards.device.selection import choose, engine_for, with_check_result
 from mps_shards.device.startup_check import check_device
 from mps_shards.device.torch_versions import Hazard, hazards_of, parse_version
 from mps_shards.errors import DataError, ShardsError
@@ -23,20 +23,21 @@ __all__ = ["BATCH_SHAPE", "Diagnosis", "diagnose"]
 
 _PACKAGES = ("mps-shards", "torch", "torchvision", "webdataset", "pillow", "simplejpeg", "numpy")
 _ROUNDS = 5
+_PAUSE_S = 0.0002  # between two queries of an event
 BATCH_SHAPE = (64, 3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """Result of a diagnosis.
+    """What the check of a device found.
 
     Attributes:
-        versions: versions of Python and of the packages that matter.
-        device, transfer: what was chosen and why; empty where the device does not exist.
-        wrong_values: byte values whose x / 255 is inexact on the device; the workers then convert on the host.
-        batch_ms: median time from issuing a batch (of `BATCH_SHAPE`) to having read it back.
-        hazards: known problems of this device in this version of torch.
-        problems: problems that were found; empty if there are none.
+        versions: of Python and the packages that matter for loading.
+        device, transfer: what was chosen, and why; empty where there is no such device.
+        wrong_values: how many byte values the device converts to a wrong x / 255; if any, the workers convert.
+        batch_ms: median time from sending a batch of `BATCH_SHAPE` to having read it back.
+        hazards: known defects of this version of torch that concern the device.
+        problems: what is wrong; empty if nothing is.
     """
 
     versions: dict[str, str]
@@ -50,10 +51,10 @@ class Diagnosis:
 
 
 def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | None = None) -> Diagnosis:
-    """Check a device by sending all byte values, batches and labels to the device and back.
+    """Check a device by sending all byte values, batches and labels there and back.
 
     Args:
-        on: device implementation to use instead of torch's.
+        on: the device to check instead of torch's, such as a simulated one.
     """
     problems: list[str] = []
     choice = wrong = batch_ms = None
@@ -61,13 +62,13 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
         warnings.simplefilter("always")
         try:
             choice = choose(device, transfer)
-            there = on or TorchDevice(choice.device)
-            found = check_device(there, non_blocking=choice.non_blocking)
-            wrong = found.wrong_values
+            checked = on or TorchDevice(choice.device)
+            result = check_device(checked, non_blocking=choice.non_blocking)
+            wrong = result.wrong_values
             if choice.engine != "cpu":
-                choice = with_findings(choice, found)
-            with contextlib.closing(engine_for(choice, there, ahead=0, memory=Recycler(keep=1))) as engine:
-                batch_ms = _there_and_back(engine, there)
+                choice = with_check_result(choice, result)
+            with contextlib.closing(engine_for(choice, checked, ahead=0, recycler=Recycler(keep=1))) as engine:
+                batch_ms = _round_trip_ms(engine, checked)
         except (ShardsError, RuntimeError, TypeError) as error:
             problems.append(str(error))
     return Diagnosis(
@@ -82,29 +83,32 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
     )
 
 
-def _there_and_back(engine: Engine, device: Device) -> float:
-    """Send batches as a loader does; returns the median milliseconds from issuing a batch to having read it back.
+def _round_trip_ms(engine: Engine, device: Device) -> float:
+    """Median milliseconds from sending a batch, as a loader does, to having read it back.
 
     Raises:
-        DataError: a batch came back with other values than ToTensor gives.
+        DataError: the batch did not come back as ToTensor gives it.
     """
     pixels = torch.randint(0, 256, BATCH_SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    slot, times = Slot(0, engine.allocate), []
+    buffer, times = HostBuffer(0, engine.allocate), []
     for _ in range(_ROUNDS):
-        batch = HostBatch(len(pixels), slot.memory, pixels=engine.pixels)
+        batch = HostBatch(range(len(pixels)), buffer.memory, pixels=engine.pixels)
+        batch.buffer = buffer
         for row, image in enumerate(pixels):
             batch.put(row, Sample(image, row, str(row)))
         batch.complete()
         began = time.perf_counter()
-        flight = engine.send(batch, slot)
+        flight = engine.send(batch)
         images, labels = engine.receive(flight)
         images, labels = device.read_back(images), device.read_back(labels)
         times.append(time.perf_counter() - began)
         while not engine.finished(flight):
-            time.sleep(0.0002)
-        wrong = int((images != pixels.to(torch.float32).div(255)).sum()) + int(
-            (labels != torch.arange(len(pixels))).sum()
-        )
-        if wrong:
-            raise DataError(f"{wrong} values of a batch of {tuple(BATCH_SHAPE)} came back altered from {device.kind}")
+            time.sleep(_PAUSE_S)
+        wrong_pixels = int((images != pixels.to(torch.float32).div(255)).sum())
+        wrong_labels = int((labels != torch.arange(len(pixels))).sum())
+        if wrong_pixels or wrong_labels:
+            raise DataError(
+                f"{wrong_pixels + wrong_labels} values of a batch of {tuple(BATCH_SHAPE)} "
+                f"came back altered from {device.kind}"
+            )
     return 1000 * statistics.median(times)

@@ -129,10 +129,10 @@ class EpochIteration:
         """An empty batch, to be filled by one thread or many."""
         options = self._batches
         if options.pad is None:
-            return HostBatch(len(plan), allocate, pixels=pixels, image_format=options.image_format)
+            return HostBatch(plan, allocate, pixels=pixels, image_format=options.image_format)
         ignore = _IGNORE_INDEX if self._source.ignore_index is None else self._source.ignore_index
         return PaddedBatch(
-            len(plan),
+            plan,
             allocate,
             pixels=pixels,
             image_format=options.image_format,

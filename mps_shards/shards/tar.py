@@ -199,13 +199,13 @@ def sample_from(content: Buffer, *, shard: str) -> RawSample:
         except DataError as error:
             raise ShardError(f"shard {shard}: {error}") from error
         if key is not None and found != key:
-            raise ShardError(f"shard {shard}: samples {key!r} and {found!r} in one index row; rebuild the index")
+            raise ShardError(f"shard {shard}: samples {key!r} and {found!r} in one index row: run 'mps-shards repair'")
         if field in fields:
             raise ShardError(f"shard {shard}: sample {found!r} holds the field {field!r} twice")
         key = found
         fields[field] = view[start:stop]
     if key is None:
-        raise ShardError(f"shard {shard}: an index row without a sample; rebuild the index")
+        raise ShardError(f"shard {shard}: an index row without a sample: run 'mps-shards repair'")
     return RawSample(key=key, shard=shard, fields=fields)
 
 

@@ -158,7 +158,7 @@ def _load_array(
                 digest.update(piece)
     if digest.hexdigest() != sha256:
         raise ManifestError(
-            f"{file} has SHA-256 {digest.hexdigest()[:12]}…, its manifest says {sha256[:12]}…; rebuild the {what}"
+            f"{file} has SHA-256 {digest.hexdigest()[:12]}…, its manifest says {sha256[:12]}…: run 'mps-shards repair'"
         )
     return found
 
@@ -227,7 +227,7 @@ def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
         fault = str(error)
     if whole:
         if fault:
-            raise ManifestError(f"{fault}; mps-shards repair rebuilds it")
+            raise ManifestError(fault if "mps-shards repair" in fault else f"{fault}: run 'mps-shards repair'")
         for shard in manifest.shards if isinstance(folder, Path) else ():
             check_size(folder / shard.name, shard)
     labels, labels_fault = None, None

@@ -1,4 +1,7 @@
-"""Encoded images -> arrays, bit for bit what Pillow's ``Image.open(f).convert("RGB")`` gives.
+"""Encoded images -> arrays, bit for bit what Pillow's ``Image.open(f).convert("RGB")`` gives, or an error.
+
+Pillow passes over two faults that are errors here: damaged JPEG data that libjpeg warns of, and gray values above 255,
+which ``convert`` clips.
 
 JPEGs go through simplejpeg (libjpeg-turbo), which is faster than Pillow and gives the same bits for colour and gray
 ones; everything else, and every JPEG that it declines, goes through Pillow. The file's content decides, not its name.
@@ -6,6 +9,8 @@ TorchCodec 0.17 takes 0.80 to 0.92 of Pillow's time for PNG and WebP, with the s
 that Pillow refuses; torchvision 0.29 crashes on damaged PNG files. So neither is used.
 EXIF orientation is not applied, since `Image.open` does not apply it either.
 """
+
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
 from mps_shards.vision.image_files import MAX_PIXELS, open_image
+from mps_shards.vision.integrity import check_integrity, lost_jpeg_data
 
 __all__ = ["MAX_PIXELS", "decode_image", "decode_mask", "image_size", "load_image"]
 
@@ -59,10 +65,13 @@ def decode_image(
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor)} if factor > 1 else {}
         try:
             return simplejpeg.decode_jpeg(content, "RGB", **least)  # type: ignore[no-any-return]  # ships no types
-        except ValueError:
-            pass  # damaged or unusual: Pillow has the last word, here and in what callers compare with
+        except ValueError as error:  # libjpeg's warnings, too, which Pillow does not pass on
+            if lost_jpeg_data(str(error), content):
+                raise DecodeError(f"the JPEG is damaged, and some of its pixels would be wrong: {error}") from error
+            # damaged in its headers, or unusual: Pillow has the last word, here and in what callers compare with
     image = load_image(content, max_pixels)
     with image:
+        _check_depth(image)
         image.info.pop("transparency", None)  # has no say in RGB, and Pillow warns of some kinds
         try:
             return _array(image.convert("RGB"))
@@ -73,12 +82,17 @@ def decode_image(
 def decode_mask(content: Buffer, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
     """Label ids of a single-channel label map; palette images give their indices.
 
+    Every checksum that the file holds is checked first: a wrong label id cannot be seen, as a wrong pixel may be.
+
     Returns:
         uint8 (height, width), or int32 where the file has 16 bits.
 
     Raises:
-        DecodeError: damaged, not single-channel, or more than `max_pixels`.
+        DecodeError: damaged, not single-channel, lossy, or more than `max_pixels`.
     """
+    if content[:3] == _JPEG:
+        raise DecodeError("the mask is a JPEG, whose losses turn label ids into others; save label maps as PNG")
+    check_integrity(content)
     image = load_image(content, max_pixels)
     with image:
         if image.mode in ("L", "P"):
@@ -88,6 +102,17 @@ def decode_mask(content: Buffer, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray
         if image.mode.startswith("I"):
             return np.asarray(image).astype(np.int32)
         raise DecodeError(f"the mask has mode {image.mode}; label maps have one channel (modes L, P, 1 or I;16)")
+
+
+def _check_depth(image: ImageFile.ImageFile) -> None:
+    """Refuse gray values that ``convert("RGB")`` would clip to white; what fits into 8 bits keeps its values."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        low, high = cast(tuple[float, float], image.getextrema())
+        if image.mode == "F" or low < 0 or high > 255:
+            raise DecodeError(
+                f"the image has gray values from {low} to {high}, which 8 bits would clip; convert them when packing, "
+                "with --to-8bit scale, window=LOW,HIGH or clip"
+            )
 
 
 def _gray_step(content: Buffer) -> int:

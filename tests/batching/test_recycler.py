@@ -51,7 +51,7 @@ def test_idle_memory_serves_again_if_it_is_large_enough(nbytes: int) -> None:
 
     assert address(memory) == there
     assert recycler.lease(nbytes + 1).numel() == nbytes + 1
-    assert len(recycler._given) == 2  # what was too small is let go
+    assert len(recycler._arrays) == 2  # what was too small is let go
 
 
 def test_it_keeps_no_more_than_it_was_told() -> None:
@@ -60,7 +60,7 @@ def test_it_keeps_no_more_than_it_was_told() -> None:
     held.clear()
     again = [recycler.lease(100) for _ in range(50)]
 
-    assert 1 <= len(recycler._given) <= 6
+    assert 1 <= len(recycler._arrays) <= 6
     assert len({address(memory) for memory in again}) == 50
 
 
@@ -69,7 +69,7 @@ def test_with_nothing_to_keep_it_keeps_nothing() -> None:
     held = recycler.lease(100)
     del held
 
-    assert not recycler._given
+    assert not recycler._arrays
 
 
 def test_two_threads_are_never_given_the_same_memory() -> None:

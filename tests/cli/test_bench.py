@@ -34,7 +34,7 @@ def slowed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def limit_of(*, transform: Any = None, **options: Any) -> tuple[str, str]:
     data = ShardDataset(shard_set([80]), batch_size=8, transform=transform)
-    stats, _ = measured(DeviceLoader(data, device="cpu", workers=2), **options)
+    stats, _ = measured(DeviceLoader(data, device="cpu", num_threads=2), **options)
     return stats.bottleneck(), advice(stats)
 
 

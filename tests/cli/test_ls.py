@@ -81,7 +81,7 @@ def test_a_broken_set_is_an_error_with_what_to_do(tmp_path: Path):
     folder = copied([2, 2], tmp_path / "set")
     flip(folder / "index.npy", 140)
 
-    assert refused("ls", folder).endswith("; mps-shards repair rebuilds it")
+    assert refused("ls", folder).endswith(": run 'mps-shards repair'")
 
 
 def test_keys_cannot_command_the_terminal(tmp_path: Path):

@@ -16,10 +16,10 @@ def shard_set(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def loader_of(shard_set: Path) -> Callable[..., DeviceLoader]:
-    def make(*, batch_size: int = 4, transfer: str | None = None, workers: int = 2, **options: Any) -> DeviceLoader:
+    def make(*, batch_size: int = 4, transfer: str | None = None, num_threads: int = 2, **options: Any) -> DeviceLoader:
         data = ShardDataset(
             shard_set, batch_size=batch_size, transform=classify.train(32), shuffle=True, keys=True, **options
         )
-        return DeviceLoader(data, device="cpu", workers=workers, transfer=transfer)
+        return DeviceLoader(data, device="cpu", num_threads=num_threads, transfer=transfer)
 
     return make

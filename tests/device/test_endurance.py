@@ -18,7 +18,7 @@ def resident() -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fake-inline", "fake-thread", "fake-alias"])
+@pytest.mark.parametrize("name", ["fake-inline", "fake-thread"])
 def test_a_hundred_thousand_batches(name: str) -> None:
     chance = random.Random(name)
     done = 0

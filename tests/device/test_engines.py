@@ -12,7 +12,6 @@ from mps_shards.batching.host_batch import Sample
 from mps_shards.batching.host_buffers import Recycler
 from mps_shards.batching.tree import leaves
 from mps_shards.device.engines import Engine
-from mps_shards.device.engines.alias import AliasEngine
 from mps_shards.device.engines.cpu import CpuEngine
 from mps_shards.device.engines.inline import InlineEngine
 from mps_shards.device.engines.thread import ThreadEngine
@@ -43,26 +42,19 @@ def rigged(name: str, **fake: Any) -> Iterator[Rig]:
         yield Rig(CpuEngine(Recycler(keep=5)), None)
     elif where == "fake":
         with FakeDevice(transfer_thread=kind == "thread", **fake) as device:
-            if kind == "alias":
-                yield Rig(AliasEngine(device, ahead=1), device)
-            else:
-                yield Rig(KINDS[kind](device, ahead=1, non_blocking=True), device)
+            yield Rig(KINDS[kind](device, ahead=1, non_blocking=True), device)
     else:
         device = TorchDevice(torch.device(where))
-        if kind == "alias":
-            yield Rig(AliasEngine(device, ahead=1), device)
-        else:
-            yield Rig(KINDS[kind](device, ahead=1, non_blocking=where != "cpu"), device)
+        yield Rig(KINDS[kind](device, ahead=1, non_blocking=where != "cpu"), device)
 
 
 ENGINES = [
     "cpu-cpu",
     "fake-inline",
     "fake-thread",
-    "fake-alias",
     "cpu-inline",
     "cpu-thread",
-    *(pytest.param(f"mps-{kind}", marks=pytest.mark.mps) for kind in ("inline", "alias")),
+    *(pytest.param(f"mps-{kind}", marks=pytest.mark.mps) for kind in ("inline",)),
     *(pytest.param(f"cuda-{kind}", marks=pytest.mark.cuda) for kind in ("inline", "thread")),
 ]
 
@@ -75,7 +67,7 @@ def test_every_batch_arrives_in_order_and_exact(name: str, batches: int, last_ro
     with rigged(name) as rig:
         found = list(deliveries(rig.engine, planned))
 
-        assert [delivery.plan.token for delivery in found] == list(range(batches))
+        assert [delivery.token for delivery in found] == list(range(batches))
         for draft, delivery in zip(planned, found, strict=True):
             images, labels = delivery.tensors
             assert torch.equal(rig.values(images), expected(draft)[0])
@@ -88,7 +80,7 @@ def test_what_was_delivered_is_never_written_again(name: str) -> None:
     planned = drafts(40)
 
     with rigged(name) as rig:
-        held = [delivery.tensors for delivery in deliveries(rig.engine, planned, slots=4)]
+        held = [delivery.tensors for delivery in deliveries(rig.engine, planned, buffers=4)]
 
         addresses = {images.data_ptr() for images, _ in held}
         assert len(addresses) == len(held)
@@ -138,8 +130,8 @@ def test_an_error_comes_after_every_batch_before_it(name: str) -> None:
 
     received = []
     with rigged(name) as rig, pytest.raises(ValueError, match="sample 22 is broken"):
-        for delivery in deliveries(rig.engine, drafts(50), make=make, threads=3):
-            received.append(delivery.plan.token)
+        for delivery in deliveries(rig.engine, drafts(50), make=make, num_threads=3):
+            received.append(delivery.token)
 
     assert received == [0, 1, 2, 3, 4]
 
@@ -152,7 +144,7 @@ def test_the_first_bad_sample_of_a_batch_is_the_one_reported(name: str) -> None:
         return made(number)
 
     with rigged(name) as rig, pytest.raises(ValueError, match=r"^sample 11$"):
-        list(deliveries(rig.engine, drafts(3, 32), make=make, threads=4))
+        list(deliveries(rig.engine, drafts(3, 32), make=make, num_threads=4))
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -164,16 +156,16 @@ def test_an_error_of_the_plan_comes_after_every_batch_before_it(name: str) -> No
     received = []
     with rigged(name) as rig, pytest.raises(OSError, match="the shard is gone"):
         for delivery in deliveries(rig.engine, planned()):
-            received.append(delivery.plan.token)
+            received.append(delivery.token)
 
     assert received == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_worker_that_cannot_start_is_an_error_and_no_hang(name: str) -> None:
-    from mps_shards.batching.host_buffers import Slot
+    from mps_shards.batching.host_buffers import HostBuffer
     from mps_shards.batching.worker_threads import Workers
-    from mps_shards.device.transfer_queue import Transfer
+    from mps_shards.device.transfer_queue import TransferQueue
 
     class Broken(Feed):
         def sample_maker(self, times: object) -> Any:
@@ -182,20 +174,20 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_hang(name: str) -> None:
     with rigged(name) as rig, pytest.raises(MemoryError, match="no memory for a worker"):
         workers = Workers(
             Broken(iter(drafts(3)), made),
-            slots=[Slot(0, rig.engine.allocate)],
+            buffers=[HostBuffer(0, rig.engine.allocate)],
             pixels=rig.engine.pixels,
-            threads=2,
+            num_threads=2,
             max_bytes=None,
             stats=LoaderStats(),
         )
         workers.start()
         try:
-            list(Transfer(workers, rig.engine).deliveries())
+            list(TransferQueue(workers, rig.engine).deliveries())
         finally:
             workers.stop()
 
 
-@pytest.mark.parametrize("name", ["fake-inline", "fake-thread", "fake-alias"])
+@pytest.mark.parametrize("name", ["fake-inline", "fake-thread"])
 @pytest.mark.parametrize("seed", range(3))
 def test_random_latency_failures_and_early_exits(name: str, seed: int, batches: int = 300) -> None:
     """The full count, 100,000 batches, runs in test_endurance."""
@@ -221,19 +213,19 @@ def exercise(name: str, chance: random.Random, batches: int) -> int:
     latency = chance.choice([lambda: 0.0, lambda: chance.random() * 2e-4])
     with rigged(name, latency=latency, keep_source=chance.random() < 0.5) as rig:
         source = deliveries(
-            rig.engine, planned, make=make, threads=chance.choice([1, 2, 4]), slots=chance.choice([3, 5])
+            rig.engine, planned, make=make, num_threads=chance.choice([1, 2, 4]), buffers=chance.choice([3, 5])
         )
         try:
             for delivery in source:
                 held.append(delivery)
-                if ending == "leave" and delivery.plan.token == at:
+                if ending == "leave" and delivery.token == at:
                     break
         except ValueError:
             assert ending == "fail" and len(held) == at
         source.close()
         for delivery in held:
             images, labels = (rig.values(leaf) for leaf in leaves(delivery.tensors))
-            wanted = expected(planned[delivery.plan.token])
+            wanted = expected(planned[delivery.token])
             assert torch.equal(images, wanted[0]) and torch.equal(labels, wanted[1])
         assert rig.device.dead_sources == 0
     if ending == "all":

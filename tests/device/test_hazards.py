@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mps_shards.batching.host_batch import Sample
-from mps_shards.batching.host_buffers import PAGE, State, page_aligned
+from mps_shards.batching.host_buffers import PAGE_BYTES, BufferState, page_aligned
 from mps_shards.device import owner_thread as owner
 from mps_shards.device.engines.inline import InlineEngine
 from mps_shards.device.engines.thread import ThreadEngine
@@ -48,7 +48,7 @@ def test_slot_rewritten_early(device: FakeDevice) -> None:
     planned = drafts(12)
     device.hold()
 
-    source = deliveries(inline(device), planned, slots=5)
+    source = deliveries(inline(device), planned, buffers=5)
     first = [next(source) for _ in range(3)]  # five slots, none of them read yet
     device.go_on()
     rest = list(source)
@@ -90,10 +90,10 @@ def test_slots_freed_at_shutdown_while_in_flight(device: FakeDevice) -> None:
 
 def test_a_device_that_never_finishes_keeps_its_slots_and_is_reported(device: FakeDevice) -> None:
     device.hold()
-    source = deliveries(inline(device), drafts(10), patience_s=0.05)
+    source = deliveries(inline(device), drafts(10), timeout_s=0.05)
     next(source)
 
-    with pytest.raises(ShutdownTimeout, match=r"has not finished its copies in 0 s\n(.|\n)*slot 0: in flight"):
+    with pytest.raises(ShutdownTimeout, match=r"has not finished its copies in 0 s\n(.|\n)*host buffer 0: in flight"):
         source.close()
 
     device.drain()
@@ -102,9 +102,11 @@ def test_a_device_that_never_finishes_keeps_its_slots_and_is_reported(device: Fa
 
 def test_waiting_for_a_dead_device_ends_with_slot_states_and_queue_depths(device: FakeDevice) -> None:
     device.hold()
-    stuck = deliveries(inline(device), drafts(10), slots=2, patience_s=0.05)
+    stuck = deliveries(inline(device), drafts(10), buffers=2, timeout_s=0.05)
 
-    with pytest.raises(ShutdownTimeout, match=r"0 batches being filled, 0 ready, 2 in flight\nslot 0: in flight"):
+    with pytest.raises(
+        ShutdownTimeout, match=r"0 batches being filled, 0 ready, 2 in flight\nhost buffer 0: in flight"
+    ):
         list(stuck)
 
     device.drain()
@@ -180,7 +182,7 @@ def test_dtypes_that_the_device_lacks_are_refused_before_it_sees_them(device: Fa
     def make(number: int) -> Sample:
         return Sample(torch.zeros((3, 2, 2), dtype=dtype), number, f"key-{number}")
 
-    with pytest.raises(ConfigError, match=rf"{dtype} as image of sample 'key-0'.*uint8 or float32"):
+    with pytest.raises(ConfigError, match=rf"{dtype} as the image of sample 'key-0'.*uint8 or float32"):
         list(deliveries(inline(device), drafts(1), make=make))
 
     assert device.uploads == 0
@@ -254,7 +256,7 @@ def test_verify_transfer_notices_an_altered_batch() -> None:
         received = []
         with pytest.raises(DataError, match=r"batch 1 arrived altered on fake: 1 of 240 values differ .*'key-4'"):
             for delivery in deliveries(inline(device, ahead=0), drafts(3), verify=verify):
-                received.append(delivery.plan.token)
+                received.append(delivery.token)
 
     assert received == [0]
 
@@ -276,12 +278,12 @@ def test_python_owned_slot_memory(device: FakeDevice) -> None:
 
 
 def test_slots_never_share_a_page() -> None:
-    memories = [page_aligned(nbytes) for nbytes in (1, PAGE, PAGE + 1, 100_000)]
+    memories = [page_aligned(nbytes) for nbytes in (1, PAGE_BYTES, PAGE_BYTES + 1, 100_000)]
 
     pages: set[int] = set()
     for memory in memories:
-        own = range(memory.data_ptr() // PAGE, (memory.data_ptr() + memory.numel()) // PAGE)
-        assert memory.data_ptr() % PAGE == 0 and memory.numel() % PAGE == 0
+        own = range(memory.data_ptr() // PAGE_BYTES, (memory.data_ptr() + memory.numel()) // PAGE_BYTES)
+        assert memory.data_ptr() % PAGE_BYTES == 0 and memory.numel() % PAGE_BYTES == 0
         assert pages.isdisjoint(own)
         pages.update(own)
 
@@ -313,7 +315,7 @@ def test_device_that_stays_out_of_memory_is_an_error_after_what_arrived(kind: An
         pytest.raises(RuntimeError, match="MPS backend out of memory"),
     ):
         for delivery in deliveries(kind(device, ahead=0, non_blocking=True), drafts(10)):
-            received.append(delivery.plan.token)
+            received.append(delivery.token)
 
     assert received == [0, 1, 2]
 
@@ -325,8 +327,8 @@ def test_an_error_quarantines_its_slot(device: FakeDevice) -> None:
     with pytest.raises(ValueError, match="the copy failed"):
         list(deliveries(inline(device, ahead=0), drafts(10), on_workers=seen.append))
 
-    states = [slot.state for slot in seen[0]._slots]
-    assert states.count(State.QUARANTINED) == 1
+    states = [buffer.state for buffer in seen[0].buffers]
+    assert states.count(BufferState.QUARANTINED) == 1
 
 
 def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice) -> None:
@@ -338,10 +340,10 @@ def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice)
         return Sample(torch.full((3, 32, 32), number % 256, dtype=torch.uint8), number, str(number))
 
     source = deliveries(
-        inline(device), drafts(12, 64), make=make, slots=8, max_bytes=int(2.5 * one), on_workers=seen.append
+        inline(device), drafts(12, 64), make=make, buffers=8, max_bytes=int(2.5 * one), on_workers=seen.append
     )
     for _ in source:
-        most = max(most, sum(slot.nbytes for slot in seen[0]._slots if slot.state is not State.FREE))
+        most = max(most, sum(buffer.nbytes for buffer in seen[0].buffers if buffer.state is not BufferState.FREE))
 
     assert one <= most <= 2.5 * one
 
@@ -354,11 +356,11 @@ def test_buffers_that_large_batches_left_behind_count_against_the_memory_allowed
 
     def make(number: int) -> Sample:
         side = sides[number // 4]
-        held.append(sum(slot.capacity for slot in seen[0]._slots) if seen else 0)
+        held.append(sum(buffer.capacity for buffer in seen[0].buffers) if seen else 0)
         return Sample(torch.full((3, side, side), number % 256, dtype=torch.uint8), number, str(number))
 
     source = deliveries(
-        inline(device), drafts(len(sides), 4), make=make, slots=6, max_bytes=limit, on_workers=seen.append
+        inline(device), drafts(len(sides), 4), make=make, buffers=6, max_bytes=limit, on_workers=seen.append
     )
     shapes = [tensors[0].shape[-1] for tensors, *_ in source]
 
@@ -392,7 +394,7 @@ def test_slow_consumer_is_counted_as_back_pressure() -> None:
     stats = LoaderStats()
 
     with FakeDevice() as device:
-        source = deliveries(inline(device), drafts(40), slots=3, stats=stats, threads=1)
+        source = deliveries(inline(device), drafts(40), buffers=3, stats=stats, num_threads=1)
         next(source)
         threading.Event().wait(0.2)
         list(source)
@@ -404,13 +406,13 @@ def test_metrics_add_no_wait_for_the_device(device: FakeDevice) -> None:
     stats = LoaderStats()
     device.hold()
 
-    source = deliveries(inline(device), drafts(3), slots=5, stats=stats)
+    source = deliveries(inline(device), drafts(3), buffers=5, stats=stats)
     first = next(source)  # although nothing was executed yet
     sent = stats.bytes_sent
     device.go_on()
     rest = list(source)
 
-    assert first.plan.token == 0 and len(rest) == 2
+    assert first.token == 0 and len(rest) == 2
     assert sent >= 4 * (60 + 8) and stats.flight_s > 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mps_shards import DeviceLoader, ShardDataset, classify
-from mps_shards.batching.interrupts import Bell, uninterrupted
+from mps_shards.batching.interrupts import WakeUp, uninterrupted
 from tests.device.test_lifetimes import TRANSFERS, own_threads
 from tests.support.interrupting import interrupted, places_of
 from tests.support.sets import shard_set
@@ -23,7 +23,7 @@ def epoch() -> Callable[[str | None], Callable[[], list[str]]]:
 
     def of(transfer: str | None) -> Callable[[], list[str]]:
         data = ShardDataset(shards, batch_size=2, transform=classify.train(16), shuffle=True, keys=True)
-        loader = DeviceLoader(data, device="cpu", workers=2, transfer=transfer)
+        loader = DeviceLoader(data, device="cpu", num_threads=2, transfer=transfer)
         return lambda: [key for *_, keys in loader for key in keys]
 
     return of
@@ -89,13 +89,13 @@ def test_other_threads_are_none_of_its_business() -> None:
     assert handlers == [signal.default_int_handler]
 
 
-def test_a_bell_wakes_one_wait() -> None:
-    bell = Bell()
-    assert not bell.wait(0)
+def test_several_wake_ups_before_a_wait_count_once() -> None:
+    wake_up = WakeUp()
+    assert not wake_up.wait(0)
 
-    bell.ring()
-    bell.ring()
+    wake_up.set()
+    wake_up.set()
 
-    assert bell.wait(None)
-    assert not bell.wait(0.001)
-    assert not bell.wait(-1.0)
+    assert wake_up.wait(None)
+    assert not wake_up.wait(0.001)
+    assert not wake_up.wait(-1.0)

@@ -106,7 +106,7 @@ def test_a_second_iteration_is_independent_of_the_first(loader_of: LoaderOf) -> 
 
 
 def test_nested_loaders_keep_to_their_own_threads_and_slots(loader_of: LoaderOf) -> None:
-    outer, inner = loader_of(workers=1), loader_of(batch_size=30, workers=2)
+    outer, inner = loader_of(num_threads=1), loader_of(batch_size=30, num_threads=2)
     wanted = [keys for *_, keys in loader_of(batch_size=30)]
 
     for count, _ in enumerate(outer):
@@ -153,7 +153,7 @@ def test_workers_run_torch_with_one_thread_each(shard_set: Path) -> None:
         seen.add(torch.get_num_threads())
         return image[:, :8, :8], target
 
-    list(DeviceLoader(ShardDataset(shard_set, batch_size=4, transform=look), device="cpu", workers=3))
+    list(DeviceLoader(ShardDataset(shard_set, batch_size=4, transform=look), device="cpu", num_threads=3))
 
     assert seen == {1}
 
@@ -162,7 +162,7 @@ def test_inside_a_dataloader_worker_it_stays_on_the_cpu(shard_set: Path) -> None
     class Nested(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
         def __iter__(self):  # type: ignore[no-untyped-def]
             data = ShardDataset(shard_set, batch_size=20, transform=classify.evaluate(16), keys=True)
-            yield from DeviceLoader(data, device="auto", workers=2)
+            yield from DeviceLoader(data, device="auto", num_threads=2)
 
     found = list(DataLoader(Nested(), batch_size=None, num_workers=1, multiprocessing_context="fork"))
 
@@ -194,7 +194,7 @@ PROGRAM = """
 import signal, sys, threading
 from mps_shards import DeviceLoader, ShardDataset, classify
 data = ShardDataset(sys.argv[1], batch_size=4, transform=classify.train(32))
-loader = DeviceLoader(data, device="cpu", workers=2, transfer=sys.argv[2])
+loader = DeviceLoader(data, device="cpu", num_threads=2, transfer=sys.argv[2])
 held = iter(loader)
 next(held)
 {}
@@ -230,7 +230,7 @@ def test_ctrl_c_while_waiting_for_a_batch_raises_and_ends_the_threads(shard_set:
             os.kill(os.getpid(), signal.SIGINT)
         return image[:, :8, :8], target
 
-    loader = DeviceLoader(ShardDataset(shard_set, batch_size=60, transform=slow), device="cpu", workers=2)
+    loader = DeviceLoader(ShardDataset(shard_set, batch_size=60, transform=slow), device="cpu", num_threads=2)
 
     with pytest.raises(KeyboardInterrupt):
         list(loader)

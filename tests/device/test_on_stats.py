@@ -19,7 +19,7 @@ Told = list[LoaderStats]
 
 def loader_of(shards: Path, **options: Any) -> DeviceLoader:
     return DeviceLoader(
-        ShardDataset(shards, batch_size=4, **options.pop("data", {})), device="cpu", workers=2, **options
+        ShardDataset(shards, batch_size=4, **options.pop("data", {})), device="cpu", num_threads=2, **options
     )
 
 

@@ -21,7 +21,7 @@ def everywhere(shards: Path, **options: Any) -> list[list[torch.Tensor]]:
     data = ShardDataset(shards, **{"batch_size": 7, "shuffle": True, **options})
     wanted = [leaves(batch) for batch in data]
     for transfer in ("cpu", "inline", "thread"):
-        loader = DeviceLoader(data, device="cpu", transfer=transfer, workers=3, verify_transfer=2)
+        loader = DeviceLoader(data, device="cpu", transfer=transfer, num_threads=3, verify_transfer=2)
         for here, there in zip(wanted, loader, strict=True):
             for one, other in zip(here, leaves(there), strict=True):
                 assert torch.equal(one, other), transfer

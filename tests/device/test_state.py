@@ -7,7 +7,7 @@ from tests.support.sets import shard_set
 
 
 def loader_over(data: ShardDataset) -> DeviceLoader:
-    return DeviceLoader(data, device="cpu", workers=2)
+    return DeviceLoader(data, device="cpu", num_threads=2)
 
 
 def data_set() -> ShardDataset:

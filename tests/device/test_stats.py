@@ -102,7 +102,7 @@ def test_the_time_that_foreign_tars_are_read_counts_as_reading(monkeypatch: pyte
             yield step
 
     monkeypatch.setattr(ForeignSource, "steps", slow)
-    loader = DeviceLoader(ShardDataset(foreign_tars([40]), batch_size=4), device="cpu", workers=2)
+    loader = DeviceLoader(ShardDataset(foreign_tars([40]), batch_size=4), device="cpu", num_threads=2)
 
     list(loader)
 
@@ -117,7 +117,7 @@ def test_a_slow_transform_is_found_to_be_the_bottleneck(shard_set: Path) -> None
             rest @ rest
         return classify.evaluate(16)(image, target, rng)
 
-    loader = DeviceLoader(ShardDataset(shard_set, batch_size=10, transform=slow), device="cpu", workers=2)
+    loader = DeviceLoader(ShardDataset(shard_set, batch_size=10, transform=slow), device="cpu", num_threads=2)
     list(loader)
 
     assert loader.stats().verdict().endswith("went into transform")

@@ -48,7 +48,7 @@ def test_one_more_than_the_budget_allows_is_an_error(max_bad: float | int, skipp
     ):
         list(data)
     with (
-        DeviceLoader(dataset(max_bad=max_bad), device="cpu", workers=2) as loader,
+        DeviceLoader(dataset(max_bad=max_bad), device="cpu", num_threads=2) as loader,
         pytest.raises(DataError, match=f"more than max_bad={max_bad} allows"),
     ):
         list(loader)
@@ -111,7 +111,7 @@ def test_a_data_set_and_what_was_composed_from_it_tell_the_same_report():
 def test_the_loader_reports_what_the_data_set_does():
     data = dataset()
 
-    with DeviceLoader(data, device="cpu", workers=2) as loader:
+    with DeviceLoader(data, device="cpu", num_threads=2) as loader:
         assert loader.stats().skips == ()
         list(loader)
         stats = loader.stats()
@@ -242,7 +242,7 @@ def test_files_that_belong_to_no_sample_are_told_of(tmp_path: Path, caplog: pyte
 def test_counts_are_whole_with_many_threads():
     data = dataset(shard_set([400], broken=range(0, 400, 2)), max_bad=None, batch_size=16)
 
-    with DeviceLoader(data, device="cpu", workers=8) as loader:
+    with DeviceLoader(data, device="cpu", num_threads=8) as loader:
         images = sum(len(batch) for _, _, batch in loader)
 
     assert (images, loader.stats().skipped, data.skipped.count) == (200, 200, 200)

@@ -109,7 +109,7 @@ def test_a_fault_has_its_outcome_under_every_policy(fault: Fault, verify: bool, 
 
     if not fault.late:  # threads that run ahead have read it before
         data = read(fault, folders[4], on_bad_sample="skip", **options)[0]
-        with DeviceLoader(data, device="cpu", workers=2) as loader:
+        with DeviceLoader(data, device="cpu", num_threads=2) as loader:
             assert_all_came(list(loader))
             assert loader.stats().skipped == len(loader.stats().skips) == outcome.skips
 

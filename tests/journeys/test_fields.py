@@ -65,7 +65,7 @@ def test_streamed_and_indexed_give_the_same(tmp_path, held, image, target, task,
     assert rows(ShardDataset(folder, batch_size=None, keys=True)) == given  # the manifest knows the choice
     assert verify(folder, decode=True).problems == ()
     assert run("ls", folder, "--json").stdout.count("\n") == len(held)
-    with DeviceLoader(ShardDataset(folder, batch_size=2, keys=True), device="cpu", workers=2) as loader:
+    with DeviceLoader(ShardDataset(folder, batch_size=2, keys=True), device="cpu", num_threads=2) as loader:
         assert_same(loader, ShardDataset(folder, batch_size=2, keys=True))
 
 

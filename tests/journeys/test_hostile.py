@@ -268,7 +268,7 @@ def test_the_caller_may_bound_pixels_further():
 
     with pytest.raises(DecodeError, match=r"12 x 10 pixels, at most 100 are accepted \(max_pixels\)"):
         list(data)
-    with DeviceLoader(data, device="cpu", workers=1) as loader, pytest.raises(DecodeError, match="max_pixels"):
+    with DeviceLoader(data, device="cpu", num_threads=1) as loader, pytest.raises(DecodeError, match="max_pixels"):
         list(loader)
     assert len(list(ShardDataset(shard_set([3]), batch_size=1, max_pixels=120))) == 3
 

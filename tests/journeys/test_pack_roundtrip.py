@@ -49,7 +49,7 @@ def test_the_loader_delivers_the_same_in_another_order_each_epoch(photos: Path, 
     classes = data.source.classes
     orders = []
 
-    with DeviceLoader(data, device="cpu", workers=workers) as loader:
+    with DeviceLoader(data, device="cpu", num_threads=workers) as loader:
         for epoch in range(2):
             loader.set_epoch(epoch)
             read = [

@@ -46,7 +46,7 @@ def test_a_packed_set_reads_back_from_s3_with_any_number_of_threads(packed, uplo
 
     assert_same(data(f"{uploaded}/"), local)
     for workers in (1, 2, 4):
-        with DeviceLoader(data(uploaded), device="cpu", workers=workers) as loader:
+        with DeviceLoader(data(uploaded), device="cpu", num_threads=workers) as loader:
             assert_same(loader, local)
 
 
@@ -89,7 +89,7 @@ def test_a_bucket_or_prefix_that_is_not_there_is_said_to_be_missing(s3):
 def assert_reads_as(found: ShardDataset, local: list, *, method: str = "fork") -> None:
     """By 1, 2 and 4 threads, and by two worker processes of a DataLoader."""
     for workers in (1, 2, 4):
-        with DeviceLoader(found, device="cpu", workers=workers) as loader:
+        with DeviceLoader(found, device="cpu", num_threads=workers) as loader:
             assert_same(loader, local)
     assert_same(DataLoader(found, batch_size=None, num_workers=2, multiprocessing_context=method), local)
 

@@ -39,7 +39,10 @@ def at_first(fault: int | str, times: int = 1):
 
 @pytest.mark.parametrize("fault", [*PASSING, "trickled"])
 def test_what_passes_is_tried_again_and_counted(fault):
-    with web(SET, fault=at_first(fault)) as server, DeviceLoader(data(server.url), device="cpu", workers=3) as loader:
+    with (
+        web(SET, fault=at_first(fault)) as server,
+        DeviceLoader(data(server.url), device="cpu", num_threads=3) as loader,
+    ):
         assert_same(loader, data(SET))
         assert loader.stats().requests > 0
 

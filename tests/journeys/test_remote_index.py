@@ -54,7 +54,7 @@ def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges
         assert sum(asked.name == "s-000002.tar" for asked in server.of_tars()) == 2  # a look, and all of it
         found = data(tars, index=tmp_path / "index", cache=None if ranges else tmp_path / "cache")
         assert len(found) == 5
-        with DeviceLoader(found, device="cpu", workers=2) as loader:
+        with DeviceLoader(found, device="cpu", num_threads=2) as loader:
             assert_same(loader, data(sorted(SET.glob("*.tar"))))
         options = ["--index", tmp_path / "index", "--cache", tmp_path / "cache"]
         assert run("stats", tars, *options, "--json").json()["samples"] == 80

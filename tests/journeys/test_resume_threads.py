@@ -22,7 +22,7 @@ def dataset(shards: Any = SET, **options: Any) -> ShardDataset:
 
 
 def loader(data: ShardDataset, threads: int = 2) -> DeviceLoader:
-    return DeviceLoader(data, device="cpu", workers=threads)
+    return DeviceLoader(data, device="cpu", num_threads=threads)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])

@@ -19,7 +19,7 @@ EPOCHS = 3
 
 def device_loader() -> DeviceLoader:
     data = ShardDataset(SET, batch_size=4, transform=classify.train(8), shuffle=True, keys=True)
-    return DeviceLoader(data, device="cpu", workers=2)
+    return DeviceLoader(data, device="cpu", num_threads=2)
 
 
 @pytest.fixture(scope="module")

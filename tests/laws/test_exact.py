@@ -31,7 +31,7 @@ def in_batches(folder: Path, batch: int) -> Iterator[tuple[str, torch.Tensor]]:
 def by_loader(transfer: str) -> Callable[[Path, int], Iterator[tuple[str, torch.Tensor]]]:
     def delivered(folder: Path, batch: int) -> Iterator[tuple[str, torch.Tensor]]:
         data = ShardDataset(folder, batch_size=batch, keys=True)
-        with DeviceLoader(data, device="cpu", transfer=transfer, workers=2) as loader:
+        with DeviceLoader(data, device="cpu", transfer=transfer, num_threads=2) as loader:
             for images, _, keys in loader:
                 yield from zip(keys, images, strict=True)
 

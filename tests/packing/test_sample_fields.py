@@ -317,7 +317,7 @@ def test_a_label_id_out_of_range_names_the_file_and_both_numbers(tmp_path: Path)
 
 
 def test_a_mask_that_is_damaged_or_gone_is_named(tmp_path: Path):
-    refused(r"masks/x\.png: cannot decode the image", tmp_path, JPEG, png(IDS)[:80])
+    refused(r"masks/x\.png: the PNG is damaged or cut off", tmp_path, JPEG, png(IDS)[:80])
 
     write(tmp_path, {"x.jpg": JPEG})
     with pytest.raises(StorageError, match=r"cannot read .*gone\.png: No such file"):

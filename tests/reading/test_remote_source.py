@@ -54,7 +54,7 @@ def test_batches_are_those_of_the_local_set_however_little_memory_there_is(optio
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_threads_read_the_same(workers):
-    with web(SET) as server, DeviceLoader(data(server.url, shuffle=True), device="cpu", workers=workers) as loader:
+    with web(SET) as server, DeviceLoader(data(server.url, shuffle=True), device="cpu", num_threads=workers) as loader:
         for epoch in (0, 1):
             loader.set_epoch(epoch)
             assert_same(loader, data(SET, shuffle=True, epoch=epoch))
@@ -138,7 +138,7 @@ def test_leaving_early_and_reading_twice_at_a_time_leave_nothing_behind():
             assert_same([next(first)], [next(second)])
         del first
         assert len(list(second)) == len(found) - 3
-        with DeviceLoader(found, device="cpu", workers=2) as loader:
+        with DeviceLoader(found, device="cpu", num_threads=2) as loader:
             next(iter(loader))
 
 
@@ -151,7 +151,7 @@ def test_a_worker_that_waits_for_a_store_is_woken_by_closing():
             release.wait(60)
 
     with web(SET, before=block) as server:
-        loader = DeviceLoader(data(server.url), device="cpu", workers=2)
+        loader = DeviceLoader(data(server.url), device="cpu", num_threads=2)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(lambda: next(iter(loader)))
             arrived.wait(60)

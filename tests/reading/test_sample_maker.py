@@ -36,7 +36,7 @@ def test_a_planned_view_is_what_the_transform_shows(tmp_path: Path, photos: Path
 
     def batches(given: Callable[..., Any]) -> list[Any]:
         data = ShardDataset(tmp_path / "set", batch_size=7, transform=given, shuffle=True, seed=3, keys=True)
-        with DeviceLoader(data, device="cpu", workers=2) as loader:
+        with DeviceLoader(data, device="cpu", num_threads=2) as loader:
             return list(loader)
 
     assert_same(batches(transform), batches(lambda image, target, rng: transform(image, target, rng)))
@@ -66,7 +66,7 @@ def test_what_a_transform_adds_to_ours_is_done():
 def test_a_transform_may_give_one_number_for_an_image():
     data = ShardDataset(shard_set([9]), batch_size=4, transform=lambda image, target, _: (image.float().mean(), target))
 
-    found = list(DeviceLoader(data, device="cpu", workers=2))
+    found = list(DeviceLoader(data, device="cpu", num_threads=2))
 
     expected = [image.mean() * 255 for image, _ in ShardDataset(shard_set([9]), batch_size=None)]
     assert torch.allclose(torch.cat([images for images, _ in found]), torch.stack(expected))
@@ -76,7 +76,7 @@ def test_the_first_bad_sample_is_the_one_that_is_named(tmp_path: Path):
     """Sample 5 fails when it is read, which is before sample 2 is decoded."""
     damaged = torn(tmp_path, broken=2, torn=5)
 
-    for loader in (lambda data: data, lambda data: DeviceLoader(data, device="cpu", workers=1)):
+    for loader in (lambda data: data, lambda data: DeviceLoader(data, device="cpu", num_threads=1)):
         with pytest.raises(DecodeError) as failure:
             list(loader(ShardDataset(damaged, batch_size=8)))
         assert keys([2])[0] in str(failure.value.__notes__)
@@ -120,7 +120,9 @@ def test_bunches_are_bounded_in_samples_and_bytes(monkeypatch: pytest.MonkeyPatc
 
 def test_memory_of_dropped_batches_serves_again():
     addresses = set()
-    with DeviceLoader(ShardDataset(shard_set([100]), batch_size=4), device="cpu", workers=2, ready=2) as loader:
+    with DeviceLoader(
+        ShardDataset(shard_set([100]), batch_size=4), device="cpu", num_threads=2, host_batches=2
+    ) as loader:
         for images, _ in loader:
             addresses.add(images.data_ptr())
             del images

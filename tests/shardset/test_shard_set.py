@@ -132,7 +132,9 @@ def test_an_index_that_points_out_of_its_shard_is_not_followed(folder, field, va
 
     assert found.read(3).key == "s00003"
     for number in (4, 5):  # of the same shard: none of its rows can be trusted
-        with pytest.raises(ManifestError, match=r"index row 1 of shard s-000003.tar names bytes .*; rebuild the index"):
+        with pytest.raises(
+            ManifestError, match=r"index row 1 of shard s-000003.tar names bytes .*: run 'mps-shards repair'"
+        ):
             found.read(number)
 
 
@@ -144,7 +146,7 @@ def test_an_index_of_another_set_is_found_out(folder):
 
     with pytest.raises(ShardError, match=r"shard s-000003.tar"):
         opened(folder).read(7)
-    with pytest.raises(ManifestError, match=r"index.npy has SHA-256 .*, its manifest says .*; rebuild the index"):
+    with pytest.raises(ManifestError, match=r"index.npy has SHA-256 .*, its manifest says .*: run 'mps-shards repair'"):
         ShardSet(Location(folder), verify=True)
 
 

@@ -53,7 +53,7 @@ def contents(cache: Path) -> list[Path]:
 def test_tars_are_fetched_once_whole_and_then_read_from_the_cache(tmp_path, ranges):
     with web(SET, ranges=ranges) as server:
         for again in (False, True):
-            with DeviceLoader(data(server.url, tmp_path), device="cpu", workers=3) as loader:
+            with DeviceLoader(data(server.url, tmp_path), device="cpu", num_threads=3) as loader:
                 assert_same(loader, data(SET))
                 stats = loader.stats()
             assert (

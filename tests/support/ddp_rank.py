@@ -40,7 +40,7 @@ def torchrun_rank(shards: Path, out: Path) -> None:
         written[f"{remainder} length"] = len(data)
     written["keep"] = [list(keys) for _, _, keys in dataset(shards, remainder="keep")]
     written["workers"] = in_step(DataLoader(dataset(shards), batch_size=None, num_workers=2))
-    written["threads"] = in_step(DeviceLoader(dataset(shards), device="cpu", workers=2))
+    written["threads"] = in_step(DeviceLoader(dataset(shards), device="cpu", num_threads=2))
 
     interrupted = dataset(shards)
     written["resumed"] = in_step(islice(interrupted, 2))

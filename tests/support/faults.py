@@ -400,13 +400,13 @@ def _faults() -> list[Fault]:
         foreign=unseen,
         members=jpeg,
     )
-
+    noticed = Outcome("decode", "the JPEG is damaged, and some of its pixels would be wrong", (1,))
     found += _disk(
         "zeroed hole in a JPEG",
         zero(64, lambda info: info.offset_data + info.size // 2),
-        unseen,
+        noticed,
         crc,
-        foreign=unseen,
+        foreign=noticed,
         members=jpeg,
     )
 
@@ -415,10 +415,10 @@ def _faults() -> list[Fault]:
     rest = Outcome("read", "has [0-9]+ bytes now, its manifest says", (1, 2, 3))
     found += _disk("shard shrunk while open", lambda folder: os.truncate(folder / FIRST, 1024), rest, late=True)
     found += _disk("shard replaced while open", rewritten(lambda tar: bytes(len(tar))), HARMLESS, late=True)
-    digest = Outcome("open", "has SHA-256 .*, its manifest says .*; rebuild the index")
+    digest = Outcome("open", "has SHA-256 .*, its manifest says .*: run 'mps-shards repair'")
     moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, only|in one index row", (1, 2, 3))
     found += _disk("stale index", stale_index, moved, digest)
-    bad_row = Outcome("read", "index row 1 of shard .* names bytes .*; rebuild the index", SHARD)
+    bad_row = Outcome("read", "index row 1 of shard .* names bytes .*: run 'mps-shards repair'", SHARD)
     found += _disk("index row out of the shard", edited_index("offset", 1, 1 << 40), bad_row, digest)
     found += _disk("index rows that overlap", edited_index("offset", 1, 0), bad_row, digest)
     found += _disk(
@@ -492,13 +492,14 @@ def _faults() -> list[Fault]:
     for name in (
         "cmyk.jpg",
         "ycck.jpg",
-        "sixteen-bit.png",
         "palette-translucent.png",
         "moving.gif",
         "rotated.jpg",
         "one-pixel.jpg",
     ):
         found += _both(f"image {name}", picture(name), HARMLESS)
+    deep = Outcome("decode", "gray values from .*, which 8 bits would clip", (1,))
+    found += _both("image sixteen-bit.png", picture("sixteen-bit.png"), deep)
     thin = encoded(Image.fromarray(pixels(20_000, 1, seed=0)), "PNG")
     found += _both("image of 1 x 20000", put("png", thin), HARMLESS)
     bomb = Outcome("decode", "at most 178,956,970 are accepted|exceeds limit", (1,))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mps_shards.errors import DecodeError
 from mps_shards.vision.decoding import decode_image, decode_mask
-from tests.support.images import EXAMPLES, encoded, picture
+from tests.support.images import EXAMPLES, PACKED_AS_IT_IS, encoded, picture
 
 PHOTO = EXAMPLES["rgb.jpg"]()
 
@@ -42,14 +42,16 @@ def by_us(content: bytes) -> np.ndarray | None:
         return None
 
 
-def assert_as_pillow(content: bytes) -> None:
+def assert_as_pillow(content: bytes, *, damaged: bool = False) -> None:
+    """The pixels are Pillow's, or both refuse; of damaged files we refuse more: those that libjpeg warns of."""
     ours, reference = by_us(content), by_pillow(content)
-    assert (ours is None) == (reference is None)
     if ours is not None:
         assert np.array_equal(ours, reference)
+    elif not damaged:
+        assert reference is None
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("name", PACKED_AS_IT_IS)
 def test_pixels_are_pillow_s(name: str):
     content = EXAMPLES[name]()
 
@@ -82,7 +84,7 @@ def test_a_jpeg_cut_off_anywhere_is_as_pillow_has_it(name: str):
     content = EXAMPLES[name]()
 
     for size in range(1, len(content), 7):
-        assert_as_pillow(content[:size])
+        assert_as_pillow(content[:size], damaged=True)
 
 
 DAMAGEABLE = sorted(set(EXAMPLES) - {"moving.gif"})
@@ -96,7 +98,7 @@ def test_a_damaged_image_is_as_pillow_has_it_or_an_error(name: str, data: st.Dat
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
         content[place] = value
 
-    assert_as_pillow(bytes(content))
+    assert_as_pillow(bytes(content), damaged=True)
 
 
 @given(content=st.binary(max_size=100) | st.binary(max_size=60).map(lambda rest: b"\xff\xd8\xff" + rest))

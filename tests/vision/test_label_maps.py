@@ -135,7 +135,7 @@ def test_an_unknown_colour_is_named_with_its_first_place():
         (encoded(Image.fromarray(np.array([[0, 70_000]], np.int32)), "TIFF"), "label ids from 0 to 70000"),
         (encoded(Image.fromarray(np.array([[-1, 2]], np.int32)), "TIFF"), "label ids from -1 to 2"),
         (encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "the mask has mode F"),
-        (KINDS["gray"][:60], "cannot decode the image"),
+        (KINDS["gray"][:60], "the PNG is damaged or cut off: no end within its 60 bytes"),
     ],
     ids=["rgb", "jpeg", "gray-alpha", "too-high", "negative", "floats", "cut-off"],
 )

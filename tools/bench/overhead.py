@@ -89,7 +89,7 @@ def ours(task: Task, *, shuffle: bool = False) -> tuple[int, int, dict[str, floa
     """Samples, sum of labels, seconds of each stage."""
     data = ShardDataset(task.shards, batch_size=64, shuffle=shuffle)
     labels = 0
-    with DeviceLoader(data, device="cpu", workers=1) as loader:
+    with DeviceLoader(data, device="cpu", num_threads=1) as loader:
         for _, targets in loader:
             labels += int(targets.sum())
         stats = loader.stats()

@@ -118,7 +118,7 @@ def _all(held: Set, samples: int) -> int:
 
 def images(held: Set) -> int:
     """Decoded batches on the CPU."""
-    with DeviceLoader(ShardDataset(held.url, batch_size=1, shuffle=True), device="cpu", workers=_THREADS) as loader:
+    with DeviceLoader(ShardDataset(held.url, batch_size=1, shuffle=True), device="cpu", num_threads=_THREADS) as loader:
         return _all(held, sum(len(found) for found, _ in loader))
 
 

@@ -25,7 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ __all__ = ["main"]
 FILES = 128  # that the process may have open: macOS grants 256 by default, and a training program has its own
 GROWTH_MB = 24  # of memory, from the first quarter to the last: what the allocator's fragments come to
 INTERRUPT_S = 2.0
-ENGINES = ("cpu", "inline", "thread", "fake-inline", "fake-thread", "fake-alias")
+ENGINES = ("cpu", "inline", "thread", "fake-inline", "fake-thread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +203,12 @@ class Soak:
         options = {"transform": classify.train(32), "batch_size": self.chance.choice([4, 8, 12, 20]), **options}
         data = ShardDataset(folder, shuffle=True, keys=True, epoch=epoch, on_bad_sample="skip", max_bad=9, **options)
         kind, workers = engine.removeprefix("fake-"), self.chance.randrange(1, 4)
-        transfer = "inline" if kind == "alias" else kind
-        with DeviceLoader(data, device="cpu", workers=workers, transfer=transfer, memory=memory) as loader:
+        with DeviceLoader(data, device="cpu", num_threads=workers, transfer=kind, memory=memory) as loader:
             if kind == engine:
                 yield loader
                 return
             with FakeDevice(transfer_thread=kind == "thread") as device:
-                loader.choice, loader._there = replace(loader.choice, engine=kind), device
+                loader._checked_device = device
                 yield loader
                 loader.close()  # while the device still answers
 

@@ -101,11 +101,6 @@ class FakeDevice:
     def host_memory(self, nbytes: int) -> torch.Tensor:
         return page_aligned(nbytes)
 
-    def shared_memory(self, nbytes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        self._check_kernel("allocation")
-        memory = page_aligned(nbytes)
-        return memory, memory.view(-1)
-
     def upload(self, source: torch.Tensor, *, non_blocking: bool) -> torch.Tensor:
         side = getattr(self._on_side, "yes", False)
         assert threading.get_ident() == self._owner or (side and self.transfer_thread), "device touched off-thread"
@@ -156,12 +151,6 @@ class FakeDevice:
     def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
         self._check_kernel("normalize")
         self._issue(lambda: _ignore(images.sub_(mean).div_(std)))
-
-    def clone(self, tensor: torch.Tensor) -> torch.Tensor:
-        self._check_kernel("clone")
-        there = _poisoned(tensor)
-        self._issue(lambda: _ignore(there.copy_(tensor)))
-        return there
 
     def read_back(self, tensor: torch.Tensor) -> torch.Tensor:
         self._check_kernel("read_back")

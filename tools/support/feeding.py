@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from mps_shards.batching.host_batch import HostBatch, Sample
-from mps_shards.batching.host_buffers import Slot
+from mps_shards.batching.host_buffers import HostBuffer
 from mps_shards.batching.worker_threads import Workers
 from mps_shards.device.engines import Engine
-from mps_shards.device.transfer_queue import Delivery, Transfer
+from mps_shards.device.transfer_queue import TransferQueue
 from mps_shards.metrics import LoaderStats, StageTimes
 
 SHAPE = (3, 4, 5)
@@ -19,6 +19,14 @@ SHAPE = (3, 4, 5)
 def made(number: int) -> Sample:
     """A sample whose every pixel and label follow from its number."""
     return Sample(torch.full(SHAPE, number % 256, dtype=torch.uint8), number, f"key-{number}")
+
+
+class Delivery(NamedTuple):
+    """A batch that arrived; `tensors` is None where every sample of it was skipped."""
+
+    tensors: Any
+    keys: list[str]
+    token: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Feed:
         return lambda plan, first, last: map(self._make, plan.items[first:last])
 
     def new_batch(self, plan: Draft, allocate: Any, pixels: torch.dtype) -> HostBatch:
-        return HostBatch(len(plan), allocate, pixels=pixels)
+        return HostBatch(plan, allocate, pixels=pixels)
 
 
 def drafts(batches: int, rows: int = 4, *, last_rows: int | None = None) -> list[Draft]:
@@ -70,8 +78,8 @@ def deliveries(
     planned: list[Draft] | Iterator[Draft],
     *,
     make: Callable[[Any], Sample | None] = made,
-    slots: int = 5,
-    threads: int = 2,
+    buffers: int = 5,
+    num_threads: int = 2,
     max_bytes: int | None = None,
     stats: LoaderStats | None = None,
     on_workers: Callable[[Workers], None] = lambda workers: None,
@@ -80,18 +88,23 @@ def deliveries(
     """Deliver drafts through an engine, as DeviceLoader does."""
     workers = Workers(
         Feed(iter(planned), make),
-        slots=[Slot(number, engine.allocate) for number in range(slots)],
+        buffers=[HostBuffer(number, engine.allocate) for number in range(buffers)],
         pixels=engine.pixels,
-        threads=threads,
+        num_threads=num_threads,
         max_bytes=max_bytes,
         stats=stats or LoaderStats(),
-        allocates_here=engine.allocates_here,
     )
     on_workers(workers)
-    source = Transfer(workers, engine, **transfer).deliveries()
+    source = TransferQueue(workers, engine, **transfer).deliveries()
     try:
         workers.start()
-        yield from source
+        while (arrived := next(source, None)) is not None:
+            batch, tensors = arrived
+            delivery = [Delivery(tensors, batch.keys, batch.plan.token)]  # type: ignore[attr-defined]  # it is a Draft
+            del arrived, batch, tensors  # what the caller drops must not live on here
+            yield delivery.pop()
     finally:
-        source.close()
-        workers.stop()
+        try:
+            source.close()
+        finally:
+            workers.stop()

@@ -1,35 +1,35 @@
-"""The CPU: workers wrote float32 into the slot, and the batch is delivered as it lies there, without another copy."""
+"""The CPU: workers wrote float32 into the host buffer, and its memory is delivered without another copy."""
 
 from typing import Any
 
 import torch
 
 from mps_shards.batching.host_batch import HostBatch
-from mps_shards.batching.host_buffers import Recycler, Slot
+from mps_shards.batching.host_buffers import Recycler
 from mps_shards.device.engines import Flight
 
 __all__ = ["CpuEngine"]
 
 
 class CpuEngine:
-    """Gives the slot's memory to the user outright; it is used again once no tensor shares it any more."""
+    """Gives the memory of host buffers to the user; it is used again once no tensor shares it any more."""
 
     name = "cpu"
     pixels = torch.float32
     ahead = 0
-    allocates_here = False
 
-    def __init__(self, memory: Recycler):
-        self._memory = memory
+    def __init__(self, recycler: Recycler):
+        self._recycler = recycler
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Memory that was given back, or fresh."""
-        return self._memory.lease(nbytes)
+        """Memory that users dropped, or fresh memory."""
+        return self._recycler.lease(nbytes)
 
-    def send(self, batch: HostBatch, slot: Slot, *, blocking: bool = False) -> Flight:
-        """Take the memory out of the slot: the next batch gets other memory."""
-        slot.detach()
-        return Flight(batch, slot)
+    def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
+        """Take the memory out of the host buffer: the next batch gets other memory."""
+        assert batch.buffer is not None
+        batch.buffer.detach()
+        return Flight(batch)
 
     def receive(self, flight: Flight) -> tuple[Any, Any]:
         """Hand the memory over."""
@@ -37,7 +37,7 @@ class CpuEngine:
         return flight.batch.rebuilt(leaves)
 
     def finished(self, flight: Flight) -> bool:
-        """At once: the slot has let go of the memory."""
+        """Always: the buffer has let go of the memory."""
         return True
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A transfer thread issues the copies on a side stream, from pinned slots: the default on CUDA.
+"""A transfer thread issues the copies on a side stream, from pinned host buffers: the default on CUDA.
 
 Copies only: conversion kernels run in the caller's thread and stream, which waits for the copy on the device.
 """
@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from mps_shards.batching.host_batch import HostBatch
-from mps_shards.batching.host_buffers import Slot
-from mps_shards.batching.interrupts import Bell, uninterrupted
+from mps_shards.batching.interrupts import WakeUp, uninterrupted
 from mps_shards.device.engines import Flight
 from mps_shards.device.engines.inline import converted
 from mps_shards.device.engines.torch_device import Device
@@ -20,14 +19,14 @@ from mps_shards.errors import ShutdownTimeout
 
 __all__ = ["ThreadEngine"]
 
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0  # for the thread to issue a copy, or to end
+_POLL_S = 0.5  # how often the idle thread checks that its owner is alive
 
 
 class ThreadEngine:
-    """As `InlineEngine`, with the copies issued by a thread of its own, which lives until `close`."""
+    """Like `InlineEngine`, but a thread of the engine issues the copies. The thread lives until `close`."""
 
     name = "thread"
-    allocates_here = False
 
     def __init__(self, device: Device, *, ahead: int, non_blocking: bool = True, host_conversion: bool = False):
         self.pixels = torch.float32 if host_conversion else torch.uint8
@@ -35,23 +34,23 @@ class ThreadEngine:
         self._device, self._non_blocking = device, non_blocking
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # the thread waits for it
-        self._bell = Bell()  # whoever receives waits for it
+        self._issued = WakeUp()  # the receiver waits for it
         self._jobs: deque[tuple[Flight, bool]] = deque()
         self._closed = False
         self._owner = threading.current_thread()
         self._thread: threading.Thread | None = None
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Pinned, where the device can copy from that while the host goes on."""
+        """Pinned memory, where the device can copy from it while the host goes on."""
         return self._device.host_memory(nbytes)
 
-    def send(self, batch: HostBatch, slot: Slot, *, blocking: bool = False) -> Flight:
-        """Hand the copy to the thread."""
+    def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
+        """Queue the copy for the thread, which starts with the first copy."""
         if self._thread is None:
             with uninterrupted():
                 self._thread = threading.Thread(target=self._work, name="mps-shards-transfer")
                 self._thread.start()
-        flight = Flight(batch, slot)
+        flight = Flight(batch)
         with self._lock:
             self._owner = threading.current_thread()
             self._jobs.append((flight, blocking))
@@ -62,50 +61,51 @@ class ThreadEngine:
         """Wait until the copy was issued (not until it is finished), then convert.
 
         Raises:
-            ShutdownTimeout: the thread did not issue it in time. Else whatever the copy raised.
+            ShutdownTimeout: the thread did not issue the copy in time.
+            An error of the copy is raised as it is.
         """
-        until = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while flight.event is None and flight.failure is None:
-            if not self._bell.wait(until - time.monotonic()):
-                raise ShutdownTimeout(f"a copy was not issued in {_PATIENCE_S:.0f} s ({flight.slot!r})")
+            if not self._issued.wait(deadline - time.monotonic()):
+                raise ShutdownTimeout(f"a copy was not issued in {_TIMEOUT_S:.0f} s ({flight.batch.buffer!r})")
         if flight.failure is not None:
             raise flight.failure
-        there, flight.there = flight.there, []
-        self._device.follow(flight.event, there)
-        return flight.batch.rebuilt(converted(self._device, flight.batch, there))
+        uploaded, flight.device_tensors = flight.device_tensors, []
+        self._device.follow(flight.event, uploaded)
+        return flight.batch.rebuilt(converted(self._device, flight.batch, uploaded))
 
     def finished(self, flight: Flight) -> bool:
-        """Whether the side stream has passed the copy; a copy that failed is over too."""
+        """Whether the side stream has passed the copy, or the copy has failed."""
         return flight.failure is not None or (flight.event is not None and bool(flight.event.query()))
 
     def close(self) -> None:
-        """Join the thread."""
+        """End the thread."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(_PATIENCE_S)
+            self._thread.join(_TIMEOUT_S)
             if self._thread.is_alive():
-                raise ShutdownTimeout(f"{self._thread.name} still busy {_PATIENCE_S:.0f} s after the end")
+                raise ShutdownTimeout(f"{self._thread.name} still busy {_TIMEOUT_S:.0f} s after the end")
 
     def _work(self) -> None:
         while True:
             with self._lock:
                 while not self._jobs and not self._closed and self._owner.is_alive():
-                    self._changed.wait(0.5)
+                    self._changed.wait(_POLL_S)
                 if not self._jobs:
                     return
                 flight, blocking = self._jobs.popleft()
             try:
                 with self._device.side():
                     non_blocking = self._non_blocking and not blocking
-                    flight.there = [
+                    flight.device_tensors = [
                         self._device.upload(leaf, non_blocking=non_blocking) for leaf in flight.batch.leaves
                     ]
                     event = self._device.record()
-            except BaseException as error:  # it changes thread here, and is raised where the batch is received
+            except BaseException as error:  # raised in the consumer's thread, where the batch is received
                 flight.failure = error
             else:
                 flight.event = event
-            self._bell.ring()
+            self._issued.set()
             del flight

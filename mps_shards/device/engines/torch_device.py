@@ -1,4 +1,4 @@
-"""What engines need of a device, in one place, so that tests can put a treacherous one there."""
+"""What transfer engines need of a device, so that they can also run on the simulated device of the tests."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -31,10 +31,6 @@ class Device(Protocol):
         """Host memory that copies to this device like best: uint8, owned by torch, starting on a page."""
         ...
 
-    def shared_memory(self, nbytes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 memory of the device, and the same memory as the host sees it."""
-        ...
-
     def upload(self, source: torch.Tensor, *, non_blocking: bool) -> torch.Tensor:
         """A fresh tensor on the device with the values of `source`, of the same dtype."""
         ...
@@ -49,10 +45,6 @@ class Device(Protocol):
 
     def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
         """``(images - mean) / std``, in place. `mean` and `std` lie on the host, and are always the same two."""
-        ...
-
-    def clone(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A fresh copy on the device."""
         ...
 
     def read_back(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -88,12 +80,6 @@ class TorchDevice:
         memory = page_aligned(nbytes)
         return memory.pin_memory() if self.kind == "cuda" else memory
 
-    def shared_memory(self, nbytes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """By a private function of torch 2.13 and later."""
-        there = torch.empty(nbytes, dtype=torch.uint8, device=self.device)
-        storage = torch.mps._host_alias_storage(there.untyped_storage())
-        return there, torch.empty(0, dtype=torch.uint8).set_(storage)
-
     def upload(self, source: torch.Tensor, *, non_blocking: bool) -> torch.Tensor:
         """Same dtype, dense: a converting copy would send four times the bytes."""
         return source.to(self.device, non_blocking=non_blocking, copy=True)
@@ -111,10 +97,6 @@ class TorchDevice:
         if self._normal is None:
             self._normal = mean.to(self.device), std.to(self.device)
         images.sub_(self._normal[0]).div_(self._normal[1])
-
-    def clone(self, tensor: torch.Tensor) -> torch.Tensor:
-        """One copy on the device."""
-        return tensor.clone()
 
     def read_back(self, tensor: torch.Tensor) -> torch.Tensor:
         """Plain ``.cpu()``: reading back into another dtype can be wrong on MPS (#189563, #197715)."""

@@ -27,7 +27,7 @@ def _opened(task: Task, decode: Literal["exact", "scaled"]) -> DeviceLoader:
     elif work.kind == "segment":
         transform = segment.evaluate(work.size)
     data = ShardDataset(task.shards, batch_size=task.batch, transform=transform, decode=decode)
-    return DeviceLoader(data, device="cpu", workers=task.workers)
+    return DeviceLoader(data, device="cpu", num_threads=task.workers)
 
 
 if __name__ == "__main__":
