@@ -9,10 +9,11 @@ def printable(text: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``"1 shard"``, ``"1,200 shards"``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Return a number with its noun: ``"1 shard"``, ``"1,200 shards"``, ``"2 classes"``."""
+    plural = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch")) else "s"
+    return f"{number:,} {noun}{plural}"
 
 
 def megabytes(size: int) -> str:
-    """``"25.6 MB"``, decimal; large ones in GB."""
+    """Return a number of bytes as ``"25.6 MB"`` (decimal), from 10 GB on in GB."""
     return f"{size / 1e9:,.1f} GB" if size >= 10**10 else f"{size / 1e6:,.1f} MB"

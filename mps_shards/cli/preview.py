@@ -75,7 +75,7 @@ def command(
     from mps_shards.cli.output import say_broken
     from mps_shards.cli.transform_option import transform_named
     from mps_shards.inspect.contact_sheet import file_bytes
-    from mps_shards.inspect.gallery import Gallery
+    from mps_shards.inspect.gallery import Gallery, set_title
     from mps_shards.inspect.survey import open_set
     from mps_shards.storage.local_disk import replacing
     from mps_shards.wording import counted
@@ -89,9 +89,9 @@ def command(
     finally:
         opened.close()
     of = f"{len(gallery.tiles):,} of {counted(manifest.samples, 'sample')}"
-    classes = f"   {len(manifest.classes)} classes" if manifest.classes else ""
+    classes = f"   {counted(len(manifest.classes), 'class')}" if manifest.classes else ""
     how = f"   as stored, then {times} times through {transform}" if augment else ""
-    sheet = gallery.draw(Path(shards).absolute().name, f"{of}   {manifest.task}{classes}{how}")
+    sheet = gallery.draw(set_title(shards), f"{of}   {manifest.task}{classes}{how}")
     content = file_bytes(sheet, out.suffix)
     with replacing(out) as file:
         file.write(content)

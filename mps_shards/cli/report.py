@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mps_shards.cli.path_arguments import SET, elsewhere
 from mps_shards.cli.progress_bar import Bar
 from mps_shards.cli.stats import surveyed
 from mps_shards.errors import ConfigError
+from mps_shards.wording import counted
 
 if TYPE_CHECKING:
+    from mps_shards.inspect.html_page import SetPage
+    from mps_shards.inspect.survey import Survey
     from mps_shards.shardset.verification import VerifyReport
 
 __all__ = ["command"]
@@ -33,6 +37,7 @@ __all__ = ["command"]
     help="Check every byte against manifest and index.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Number of threads.  [default: available cores]")
+@elsewhere
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -43,51 +48,69 @@ def command(
     count: int,
     check: bool,
     workers: int | None,
+    index: Path | None,
+    cache: Path | None,
 ) -> None:
     """Write one HTML page about SET with samples, classes, sizes, channel statistics and the result of a check.
 
-    The page is a single file that opens without a network. The exit code is 1 if the check finds damage, which the page
-    describes.
+    For a folder of sets, such as the splits of one data set, the page describes each set and compares them. The page is
+    a single file that opens without a network. The exit code is 1 if the check finds damage, which the page describes.
 
     \b
     Examples:
       mps-shards report ./imgs-shards -o report.html
       mps-shards report ./imgs-shards -o report.html --samples 5000 --no-verify
+      mps-shards report ./splits -o report.html         compares ./splits/train and ./splits/val
     """
     from importlib.metadata import version
 
-    from mps_shards.inspect.gallery import Gallery
+    from mps_shards.inspect.gallery import set_title
     from mps_shards.inspect.html_page import page_of
-    from mps_shards.inspect.survey import open_set
+    from mps_shards.shardset.opening import set_folders
     from mps_shards.storage.local_disk import replacing
 
-    opened = open_set(shards)  # fails at once for what is no shard set
-    verified = _verified(shards, workers) if check else None
-    found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=False)
+    if check and index is not None:
+        raise ConfigError("a set whose index lies elsewhere cannot be verified: add --no-verify")
+    named = [str(folder) for folder in set_folders(Path(shards))] if index is None and "://" not in shards else []
+    sets = []
+    for one in named or [shards]:
+        found = surveyed(one, samples=samples, seed=seed, workers=workers, quiet=False, index=index, cache=cache)
+        verified = _verified(one, workers) if check else None
+        sets.append(_set_page(one, found, verified, count=count, seed=seed, index=index, cache=cache))
+    page = page_of(set_title(shards), sets, version=version("mps-shards"))
+    with replacing(out) as file:
+        file.write(page.encode())
+    problems = sum(len(one.found.broken) + (len(one.verified.problems) if one.verified else 0) for one in sets)
+    verdict = counted(problems, "problem") if problems else "all is well"
+    click.echo(f"{out}: report on {counted(len(sets), 'set')}, {len(page) / 1e3:,.0f} KB, {verdict}")
+    ctx.exit(1 if problems else 0)
+
+
+def _set_page(
+    shards: str,
+    found: "Survey",
+    verified: "VerifyReport | None",
+    *,
+    count: int,
+    seed: int,
+    index: Path | None,
+    cache: Path | None,
+) -> "SetPage":
+    from mps_shards.inspect.gallery import Gallery, set_title
+    from mps_shards.inspect.html_page import SetPage
+    from mps_shards.inspect.survey import open_set
+
+    opened = open_set(shards, index=index, cache=cache)
     gallery = Gallery(opened, size=240, seed=seed)
     try:
         gallery.fill(count)
     finally:
         opened.close()
-    page = page_of(
-        Path(shards).absolute().name,
-        found,
-        gallery.tiles,
-        legend=gallery.legend(),
-        verified=verified,
-        version=version("mps-shards"),
-    )
-    with replacing(out) as file:
-        file.write(page.encode())
-    problems = len(found.broken) + (len(verified.problems) if verified else 0)
-    click.echo(f"{out}: {len(page) / 1e3:,.0f} KB, " + (f"{problems} problems" if problems else "all is well"))
-    ctx.exit(1 if problems else 0)
+    return SetPage(name=set_title(shards), found=found, tiles=gallery.tiles, legend=gallery.legend(), verified=verified)
 
 
 def _verified(shards: str, workers: int | None) -> "VerifyReport":
     from mps_shards.shardset.verification import verify
 
-    if "://" in shards:
-        raise ConfigError(f"{shards}: only local sets can be verified; add --no-verify")
     with Bar("verify", unit="bytes") as bar:
-        return verify(Path(shards), workers=workers, on_start=bar.expect, on_progress=bar.advance)
+        return verify(SET.convert(shards, None, None), workers=workers, on_start=bar.expect, on_progress=bar.advance)

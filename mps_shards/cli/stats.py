@@ -63,9 +63,10 @@ def command(
 
     found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, index=index, cache=cache)
     if plot is not None:
-        from mps_shards.inspect.plots import draw_charts
+        from mps_shards.inspect.charts import charts_file
+        from mps_shards.inspect.gallery import set_title
 
-        draw_charts(found, plot)
+        charts_file(found, plot, title=set_title(shards))
     if as_json:
         say_json(figures(found))
     else:

@@ -1,6 +1,7 @@
 """Contact sheets: pictures side by side with captions and a legend of colours."""
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -46,34 +47,103 @@ def contact_sheet(
     size: int = 160,
     legend: Mapping[str, Colour] | None = None,
 ) -> Sheet:
-    """Draw a contact sheet. Each picture is scaled to fit its cell and never cropped.
+    """Draw a contact sheet in justified rows: pictures keep their shape, are never cropped, and fill each row.
 
     Args:
         tiles: at least one cell; all cells have equally many pictures.
-        columns: maximum number of cells in a row.
-        size: side of a picture's square cell in pixels.
+        columns: number of square cells that fit in a row; sets the width of the sheet.
+        size: height of a row in pixels, before the row is stretched to the width of the sheet.
         legend: colours by name, shown under the title.
     """
-    columns = min(columns, len(tiles))
-    rows = math.ceil(len(tiles) / columns)
     each = len(tiles[0].pictures)
-    wide = each * (size + _NEAR) - _NEAR
-    width = max(2 * _MARGIN + columns * (wide + _GAP) - _GAP, 2 * _MARGIN + round(_font(28).getlength(title)))
+    inner = min(columns, len(tiles)) * (each * (size + _NEAR) - _NEAR + _GAP) - _GAP
+    width = max(inner, round(_font(28).getlength(title))) + 2 * _MARGIN
+    rows = _justified([_Shape.of(tile) for tile in tiles], width - 2 * _MARGIN, size)
     lines = _legend_lines(legend or {}, width - 2 * _MARGIN)
     top = _MARGIN + _TITLE + (len(lines) * _LEGEND + _GAP if lines else 0)
-    sheet = Image.new("RGB", (width, top + rows * (size + _CAPTION + _GAP) - _GAP + _MARGIN), _PAPER)
+    height = top + sum(row.height + _CAPTION + _GAP for row in rows) - _GAP + _MARGIN
+    sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((_MARGIN, _MARGIN - 6), title, _INK, _font(28))
     draw.text((_MARGIN, _MARGIN + 34), _fitted(subtitle, width - 2 * _MARGIN, _font(17)), _FAINT, _font(17))
     for number, line in enumerate(lines):
         _draw_legend(draw, line, _MARGIN + _TITLE + number * _LEGEND)
-    for number, tile in enumerate(tiles):
-        left = _MARGIN + number % columns * (wide + _GAP)
-        above = top + number // columns * (size + _CAPTION + _GAP)
-        for place, picture in enumerate(tile.pictures):
-            _paste(sheet, draw, picture, left + place * (size + _NEAR), above, size)
-        _draw_caption(draw, tile, left, above + size + _CAPTION // 2 + 2, wide)
+    above, waiting = top, iter(tiles)
+    for row in rows:
+        left = _MARGIN
+        for widths, tile in zip(row.widths, itertools.islice(waiting, len(row.widths)), strict=True):
+            x = left
+            for wide, picture in zip(widths, tile.pictures, strict=True):
+                _paste(sheet, draw, picture, (x, above, wide, row.height))
+                x += wide + _NEAR
+            _draw_caption(draw, tile, left, above + row.height + _CAPTION // 2 + 2, x - _NEAR - left)
+            left = x - _NEAR + _GAP
+        above += row.height + _CAPTION + _GAP
     return sheet
+
+
+class _Shape(NamedTuple):
+    """Width of a cell at height 1 (`slope`), and pixels between its pictures (`gaps`)."""
+
+    ratios: tuple[float, ...]
+    gaps: int
+
+    @classmethod
+    def of(cls, tile: Tile) -> "_Shape":
+        # a picture that is far wider or taller than others would make its row too flat or itself too narrow
+        ratios = tuple(1.0 if picture is None else _ratio(picture) for picture in tile.pictures)
+        return cls(ratios, _NEAR * (len(ratios) - 1))
+
+
+class _Row(NamedTuple):
+    """Height of a row, and the widths of the pictures of each of its cells."""
+
+    height: int
+    widths: list[tuple[int, ...]]
+
+
+def _ratio(picture: Pixels) -> float:
+    return float(min(4.0, max(0.4, picture.shape[1] / picture.shape[0])))
+
+
+def _justified(shapes: Sequence[_Shape], width: int, size: int) -> list[_Row]:
+    """Break cells into rows whose height is close to `size` and that fill `width`, the last one excepted."""
+    rows: list[_Row] = []
+    pending: list[_Shape] = []
+    for shape in shapes:
+        pending.append(shape)
+        height = _height(pending, width)
+        if height > size:
+            continue
+        without = _height(pending[:-1], width) if len(pending) > 1 else math.inf
+        if without - size < size - height:  # closer to the wanted height without the last cell
+            rows.append(_row(pending[:-1], without))
+            pending = [shape]
+        else:
+            rows.append(_row(pending, height))
+            pending = []
+    if pending:
+        rows.append(_row(pending, min(float(size), _height(pending, width))))
+    return rows
+
+
+def _height(shapes: Sequence[_Shape], width: int) -> float:
+    gaps = sum(shape.gaps for shape in shapes) + _GAP * (len(shapes) - 1)
+    return max(1.0, (width - gaps) / sum(sum(shape.ratios) for shape in shapes))
+
+
+def _row(shapes: Sequence[_Shape], height: float) -> _Row:
+    """Return the row with widths rounded so that their errors do not add up towards its right end."""
+    widths: list[tuple[int, ...]] = []
+    exact, used = 0.0, 0
+    for shape in shapes:
+        cell = []
+        for ratio in shape.ratios:
+            exact += ratio * height
+            cell.append(max(1, round(exact) - used))
+            used += cell[-1]
+        widths.append(tuple(cell))
+    return _Row(max(1, round(height)), widths)
 
 
 def shrunk(pixels: Pixels, longest: int) -> Pixels:
@@ -111,16 +181,21 @@ def jpeg_bytes(pixels: Pixels, longest: int) -> bytes:
     return file_bytes(Image.fromarray(shrunk(pixels, longest)), ".jpg")
 
 
-def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, picture: Pixels | None, x: int, y: int, size: int) -> None:
+def _paste(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, picture: Pixels | None, box: tuple[int, int, int, int]
+) -> None:
+    x, y, width, height = box
     if picture is None:
-        draw.rounded_rectangle((x, y, x + size - 1, y + size - 1), _RADIUS, _EMPTY)
-        draw.text((x + size // 2, y + size // 2), "not readable", _FAINT, _font(15), anchor="mm")
+        draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), _RADIUS, _EMPTY)
+        draw.text((x + width // 2, y + height // 2), "not readable", _FAINT, _font(15), anchor="mm")
         return
     image = Image.fromarray(picture)
-    scale = size / max(image.size)
-    fitted = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    scale = min(width / image.width, height / image.height)
+    # a pixel of rounding is stretched away, so that every picture of a row ends on the same line
+    wide, tall = (round(side * scale) for side in image.size)
+    fitted = (width if abs(wide - width) <= 2 else max(1, wide), height if abs(tall - height) <= 2 else max(1, tall))
     image = image.resize(fitted, Image.Resampling.LANCZOS)
-    sheet.paste(image, (x, y + size - fitted[1]), _rounded(*fitted))  # on its caption
+    sheet.paste(image, (x + (width - fitted[0]) // 2, y + height - fitted[1]), _rounded(*fitted))
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, tile: Tile, x: int, middle: int, wide: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from mps_shards.inspect.survey import Survey
 
-__all__ = ["figures", "normalize_line"]
+__all__ = ["by_class", "figures", "normalize_line"]
 
 
 def figures(found: Survey) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Samples of a shard set as cells of a contact sheet."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mps_shards.errors import ConfigError, DataError
@@ -14,9 +15,20 @@ if TYPE_CHECKING:
     from mps_shards.shards.raw_sample import RawSample
     from mps_shards.shardset.shard_set import ShardSet
 
-__all__ = ["Gallery"]
+__all__ = ["Gallery", "set_title"]
+
+_SPLITS = ("train", "val", "test", "dev", "eval")  # how names of splits begin
 
 _KEPT = 2  # multiple of the cell size that photographs are shrunk to: saves memory, and keeps outlines visible
+
+
+def set_title(shards: str) -> str:
+    """Return the name of a shard set, with the name of its folder where the set is one of several splits."""
+    if "://" in shards:
+        return shards.rstrip("/").rpartition("/")[2]
+    folder = Path(shards).absolute()
+    split = folder.name.lower().startswith(_SPLITS)
+    return f"{folder.parent.name} / {folder.name}" if split else folder.name
 
 
 class Gallery:

@@ -1,12 +1,13 @@
 """A survey as one self-contained HTML page without scripts, fonts or requests."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from mps_shards.inspect.figures import figures, normalize_line
-from mps_shards.inspect.svg_charts import bars, columns, curves, dots
+from mps_shards.inspect.charts import chart_svgs, has_matplotlib, size_sentence
+from mps_shards.inspect.figures import by_class, figures, normalize_line
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
@@ -14,16 +15,16 @@ if TYPE_CHECKING:
     from mps_shards.inspect.survey import Survey
     from mps_shards.shardset.verification import VerifyReport
 
-__all__ = ["page_of"]
+__all__ = ["SetPage", "page_of"]
 
 _MOST = 40  # classes in a histogram: the most frequent and the rarest ones
 _FAULTS = 50  # faults that are listed
 
 _STYLE = """
 :root { color-scheme: light dark; --paper:#fafaf7; --card:#fff; --ink:#1c1e22; --faint:#6b6e76; --line:#e4e3dd;
-  --fill:#3b6fb6; --good:#1f7a3d; --bad:#b3261e; --red:#c0392b; --green:#27873f; --blue:#2a5bb5 }
+  --fill:#3b6fb6; --good:#1f7a3d; --bad:#b3261e }
 @media (prefers-color-scheme: dark) { :root { --paper:#17181b; --card:#1f2125; --ink:#e9e9e4; --faint:#9a9da5;
-  --line:#33363c; --fill:#7ba6e0; --good:#6cc48a; --bad:#f08a80; --red:#ea7c70; --green:#6cc48a; --blue:#7ba6e0 } }
+  --line:#33363c; --fill:#7ba6e0; --good:#6cc48a; --bad:#f08a80 } }
 * { box-sizing: border-box }
 body { margin:0; background:var(--paper); color:var(--ink) }
 body { font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif }
@@ -50,10 +51,9 @@ thead th { color:var(--faint); border-bottom:1px solid var(--line) }
 .bars i { background:var(--fill); min-width:1px }
 .charts { display:grid; grid-template-columns:repeat(auto-fit,minmax(300px,1fr)); gap:14px }
 .chart h3 { font-size:14px; font-weight:500; margin:0 0 10px }
-svg { display:block; width:100%; height:auto } svg text { font-size:17px; fill:var(--faint) }
-svg line { stroke:var(--line) } svg .fill { fill:var(--fill) } svg .dots { fill:var(--fill); fill-opacity:.45 }
-polyline { fill:none; stroke-width:1.6 } .red { stroke:var(--red) } .green { stroke:var(--green) }
-.blue { stroke:var(--blue) }
+svg { display:block; width:100%; height:auto }
+nav { margin:0 0 8px } nav a { margin-right:18px; color:var(--fill) }
+.scroll { overflow-x:auto } section + section, .scroll + section, p + section { margin-top:72px }
 .shots { display:grid; grid-template-columns:repeat(auto-fill,minmax(var(--wide),1fr)); gap:18px }
 figure { margin:0; min-width:0 } .pair { display:flex; gap:6px; align-items:flex-end }
 .pair img { flex:1 1 0; min-width:0; width:100%; border-radius:8px; aspect-ratio:var(--shape); object-fit:cover }
@@ -64,35 +64,99 @@ footer { margin-top:56px; font-size:13px }
 """
 
 
-def page_of(
-    name: str,
-    found: "Survey",
-    tiles: "Sequence[Tile]",
-    *,
-    legend: dict[str, Any],
-    verified: "VerifyReport | None",
-    version: str,
-) -> str:
-    """Return the page as HTML.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPage:
+    """What a report shows of one shard set.
 
-    Args:
+    Attributes:
+        name: name of the set.
+        found: its survey.
         tiles: samples to show.
         legend: colours of label-map classes by name.
         verified: result of the check; None if no check was asked for.
     """
-    parts = [_head(name, found), _verdict(found, verified), _shots(tiles, legend)]
-    if found.tally.samples:
-        parts += [_classes(found, legend), _images(found), _channels(found)]
-    title, body = escape(name), "\n".join(parts)
+
+    name: str
+    found: "Survey"
+    tiles: "Sequence[Tile]" = ()
+    legend: Mapping[str, Any] = field(default_factory=dict)
+    verified: "VerifyReport | None" = None
+
+
+def page_of(title: str, sets: Sequence[SetPage], *, version: str) -> str:
+    """Return a report on one shard set, or on several with a comparison, as HTML."""
+    parts = [] if len(sets) == 1 else [_comparison(title, sets)]
+    for number, one in enumerate(sets):
+        parts.append(f'<section id="set-{number}">')
+        parts += [_head(one.name, one.found), _verdict(one.found, one.verified), _shots(one.tiles, one.legend)]
+        if one.found.tally.samples:
+            parts += [_classes(one.found, one.legend), _images(one.found), _channels(one.found)]
+        parts.append(f'<p class="faint">Fingerprint <code>{one.found.manifest.fingerprint}</code></p></section>')
+    body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
-        f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body><main>\n{body}\n"
-        f"<footer>Made by mps-shards {escape(version)}. Fingerprint <code>{found.manifest.fingerprint}</code></footer>"
-        "\n</main></body></html>\n"
+        f"<footer>Made by mps-shards {escape(version)}.</footer>\n</main></body></html>\n"
     )
+
+
+def _comparison(title: str, sets: Sequence[SetPage]) -> str:
+    links = "".join(f'<a href="#set-{number}">{escape(one.name)}</a>' for number, one in enumerate(sets))
+    facts = [
+        (
+            one.name,
+            f"{one.found.manifest.samples:,}",
+            f"{len(one.found.manifest.classes):,}",
+            megabytes(one.found.manifest.bytes),
+            *(
+                " ".join(f"{value:.3f}" for value in values)
+                for values in (one.found.tally.mean(), one.found.tally.std())
+            ),
+        )
+        for one in sets
+    ]
+    head = ("set", "samples", "classes", "size", "mean (RGB)", "std (RGB)")
+    return (
+        f'<h1>{escape(title)}</h1><p class="faint">{counted(len(sets), "shard set")}</p><nav>{links}</nav>'
+        f"<h2>Comparison of the sets</h2>{_table(head, facts)}{_class_shares(sets)}"
+    )
+
+
+def _class_shares(sets: Sequence[SetPage]) -> str:
+    """Return the share of each class in each set, and name classes that a set does not have."""
+    counts = {one.name: by_class(one.found) for one in sets}
+    names = list(dict.fromkeys(name for classes in counts.values() for name in classes))
+    if not names:
+        return ""
+    totals = {name: sum(classes.values()) or 1 for name, classes in counts.items()}
+    rows = [
+        (name, *(f"{classes.get(name, 0) / totals[one]:.1%}" for one, classes in counts.items()))
+        for name in names[:_MOST]
+    ]
+    more = f'<p class="faint">{len(names) - _MOST:,} more classes are left out.</p>' if len(names) > _MOST else ""
+    lacking = [
+        f"{escape(one)} has no sample of {escape(', '.join(missing[:10]))}{' …' if len(missing) > 10 else ''}."
+        for one, classes in counts.items()
+        if (missing := [name for name in names if not classes.get(name)])
+    ]
+    warning = f'<p class="bad">{" ".join(lacking)}</p>' if lacking else ""
+    return f"<h2>Share of each class</h2>{warning}{_table(('class', *counts), rows)}{more}"
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """Return a table without the columns that hold nothing."""
+    kept = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    heading = "".join(f"<th>{escape(head[place])}</th>" for place in kept)
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(row[place])}</td>' for place in kept)}</tr>" for row in rows)
+    table = f'<table class="{kind}"><thead><tr>{heading}</tr></thead><tbody>{lines}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def _head(name: str, found: "Survey") -> str:
@@ -102,11 +166,11 @@ def _head(name: str, found: "Survey") -> str:
         (f"{manifest.samples:,}", "samples"),
         (f"{len(manifest.classes):,}", "classes"),
         (f"{shards:,}", "shard" if shards == 1 else "shards"),
-        (megabytes(manifest.bytes), "in all"),
+        (megabytes(manifest.bytes), "size of the shards"),
     ]
     if found.tally.samples:
         cards.append((f"{sizes['width']['median']:,.0f} x {sizes['height']['median']:,.0f}", "median size"))
-        cards.append((f"{sizes['bytes']['median'] / 1e3:,.1f} KB", "median image"))
+        cards.append((f"{sizes['bytes']['median'] / 1e3:,.1f} KB", "median file size"))
     packed = manifest.packed
     order = "in the order of their paths" if packed.seed is None else f"shuffled with seed {packed.seed}"
     shown = "".join(f'<div class="card"><b>{value}</b><span>{what}</span></div>' for value, what in cards)
@@ -130,16 +194,14 @@ def _verdict(found: "Survey", verified: "VerifyReport | None") -> str:
     faults += [("", "does not decode", "", line) for line in found.broken]
     if not faults:
         return f'<h2>Is it sound?</h2><p class="good"><b>All is well.</b> {read}{decoded}.</p>'
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in fault)}</tr>" for fault in faults[:_FAULTS])
     more = f'<p class="faint">and {len(faults) - _FAULTS:,} more</p>' if len(faults) > _FAULTS else ""
     return (
         f'<h2>Is it sound?</h2><p class="bad"><b>{counted(len(faults), "problem")}.</b> {read}{decoded}.</p>'
-        "<table class=faults><thead><tr><th>file</th><th>problem</th><th>sample</th><th>detail</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>{more}"
+        f"{_table(('file', 'problem', 'sample', 'detail'), faults[:_FAULTS], 'faults')}{more}"
     )
 
 
-def _shots(tiles: "Sequence[Tile]", legend: dict[str, Any]) -> str:
+def _shots(tiles: "Sequence[Tile]", legend: Mapping[str, Any]) -> str:
     from mps_shards.inspect.contact_sheet import jpeg_bytes
 
     if not tiles:
@@ -160,12 +222,12 @@ def _shots(tiles: "Sequence[Tile]", legend: dict[str, Any]) -> str:
     )
     style = f"--wide:{150 if each == 1 else 300}px;--shape:{'1' if each == 1 else '4/3'}"
     return (
-        f"<h2>What it looks like</h2>{f'<p class=key>{key}</p>' if key else ''}"
+        f"<h2>Samples</h2>{f'<p class=key>{key}</p>' if key else ''}"
         f'<div class="shots" style="{style}">{"".join(shots)}</div>'
     )
 
 
-def _classes(found: "Survey", legend: dict[str, Any]) -> str:
+def _classes(found: "Survey", legend: Mapping[str, Any]) -> str:
     masks = found.tally.mask_pixels
     counts = {found.class_name(number): count for number, count in masks.most_common()} if masks else {}
     counts = counts or dict(sorted(figures(found)["classes"].items(), key=lambda item: -item[1]))
@@ -179,24 +241,38 @@ def _classes(found: "Survey", legend: dict[str, Any]) -> str:
         if len(shown) < len(names)
         else ""
     )
-    heading = "How many pixels each class has" if masks else "How many images each class has"
-    return f"<h2>{heading}</h2>{bars({name: counts[name] for name in shown}, colours=colours)}{left_out}"
+    heading = "Pixels per class" if masks else "Images per class"
+    return f"<h2>{heading}</h2>{_bars({name: counts[name] for name in shown}, colours)}{left_out}"
+
+
+def _bars(counts: Mapping[str, int], colours: Mapping[str, str]) -> str:
+    """Return a table with a row and a bar per name; a table rather than a picture, so that long names wrap."""
+    most, total = max(counts.values(), default=0) or 1, sum(counts.values()) or 1
+    rows = []
+    for name, count in counts.items():
+        style = f"width:{100 * count / most:.2f}%" + (f";background:{colours[name]}" if name in colours else "")
+        rows.append(
+            f'<tr><th scope="row">{escape(name)}</th><td class="bar"><i style="{style}"></i></td>'
+            f"<td>{count:,}</td><td>{count / total:.1%}</td></tr>"
+        )
+    return f'<table class="bars">{"".join(rows)}</table>'
 
 
 def _images(found: "Survey") -> str:
     tally = found.tally
     kinds = ", ".join(f"{name} {count:,}" for name, count in (*tally.formats.most_common(), *tally.modes.most_common()))
     turned = sum(count for value, count in tally.orientations.items() if value != 1)
-    upright = "All stand upright" if not turned else f"{turned:,} have an EXIF orientation, which is not applied"
-    levels = tally.levels / max(1, tally.pixels)
-    lines = {colour: levels[place].tolist() for place, colour in enumerate(("red", "green", "blue"))}
-    charts = [
-        ("Width and height", dots(dict(tally.sizes.most_common(2000)), name="width and height of the images")),
-        ("Size of a file", columns([size / 1e3 for size in tally.bytes], unit="KB", name="bytes of the images")),
-        ("Levels of red, green and blue", curves(lines, left="0", right="255", name="levels of the channels")),
-    ]
-    drawn = "".join(f'<div class="chart"><h3>{title}</h3>{drawing}</div>' for title, drawing in charts)
-    return f'<h2>Its images</h2><p>{kinds}. {upright}.</p><div class="charts">{drawn}</div>'
+    upright = (
+        "All images are upright"
+        if not turned
+        else f"{counted(turned, 'image')} with an EXIF orientation, which is not applied"
+    )
+    same = size_sentence(found)
+    if has_matplotlib():
+        drawn = "".join(f'<div class="chart">{svg}</div>' for svg in chart_svgs(found))
+    else:
+        drawn = "<p class=\"faint\">Charts need matplotlib: pip install 'mps-shards[plot]'.</p>"
+    return f'<h2>Images</h2><p>{kinds}. {upright}. {same or ""}</p><div class="charts">{drawn}</div>'
 
 
 def _channels(found: "Survey") -> str:
@@ -208,7 +284,8 @@ def _channels(found: "Survey") -> str:
         f"<pre><code>ShardDataset(…, {escape(normalize_line(found))})</code></pre>" if all(found.tally.std()) else ""
     )
     return (
-        f"<h2>To normalize by</h2>{pasted}<table><thead><tr><th>channel</th><th>mean</th><th>std</th></tr></thead>"
+        f"<h2>Mean and standard deviation</h2>{pasted}"
+        "<table><thead><tr><th>channel</th><th>mean</th><th>std</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
 

@@ -32,7 +32,7 @@ def test_samples_of_every_class_are_drawn_with_their_names(photo_set: Path, tmp_
     done = run("preview", photo_set, "-o", tmp_path / "sheet.png")
 
     assert done.code == 0, done
-    assert done.stdout == f"{tmp_path / 'sheet.png'}: 32 of 60 samples, 1478 x 970 pixels\n"
+    assert done.stdout == f"{tmp_path / 'sheet.png'}: 32 of 60 samples, 1478 x 1158 pixels\n"
     assert all(dots(drawn(tmp_path / "sheet.png"), label) for label in range(4))
 
 
@@ -47,7 +47,7 @@ def test_a_seed_gives_the_same_sheet_and_another_seed_another(photo_set: Path, t
 def test_one_class_can_be_asked_for(photo_set: Path, tmp_path: Path):
     done = run("preview", photo_set, "-o", tmp_path / "cats.png", "--class", "cat", "--count", 40, "--size", 64)
 
-    assert done.stdout == f"{tmp_path / 'cats.png'}: 15 of 60 samples, 710 x 362 pixels\n"
+    assert done.stdout == f"{tmp_path / 'cats.png'}: 15 of 60 samples, 710 x 472 pixels\n"
     assert [dots(drawn(tmp_path / "cats.png"), label) for label in range(4)] == [False, True, False, False]
 
 
@@ -91,7 +91,7 @@ def test_a_sample_that_cannot_be_decoded_leaves_its_place_empty_and_is_named(tmp
     done = run("preview", shard_set([3, 3], broken=[4]), "-o", tmp_path / "sheet.png")
 
     assert done.code == 1
-    assert done.stdout == f"{tmp_path / 'sheet.png'}: 6 of 6 samples, 1122 x 346 pixels\n"
+    assert done.stdout == f"{tmp_path / 'sheet.png'}: 6 of 6 samples, 1122 x 563 pixels\n"
     assert done.stderr.startswith("broken: s00004 (s-000001.tar): cannot decode the image: ")
     assert (drawn(tmp_path / "sheet.png") == (233, 232, 227)).all(axis=2).sum() > 20_000
 

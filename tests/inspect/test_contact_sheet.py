@@ -36,11 +36,28 @@ def test_each_picture_is_shown_once_in_its_place():
 
 
 def test_a_picture_keeps_its_shape_and_no_part_of_it_is_cut():
-    sheet = np.asarray(contact_sheet([Tile([flat(40, 30, 90), flat(80, 90, 30)], "two")], title="wide and tall"))
+    tiles = [Tile([flat(40, 30, 90), flat(80, 90, 40)], "two"), Tile([flat(120, 50, 50), flat(200, 50, 50)], "squares")]
 
-    for shade, shape in ((40, (53, 160)), (80, (160, 53))):
+    sheet = np.asarray(contact_sheet(tiles, title="wide and tall"))
+
+    heights = {}
+    for shade, ratio in ((40, 3), (80, 4 / 9), (120, 1), (200, 1)):
         rows, columns = np.nonzero((sheet == shade).all(axis=2))
-        assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == shape
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert width / height == pytest.approx(ratio, abs=0.05)
+        heights[shade] = int(height)
+    assert heights[40] == heights[80] and heights[120] == heights[200]  # pictures of a cell stand side by side
+
+
+def test_full_rows_end_at_the_same_edge_whatever_the_shapes():
+    shapes = [(30, 90), (90, 30), (60, 80), (50, 50), (40, 120), (80, 60)] * 5
+
+    sheet = np.asarray(contact_sheet([Tile([flat(90, *shape)], "x") for shape in shapes], title="rows"))
+
+    filled = (sheet == 90).all(axis=2)
+    ends = [int(np.nonzero(row)[0].max()) for row in filled if row.any()]
+    full = [end for end in ends if end > sheet.shape[1] * 0.9]
+    assert max(full) - min(full[len(full) // 10 : -len(full) // 10]) <= 12  # rounded corners apart
 
 
 def test_what_cannot_be_shown_keeps_its_place_and_long_names_stay_inside():

@@ -1,0 +1,199 @@
+"""Charts of a survey, drawn by matplotlib (the extra ``plot``) in the colours of contact sheets and reports.
+
+`charts_file` writes them as one picture, `chart_svgs` gives them for a page that sets light and dark colours itself.
+"""
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mps_shards.errors import ConfigError, StorageError
+from mps_shards.wording import counted
+
+if TYPE_CHECKING:
+    from mps_shards.inspect.survey import Survey
+
+__all__ = ["chart_svgs", "charts_file", "has_matplotlib", "size_sentence"]
+
+_MOST = 30  # classes that get a bar with a name; more are drawn as one ranked curve
+_PAPER, _INK, _FAINT, _LINE, _FILL = "#fafaf7", "#1c1e22", "#6b6e76", "#e4e3dd", "#3b6fb6"
+# The same names as in the style of the page, which gives them other values in dark mode.
+_VARIABLES = {_PAPER: "--card", _INK: "--ink", _FAINT: "--faint", _LINE: "--line", _FILL: "--fill"}
+# Okabe and Ito's palette, which people with a colour vision deficiency can tell apart (jfly.uni-koeln.de/color).
+_CHANNELS = {"red": "#d55e00", "green": "#009e73", "blue": "#0072b2"}
+_NOT_INLINE = re.compile(r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', re.DOTALL)  # only files need these
+_STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _FAINT,
+    "axes.titlecolor": _INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "text.color": _INK,
+    "xtick.color": _FAINT,
+    "ytick.color": _FAINT,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mps-shards",  # equal charts give equal bytes
+}
+
+
+def has_matplotlib() -> bool:
+    """Return whether charts can be drawn here."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def charts_file(found: "Survey", path: Path, *, title: str) -> None:
+    """Write classes (or label-map pixels), image sizes, file sizes and channel values as one figure.
+
+    Args:
+        title: name of the set, shown above the charts.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or cannot write this kind of file.
+        StorageError: the file cannot be written.
+    """
+    with _style():
+        from matplotlib.figure import Figure
+
+        charts = _charts(found)
+        rows, columns = (2, 2) if len(charts) == 4 else (1, len(charts))
+        figure = Figure(figsize=(5.6 * columns + 0.4, 4.2 * rows + 0.6), facecolor=_PAPER)
+        figure.set_layout_engine("constrained", w_pad=0.2, h_pad=0.15)
+        figure.suptitle(f"{title}   {_summary(found)}", x=0.02, ha="left", fontsize=14)
+        for place, draw in zip(figure.subplots(rows, columns, squeeze=False).ravel(), charts, strict=True):
+            draw(place, found)
+        try:
+            figure.savefig(path, dpi=120)
+        except ValueError as error:
+            raise ConfigError(f"cannot write charts to {path}: {error}") from error
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def chart_svgs(found: "Survey") -> list[str]:
+    """Return each chart but that of few classes, which the page lists, as an SVG in colours of the page's style."""
+    with _style():
+        from matplotlib.figure import Figure
+
+        pictures = []
+        for draw in _charts(found, listed=_MOST):
+            figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+            figure.patch.set_alpha(0)
+            draw(figure.subplots(), found)
+            content = io.StringIO()
+            figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+            svg = content.getvalue()
+            svg = re.sub(
+                r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", svg[svg.index("<svg") :], flags=re.DOTALL
+            )
+            for colour, variable in _VARIABLES.items():
+                svg = svg.replace(colour, f"var({variable})")
+            pictures.append(svg)
+        return pictures
+
+
+def size_sentence(found: "Survey") -> str | None:
+    """Return a sentence if all images have the same size; None if the sizes need a chart."""
+    if len(found.tally.sizes) != 1:
+        return None
+    ((width, height),) = found.tally.sizes
+    return f"Every image has {width} x {height} pixels."
+
+
+def _style() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ConfigError(f"charts need matplotlib ({error}): run pip install 'mps-shards[plot]'") from error
+    return matplotlib.rc_context(_STYLE)
+
+
+def _charts(found: "Survey", *, listed: int = 0) -> list[Callable[[Any, "Survey"], None]]:
+    classes = [_draw_classes] if len(found.tally.mask_pixels or found.tally.labels) > listed else []
+    sizes = [] if size_sentence(found) else [_draw_sizes]
+    return [*classes, *sizes, _draw_file_sizes, _draw_values]
+
+
+def _summary(found: "Survey") -> str:
+    same = size_sentence(found)
+    return f"{counted(found.tally.samples, 'image')} decoded" + (f"; {same[0].lower()}{same[1:-1]}" if same else "")
+
+
+def _draw_classes(axes: Any, found: "Survey") -> None:
+    masks = bool(found.tally.mask_pixels)
+    counts = found.tally.mask_pixels if masks else found.tally.labels
+    scale, unit = (100 / sum(counts.values()), "% of pixels") if masks else (1.0, "images")
+    ranked = [(found.class_name(number), count * scale) for number, count in counts.most_common()]
+    axes.set_title("Pixels per class" if masks else "Images per class")
+    if len(ranked) > _MOST:
+        return _draw_ranked(axes, ranked, unit)
+    names, values = [name for name, _ in reversed(ranked)], [value for _, value in reversed(ranked)]
+    axes.barh([_short(name) for name in names], values, color=_FILL, height=min(0.7, 0.16 * len(ranked)))
+    axes.set(xlabel=unit, xlim=(0, max(values) * 1.12), ylim=(-0.7, max(len(ranked), 4) - 0.3))
+    axes.grid(axis="x")
+    axes.grid(visible=False, axis="y")
+    for place, value in enumerate(values):
+        axes.text(value, place, f" {value:,.1f}" if masks else f" {value:,.0f}", va="center", fontsize=8, color=_FAINT)
+    axes.tick_params(axis="y", labelsize=8 if len(ranked) > 12 else 10, length=0)
+
+
+def _draw_ranked(axes: Any, ranked: Sequence[tuple[str, float]], unit: str) -> None:
+    """Draw many classes as one curve by rank, and name the most frequent and the rarest."""
+    values = [value for _, value in ranked]
+    axes.fill_between(range(1, len(values) + 1), values, step="mid", color=_FILL, alpha=0.25, linewidth=0)
+    axes.step(range(1, len(values) + 1), values, where="mid", color=_FILL)
+    ends = f"most: {_short(ranked[0][0])} ({values[0]:,.4g})\nfewest: {_short(ranked[-1][0])} ({values[-1]:,.4g})"
+    axes.text(0.98, 0.95, ends, transform=axes.transAxes, ha="right", va="top", fontsize=9)
+    axes.set(xlabel=f"rank of the class ({len(values):,} classes)", ylabel=unit, ylim=(0, max(values) * 1.25))
+
+
+def _draw_sizes(axes: Any, found: "Survey") -> None:
+    sizes = found.tally.sizes
+    largest = max(sizes.values())
+    areas = [12 + 240 * count / largest if largest > 1 else 36.0 for count in sizes.values()]
+    axes.scatter([w for w, _ in sizes], [h for _, h in sizes], s=areas, color=_FILL, alpha=0.45, linewidths=0)
+    axes.set(xlabel="width in pixels", ylabel="height in pixels")
+    axes.set_title(f"Image sizes ({counted(len(sizes), 'size')}; larger dots are more frequent)")
+    axes.margins(0.12)
+    axes.grid(axis="x")
+
+
+def _draw_file_sizes(axes: Any, found: "Survey") -> None:
+    sizes = np.array(found.tally.bytes) / 1e3
+    axes.hist(sizes, bins=min(40, max(8, len(sizes) // 8)), color=_FILL)
+    axes.axvline(float(np.median(sizes)), color=_INK, linewidth=1, linestyle=":")
+    axes.set(xlabel="KB (dotted: median)", ylabel="images")
+    axes.set_title("File sizes")
+
+
+def _draw_values(axes: Any, found: "Survey") -> None:
+    """Draw the share of each channel value; the shares of 0 and 255 are given as text, since they dwarf the others."""
+    share = found.tally.levels / max(1, found.tally.pixels) * 100
+    for (name, colour), values in zip(_CHANNELS.items(), share, strict=True):
+        axes.plot(range(1, 255), values[1:255], color=colour, linewidth=1.3, label=name)
+    top = float(share[:, 1:255].max()) or 1.0
+    axes.set(xlabel="value", ylabel="% of pixels", xlim=(0, 255), ylim=(0, top * 1.4), xticks=range(0, 256, 51))
+    for place, align, value in ((0.02, "left", 0), (0.98, "right", 255)):
+        shown = " / ".join(f"{amount:.2g}" for amount in share[:, value])
+        axes.text(place, 0.97, f"{value}: {shown} %", transform=axes.transAxes, ha=align, va="top", fontsize=9)
+    axes.set_title("Values of red, green and blue")
+    axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.94))
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
