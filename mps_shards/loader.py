@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -24,8 +23,9 @@ from mps_shards.device.startup_check import check_arrived, check_device
 from mps_shards.device.transfer_queue import TransferQueue
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import LoaderStats, SkipReport
+from mps_shards.storage.cores import available_cores
 
-__all__ = ["DeviceLoader", "available_cores"]
+__all__ = ["DeviceLoader"]
 
 _log = logging.getLogger("mps_shards")
 
@@ -236,8 +236,3 @@ def _check_at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise ConfigError(f"{name} must be at least {least}, not {value}")
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

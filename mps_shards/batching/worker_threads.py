@@ -16,9 +16,9 @@ import torch
 from mps_shards.batching.batch_source import BatchWork
 from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.host_buffers import BufferState, HostBuffer
-from mps_shards.batching.interrupts import WakeUp, uninterrupted
 from mps_shards.errors import ShutdownTimeout
 from mps_shards.metrics import LoaderStats, StageTimes
+from mps_shards.storage.interrupts import WakeUp, uninterrupted
 
 __all__ = ["Workers"]
 

@@ -166,7 +166,7 @@ def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
             f"transfer-bound: the loop spent {stats.send_s / stats.elapsed_s:.0%} of the time sending batches, workers "
             f"waited {stats.blocked:.0%} of theirs; try another --transfer, and `mps-shards doctor` for the device"
         )
-    from mps_shards.loader import available_cores
+    from mps_shards.storage.cores import available_cores
 
     ways = {
         "read": "raise --workers, so that more reads wait side by side, or copy the set to a local disk",

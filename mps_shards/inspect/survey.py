@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mps_shards.batching.map_ahead import mapped
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.inspect.image_statistics import Facts, Tally, examined
 from mps_shards.reading.sample_sources import expanded
@@ -18,6 +17,7 @@ from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.disk_speed import forget_cached
 from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.location import locate
+from mps_shards.storage.ordered_map import ordered_map
 
 __all__ = ["ReadingSpeed", "Survey", "open_set", "reading_speed", "survey"]
 
@@ -120,7 +120,7 @@ def survey(
 
     tally, broken = Tally(), []
     try:
-        for found in mapped(look, numbers, threads=workers or os.cpu_count() or 1):
+        for found in ordered_map(look, numbers, workers=workers):
             if isinstance(found, str):
                 broken.append(found)
             else:
@@ -178,7 +178,7 @@ def reading_speed(
             waits.append(time.perf_counter() - asked)
         began = time.perf_counter()
         read = list(
-            mapped(lambda number: sum(map(len, opened.read(number).fields.values())), together, threads=workers)
+            ordered_map(lambda number: sum(map(len, opened.read(number).fields.values())), together, workers=workers)
         )
         seconds = time.perf_counter() - began
     finally:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from mps_shards.packing.pack_report import Duplicates, printable
 from mps_shards.packing.sources.listing import Entry, Split
 from mps_shards.packing.sources.source import Source
+from mps_shards.storage.ordered_map import ordered_map
 
 __all__ = ["Numbers", "find_duplicates", "without"]
 
@@ -49,8 +49,8 @@ def find_duplicates(
         def of_chunk(start: int) -> bytes:
             return b"".join(map(hashed, map(entry, numbers[start : start + _CHUNK].tolist())))
 
-        with ThreadPoolExecutor(threads, thread_name_prefix="mps-shards-hash") as pool:
-            return b"".join(pool.map(of_chunk, range(0, len(numbers), _CHUNK)))
+        chunks = range(0, len(numbers), _CHUNK)
+        return b"".join(ordered_map(of_chunk, chunks, workers=threads, name="mps-shards-hash"))
 
     numbers = np.flatnonzero(_repeated(np.concatenate([split.entries.sizes for split in splits])))
     numbers = numbers[_repeated(np.frombuffer(hashes(numbers, ending), np.uint64))]

@@ -4,7 +4,6 @@ Nothing heavy is imported, so that ``mps-shards pack --help`` answers at once.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -12,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from mps_shards.errors import ConfigError
 from mps_shards.packing.option import Declared, check_values, declared, declared_in, unknown_option
 from mps_shards.packing.option_values import parse_shares, parse_size
+from mps_shards.storage.cores import available_cores
 
 __all__ = [
     "Executor",
@@ -243,7 +243,7 @@ class WorkOptions:
     @property
     def threads(self) -> int:
         """Number of shards that this machine makes at a time."""
-        return self.workers or min(8, os.cpu_count() or 1)
+        return self.workers or min(8, available_cores())
 
 
 # The options that every manifest of format version 1 records, in its order; others are recorded where they are used.

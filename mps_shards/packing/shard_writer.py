@@ -2,9 +2,7 @@
 
 import hashlib
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -25,6 +23,7 @@ from mps_shards.shards.sample_index import rows
 from mps_shards.shards.sample_labels import LABEL_TYPE
 from mps_shards.shards.tar import END, header, padding
 from mps_shards.storage.local_disk import begin_writing
+from mps_shards.storage.ordered_map import Job, WorkerPool, raise_if_stopped, worker_pool
 
 __all__ = ["Progress", "ShardTask", "make_shard"]
 
@@ -56,7 +55,7 @@ class ShardTask:
     skip_bad: bool
 
 
-def make_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None = None) -> bool:
+def make_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None = None) -> bool:
     """Write a shard and then its completion record; return whether the shard had been finished before.
 
     Args:
@@ -81,14 +80,19 @@ def _holds(task: ShardTask, done: Completion) -> bool:
     return not done.samples or task.destination.holds(task.split, task.plan.name, done)
 
 
-def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecutor | None) -> Completion:
+def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None) -> Completion:
     """Write the tar, which appears when it is complete; there is none if every sample was skipped."""
     sizes: list[int] = []
     labels: list[int] = []
     skipped: list[Skipped] = []
     rotated = 0
-    with task.destination.writing(task.split, task.plan.name) as file, _Digested(file) as tar:
+    with (
+        task.destination.writing(task.split, task.plan.name) as file,
+        worker_pool(1, name="mps-shards-digest") as pool_of_one,
+    ):
+        tar = _Digested(file, pool_of_one)
         for made in _made(task, pool):
+            raise_if_stopped()
             if isinstance(made, Skipped):
                 skipped.append(made)
                 on_progress(1, 0)
@@ -114,23 +118,13 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: ThreadPoolExecuto
     )
 
 
-def _made(task: ShardTask, pool: ThreadPoolExecutor | None) -> Iterator[_Sample | Skipped]:
+def _made(task: ShardTask, pool: WorkerPool | None) -> Iterator[_Sample | Skipped]:
     """The samples of a shard, in order; with a pool, a few samples are made ahead."""
     make = partial(_sample, task)
     if pool is None or not task.plan.rules.images.decodes:
         yield from map(make, task.plan.entries)
         return
-    waiting: deque[Future[_Sample | Skipped]] = deque()
-    try:
-        for entry in task.plan.entries:
-            waiting.append(pool.submit(make, entry))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+    yield from pool.ordered_map(make, task.plan.entries, ahead=_AHEAD)
 
 
 def _sample(task: ShardTask, entry: Entry) -> _Sample | Skipped:
@@ -146,17 +140,13 @@ def _sample(task: ShardTask, entry: Entry) -> _Sample | Skipped:
 class _Digested:
     """Writes to a file in steps of 4 MB and hashes each step on a thread meanwhile; holds at most 8 MB."""
 
-    def __init__(self, file: BinaryIO):
-        self._file = file
+    def __init__(self, file: BinaryIO, pool: WorkerPool):
+        self._file, self._pool = file, pool
         self._sha256 = hashlib.sha256()
         self._checksums: list[int] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mps-shards-digest")
-        self._digesting: Future[None] | None = None
+        self._digesting: Job[None] | None = None
         self._held: list[bytes] = []
         self._size = self._written = 0
-
-    def __enter__(self) -> "_Digested":
-        return self
 
     def write(self, content: bytes) -> None:
         self._held.append(content)
@@ -172,7 +162,7 @@ class _Digested:
 
     def _flush(self) -> None:
         self._wait()
-        self._digesting = self._thread.submit(self._digest, self._held)
+        self._digesting = self._pool.submit(self._digest, self._held)
         self._file.writelines(self._held)
         begin_writing(self._file, self._written, self._size)
         self._written += self._size
@@ -186,9 +176,6 @@ class _Digested:
     def _wait(self) -> None:
         if self._digesting is not None:
             self._digesting.result()
-
-    def __exit__(self, *failure: object) -> None:
-        self._thread.shutdown()
 
 
 def _sample_of(source: Source, entry: Entry, keys: Keys, rules: FieldRules) -> _Sample:

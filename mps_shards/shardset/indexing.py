@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +15,12 @@ from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Ta
 from mps_shards.shardset.contents import labels_in
 from mps_shards.shardset.opening import find_manifest, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
-from mps_shards.shardset.scan import Scan, in_order, scan_shards
+from mps_shards.shardset.scan import Scan, scan_shards
 from mps_shards.shardset.sealing import add_labels, write_set
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import Location
 from mps_shards.storage.open_files import opened, size_of
+from mps_shards.storage.ordered_map import ordered_map
 from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
 from mps_shards.storage.urls import Prefix, scheme_of
 
@@ -158,12 +158,7 @@ def index_labels(folder: Path | RemoteFolder, *, workers: int | None = None) -> 
         return None
     stored = open_set(folder, whole=True)
     files = [folder / shard.name for shard in manifest.shards]
-    labels = in_order(
-        lambda file, told: labels_in(file, stored.rows[file.name], stored.choice),
-        files,
-        workers=workers,
-        on_progress=lambda size: None,
-    )
+    labels = ordered_map(lambda file: labels_in(file, stored.rows[file.name], stored.choice), files, workers=workers)
     add_labels(folder, manifest, list(labels))
     return manifest.samples
 
@@ -210,8 +205,7 @@ def _tars(location: Location, place: Path | RemoteFolder) -> tuple[list[Path | R
     if not names:
         raise ConfigError(f"{location.folder} holds no *.tar; for a folder of images see mps-shards pack")
     files = [place / name for name in names]
-    with ThreadPoolExecutor(_ASKED, thread_name_prefix="mps-shards-look") as pool:
-        return files, sum(pool.map(_looked_at, files))
+    return files, sum(ordered_map(_looked_at, files, workers=_ASKED, name="mps-shards-look"))
 
 
 def _looked_at(file: Path | RemoteFile) -> int:

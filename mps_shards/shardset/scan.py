@@ -1,13 +1,11 @@
 """One pass over a tar: what it holds, its digest and index rows, and all that is wrong with it."""
 
 import hashlib
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,15 +20,13 @@ from mps_shards.shards.sample_index import Rows, rows
 from mps_shards.shards.tar import BLOCK, END, REGULAR, Entry, walk
 from mps_shards.shardset.sealing import ShardContents
 from mps_shards.storage.open_files import opened, size_of
+from mps_shards.storage.ordered_map import Job, WorkerPool, ordered_map, raise_if_stopped, worker_pool
 from mps_shards.storage.remote_folder import RemoteFile
 
-__all__ = ["Fault", "Hashes", "Scan", "hash_of", "in_order", "scan_shard", "scan_shards"]
+__all__ = ["Fault", "Hashes", "Scan", "hash_of", "scan_shard", "scan_shards"]
 
 Hashes = npt.NDArray[np.uint64]
 Labels = npt.NDArray[np.int64]
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 _CHUNK = 1 << 20  # stays in a core's cache from reading to the second digest
 _MAX_FAULTS = 20  # of one kind are told of one shard: a tar of something else has a million
@@ -95,7 +91,8 @@ def scan_shard(
         StorageError: it cannot be read. Whatever is wrong with its content becomes a fault instead.
     """
     size = size_of(path)
-    with opened(path) as file, _Tape(file, path, on_progress) as tape:
+    with opened(path) as file, worker_pool(1, name="mps-shards-digest") as pool:
+        tape = _Tape(file, path, on_progress, pool)
         samples = _Samples(tape, path.name, choice or FieldChoice())
         try:
             for entry in walk(tape.read, size, where=f"shard {path.name}"):
@@ -127,61 +124,29 @@ def scan_shards(
     on_progress: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Scan]:
     """`scan_shard` of each, in order, several at a time: one a core by default."""
-    return in_order(
-        lambda path, told: scan_shard(path, choice=choice, on_progress=told),
+    return ordered_map(
+        lambda path: scan_shard(path, choice=choice, on_progress=on_progress),
         paths,
         workers=workers,
-        on_progress=on_progress,
+        name="mps-shards-scan",
     )
-
-
-def in_order(
-    work: Callable[[S, Callable[[int], None]], T],
-    paths: Sequence[S],
-    *,
-    workers: int | None,
-    on_progress: Callable[[int], None],
-) -> Iterator[T]:
-    """What `work` gives for each path, in order, several at a time. The first failure ends all of them.
-
-    Args:
-        work: given a path and an `on_progress` to call often: that is where it is stopped.
-    """
-    stopped = False
-
-    def told(size: int) -> None:
-        if stopped:
-            raise KeyboardInterrupt
-        on_progress(size)
-
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="mps-shards-scan") as pool:
-        try:
-            yield from pool.map(lambda path: work(path, told), paths)
-        finally:
-            stopped = True
-            pool.shutdown(cancel_futures=True)
 
 
 class _Tape:
     """A file on its way through memory: read in order, digested on a thread of its own."""
 
-    def __init__(self, file: BinaryIO, path: Path | RemoteFile, on_progress: Callable[[int], None]):
+    def __init__(self, file: BinaryIO, path: Path | RemoteFile, on_progress: Callable[[int], None], pool: WorkerPool):
         self._file, self._path, self._on_progress = file, path, on_progress
         self._sha256 = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mps-shards-digest")
-        self._digesting: Future[None] | None = None
+        self._pool = pool
+        self._digesting: Job[None] | None = None
         self._held = memoryview(b"")
         self.position = 0  # what lies before is done with
         self.end = 0  # of what was read
 
-    def __enter__(self) -> "_Tape":
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._thread.shutdown()
-
     def advance(self) -> bool:
         """Read on, keeping what lies behind `position`; False at the file's end."""
+        raise_if_stopped()
         kept = self._held[len(self._held) - (self.end - self.position) :]
         try:
             fresh = self._file.read(_CHUNK)
@@ -191,7 +156,7 @@ class _Tape:
             raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
         if self._digesting is not None:
             self._digesting.result()
-        self._digesting = self._thread.submit(self._sha256.update, fresh)
+        self._digesting = self._pool.submit(self._sha256.update, fresh)
         self._held = memoryview(bytes(kept) + fresh if kept else fresh)
         self.end += len(fresh)
         self._on_progress(len(fresh))

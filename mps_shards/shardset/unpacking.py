@@ -4,7 +4,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -16,8 +15,10 @@ from mps_shards.shards.key_names import encode_key, key_to_path, split_member
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
 from mps_shards.shardset.opening import StoredSet, open_set, set_folders
+from mps_shards.storage.cores import available_cores
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.open_files import AnyReader
+from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
 
 __all__ = ["UnpackReport", "files_of", "unpack"]
 
@@ -75,18 +76,14 @@ def unpack(
     on_start(sum(stored.manifest.samples for stored in sets))
     _make_folder(out)
     writer = _Writer(out, overwrite=overwrite)
-    with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), thread_name_prefix="mps-shards-unpack") as pool:
-        shards = [(stored, shard.name) for stored in sets for shard in stored.manifest.shards]
-        tasks = [
-            pool.submit(_unpack_shard, stored, shard, writer, f".unpack-{number}{PART}", on_progress)
-            for number, (stored, shard) in enumerate(shards)
-        ]
-        try:
-            written = reduce(_Written.plus, (task.result() for task in tasks), _Written())
-        except BaseException:
-            writer.stopped = True
-            pool.shutdown(cancel_futures=True)
-            raise
+    shards = [(stored, shard.name) for stored in sets for shard in stored.manifest.shards]
+
+    def unpack_one(number: int) -> _Written:
+        return _unpack_shard(*shards[number], writer, f".unpack-{number}{PART}", on_progress)
+
+    workers = workers or min(8, available_cores())
+    done = ordered_map(unpack_one, range(len(shards)), workers=workers, name="mps-shards-unpack")
+    written = reduce(_Written.plus, done, _Written())
     return UnpackReport(
         out=out,
         sets=tuple(stored.here for stored in sets),
@@ -187,7 +184,6 @@ class _Writer:
         self._folders: set[str] = set()
         self._owners: dict[int, object] = {}  # by hash of the path
         self._folded: dict[int, int] = {}  # hash of the path by that of its lower case
-        self.stopped = False
 
     def write(self, path: str, content: Buffer, *, part: str, where: str) -> "_Written":
         """A file, unless it is there already.
@@ -198,8 +194,7 @@ class _Writer:
         Raises:
             DataError: another sample has this path, or another file is there.
         """
-        if self.stopped:
-            raise KeyboardInterrupt
+        raise_if_stopped()
         clash = self._claim(path, where)
         folder, _, name = path.rpartition("/")
         try:

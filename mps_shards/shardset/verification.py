@@ -18,9 +18,10 @@ from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import sample_from, walk
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
-from mps_shards.shardset.scan import Fault, Hashes, Scan, in_order, scan_shard
+from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.open_files import AnyReader, size_of
+from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
 from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
 from mps_shards.storage.urls import Prefix
 
@@ -104,11 +105,11 @@ def verify(
     on_start(sum(map(size_of, there)))
     hashes: list[Hashes] = []
     size = 0
-    checks = in_order(
-        lambda path, told: _check(stored, path, decode=decode, on_progress=told),
+    checks = ordered_map(
+        lambda path: _check(stored, path, decode=decode, on_progress=on_progress),
         there,
         workers=workers,
-        on_progress=on_progress,
+        name="mps-shards-verify",
     )
     for scan, wrong in checks:
         problems += wrong
@@ -247,7 +248,7 @@ def _undecodable(
     reader = AnyReader()
     for number, (offset, size, _) in enumerate(scan.rows.tolist()):
         key = None
-        on_progress(0)  # where it can be stopped
+        raise_if_stopped()
         try:
             sample = sample_from(reader.read_of(path, offset, size), shard=path.name)
             key = sample.key

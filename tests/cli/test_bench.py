@@ -79,7 +79,7 @@ def test_copies_that_hold_the_loop_up_are_named():
 
 
 def test_fewer_workers_than_cores_are_told_of(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mps_shards.loader.available_cores", lambda: 8)
+    monkeypatch.setattr("mps_shards.storage.cores.available_cores", lambda: 8)
 
     assert advice(LoaderStats(batches=9, elapsed_s=1.0, starved_s=0.9, decode_s=1.0, workers=2)).endswith("--workers 8")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mps_shards import DeviceLoader, ShardDataset, classify
-from mps_shards.batching.interrupts import WakeUp, uninterrupted
+from mps_shards.storage.interrupts import WakeUp, uninterrupted
 from tests.device.test_lifetimes import TRANSFERS, own_threads
 from tests.support.interrupting import interrupted, places_of
 from tests.support.sets import shard_set

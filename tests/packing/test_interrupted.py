@@ -22,13 +22,13 @@ LARGE = tiny_jpeg() + bytes(300_000)
 # has heard of a signal.
 DRIVER = """
 import sys, mps_shards.cli.progress_bar as module
-from concurrent.futures import ThreadPoolExecutor
-shutdown = ThreadPoolExecutor.shutdown
-def said(self, **options):
-    if options.get("cancel_futures"):
+from mps_shards.storage.ordered_map import Job
+wait = Job.wait
+def said(self):
+    if self.is_stopped():
         print("stopping", flush=True)
-    shutdown(self, **options)
-ThreadPoolExecutor.shutdown = said
+    wait(self)
+Job.wait = said
 stop = int(sys.argv.pop())
 count = 0
 def advance(self, samples, size):

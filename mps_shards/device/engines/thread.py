@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from mps_shards.batching.host_batch import HostBatch
-from mps_shards.batching.interrupts import WakeUp, uninterrupted
 from mps_shards.device.engines import Flight
 from mps_shards.device.engines.inline import converted
 from mps_shards.device.engines.torch_device import Device
 from mps_shards.errors import ShutdownTimeout
+from mps_shards.storage.interrupts import WakeUp, uninterrupted
 
 __all__ = ["ThreadEngine"]
 

@@ -8,7 +8,6 @@ plan at a time the second only does work anew, with the same bytes.
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -21,6 +20,7 @@ from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
 from mps_shards.storage.backend import Identity
 from mps_shards.storage.local_disk import scratch
+from mps_shards.storage.ordered_map import ordered_map
 from mps_shards.storage.store_folder import StoreFolder
 
 __all__ = ["StoreDestination"]
@@ -201,5 +201,4 @@ def _path(split: str, name: str) -> str:
 
 
 def _side_by_side(ask: Callable[[str], _T], names: Iterable[str]) -> list[_T]:
-    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="mps-shards-ask") as pool:
-        return list(pool.map(ask, names))
+    return list(ordered_map(ask, names, workers=_AT_A_TIME, name="mps-shards-ask"))

@@ -1,0 +1,247 @@
+"""A function over many items on threads, with the results in the order of the items."""
+
+import contextlib
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from mps_shards.storage.cores import available_cores
+from mps_shards.storage.interrupts import uninterrupted
+
+__all__ = ["Job", "Stopped", "WorkerPool", "ordered_map", "raise_if_stopped", "worker_pool"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Stopped(BaseException):
+    """Ends a function whose result nobody wants any more.
+
+    Like KeyboardInterrupt it is not an `Exception`, so that handlers of errors do not catch it.
+    """
+
+
+def raise_if_stopped() -> None:
+    """Raise `Stopped` in a function that a `WorkerPool` runs, once its result is not wanted any more.
+
+    Long functions call this often. It does nothing in other threads.
+    """
+    job: Job[Any] | None = getattr(_thread, "job", None)
+    if job is not None and job.is_stopped():
+        raise Stopped
+
+
+def ordered_map(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    ahead: int | None = None,
+    name: str = "mps-shards-map",
+) -> Iterator[Result]:
+    """``map(function, items)``, computed on threads: lazily, with the results in the order of the items.
+
+    Nothing begins before the first result is asked for. An error is raised in its item's place, after the results
+    before it; items behind it are dropped at once. An error, Ctrl-C at any moment, or leaving early (`close`) ends
+    everything: what has not begun is dropped, functions that call `raise_if_stopped` end there, and no thread is left
+    when the exception arrives.
+
+    Args:
+        items: Taken in the caller's thread.
+        workers: Threads; by default one for each available core.
+        ahead: Items that are taken beyond the result that was asked for last; by default three for each worker.
+        name: Of the threads.
+    """
+    workers = available_cores() if workers is None else workers
+    pool = WorkerPool(workers, name)  # not worker_pool: Ctrl-C could come before its end begins
+    try:
+        yield from pool.ordered_map(function, items, ahead=ahead)
+    finally:
+        try:
+            pool.stop()
+        except BaseException:  # Ctrl-C fell into it
+            pool.stop()
+            raise
+
+
+@contextlib.contextmanager
+def worker_pool(workers: int, *, name: str = "mps-shards-pool") -> "Iterator[WorkerPool]":
+    """Threads that several ordered maps share. Leaving the block stops the maps, and waits for the threads to end.
+
+    Args:
+        workers: Threads at most. Each begins when it is first needed.
+        name: Of the threads.
+    """
+    pool = WorkerPool(workers, name)
+    try:
+        yield pool
+    finally:
+        try:
+            pool.stop()
+        except BaseException:  # Ctrl-C fell into it
+            pool.stop()
+            raise
+
+
+class WorkerPool:
+    """See `worker_pool`, which makes it.
+
+    Every wait is on a lock of C, which Ctrl-C cannot leave locked: `threading.Condition`, and all that is built on it,
+    may keep its lock for ever.
+    """
+
+    def __init__(self, workers: int, name: str):
+        self._workers, self._name = max(1, workers), name
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
+        self._run = _Run()
+
+    def submit(self, function: Callable[[Item], Result], item: Item) -> "Job[Result]":
+        """Run a function once; see `Job.result`."""
+        return self._begin(_Run(self._run), 0, item, function)
+
+    def ordered_map(
+        self, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int | None = None
+    ) -> Iterator[Result]:
+        """See the function `ordered_map`. May be called from functions that another pool runs."""
+        run, waiting = _Run(self._run), deque[Job[Result]]()
+        source = enumerate(items)
+        room = 3 * self._workers if ahead is None else ahead
+        try:
+            while True:
+                while len(waiting) <= room:
+                    try:
+                        waiting.append(self._begin(run, *next(source), function))
+                    except StopIteration:
+                        room = -1
+                    except Exception as error:  # of the items: raised in its place
+                        waiting.append(Job.failed(error))
+                        room = -1
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            run.stopped = True
+            for job in waiting:
+                job.wait()
+
+    def _begin(self, run: "_Run", number: int, item: Item, function: Callable[[Item], Result]) -> "Job[Result]":
+        job: Job[Result] = Job(run, number, item, function)
+        self._jobs.put(job)
+        if len(self._threads) < self._workers:
+            self._start_thread()
+        return job
+
+    def _start_thread(self) -> None:
+        with uninterrupted(), self._starting:
+            if len(self._threads) < self._workers:
+                name = f"{self._name}_{len(self._threads)}"
+                # daemons: where Ctrl-C is pressed twice, the interpreter does not wait for a thread that hangs
+                thread = threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Drop what was not begun, stop what runs, and wait until the threads have ended. May be called twice."""
+        self._run.stopped = True
+        with contextlib.suppress(Empty):
+            while True:  # what was not begun is settled here, for whoever waits for it
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    job.drop()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+class Job(Generic[Result]):
+    """A call of a function, which a pool runs at some time."""
+
+    __slots__ = ("_done", "_error", "_function", "_item", "_lock", "_number", "_result", "_run")
+
+    def __init__(self, run: "_Run", number: int, item: Any, function: Callable[[Any], Result]):
+        self._run, self._number, self._function, self._item = run, number, function, item
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._done = False
+        self._lock = threading.Lock()  # held until it is done
+        self._lock.acquire()
+
+    @classmethod
+    def failed(cls, error: Exception) -> "Job[Any]":
+        """A job that has ended with an error."""
+        job: Job[Any] = cls(_Run(), 0, None, lambda item: item)
+        job._error = error
+        job._settle()
+        return job
+
+    def result(self) -> Result:
+        """Wait for the function, and give its result or raise its error. To be called by one thread."""
+        self.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]  # None only where that is the result
+
+    def wait(self) -> None:
+        """Wait until the function has ended, or is known not to begin."""
+        if not self._done:
+            self._lock.acquire()
+
+    def run(self) -> None:
+        """For the pool's threads."""
+        _thread.job = self
+        try:
+            raise_if_stopped()
+            self._result = self._function(self._item)
+        except BaseException as error:
+            self._error = error
+            self._run.failed = min(self._run.failed, self._number)
+        _thread.job = None
+        self._settle()
+
+    def is_stopped(self) -> bool:
+        """Whether nobody wants the result any more."""
+        return self._number > self._run.failed or self._run.is_stopped()
+
+    def drop(self) -> None:
+        """Settle a job that does not begin."""
+        self._error = Stopped()
+        self._settle()
+
+    def _settle(self) -> None:
+        del self._function, self._item
+        self._done = True
+        self._lock.release()
+
+
+class _Run:
+    """Jobs that are stopped together: when their pool is, or the job that they are a part of.
+
+    Attributes:
+        failed: Number of the first job that failed; those behind it are of no use.
+    """
+
+    __slots__ = ("_outer", "failed", "stopped")
+
+    def __init__(self, *outer: "_Run | Job[Any]") -> None:
+        self.stopped, self.failed = False, math.inf
+        current: Job[Any] | None = getattr(_thread, "job", None)
+        self._outer = outer if current is None else (*outer, current)
+
+    def is_stopped(self) -> bool:
+        """Whether this run or what it is a part of was stopped."""
+        return self.stopped or any(each.is_stopped() for each in self._outer)
+
+
+_thread = threading.local()
+
+
+def _work(jobs: "SimpleQueue[Job[Any] | None]") -> None:
+    while (job := jobs.get()) is not None:
+        job.run()
+        del job
