@@ -114,6 +114,9 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
     fields = ", ".join(f"{name} ({number:,})" for name, number in report.fields.items())
     by = f", target {' or '.join(report.target)}" if report.target else ""
     click.echo(f"Read as {report.task}{by}; the samples have the fields {fields}")
+    if report.passed_over:
+        passed_over = " and ".join(f"{number:,} {kind}" for kind, number in report.passed_over.items())
+        click.echo(f"Passed over, as part of no sample: {passed_over}")
     if report.task == "unlabeled" and len(report.fields) > 1 and not chosen:
         click.echo("No target was found. Name one with --target, such as json:label or seg.png")
     if report.out != report.folder:

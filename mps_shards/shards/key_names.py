@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from mps_shards.errors import DataError
 
-__all__ = ["encode_key", "key_to_path", "member_name", "split_member"]
+__all__ = ["encode_key", "is_hidden", "key_to_path", "member_name", "split_member"]
 
 # A dot ends a key, percent is our escape, backslashes separate folders on Windows, control characters break listings.
 _UNSAFE = re.compile(r"[%.\\\x00-\x1f\x7f\ud800-\udfff]")
@@ -48,12 +48,25 @@ def member_name(key: str, field: str) -> str:
     return f"{key}.{field}"
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a member is a file that systems put beside others, such as macOS's ``._x.jpg`` and ``.DS_Store``.
+
+    WebDataset's rule would give all of a folder's the key of that folder.
+    """
+    if name[:1] != "." and "/." not in name and "\\." not in name:
+        return False
+    base = name.replace("\\", "/").rpartition("/")[2]
+    return base.startswith(".")
+
+
 def split_member(name: str) -> tuple[str, str]:
     """Split a member name into key and field by WebDataset's rule: ``"cat/x.mask.PNG"`` -> ``("cat/x", "mask.png")``.
 
     Raises:
         DataError: the base name has no dot, or nothing before its first dot.
     """
+    if "\\" in name:  # written on Windows: WebDataset would take its folders for a part of the name
+        name = name.replace("\\", "/")
     match = _MEMBER.match(name)
     if not match:
         raise DataError(f"member {name!r} has no key and field; WebDataset names are key.field")

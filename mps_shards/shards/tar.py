@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from mps_shards.errors import DataError, ShardError
-from mps_shards.shards.key_names import split_member
+from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.raw_sample import Buffer, RawSample
 
 __all__ = [
@@ -110,7 +110,9 @@ def members(buffer: Buffer, *, where: str) -> list[Member]:
     if plain is not None:
         return plain
     found = walk(lambda start, stop: bytes(buffer[start:stop]), len(buffer), where=where)
-    return [Member(name, start, stop) for kind, name, _, start, stop in found if kind in REGULAR]
+    return [
+        Member(name, start, stop) for kind, name, _, start, stop in found if kind in REGULAR and not is_hidden(name)
+    ]
 
 
 def _plain_members(buffer: Buffer) -> list[Member] | None:
@@ -129,7 +131,8 @@ def _plain_members(buffer: Buffer) -> list[Member] | None:
             return None
         if stop > total:
             return None
-        found.append(Member(name.decode("ascii"), start, stop))
+        if not is_hidden(text := name.decode("ascii")):
+            found.append(Member(text, start, stop))
         position = stop + -stop % BLOCK
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mps_shards.errors import ShardError
 from mps_shards.shards.field_choice import FieldChoice, is_mask
-from mps_shards.shards.key_names import split_member
+from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows
 from mps_shards.shards.sample_labels import LABEL_TYPE, Labels
@@ -71,7 +71,7 @@ def _listed(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Iterato
         key, fields = "", {}
         contents: dict[str, Buffer] = {}
         for entry in walk(read, size, where=f"shard {shard}"):
-            if entry.kind in REGULAR:
+            if entry.kind in REGULAR and not is_hidden(entry.name):
                 key, field = split_member(entry.name)
                 fields[field] = entry.stop - entry.start
                 most = label_bytes.get(field, 0)

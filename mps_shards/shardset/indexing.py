@@ -40,6 +40,7 @@ class AdoptReport:
         folder: where they are.
         out: where manifest and index were written.
         fields: how many samples hold each.
+        passed_over: how many entries of the tars belong to no sample, by what they are.
         target: the fields, or parts of them, that targets were found in.
         largest_label: -1 without labels.
         repeated_key: one that several shards hold; None where keys are unique.
@@ -53,6 +54,7 @@ class AdoptReport:
     bytes: int
     classes: int
     fields: dict[str, int]
+    passed_over: dict[str, int]
     target: tuple[str, ...]
     largest_label: int
     repeated_key: str | None
@@ -134,6 +136,7 @@ def adopt(
         bytes=manifest.bytes,
         classes=len(manifest.classes),
         fields=dict(sorted(fields.items())),
+        passed_over=dict(sorted(_counted(scan.passed_over for scan in scans).items())),
         target=tuple(sorted(targets)),
         largest_label=largest,
         repeated_key=repeated,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mps_shards.errors import DataError, DecodeError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice, is_mask
-from mps_shards.shards.key_names import split_member
+from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.manifest import ShardRecord
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows, rows
@@ -53,6 +53,7 @@ class Scan:
         labels: int64 (samples,), class numbers; -1 where there is none.
         fields: how many samples hold each field, by lower-case name.
         targets: how many have each target, by the names of `FieldChoice.target`.
+        passed_over: how many entries belong to no sample, by what they are: folders, volume labels, hidden files.
         faults: what is wrong with it.
     """
 
@@ -62,6 +63,7 @@ class Scan:
     labels: Labels = field(repr=False)
     fields: dict[str, int]
     targets: dict[str, int]
+    passed_over: dict[str, int]
     faults: tuple[Fault, ...]
 
     def contents(self, name: str | None = None) -> ShardContents:
@@ -112,6 +114,7 @@ def scan_shard(
         labels=np.array(samples.labels, dtype=np.int64),
         fields=samples.fields,
         targets=samples.targets,
+        passed_over=samples.passed_over,
         faults=tuple(samples.faults),
     )
 
@@ -203,11 +206,15 @@ class _Samples:
         self.labels: list[int] = []
         self.fields: dict[str, int] = {}
         self.targets: dict[str, int] = {}
+        self.passed_over: dict[str, int] = {}
         self.faults: list[Fault] = []
 
     def take(self, entry: Entry) -> None:
         """The next entry, whose data have not passed yet."""
-        if entry.kind in REGULAR:
+        unused = _unused_kind(entry)
+        if unused:
+            self.passed_over[unused] = self.passed_over.get(unused, 0) + 1
+        elif entry.kind in REGULAR:
             try:
                 key, name = split_member(entry.name)
             except DataError as error:
@@ -221,7 +228,7 @@ class _Samples:
                 self.fault("field twice", f"sample {key!r} holds the field {name!r} twice", key)
             most = self._label_bytes.get(name, 0)
             self._held[name] = self._tape.read(entry.start, min(entry.stop, entry.start + most)) if most else b""
-        elif entry.kind != ord("5"):
+        else:
             self.fault("link or device", f"member {entry.name!r} is no file; its sample would be read without it")
         for piece in self._tape.pieces(entry.stop + -(entry.stop - entry.start) % BLOCK):
             self._crc32 = zlib.crc32(piece, self._crc32)
@@ -271,6 +278,15 @@ class _Samples:
         self._told[kind] = told = self._told.get(kind, 0) + 1
         if told <= _MAX_FAULTS:
             self.faults.append(Fault(kind, detail, key, None if key is None else len(self.rows)))
+
+
+def _unused_kind(entry: Entry) -> str | None:
+    """What to count an entry as that belongs to no sample; None for all others."""
+    if entry.kind == ord("5"):
+        return "folders"
+    if entry.kind == ord("V"):  # GNU tar's --label
+        return "volume labels"
+    return "hidden files" if entry.kind in REGULAR and is_hidden(entry.name) else None
 
 
 def _faults_of_the_end(tape: _Tape, size: int) -> list[Fault]:

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mps_shards.errors import ShardError
+from mps_shards.shards.key_names import is_hidden
 from mps_shards.shards.tar import (
     BLOCK,
     END,
@@ -25,7 +26,7 @@ from mps_shards.shards.tar import (
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
 
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300).filter(
-    lambda name: not name.endswith("/") and not name.startswith("/")
+    lambda name: not name.endswith("/") and not name.startswith("/") and not is_hidden(name)
 )
 contents = st.binary(max_size=1200)
 
@@ -402,3 +403,13 @@ def test_a_pax_header_of_either_kind_names_a_member_past_a_global_one(kind: byte
 def test_pax_headers_that_make_a_member_another_are_refused(kind: bytes, content: bytes, complaint: str):
     with pytest.raises(ShardError, match=complaint):
         walked(naming(kind, content) + PLAIN + b"abc" + padding(3) + END)
+
+
+@pytest.mark.parametrize("name", ["._a.jpg", "__MACOSX/._a.jpg", "a/.DS_Store", "./.a.jpg", "d\\._a.jpg", ".hidden"])
+def test_hidden_files_are_members_of_no_sample(name: str):
+    assert [found for found, _ in walked(packed([(name, b"junk"), ("a.jpg", b"x"), (name, b"")]))] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "./a.jpg", ".d/a.jpg", "a..jpg", "d./a.jpg", "..d/a.jpg"])
+def test_a_dot_elsewhere_hides_nothing(name: str):
+    assert walked(packed([(name, b"x")])) == [(name, b"x")]

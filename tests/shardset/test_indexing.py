@@ -1,6 +1,8 @@
 """Tars of others become a set in place: all that holds for sets holds for them, and the tars stay as they are."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from mps_shards import ShardDataset
 from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, StorageError
 from mps_shards.shardset.indexing import adopt
+from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.shardset.verification import verify
 from mps_shards.storage.location import Location
 from tests.support.damage import copied, cut, flip
@@ -181,3 +184,55 @@ def test_what_is_a_set_already_or_no_tars_is_refused(folder: Path, tmp_path: Pat
     (folder / "x.tar.part").touch()
     with pytest.raises(StorageError, match="unfinished"):
         adopt(folder)
+
+
+JUNK = ["._000001.jpg", "__MACOSX/._000001.jpg", "__MACOSX/._000001.cls", ".DS_Store", "./.DS_Store", "d/._x.cls"]
+
+
+def littered(path: Path, held: dict[str, dict[str, bytes]]) -> None:
+    """Between all members: what macOS, GNU tar --label and recursive tars add."""
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        label = tarfile.TarInfo("backup of May")
+        label.type = b"V"
+        tar.addfile(label)
+        for key, fields in held.items():
+            for name, content in fields.items():
+                for junk in JUNK:
+                    info = tarfile.TarInfo(junk)
+                    info.size = 700
+                    tar.addfile(info, io.BytesIO(bytes(700)))
+                folder = tarfile.TarInfo("d/")
+                folder.type = tarfile.DIRTYPE
+                tar.addfile(folder)
+                info = tarfile.TarInfo(f"{key}.{name}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def test_what_systems_put_into_tars_is_passed_over_and_counted(folder: Path):
+    held = labelled(4)
+    littered(folder / "x.tar", held)
+
+    report = adopt(folder)
+
+    assert report.samples == 4 and report.fields == {"cls": 4, "jpg": 4}
+    assert report.passed_over == {"folders": 8, "hidden files": 8 * len(JUNK), "volume labels": 1}
+    assert verify(folder, decode=True).problems == ()
+    assert [(key, int(label)) for _, label, key in ShardDataset(folder, batch_size=None, keys=True)] == [
+        (key, int(fields["cls"])) for key, fields in held.items()
+    ]
+    assert ShardSet(Location(folder)).labels().tolist() == [0, 1, 2, 0]
+
+
+def test_names_written_on_windows_are_paths(folder: Path):
+    held = {f".\\v1.0\\{key}": fields for key, fields in labelled(3).items()}
+    by_tarfile(folder / "x.tar", held)
+
+    adopt(folder)
+
+    assert [key for _, _, key in ShardDataset(folder, batch_size=None, keys=True)] == [
+        "./v1.0/000000",
+        "./v1.0/000001",
+        "./v1.0/000002",
+    ]
+    assert verify(folder).problems == ()
