@@ -1,34 +1,28 @@
 """``mps-shards pack``."""
 
 import contextlib
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mps_shards.cli.declared_options import array_task, declared_options
 from mps_shards.cli.grouped_command import GroupedCommand
 from mps_shards.cli.output import say_json
 from mps_shards.cli.progress_bar import Bar
 from mps_shards.packing import commit, pack
-from mps_shards.packing.option import option_name
 from mps_shards.packing.pack_options import PackOptions
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
-    from dataclasses import Field
-
-    from mps_shards.packing.option import Declared
     from mps_shards.packing.pack_report import PackedSet, PackReport
     from mps_shards.packing.sources.listing import Listing
 
 __all__ = ["command"]
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _HEADINGS = {"read": "Source", "images": "Images", "masks": "Masks", "shards": "Shards", "work": "Work"}
 
@@ -41,41 +35,10 @@ def _groups() -> dict[str, list[str]]:
     return groups
 
 
-def _option(option: "Field[Any]", about: "Declared") -> Callable[[FunctionT], FunctionT]:
-    """The command-line option that a declaration describes."""
-    flag = option_name(option.name)
-    if isinstance(option.default, bool):
-        spelled = f"{flag}/--no-{flag[2:]}" if about.positive else flag
-        return click.option(
-            spelled, option.name, is_flag=True, default=option.default, show_default=about.positive, help=about.help
-        )
-    kind: Any = str
-    if about.choices:
-        kind = click.Choice(about.choices)
-    elif about.least is not None or about.most is not None:
-        kind = click.IntRange(about.least, about.most)
-    default = f"  [default: {about.shown_default}]" if about.shown_default else ""
-    return click.option(
-        flag,
-        option.name,
-        type=kind,
-        metavar=about.metavar,
-        default=option.default,
-        show_default=option.default is not None,
-        help=about.help + default,
-    )
-
-
-def _declared_options(function: FunctionT) -> FunctionT:
-    for _, option, about in reversed(list(PackOptions.declared())):
-        function = _option(option, about)(function)
-    return function
-
-
 @click.command("pack", cls=GroupedCommand, groups=_groups())
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path), required=False)
 @click.argument("out", type=click.Path(), required=False)
-@_declared_options
+@declared_options(*_HEADINGS)
 @click.option("--commit", "commit_out", metavar="OUT", type=click.Path(), help="Join the shards that array tasks made.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -110,7 +73,7 @@ def command(ctx: click.Context, /, source: Path | None, out: str | None, as_json
         raise click.MissingParameter(ctx=ctx, param=command.params[0])
     else:
         if options["executor"] == "array":
-            options.update(_task(options["task_index"], options["num_tasks"]))
+            options.update(array_task(options["task_index"], options["num_tasks"]))
         report = _packed(source, out, quiet=as_json, options=options)
     if as_json:
         say_json(report)
@@ -148,16 +111,6 @@ def _explained() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)  # as an exception, so that every block can clean up
-
-
-def _task(index: int | None, count: int | None) -> dict[str, int | None]:
-    """The number of this task and of all tasks: as given, or from SLURM, whose arrays may be like 5-25:10."""
-    if index is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):
-        first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", int(name == "STEP"))) for name in ("MIN", "STEP"))
-        index = (int(given) - first) // step
-    if count is None and (given := os.environ.get("SLURM_ARRAY_TASK_COUNT")):
-        count = int(given)
-    return {"task_index": index, "num_tasks": count}
 
 
 def _tell(listing: "Listing") -> None:

@@ -1,70 +1,94 @@
 """``mps-shards reshard``."""
 
+import contextlib
 import signal
-import sys
-from pathlib import Path
-from types import FrameType
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mps_shards.cli.declared_options import array_task, declared_options
 from mps_shards.cli.output import say_json
-from mps_shards.cli.path_arguments import HERE
 from mps_shards.cli.progress_bar import Bar
+from mps_shards.packing.resharding import DEFAULTS, keys_to_drop, reshard
 from mps_shards.wording import counted, megabytes
+
+if TYPE_CHECKING:
+    from mps_shards.packing.pack_report import PackReport
+    from mps_shards.packing.sources.listing import Listing
 
 __all__ = ["command"]
 
 
-def _shares(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
-    shares = {}
-    for text in given:
-        name, _, share = text.partition("=")
-        try:
-            shares[name] = float(share)
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is not like train=0.9") from None
-    return shares
-
-
 @click.command("reshard")
-@click.argument("sets", metavar="SET…", nargs=-1, required=True, type=HERE)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the new set.")
-@click.option("--shard-size", default="256MB", show_default=True, help="Size of a shard at most (256MB, 1GiB).")
-@click.option("--shard-samples", type=click.IntRange(min=1), help="Samples of a shard, instead of a size.")
+@click.argument("sets", metavar="SET…", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, help="Folder or URL of the new set.")
 @click.option("--only", multiple=True, metavar="CLASS", help="Keep this class; may be repeated.")
 @click.option("--except", "without", multiple=True, metavar="CLASS", help="Leave this class out; may be repeated.")
-@click.option("--shuffle", is_flag=True, help="Mix all samples; else their order stays.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of --shuffle and --split.")
-@click.option("--prefix", is_flag=True, help="Begin keys with their set's folder name, where sets share keys.")
-@click.option("--split", multiple=True, metavar="NAME=SHARE", callback=_shares, help="Make one set each in OUT.")
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="KEYS|FILE",
+    help="Leave out the samples with these keys, separated by commas, or listed in a file, one on each line; may be "
+    "repeated.",
+)
+@click.option("--prefix", is_flag=True, help="Begin keys with the folder name of their set, where sets share keys.")
+@declared_options("shards", "images", "work", defaults=DEFAULTS, without=("drop_duplicates",))
+@click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(sets: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
-    """Write the samples of one or more sets into a new one: merged, filtered, shuffled, in shards of another size.
+def command(sets: tuple[str, ...], out: str, drop: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Write the samples of one or more sets into a new set: merged, filtered, shuffled, split, in other shards.
 
-    Images are never encoded anew. Classes are matched by name, and labels renumbered. OUT appears when all of it is
-    written; the sets stay as they are.
+    Samples are copied, and images are encoded again only where an option asks for it. Classes are matched by name, and
+    labels renumbered. The sets stay as they are. If resharding was interrupted, the same command continues it.
 
     \b
     Examples:
       mps-shards reshard ./day1 ./day2 -o ./both --shuffle
       mps-shards reshard ./imgs-shards -o ./pets --only cat --only dog
-      mps-shards reshard ./imgs-shards -o ./parts --split train=0.9 --split val=0.1
+      mps-shards reshard ./imgs-shards -o ./parts --split train=0.9,val=0.1
+      mps-shards reshard ./imgs-shards -o ./clean --drop bad-keys.txt
+      mps-shards reshard s3://bucket/imgs-shards -o ./small --max-size 256
     """
-    from mps_shards.shardset.resharding import ReshardOptions, reshard
-
     signal.signal(signal.SIGTERM, _stop)
-    with Bar("reshard", unit="samples", quiet=as_json) as bar:
-        report = reshard(sets, out, ReshardOptions(**options), on_start=bar.expect, on_progress=bar.advance)
+    if options["executor"] == "array":
+        options.update(array_task(options["task_index"], options["num_tasks"]))
+    keys = frozenset(key for each in drop for key in keys_to_drop(each))
+    with contextlib.ExitStack() as shown:
+        bars: list[Bar] = []
+
+        def listed(listing: "Listing") -> None:
+            total = sum(len(split.entries) for split in listing.splits)
+            quiet = as_json or options["dry_run"]
+            bars.append(shown.enter_context(Bar("reshard", unit="samples", total=total, quiet=quiet)))
+
+        report = reshard(
+            sets,
+            out,
+            drop=keys,
+            on_listing=listed,
+            on_progress=lambda samples, size: bars[0].advance(samples, size),
+            **options,
+        )
     if as_json:
         say_json(report)
-        return
-    for made in report.sets:
-        size = f"{counted(made.samples, 'sample')} in {counted(made.shards, 'shard')}, {megabytes(made.bytes)}"
-        click.echo(f"{made.folder}: {size}")
-    if report.left_out:
-        click.echo(f"Left out: {counted(report.left_out, 'sample')} of other classes")
+    else:
+        click.echo("\n".join(_lines(report, dry_run=options["dry_run"])))
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # as an exception, so that what was written is taken back
+def _lines(report: "PackReport", *, dry_run: bool) -> Iterator[str]:
+    for each in report.sets:
+        size = f"{counted(each.samples, 'sample')} in {counted(each.shards, 'shard')}, {megabytes(each.bytes)}"
+        yield f"{each.folder}: {size}"
+    for what, count in report.ignored.items():
+        yield f"Left out: {counted(count, 'sample')} {what}"
+    if report.kept:
+        yield f"Kept {counted(report.kept, 'shard')} that an earlier run had finished"
+    if dry_run:
+        yield "Nothing was written"
+    elif not report.finished:
+        yield f"The shards of this task are done. When all tasks are: mps-shards pack --commit {report.out}"
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)  # as an exception, so that whatever is held is released

@@ -33,7 +33,7 @@ def outline(
     Raises:
         ConfigError: no image of a split is left.
     """
-    recorded = options.recorded(rules.palette_digest)
+    recorded = {**options.recorded(rules.palette_digest), **listing.recorded}
     seed = options.shards.seed if options.shards.shuffle else None
     return PackPlan(
         fingerprint=_fingerprint(listing, plans, seed, recorded),
@@ -63,6 +63,7 @@ def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, r
     content = (
         version("mps-shards"),
         listing.layout,
+        listing.identity,
         listing.classes,
         listing.ignore_index,
         seed,

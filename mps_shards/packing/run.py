@@ -89,7 +89,7 @@ def run_pack(
     held = None if dry_run or options.work.overwrite else destination.plan()
     if held and held.fingerprint == plan.fingerprint:
         plan = held
-    elif not options.shards.drop_duplicates:
+    elif source.is_comparable and not options.shards.drop_duplicates:
         plan = replace(plan, duplicates=find_duplicates(source, listing.splits, threads=options.work.threads)[0])
     if dry_run:
         return _report(destination, plan, _sets_of(destination, plan), began, finished=False)

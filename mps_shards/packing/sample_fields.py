@@ -102,10 +102,12 @@ class Fields(NamedTuple):
         contents: encoded, by field name.
         rotated: whether viewers turn the image by its EXIF orientation, which the loader does not apply. Only known if
             the image was decoded.
+        key: of the sample; "" if it is made from the path of the entry.
     """
 
     contents: dict[str, bytes]
     rotated: bool = False
+    key: str = ""
 
 
 def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
@@ -119,10 +121,12 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
         StorageError: a file cannot be read.
     """
     stored = source.read(entry)
-    path = f"{source.name}/{entry.path}"
-    _check_image(path, stored.image)
+    path = f"{source.name}/{entry.path or stored.key}"
     contents = {**stored.others, stored.extension: stored.image}
     rotated = False
+    if stored.is_packed and not rules.images.decodes:
+        return Fields({**contents, **_label(entry)}, key=stored.key)
+    _check_image(path, stored.image)
     # JPEG loses nothing when it becomes 8-bit RGB; other formats may
     if rules.images.decodes or stored.mask or entry.shapes or not stored.image.startswith(b"\xff\xd8\xff"):
         with _naming(path):
@@ -134,14 +138,17 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
         if stored.mask:
             with _naming(f"{source.name}/{entry.mask}" if entry.mask else path):
                 contents[MASK_FIELD] = _mask(stored.mask, frame, rules)
-    if entry.label >= 0:
-        contents["cls"] = str(entry.label).encode("ascii")
+    contents |= _label(entry)
     if entry.note:
         with _naming(path):
             contents["json"] = _note(entry.note)
     if entry.caption:
         contents["txt"] = entry.caption.encode("utf-8", "replace")
-    return Fields(contents, rotated)
+    return Fields(contents, rotated, stored.key)
+
+
+def _label(entry: Entry) -> dict[str, bytes]:
+    return {"cls": str(entry.label).encode("ascii")} if entry.label >= 0 else {}
 
 
 @contextlib.contextmanager

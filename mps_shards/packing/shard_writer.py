@@ -185,12 +185,12 @@ def _sample_of(source: Source, entry: Entry, keys: Keys, rules: FieldRules) -> _
         DataError: the entry cannot become a sample.
         StorageError: a file cannot be read.
     """
-    key = key_of(entry.path, keys)
     pieces = []
     fields = fields_of(source, entry, rules)
+    key = fields.key or key_of(entry.path, keys)
     for name, content in sorted(fields.contents.items(), key=lambda field: field[0].lower()):
         pieces += [header(member_name(key, name), len(content)), content, padding(len(content))]
     sample = b"".join(pieces)
     if len(sample) >= 1 << 32:
-        raise DataError(f"{source.name}/{entry.path} becomes a sample of over 4 GiB; a sample must be smaller")
+        raise DataError(f"{source.name}/{entry.path or key} becomes a sample of over 4 GiB; a sample must be smaller")
     return _Sample(sample, fields.rotated, entry.label)

@@ -1,6 +1,7 @@
 """What `mps-shards reshard` says it made; and that killing it leaves nothing that could be taken for a set."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def test_sets_are_merged_and_filtered(tmp_path: Path):
 
 
 def test_splits_become_sets(tmp_path: Path):
-    said = run("reshard", shard_set([8]), "-o", tmp_path / "out", "--split", "train=0.75", "--split", "val=0.25")
+    said = run("reshard", shard_set([8]), "-o", tmp_path / "out", "--split", "train=0.75,val=0.25")
 
     assert said.lines(tmp_path) == [
         "DIR/out/train: 6 samples in 1 shard, 0.0 MB",
@@ -50,12 +51,13 @@ def test_the_report_as_json(tmp_path: Path):
     report = run("reshard", shard_set([8]), "-o", tmp_path / "out", "--json", *options).json()
 
     [made] = report["sets"]
-    assert (made["samples"], made["shards"], report["left_out"], report["classes"]) == (3, 2, 5, ["cat"])
+    assert (made["samples"], made["shards"], report["classes"]) == (3, 2, ["cat"])
+    assert report["ignored"] == {"of other classes": 5}
 
 
 def test_wrong_usage(tmp_path: Path):
     assert run("reshard", shard_set([1])).code == 2
-    assert "'train' is not like train=0.9" in run("reshard", shard_set([1]), "-o", "x", "--split", "train").stderr
+    assert "'train' is not a part of a split" in run("reshard", shard_set([1]), "-o", "x", "--split", "train").stderr
 
 
 def test_broken_and_empty_sets(tmp_path: Path):
@@ -63,36 +65,44 @@ def test_broken_and_empty_sets(tmp_path: Path):
     flip(folder / "s-000000.tar", 1700)
 
     assert refused("reshard", folder, "-o", tmp_path / "out").endswith("see mps-shards verify and repair")
-    assert refused("reshard", shard_set([]), "-o", tmp_path / "out") == f"no sample is left for {tmp_path / 'out'}"
+    assert refused("reshard", shard_set([]), "-o", tmp_path / "out").endswith("is left to pack")
     assert not (tmp_path / "out").exists()
 
 
 _STOPPED_HALF_WAY = """
 import os, signal, sys
-from mps_shards.shardset import mixture
+from mps_shards.packing.sources import shard_set
 number_of_signal = int(sys.argv.pop(1))
-original = mixture.Mixture.sample
-def sample(self, number):
-    if number == 5:
+original = shard_set.ShardSetSource.read
+def read(self, entry):
+    if entry.place == 5:
         os.kill(os.getpid(), number_of_signal)
-    return original(self, number)
-mixture.Mixture.sample = sample
+    return original(self, entry)
+shard_set.ShardSetSource.read = read
 from mps_shards.cli import main
 main()
 """
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 1)])
-def test_killed_half_way_it_leaves_no_set_and_can_be_repeated(tmp_path: Path, number: signal.Signals, status: int):
-    arguments = ["reshard", str(shard_set([8])), "-o", str(tmp_path / "out"), "--shard-samples", "2"]
+def test_killed_half_way_it_leaves_no_set_and_can_be_continued(tmp_path: Path, number: signal.Signals, status: int):
+    arguments = ["reshard", str(shard_set([8])), "-o", str(tmp_path / "out"), "--shard-samples", "2", "--workers", "1"]
 
     done = subprocess.run([sys.executable, "-c", _STOPPED_HALF_WAY, str(int(number)), *arguments], capture_output=True)
 
     assert done.returncode == status, done.stderr
-    assert os.listdir(tmp_path) == (["out.part"] if number == signal.SIGKILL else [])
-    assert run(*arguments).code == 0
+    assert run("verify", tmp_path / "out").code == 1
+    said = run(*arguments)
+    assert said.code == 0
+    assert re.fullmatch("Kept [2-4] shards that an earlier run had finished", said.lines(tmp_path)[-1])
     assert verify(tmp_path / "out").problems == ()
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_samples_are_dropped(tmp_path: Path):
+    said = run("reshard", shard_set([4]), "-o", tmp_path / "out", "--drop", "s00001,s00002")
+
+    assert said.lines(tmp_path)[1] == "Left out: 2 samples with keys that were to be dropped"
 
 
 def test_what_lies_in_the_way_is_kept(tmp_path: Path):

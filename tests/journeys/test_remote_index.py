@@ -144,9 +144,20 @@ def test_damage_in_a_store_is_found_by_verifying(tmp_path):
     assert {problem["kind"] for problem in said.json()[0]["problems"]} >= {"wrong digest", "damaged sample"}
 
 
-@pytest.mark.parametrize("command", ["repair", "unpack", "reshard"])
+def test_a_set_in_a_store_is_resharded_there(tmp_path):
+    url, out = stores.upload(SET, "memory://reshard-from"), "memory://reshard-to/set"
+
+    said = run("reshard", url, "-o", out, "--shard-samples", "32", "--drop", "s00007")
+    assert run("reshard", SET, "-o", tmp_path / "local", "--shard-samples", "32", "--drop", "s00007").code == 0
+
+    assert said.stdout.splitlines()[0] == f"{out}: 79 samples in 3 shards, 0.2 MB"
+    assert_same(data(out), data(tmp_path / "local"))
+    assert "is, or holds, a set that is read" in refused("reshard", url, "-o", url, "--overwrite")
+
+
+@pytest.mark.parametrize("command", ["repair", "unpack"])
 def test_commands_for_folders_here_say_so_of_urls(command, tmp_path):
-    more = {"unpack": [tmp_path / "out"], "reshard": ["--out", tmp_path / "out"]}.get(command, [])
+    more = {"unpack": [tmp_path / "out"]}.get(command, [])
 
     said = run(command, "s3://bucket/set?secret=hunter2", *more)
 

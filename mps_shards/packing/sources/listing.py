@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, overload
 
@@ -135,9 +135,11 @@ class Listing:
             if the source names none.
         ignore_index: label id of masks that is not a class; None if there is none, or no masks.
         splits: sorted by name.
-        ignored: how many files are not images, by extension.
+        ignored: how many files are not images, by extension; or samples that were to be left out, by the reason.
         empty: class folders without an image; they do not become classes.
         bad: files that were left out because they cannot be packed.
+        identity: what identifies the content beside the entries, such as the fingerprint of a shard set.
+        recorded: further options for the manifest, which describe the source.
         unnamed: how many images were left out because no list or annotation file of the source names them.
     """
 
@@ -149,6 +151,8 @@ class Listing:
     ignore_index: int | None = None
     bad: tuple[Bad, ...] = ()
     unnamed: int = 0
+    identity: str = ""
+    recorded: Mapping[str, str | int | bool | None] = field(default_factory=dict)
 
     def describe(self) -> str:
         """One line: ``class folders: 12 classes, 3 splits, 1,234 images``."""

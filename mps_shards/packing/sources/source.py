@@ -36,12 +36,17 @@ class SourceSample:
         mask: the encoded mask; empty where the entry has none.
         others: further fields, packed as they are. The fields that `pack` makes itself from the entry (``cls``,
             ``json``, ``txt``, ``mask.png``) replace those of the same name.
+        key: of the sample, where it is not made from the path of the entry.
+        is_packed: the sample comes from a shard set: unless an option changes or checks images, its fields are copied
+            as they are.
     """
 
     extension: str
     image: bytes = field(repr=False)
     mask: bytes = field(default=b"", repr=False)
     others: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    key: str = ""
+    is_packed: bool = False
 
 
 class Source(Protocol):
@@ -65,6 +70,11 @@ class Source(Protocol):
     @property
     def is_repeatable(self) -> bool:
         """Whether listing the source again gives the same entries. A pack of any other cannot be resumed."""
+        ...
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether images can be compared before they are packed; otherwise no duplicates are looked for."""
         ...
 
     def listing(self, options: "ReadOptions") -> "Listing":

@@ -17,7 +17,7 @@ _LINKS = (ord("1"), ord("2"))  # hard and symbolic
 _INPUT = 1 << 14  # compressed bytes that are read at a time
 _STATE = 60_000  # bytes that a decompressor takes: the last 32 KB that it gave, its tables, and the input that is left
 _MAX_STATES = 256 << 20  # bytes of all of them
-_MIN_STEP = 1 << 18  # bytes of compressed data between two of them
+_MIN_STEP = 1 << 16  # bytes of compressed data between two of them
 
 
 def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, where: str) -> Iterator[Member]:

@@ -26,6 +26,7 @@ class TreeSource:
     list_name: str = ""
     default_out: Path | None = None
     is_repeatable: bool = True
+    is_comparable: bool = True
 
     @property
     def name(self) -> str:

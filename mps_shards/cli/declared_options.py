@@ -1,0 +1,78 @@
+"""Command-line options made from the options that packing declares."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mps_shards.packing.option import option_name
+from mps_shards.packing.pack_options import PackOptions
+
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+    from mps_shards.packing.option import Declared
+
+__all__ = ["array_task", "declared_options"]
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def declared_options(
+    *bundles: str, defaults: Mapping[str, Any] | None = None, without: tuple[str, ...] = ()
+) -> Callable[[FunctionT], FunctionT]:
+    """Give a command the options of these bundles of `PackOptions`.
+
+    Args:
+        defaults: other defaults, by the name of the option.
+        without: names of options that the command does not have.
+    """
+    chosen = [
+        (option, about)
+        for bundle, option, about in PackOptions.declared()
+        if bundle in bundles and option.name not in without
+    ]
+
+    def decorate(function: FunctionT) -> FunctionT:
+        for option, about in reversed(chosen):
+            default = (defaults or {}).get(option.name, option.default)
+            function = _option(option, about, default)(function)
+        return function
+
+    return decorate
+
+
+def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[FunctionT], FunctionT]:
+    """The command-line option that a declaration describes."""
+    flag = option_name(option.name)
+    if isinstance(default, bool):
+        spelled = f"{flag}/--no-{flag[2:]}" if about.positive else flag
+        return click.option(
+            spelled, option.name, is_flag=True, default=default, show_default=about.positive, help=about.help
+        )
+    kind: Any = str
+    if about.choices:
+        kind = click.Choice(about.choices)
+    elif about.least is not None or about.most is not None:
+        kind = click.IntRange(about.least, about.most)
+    shown = f"  [default: {about.shown_default}]" if about.shown_default else ""
+    return click.option(
+        flag,
+        option.name,
+        type=kind,
+        metavar=about.metavar,
+        default=default,
+        show_default=default is not None,
+        help=about.help + shown,
+    )
+
+
+def array_task(index: int | None, count: int | None) -> dict[str, int | None]:
+    """The number of this task and of all tasks: as given, or from SLURM, whose arrays may be like 5-25:10."""
+    if index is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):
+        first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", int(name == "STEP"))) for name in ("MIN", "STEP"))
+        index = (int(given) - first) // step
+    if count is None and (given := os.environ.get("SLURM_ARRAY_TASK_COUNT")):
+        count = int(given)
+    return {"task_index": index, "num_tasks": count}

@@ -1,0 +1,116 @@
+"""Resharding: packing from shard sets, whose samples are copied as they are."""
+
+import os
+from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mps_shards.errors import ConfigError, StorageError
+from mps_shards.storage.location import locate
+from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
+
+if TYPE_CHECKING:
+    from mps_shards.packing.pack_report import PackReport
+    from mps_shards.packing.run import OnListing
+    from mps_shards.packing.shard_writer import Progress
+
+__all__ = ["DEFAULTS", "keys_to_drop", "reshard", "set_folder"]
+
+DEFAULTS = {"shuffle": False, "check": False}  # where resharding has another default than packing
+
+
+def reshard(
+    sets: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    *,
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+    drop: str | PathLike[str] | Iterable[str] = (),
+    prefix: bool = False,
+    dry_run: bool = False,
+    on_listing: "OnListing | None" = None,
+    on_progress: "Progress | None" = None,
+    **options: Any,
+) -> "PackReport":
+    """Write the samples of one or more shard sets into a new set, or into one for each split.
+
+    The sets stay as they are. Samples are copied, and images are encoded again only where an option asks for it.
+    Labels follow their class names into one list of classes. Equal sets and options give equal bytes, and an
+    interrupted call is continued by the same call, as for `mps_shards.pack`.
+
+    Args:
+        sets: folders of shard sets, or their URLs.
+        out: an absent or empty folder, an unfinished reshard of the same sets with the same options, or a URL.
+        only: names of the classes to keep; all by default.
+        without: names of the classes to leave out.
+        drop: keys of samples to leave out: a file with one key on each line, or the keys themselves.
+        prefix: begin every key with the folder name of its set, so that equal keys of several sets can live together.
+        dry_run: write nothing, and report what would be written.
+        on_listing: called with what was found, before anything is written.
+        on_progress: called with the numbers of samples and bytes since its last call, from worker threads.
+        options: those of `mps_shards.pack` for images, shards and the work. The samples keep their order unless
+            `shuffle` is set, and images are not decoded unless `check` is set.
+
+    Raises:
+        ConfigError: the sets do not fit together, a class or key is in none of them, or `out` holds something else.
+        DataError: two sets hold the same key, or a sample is damaged.
+        ManifestError: a set has no manifest, or its index does not fit.
+        StorageError: something cannot be read or written.
+    """
+    from mps_shards.packing.pack_options import PackOptions
+    from mps_shards.packing.run import run_pack
+    from mps_shards.packing.sources.shard_set import SetSelection, ShardSetSource
+
+    folders = [set_folder(fspath(each)) for each in sets]
+    _check_apart(folders, fspath(out))
+    selection = SetSelection(only=tuple(only), without=tuple(without), drop=keys_to_drop(drop), prefix=prefix)
+    return run_pack(
+        ShardSetSource(folders, selection),
+        fspath(out),
+        PackOptions.of(**{**DEFAULTS, **options}),
+        dry_run=dry_run,
+        on_listing=on_listing or (lambda listing: None),
+        on_progress=on_progress or (lambda samples, size: None),
+    )
+
+
+def set_folder(named: str) -> Path | RemoteFolder:
+    """The folder of a shard set that a path or a URL names.
+
+    Raises:
+        ConfigError: a URL that names a tar, or that cannot be read.
+    """
+    if scheme_of(named) in (None, "file"):
+        return Path(named.removeprefix("file://"))
+    (location,) = locate([named])
+    if location.names is not None or not isinstance(location.folder, Prefix):
+        raise ConfigError(f"{without_secrets(named)} is a tar; name the folder around it")
+    return RemoteFolder(location.folder)
+
+
+def keys_to_drop(drop: str | PathLike[str] | Iterable[str]) -> frozenset[str]:
+    """The keys that a file lists, one on each line, or that are given: one, several by commas, or several.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    if not isinstance(drop, str | PathLike):
+        return frozenset(drop)
+    path = Path(drop)
+    try:
+        if path.is_file():
+            return frozenset(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"cannot read the keys in {path}: {error}") from error
+    return frozenset(key.strip() for key in fspath(drop).split(",") if key.strip())
+
+
+def _check_apart(folders: Sequence[Path | RemoteFolder], out: str) -> None:
+    """Refuse to write into a set that is read: with `overwrite` it would be removed first."""
+    target = out.rstrip("/") if scheme_of(out) not in (None, "file") else os.path.realpath(out.removeprefix("file://"))
+    for folder in folders:
+        path = str(folder.where).rstrip("/") if isinstance(folder, RemoteFolder) else os.path.realpath(folder)
+        if target == path or path.startswith(target + "/"):
+            raise ConfigError(f"{out} is, or holds, a set that is read; name another folder")

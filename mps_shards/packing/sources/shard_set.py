@@ -1,0 +1,311 @@
+"""Shard sets as a source of packing: merged, filtered by class, without some keys; their samples are copied."""
+
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.source import SourceSample, Stamp
+from mps_shards.shards.key_names import encode_key
+from mps_shards.shards.manifest import ShardRecord
+from mps_shards.shards.raw_sample import IMAGE_FIELDS, MASK_FIELD
+from mps_shards.shards.sample_labels import LABEL_TYPE, Labels
+from mps_shards.shards.tar import BLOCK, members, sample_from
+from mps_shards.shardset.contents import labels_in, listed
+from mps_shards.shardset.opening import StoredSet, open_set
+from mps_shards.shardset.repeated_keys import key_at, twins
+from mps_shards.shardset.scan import hash_of
+from mps_shards.storage.open_files import AnyReader
+from mps_shards.storage.remote_folder import RemoteFolder
+
+__all__ = ["SetSelection", "ShardSetSource"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSelection:
+    """Which samples of shard sets are packed.
+
+    Attributes:
+        only: names of the classes to keep; empty keeps all.
+        without: names of the classes to leave out.
+        drop: keys of the samples to leave out.
+        prefix: begin every key with the folder name of its set, so that equal keys of several sets can live together.
+    """
+
+    only: Sequence[str] = ()
+    without: Sequence[str] = ()
+    drop: frozenset[str] = field(default=frozenset(), repr=False)
+    prefix: bool = False
+
+    def __post_init__(self) -> None:
+        if self.only and self.without:
+            raise ConfigError("name classes to keep (only) or to leave out (except), not both")
+
+
+class ShardSetSource:
+    """The samples of one or more shard sets, set after set, in their order. See `Source`.
+
+    Labels follow their class names into one list: the classes of the first set, then new ones of the others. Sets are
+    opened again in each process.
+
+    """
+
+    default_out: Path | None = None
+    is_repeatable = True
+    is_comparable = False  # samples are read whole
+
+    def __init__(self, folders: Sequence[Path | RemoteFolder], selection: SetSelection | None = None):
+        if not folders:
+            raise ConfigError("no shard set was named")
+        self._folders = tuple(folders)
+        self._selection = selection or SetSelection()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: _OpenSets | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return ", ".join(_shown(folder) for folder in self._folders)
+
+    def listing(self, options: ReadOptions) -> Listing:
+        """See `Source`. Only the index is read, and, where a set has no ``labels.npy``, the labels in its shards.
+
+        Raises:
+            ConfigError: the sets do not fit together, or a class or a key is in none of them.
+            DataError: two sets hold the same key.
+        """
+        sets = self._sets()
+        _check_alike(sets.stored)
+        first = sets.stored[0].manifest
+        classes = self._kept_classes(sets.stored)
+        if len(sets.stored) > 1 and not self._selection.prefix:
+            sets.check_keys()
+        dropped = sets.numbers_of(self._selection.drop)
+        left_out: Counter[str] = Counter()
+        entries = Entries()
+        for which, shard, start in sets.shards:
+            stored = sets.stored[which]
+            labels = _renumbered(_labels_of(stored, shard), stored, shard, classes)
+            sizes = stored.rows[shard.name]["size"].tolist()
+            for number, (size, label) in enumerate(zip(sizes, labels.tolist(), strict=True), start):
+                if number in dropped:
+                    left_out["with keys that were to be dropped"] += 1
+                elif label == _UNWANTED:
+                    left_out["of other classes"] += 1
+                else:
+                    # so that a plan, which adds the headers and the label to an image, comes to the size that it has
+                    fits = size - BLOCK - (2 * BLOCK if label >= 0 else 0)
+                    entries.append(Entry("", fits, label, place=number))
+        if not len(entries):
+            raise DataError(f"no sample of {self.name} is left to pack")
+        recorded: dict[str, str | int | bool | None] = {"keys": str(first.packed.options.get("keys", "stem"))}
+        if any(stored.manifest.packed.options.get("repeated_keys") for stored in sets.stored):
+            recorded["repeated_keys"] = True
+        return Listing(
+            layout="shard sets",
+            classes=classes,
+            splits=(Split(name="", task=first.task, entries=entries),),
+            ignore_index=first.ignore_index,
+            ignored=left_out,
+            identity=" ".join([*(each.manifest.fingerprint for each in sets.stored), *sets.prefixes(self._selection)]),
+            recorded=recorded,
+        )
+
+    def read(self, entry: Entry) -> SourceSample:
+        """See `Source`. The CRC-32 of the index is checked.
+
+        Raises:
+            ShardError: the sample is damaged.
+        """
+        sets = self._sets()
+        which, shard, start = sets.shard_of(entry.place)
+        stored = sets.stored[which]
+        content = stored.content(shard.name, entry.place - start, sets.reader)
+        sample = sample_from(content, shard=shard.name)
+        named = {}
+        for name, begin, end in members(content, where=f"shard {shard.name}"):
+            named[name[len(sample.key) + 1 :]] = content[begin:end]
+        images = [name for name in named if name.lower() in IMAGE_FIELDS]
+        if len(images) != 1:
+            sample.image()  # says what is wrong
+        image = named.pop(images[0])
+        return SourceSample(
+            extension=images[0],
+            image=image,
+            mask=next((data for name, data in named.items() if name.lower() == MASK_FIELD), b""),
+            others={name: data for name, data in named.items() if name.lower() != "cls" or entry.label < 0},
+            key=sets.prefixes(self._selection)[which] + sample.key,
+            is_packed=True,
+        )
+
+    def stamp(self, entry: Entry) -> Stamp:
+        """See `Source`."""
+        sets = self._sets()
+        which, shard, start = sets.shard_of(entry.place)
+        row = sets.stored[which].rows[shard.name][entry.place - start]
+        return Stamp(int(row["crc32"]).to_bytes(8), is_sure=True)
+
+    def ending(self, entry: Entry) -> bytes:
+        """See `Source`."""
+        return b""
+
+    def _sets(self) -> "_OpenSets":
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = _OpenSets([open_set(folder, whole=True) for folder in self._folders])
+        return self._opened
+
+    def _kept_classes(self, sets: Sequence[StoredSet]) -> tuple[str, ...]:
+        only, without = self._selection.only, self._selection.without
+        everything = tuple(dict.fromkeys(name for stored in sets for name in stored.manifest.classes))
+        if (only or without) and sets[0].manifest.task != "classification":
+            raise ConfigError(
+                f"{sets[0].folder} is for {sets[0].manifest.task}; only sets for classification are filtered by class"
+            )
+        unknown = [name for name in (*only, *without) if name not in everything]
+        if unknown:
+            shown = ", ".join(everything[:20]) + (" …" if len(everything) > 20 else "")
+            raise ConfigError(f"{unknown[0]!r} is not a class of these sets; they have {shown or 'none with names'}")
+        kept = tuple(name for name in everything if (not only or name in only) and name not in without)
+        if everything and not kept:
+            raise ConfigError("every class is left out")
+        return kept
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folders": self._folders, "selection": self._selection}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._folders, self._selection = state["folders"], state["selection"]
+        self._reset()
+
+
+_UNWANTED = -2  # in place of a label: its class is left out
+
+
+class _OpenSets:
+    """The sets as one sequence of shards and samples."""
+
+    def __init__(self, stored: Sequence[StoredSet]):
+        self.stored = stored
+        self.reader = AnyReader()
+        shards = [(which, shard) for which, each in enumerate(stored) for shard in each.manifest.shards]
+        self._starts = list(accumulate((shard.samples for _, shard in shards), initial=0))
+        self.shards = [(which, shard, start) for (which, shard), start in zip(shards, self._starts, strict=False)]
+
+    def shard_of(self, number: int) -> tuple[int, ShardRecord, int]:
+        """Number of the set, the shard, and the number of its first sample, for a sample."""
+        return self.shards[bisect_right(self._starts, number) - 1]
+
+    def prefixes(self, selection: SetSelection) -> list[str]:
+        """What the keys of each set begin with."""
+        if not selection.prefix:
+            return [""] * len(self.stored)
+        prefixes = [f"{encode_key(_folder_name(stored.folder))}/" for stored in self.stored]
+        if len(set(prefixes)) < len(prefixes):
+            raise ConfigError("two of the sets have the same folder name, so it tells no keys apart; rename one")
+        return prefixes
+
+    def check_keys(self) -> None:
+        """Raise `DataError` if two shards hold the same key."""
+
+        def key_of(part: int, number: int) -> str:
+            which, shard, _ = self.shards[part]
+            offset, size, _ = self.stored[which].rows[shard.name][number].item()
+            return key_at(self.reader, self.stored[which].folder / shard.name, offset, size)
+
+        hashes = [
+            np.array([hash_of(key_of(part, number)) for number in range(shard.samples)], dtype=np.uint64)
+            for part, (_, shard, _) in enumerate(self.shards)
+        ]
+        for twin in twins(hashes, key_of):
+            paths = [self.stored[self.shards[part][0]].folder for part in (twin.first, twin.shard)]
+            raise DataError(f"{paths[0]} and {paths[1]} both hold the key {twin.key!r}; tell them apart with --prefix")
+
+    def numbers_of(self, keys: frozenset[str]) -> frozenset[int]:
+        """Numbers of the samples with these keys.
+
+        Raises:
+            ConfigError: no set holds one of them.
+        """
+        if not keys:
+            return frozenset()
+        found: dict[int, str] = {}
+        for number, key in enumerate(self._keys()):
+            if key in keys:
+                found[number] = key
+        if missing := sorted(keys - set(found.values())):
+            more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+            raise ConfigError(f"no sample has the key {missing[0]!r}{more}, so it cannot be dropped; see mps-shards ls")
+        return frozenset(found)
+
+    def _keys(self) -> Iterator[str]:
+        for which, shard, _ in self.shards:
+            yield from (sample.key for sample in listed(self.stored[which], shard.name))
+
+
+def _labels_of(stored: StoredSet, shard: ShardRecord) -> Labels:
+    if stored.manifest.task != "classification":
+        return np.full(shard.samples, -1, LABEL_TYPE)
+    if shard.name in stored.labels:
+        return stored.labels[shard.name]
+    return labels_in(stored.folder / shard.name, stored.rows[shard.name], stored.choice)
+
+
+def _renumbered(labels: Labels, stored: StoredSet, shard: ShardRecord, classes: Sequence[str]) -> Labels:
+    """Labels by the new list of classes; `_UNWANTED` where the class is not in it."""
+    if not stored.manifest.classes:
+        return labels
+    if len(labels) and int(labels.max()) >= len(stored.manifest.classes):
+        wrong = int(labels.argmax())
+        raise DataError(
+            f"label {labels[wrong]} of sample number {wrong} of {stored.folder / shard.name} is not a class: the set "
+            f"has {len(stored.manifest.classes)}"
+        )
+    places = {name: number for number, name in enumerate(classes)}
+    table = np.array([*(places.get(name, _UNWANTED) for name in stored.manifest.classes), -1], LABEL_TYPE)
+    return table[labels]  # -1, for none, is the last
+
+
+def _check_alike(sets: Sequence[StoredSet]) -> None:
+    for stored in sets:
+        if chosen := [f"{name} {value}" for name, value in stored.choice.options().items() if value]:
+            raise ConfigError(
+                f"{stored.folder} is read by a choice of fields ({', '.join(chosen)}), which a new set would not have; "
+                "unpack it, and pack that"
+            )
+    first = sets[0]
+    for other in sets[1:]:
+        for what in ("task", "ignore_index", "columns"):
+            mine, theirs = getattr(first.manifest, what), getattr(other.manifest, what)
+            if mine != theirs:
+                raise ConfigError(f"{first.folder} and {other.folder} differ in {what}: {mine} and {theirs}")
+        if first.manifest.packed.options.get("keys", "stem") != other.manifest.packed.options.get("keys", "stem"):
+            raise ConfigError(f"{first.folder} and {other.folder} were packed with different --keys")
+        if bool(first.manifest.classes) != bool(other.manifest.classes):
+            raise ConfigError(f"of {first.folder} and {other.folder} only one names its classes")
+        if first.manifest.task in ("segmentation", "multilabel") and first.manifest.classes != other.manifest.classes:
+            raise ConfigError(
+                f"{first.folder} and {other.folder} have different classes, and only labels of classification are "
+                "renumbered"
+            )
+
+
+def _shown(folder: Path | RemoteFolder) -> str:
+    return str(folder.where).rstrip("/") if isinstance(folder, RemoteFolder) else str(folder)
+
+
+def _folder_name(folder: Path | RemoteFolder) -> str:
+    return _shown(folder).rpartition("/")[2] if isinstance(folder, RemoteFolder) else folder.resolve().name
