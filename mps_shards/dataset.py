@@ -16,7 +16,7 @@ from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.metrics import SkipReport, StageTimes
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration, Start
-from mps_shards.reading.sample_maker import SampleOptions, Transform, is_scaled
+from mps_shards.reading.sample_maker import SampleOptions, is_scaled
 from mps_shards.reading.sample_sources import REMOTE_BYTES, Request, Source, expanded, open_source
 from mps_shards.sampling.cursor import Cursor, check_resume
 from mps_shards.sampling.epoch_progress import Progress, ReadState
@@ -29,6 +29,7 @@ from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.location import locate
 from mps_shards.vision.decoding import MAX_PIXELS
 from mps_shards.vision.transforms import classify
+from mps_shards.vision.transforms.sample_transform import Transform, recognise
 
 __all__ = ["ShardDataset"]
 
@@ -56,9 +57,12 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         shards: a directory with a manifest, tars of one, a brace pattern, foreign tars; or a list. Several sets are
             mixed: an epoch holds as many samples as they have together.
         batch_size: samples of a batch on this rank; None yields single samples without the batch dimension.
-        transform: any callable (image uint8 [3, height, width], target, rng) -> (image, target). `rng` is a NumPy
-            Generator keyed by (seed, epoch, position): use it and nothing else, and pixels never depend on threads,
-            ranks or resuming. The image may come back as uint8 (0..255) or float32 (left as it is).
+        transform: one of `classify` or `segment`; any transform of torchvision (v1 or v2) or albumentations; or a
+            callable with the arguments (image), (image, target) or (image, target, rng) that gets an image uint8
+            [3, height, width]. A tuple of transforms gives a view for each of them: images are a tuple of batches. What
+            a transform draws, also from torch's, NumPy's and Python's global generators, depends on (seed, epoch,
+            position, view) alone. The image may come back as uint8 (0..255) or float32 (left as it is).
+        views: how often each image is transformed; more than 1 yields a tuple of batches of images.
         shuffle: True, or a `Shuffle` with other distances. Foreign tars are shuffled through a buffer.
         remainder: the last samples, where they do not give every rank one: "pad" repeats the epoch's first samples,
             "drop" leaves them out, "keep" delivers each exactly once, so ranks may differ by one.
@@ -98,7 +102,8 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         shards: Shards,
         *,
         batch_size: int | None,
-        transform: Transform | None = None,
+        transform: Transform | Sequence[Transform] | None = None,
+        views: int = 1,
         shuffle: bool | Shuffle = False,
         seed: int = 0,
         epoch: int = 0,
@@ -133,7 +138,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             raise ConfigError("mix and pad are for batches: give a batch_size")
         if pad is not None and pad < 1:
             raise ConfigError(f"pad is the multiple that sizes are rounded up to, at least 1, not {pad}")
-        self.scaled = is_scaled(decode, transform)
         self._batch_options = BatchOptions(
             single=batch_size is None,
             keys=keys,
@@ -154,6 +158,14 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             cache=Cache.open(cache, cache_bytes),
             choice=FieldChoice.parsed(image, target),
         )
+        self._sample_transform = recognise(
+            transform,
+            views=views,
+            task=self.source.task,
+            classes=len(self.source.classes),
+            ignore_index=self.source.ignore_index,
+        )
+        self.scaled = is_scaled(decode, self._sample_transform, self.source.task)
         self._fingerprint = {
             **self.source.fingerprint,
             "samples": self.source.samples,
@@ -181,7 +193,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         """
         return EpochIteration(
             self.source,
-            samples=SampleOptions(transform=self.transform, max_pixels=self.max_pixels, scaled=self.scaled),
+            samples=SampleOptions(transform=self._sample_transform, max_pixels=self.max_pixels, scaled=self.scaled),
             batches=self._batch_options,
             rules=self._rules,
             fingerprint=self._fingerprint,

@@ -78,7 +78,7 @@ def command(
     from mps_shards.loader import DeviceLoader
 
     data = ShardDataset(shards, batch_size=batch_size, index=index, cache=cache)  # tells the task
-    named = transform_named(transform, task=data.source.task or "classification", ignore_index=data.source.ignore_index)
+    named = transform_named(transform, task=data.source.task or "classification")
     data = ShardDataset(
         shards, batch_size=batch_size, transform=named, shuffle=True, decode=decode, index=index, cache=cache
     )

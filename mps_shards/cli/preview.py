@@ -82,7 +82,7 @@ def command(
 
     opened = open_set(shards, index=index, cache=cache)
     manifest = opened.manifest
-    made = transform_named(transform, task=manifest.task, ignore_index=manifest.ignore_index) if augment else None
+    made = transform_named(transform, task=manifest.task) if augment else None
     gallery = Gallery(opened, size=size, transform=made, times=times if augment else 0, seed=seed)
     try:
         gallery.fill(count or (6 if augment else 32), wanted)

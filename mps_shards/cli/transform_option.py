@@ -10,10 +10,8 @@ if TYPE_CHECKING:
 
 __all__ = ["transform_named"]
 
-_DEFAULTS = {"classification": "224", "unlabeled": "224", "segmentation": "512"}
 
-
-def transform_named(name: str, *, task: "Task", ignore_index: int | None = None) -> Any:
+def transform_named(name: str, *, task: "Task") -> Any:
     """Return the transform with a name such as ``train``, ``evaluate:256``, ``classify.train:224`` or ``none``.
 
     Raises:
@@ -26,11 +24,10 @@ def transform_named(name: str, *, task: "Task", ignore_index: int | None = None)
         raise ConfigError(f"{name!r} is not a transform; write one such as train:224, segment.evaluate:512 or none")
     from mps_shards.vision.transforms import classify, segment
 
-    room, kind, size = match.groups()
-    side = int(size or _DEFAULTS[task])
+    module, kind, size = match.groups()
     masks = task == "segmentation"
-    if room and (room == "segment") != masks:
+    if module and (module == "segment") != masks:
         raise ConfigError(f"{name} does not serve a set for {task}; {'segment' if masks else 'classify'}.{kind} does")
-    if masks:
-        return getattr(segment, kind)(side, ignore_index=255 if ignore_index is None else ignore_index)
-    return getattr(classify, kind)(side)
+    if masks and kind == "evaluate":
+        return segment.evaluate(int(size) if size else None)  # without a size, pictures keep their stored size
+    return getattr(segment if masks else classify, kind)(int(size or (512 if masks else 224)))

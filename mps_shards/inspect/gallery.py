@@ -126,14 +126,19 @@ class Gallery:
             return
         import torch
 
-        from mps_shards.vision.randomness import KeyedRandom
+        from mps_shards.vision.transforms.sample_transform import ThreadTransform, recognise
 
-        random, masks = KeyedRandom(seed=self._seed), not isinstance(target, int)
-        picture, given = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(target) if masks else target
+        manifest, has_label_map = self._set.manifest, not isinstance(target, int)
+        transform = recognise(
+            self._transform, task=manifest.task, classes=len(manifest.classes), ignore_index=manifest.ignore_index
+        )
+        apply = ThreadTransform(transform, seed=self._seed)
+        picture = torch.from_numpy(image).permute(2, 0, 1)
+        given = torch.from_numpy(target) if has_label_map else target
         for epoch in range(self._times):
-            made, mask = self._transform(picture, given, random.at(epoch, number))
+            made, label_map = apply(picture, given, epoch, number)
             pixels = made.permute(1, 2, 0).contiguous().numpy()
-            yield self._overlaid(pixels, mask.numpy()) if masks else pixels
+            yield self._overlaid(pixels, label_map.numpy()) if has_label_map else pixels
 
     def _overlaid(self, image: "np.ndarray[Any, Any]", mask: "np.ndarray[Any, Any]") -> Any:
         import numpy as np

@@ -1,9 +1,9 @@
 """How a sample is made: read, opened, decoded and transformed, by one thread."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mps_shards.batching.host_batch import Sample
 from mps_shards.errors import ConfigError, ShardsError
@@ -11,28 +11,29 @@ from mps_shards.metrics import StageTimes
 from mps_shards.reading.bad_samples import BadSamples
 from mps_shards.reading.batch_plan import BatchPlan
 from mps_shards.reading.sample_sources import Request, Source
+from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.vision.decoding import decode_image
-from mps_shards.vision.randomness import KeyedRandom
 from mps_shards.vision.targets import Opened, image_and_target, opened
-from mps_shards.vision.transforms import classify
-from mps_shards.vision.views import Planned, View, seen_pixels
+from mps_shards.vision.transforms.sample_transform import PlannedView, SampleTransform, ThreadTransform
 
-__all__ = ["SampleOptions", "ThreadSampleMaker", "Transform", "is_scaled"]
+__all__ = ["SampleOptions", "ThreadSampleMaker", "is_scaled"]
 
 # Samples that are read before the first of them is decoded, and their bytes: half of a usual CPU's cache of a core.
 _BUNCH, _BUNCH_BYTES = 16, 1 << 20
 
-# (image uint8 (3, height, width), target, generator keyed by the sample's position) -> (image, target)
-Transform = Callable[[Any, Any, Any], tuple[Any, Any]]
 
-
-def is_scaled(decode: str, transform: Transform | None) -> bool:
+def is_scaled(decode: str, transform: SampleTransform, task: Task | None) -> bool:
     """Whether images are decoded no larger than `transform` shows them. Raises ConfigError where that cannot be."""
     if decode not in ("exact", "scaled"):
         raise ConfigError(f"decode must be 'exact' or 'scaled', not {decode!r}")
-    if decode == "scaled" and not isinstance(transform, Planned):
-        raise ConfigError("decode='scaled' needs a transform that plans what it shows: classify.train or evaluate")
+    if decode == "scaled" and not transform.planned:
+        raise ConfigError(
+            "decode='scaled' needs a transform whose crop follows from the size of the image alone, such as "
+            "classify.train or classify.evaluate"
+        )
+    if decode == "scaled" and task == "segmentation":
+        raise ConfigError("decode='scaled' serves classification; leave it out for sets with label maps")
     return decode == "scaled"
 
 
@@ -45,18 +46,18 @@ class SampleOptions:
         scaled: decode JPEGs no larger than the transform shows them.
     """
 
-    transform: Transform | None
+    transform: SampleTransform
     max_pixels: int
     scaled: bool
 
 
 class _Prepared(NamedTuple):
-    """The sample of a row, read, with what is known of it and the view that is planned; or what was wrong with it."""
+    """The sample of a row, read, with what is known of it and the views that are planned; or what was wrong with it."""
 
     row: int
     raw: RawSample | None
     known: Opened | None
-    view: View | None
+    views: list[PlannedView] | None
     failure: ShardsError | None
 
 
@@ -72,12 +73,9 @@ class ThreadSampleMaker:
     """
 
     def __init__(self, source: Source, request: Request, options: SampleOptions, *, bad: BadSamples, times: StageTimes):
-        self._source, self._transform, self._bad = source, options.transform, bad
-        # ours show what they plan and do no more, while what derives from them may
-        plans = options.scaled or type(options.transform) in (classify.train, classify.evaluate)
-        self._planned = options.transform if plans and isinstance(options.transform, Planned) else None
+        self._source, self._bad, self._epoch = source, bad, request.epoch
+        self._transform = ThreadTransform(options.transform, seed=request.seed)
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
-        self._epoch, self._random = request.epoch, KeyedRandom(seed=request.seed)
         self._times = times
 
     def __call__(self, plan: BatchPlan, first: int, last: int) -> Iterator[Sample | None]:
@@ -97,32 +95,29 @@ class ThreadSampleMaker:
         return bunch
 
     def _prepared(self, plan: BatchPlan, row: int) -> _Prepared:
-        source, planned = self._source, self._planned
-        raw = known = view = failure = None
+        source, transform = self._source, self._transform
+        raw = known = views = failure = None
         try:
             raw = plan.read(row)
             self._times.bytes_read += sum(map(len, raw.fields.values()))
             known = opened(raw, task=source.task, classes=len(source.classes))
-            if planned is not None:
-                if known.target is None and self._scaled:
-                    raise ConfigError("decode='scaled' serves classification; leave it out for sets with masks")
-                if known.target is not None and known.size is not None:
-                    view = planned.plan(*known.size, self._random.at(self._epoch, plan.positions[row]))
+            if transform.plans and known.size is not None and known.target is not None:
+                views = transform.plan(known.size, self._epoch, plan.positions[row])
         except ShardsError as error:
             failure = error
-        return _Prepared(row, raw, known, view, failure)
+        return _Prepared(row, raw, known, views, failure)
 
     def _finished(self, plan: BatchPlan, prepared: _Prepared) -> Sample | None:
-        row, raw, known, view, failure = prepared
+        row, raw, known, views, failure = prepared
         position = plan.positions[row]
         times, source = self._times, self._source
         began = time.perf_counter()
-        factor = view.factor() if view is not None and self._scaled else 1
+        factor = min(each.view.factor() for each in views) if views is not None and self._scaled else 1
         try:
             if failure is not None:
                 raise failure
             assert raw is not None and known is not None
-            if view is not None:
+            if views is not None:
                 pixels = decode_image(known.image, factor=factor, max_pixels=self._max_pixels, size=known.size)
             else:
                 image, target = image_and_target(
@@ -140,15 +135,13 @@ class ThreadSampleMaker:
             raise
         decoded = time.perf_counter()
         times.decode += decoded - began
-        if view is not None and self._planned is not None:
-            shown = view.shrunk(pixels.shape[0], pixels.shape[1], factor)
-            image, target = seen_pixels(pixels, shown, self._planned.interpolation), known.target
-            times.transform += time.perf_counter() - decoded
-        elif self._transform is not None:
-            try:
-                image, target = self._transform(image, target, self._random.at(self._epoch, position))
-            except Exception as error:
-                error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
-                raise
-            times.transform += time.perf_counter() - decoded
+        try:
+            if views is not None:
+                image, target = self._transform.show(pixels, views, factor), known.target
+            else:
+                image, target = self._transform(image, target, self._epoch, position)
+        except Exception as error:
+            error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
+            raise
+        times.transform += time.perf_counter() - decoded
         return Sample(image, target, raw.key)

@@ -6,6 +6,7 @@ decoder that can decode a region would find here which.
 
 import math
 import platform
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -67,16 +68,28 @@ class View(NamedTuple):
 
 @runtime_checkable
 class Planned(Protocol):
-    """A transform whose view follows from the image's size and the random numbers."""
+    """A transform whose view follows from the size of the image and the random numbers alone.
 
-    interpolation: Any
+    Attributes:
+        interpolation: how the view is resized.
+        after: what is done to the view, uint8 [3, height, width], with the numbers that follow those of `plan`; None
+            where the view is the result.
+    """
+
+    @property
+    def interpolation(self) -> Any:  # noqa: D102  # see the class
+        ...
+
+    @property
+    def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:  # noqa: D102  # see the class
+        ...
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        """The whole transform."""
+        """Apply the whole transform: the view, and what comes after."""
         ...
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """What it will show of an image of this size."""
+        """Draw the view of an image of this size."""
         ...
 
 

@@ -4,15 +4,24 @@ The geometry is computed by torchvision's kernels on uint8, so each pixel equals
 the same crop.
 """
 
-import math
-from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from torchvision.transforms import v2
 
 from mps_shards.errors import ConfigError
+from mps_shards.vision.transforms.colour import (
+    Jitter,
+    Step,
+    apply_steps,
+    augment_step,
+    colour_steps,
+    erase_step,
+)
+from mps_shards.vision.transforms.geometry import Region, central_crop, random_crop, shorter_side_resized
 from mps_shards.vision.views import View, seen
 
 __all__ = ["evaluate", "mix", "train"]
@@ -22,7 +31,7 @@ Interpolation: TypeAlias = Literal["bilinear", "bicubic", "nearest"]
 
 @dataclass(frozen=True, slots=True)
 class train:
-    """Crop at random, resize the crop to a square, and flip it at random.
+    """Crop at random, resize the crop to a square, flip it at random, then change its colours if asked to.
 
     The defaults are those of torchvision's RandomResizedCrop and RandomHorizontalFlip.
 
@@ -32,9 +41,16 @@ class train:
         ratio: smallest and largest aspect ratio of the crop, width / height.
         flip: probability of a horizontal flip.
         interpolation: how the crop is resized.
+        augment: "randaugment", "trivialaugment", "autoaugment" or "augmix" with torchvision's defaults, or a transform
+            such as ``v2.RandAugment(num_ops=3)``.
+        jitter: strength of colour jitter, or the strengths of brightness, contrast, saturation and hue.
+        jitter_p: probability of colour jitter.
+        grayscale: probability that the colours become gray.
+        blur: probability of a Gaussian blur, as SimCLR blurs.
+        erase: probability that a rectangle is erased, with ImageNet's mean colour.
 
     Example:
-        >>> transform = classify.train(224, scale=(0.25, 1.0))
+        >>> transform = classify.train(224, augment="trivialaugment", erase=0.1)
     """
 
     size: int
@@ -43,6 +59,13 @@ class train:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
     interpolation: Interpolation = "bilinear"
+    augment: str | Step | None = None
+    jitter: Jitter = 0.0
+    jitter_p: float = 1.0
+    grayscale: float = 0.0
+    blur: float = 0.0
+    erase: float = 0.0
+    _steps: list[Step] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 < self.scale[0] <= self.scale[1] or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -50,33 +73,28 @@ class train:
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"flip is a probability from 0 to 1, not {self.flip}")
         _check_interpolation(self.interpolation)
+        colour = colour_steps(jitter=self.jitter, jitter_p=self.jitter_p, grayscale=self.grayscale, blur=self.blur)
+        object.__setattr__(self, "_steps", [*augment_step(self.augment), *colour, *erase_step(self.erase)])
 
-    def __call__(
-        self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[torch.Tensor, Any]:
         """Transform an image uint8 [3, height, width] to uint8 [3, size, size]; the target stays as it is."""
-        view = self.plan(image.shape[-2], image.shape[-1], rng)
-        return seen(image, view, self.interpolation), target
+        _refuse_label_map(target)
+        view = seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation)
+        return apply_steps(view, self._steps, rng) if self._steps else view, target
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
         """Draw the view of an image of this size."""
         region = self.crop(height, width, rng)
         return View(region, (self.size, self.size), None, rng.random() < self.flip)
 
-    def crop(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Draw top, left, height and width of the crop, as torchvision's RandomResizedCrop.get_params draws them."""
-        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
-        for _ in range(10):
-            area = height * width * (self.scale[0] + (self.scale[1] - self.scale[0]) * rng.random())
-            ratio = math.exp(low + (high - low) * rng.random())
-            wide, tall = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < wide <= width and 0 < tall <= height:
-                return int(rng.random() * (height - tall + 1)), int(rng.random() * (width - wide + 1)), tall, wide
-        # No crop fits: take the largest central one whose aspect ratio is allowed.
-        ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
-        wide = min(width, round(height * ratio))
-        tall = min(height, round(width / ratio))
-        return (height - tall) // 2, (width - wide) // 2, tall, wide
+    def crop(self, height: int, width: int, rng: np.random.Generator) -> Region:
+        """Draw top, left, height and width of the crop."""
+        return random_crop(height, width, self.scale, self.ratio, rng)
+
+    @property
+    def after(self) -> Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None:
+        """What follows the view, see `Planned`."""
+        return (lambda image, rng: apply_steps(image, self._steps, rng)) if self._steps else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +111,33 @@ class evaluate:
     """
 
     size: int
-    resize: int = 0
+    resize: int | None = None
     _: KW_ONLY
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resize", self.resize or round(self.size * 256 / 224))
-        if not 0 < self.size <= self.resize:
-            raise ConfigError(f"resize={self.resize} must be at least size={self.size}, and both must be positive")
+        if not 0 < self.size <= self._resize:
+            raise ConfigError(f"resize={self._resize} must be at least size={self.size}, and both must be positive")
         _check_interpolation(self.interpolation)
 
-    def __call__(
-        self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    @property
+    def _resize(self) -> int:
+        return round(self.size * 256 / 224) if self.resize is None else self.resize
+
+    def __call__(self, image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[torch.Tensor, Any]:
         """Transform an image uint8 [3, height, width] to uint8 [3, size, size]; the target stays as it is."""
-        view = self.plan(image.shape[-2], image.shape[-1], rng)
-        return seen(image, view, self.interpolation), target
+        _refuse_label_map(target)
+        return seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation), target
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
         """Return the view of an image of this size; lengths are rounded as torchvision rounds them."""
-        shorter = min(height, width)
-        resized = int(self.resize * height / shorter), int(self.resize * width / shorter)
-        top, left = (round((side - self.size) / 2.0) for side in resized)
-        return View((0, 0, height, width), resized, (top, left, self.size, self.size), False)
+        resized = shorter_side_resized(height, width, self._resize)
+        return View((0, 0, height, width), resized, central_crop(resized, (self.size, self.size)), False)
+
+    @property
+    def after(self) -> None:
+        """Nothing follows the view, see `Planned`."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +181,8 @@ class mix:
 def _check_interpolation(interpolation: Interpolation) -> None:
     if interpolation not in get_args(Interpolation):
         raise ConfigError(f"interpolation must be one of {', '.join(get_args(Interpolation))}, not {interpolation!r}")
+
+
+def _refuse_label_map(target: Any) -> None:
+    if isinstance(target, torch.Tensor) and target.ndim == 2:
+        raise ConfigError("classify transforms would leave the label map as it is: use segment.train or evaluate")

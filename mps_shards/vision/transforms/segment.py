@@ -1,6 +1,7 @@
 """Transforms for segmentation: the same geometry for image and label map, label maps by nearest neighbour only."""
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -8,11 +9,14 @@ from torchvision.transforms.v2 import functional as kernels
 
 from mps_shards.errors import ConfigError
 from mps_shards.vision.label_maps import check_size
+from mps_shards.vision.transforms.colour import Jitter, Step, apply_steps, colour_steps
 from mps_shards.vision.views import View, seen
 
 __all__ = ["evaluate", "train"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+
+_VOID = 255  # the padding of a set that names no ignore_index: what Pascal VOC, Cityscapes and torchvision use
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,83 +24,146 @@ class train:
     """Scale image and label map by a random factor, crop both at random to a square, and flip both at random.
 
     A scaled image that is smaller than the square is padded at the right and the bottom: the image with 0, the label
-    map with `ignore_index`.
+    map with `ignore_index`. Changes of colour apply to the image alone.
 
     Args:
         size: height and width of the result, in pixels.
         scale: smallest and largest factor.
         flip: probability of a horizontal flip.
-        ignore_index: label id of the padding.
+        ignore_index: label id of the padding; None for that of the set, or 255 where the set names none. An id that
+            differs from that of the set is an error, because a loss ignores one id only.
+        jitter, jitter_p, grayscale, blur: as in `classify.train`.
     """
 
     size: int
     _: KW_ONLY
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
-    ignore_index: int = 255
+    ignore_index: int | None = None
+    jitter: Jitter = 0.0
+    jitter_p: float = 1.0
+    grayscale: float = 0.0
+    blur: float = 0.0
+    _steps: list[Step] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 < self.scale[0] <= self.scale[1] or not 0 <= self.flip <= 1:
             raise ConfigError(f"size and scale must be positive, scale ascending, and flip from 0 to 1: {self}")
+        steps = colour_steps(jitter=self.jitter, jitter_p=self.jitter_p, grayscale=self.grayscale, blur=self.blur)
+        object.__setattr__(self, "_steps", steps)
 
-    def __call__(self, image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Pair:
+    def __call__(self, image: torch.Tensor, label_map: torch.Tensor, rng: np.random.Generator) -> Pair:
         """Transform an image uint8 [3, height, width] and its label map [height, width] to [size, size]."""
         low, high = self.scale
-        height, width = _scaled(image, mask, low + (high - low) * rng.random())
+        height, width = _scaled(image, label_map, low + (high - low) * rng.random())
         top = int(rng.random() * (max(height, self.size) - self.size + 1))
         left = int(rng.random() * (max(width, self.size) - self.size + 1))
         crop = top, left, min(self.size, height), min(self.size, width)
-        image, mask = _padded(*_resized_and_cropped(image, mask, (height, width), crop), self.size, self.ignore_index)
+        image, label_map = _resized_and_cropped(image, label_map, (height, width), crop)
+        image, label_map = _padded(image, label_map, self.size, self.ignore_index)
         if rng.random() < self.flip:
-            image, mask = image.flip(-1), mask.flip(-1)
-        return image, mask
+            image, label_map = image.flip(-1), label_map.flip(-1)
+        return apply_steps(image, self._steps, rng) if self._steps else image, label_map
+
+    def bound(self, ignore_index: int | None, classes: int) -> "train":
+        """Return this transform for a set, see `_bound`."""
+        return _bound(self, ignore_index, classes)
 
 
 @dataclass(frozen=True, slots=True)
 class evaluate:
-    """Scale image and label map so that the longer side is `size`, then pad both like `train`; nothing is cut off.
+    """Return the whole picture: at its stored size, at a fixed scale, or fitted into a square.
+
+    A network finds objects best at the size that it saw in training. `segment.train` shows them at `scale` times their
+    stored size, so evaluate at the stored size (the default) or at a scale from that range. Images of different sizes
+    form a batch with ``ShardDataset(pad=32)``. A square of a fixed `size` is easier to batch, but it shrinks pictures
+    that are larger, and objects with them.
 
     Args:
-        size: height and width of the result, in pixels.
-        ignore_index: label id of the padding.
+        size: height and width of a square that the picture is fitted into, with padding at the right and the bottom.
+        scale: factor of the stored size; 1 by default. Give `size` or `scale`, not both.
+        ignore_index: label id of the padding, as in `train`.
+
+    Example:
+        >>> transform = segment.evaluate()  # stored size
     """
 
-    size: int
+    size: int | None = None
     _: KW_ONLY
-    ignore_index: int = 255
+    scale: float | None = None
+    ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ConfigError(f"size must be positive, not {self.size}")
+        if self.size is not None and self.scale is not None:
+            raise ConfigError("give segment.evaluate a size, which fits pictures into a square, or a scale, not both")
+        if (self.size is not None and self.size < 1) or (self.scale is not None and self.scale <= 0):
+            raise ConfigError(f"size and scale must be positive: {self}")
 
-    def __call__(self, image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Pair:
-        """Transform an image uint8 [3, height, width] and its label map [height, width] to [size, size]."""
-        height, width = _scaled(image, mask, self.size / max(image.shape[-2:]))
+    def __call__(self, image: torch.Tensor, label_map: torch.Tensor, rng: np.random.Generator) -> Pair:
+        """Transform an image uint8 [3, height, width] and its label map [height, width] alike."""
+        if self.size is None:
+            height, width = _scaled(image, label_map, 1.0 if self.scale is None else self.scale)
+            return _resized_and_cropped(image, label_map, (height, width), (0, 0, height, width))
+        height, width = _scaled(image, label_map, self.size / max(image.shape[-2:]))
         crop = 0, 0, min(self.size, height), min(self.size, width)
-        return _padded(*_resized_and_cropped(image, mask, (height, width), crop), self.size, self.ignore_index)
+        image, label_map = _resized_and_cropped(image, label_map, (height, width), crop)
+        return _padded(image, label_map, self.size, self.ignore_index)
+
+    def bound(self, ignore_index: int | None, classes: int) -> "evaluate":
+        """Return this transform for a set, see `_bound`."""
+        return _bound(self, ignore_index, classes)
 
 
-def _scaled(image: torch.Tensor, mask: torch.Tensor, factor: float) -> tuple[int, int]:
+Transform = TypeVar("Transform", train, evaluate)
+
+
+def _bound(transform: Transform, ignore_index: int | None, classes: int) -> Transform:
+    """The transform with the `ignore_index` of a set.
+
+    Args:
+        classes: number of classes of the set; 0 where that is not known.
+
+    Raises:
+        ConfigError: the transform names another id than the set, or the padding would be a class.
+    """
+    own = transform.ignore_index
+    if own is not None and ignore_index is not None and own != ignore_index:
+        raise ConfigError(
+            f"the transform pads with ignore_index={own}, but the ignore_index of the set is {ignore_index}: leave "
+            "ignore_index out to pad with that of the set"
+        )
+    padding = ignore_index if own is None else own
+    if padding is None:
+        padding = _VOID
+    if ignore_index is None and 0 <= padding < classes:
+        raise ConfigError(f"padding with {padding} would be class {padding} of the set: give ignore_index=-100")
+    return replace(transform, ignore_index=padding)
+
+
+def _scaled(image: torch.Tensor, label_map: torch.Tensor, factor: float) -> tuple[int, int]:
     """Height and width after scaling."""
-    check_size(mask.shape, image.shape[-2:])
-    height, width = (max(1, round(side * factor)) for side in mask.shape)
+    if not isinstance(label_map, torch.Tensor):
+        raise ConfigError(f"segment transforms need a label map as target, not {label_map!r}: use classify")
+    check_size(label_map.shape, image.shape[-2:])
+    height, width = (max(1, round(side * factor)) for side in label_map.shape)
     return height, width
 
 
 def _resized_and_cropped(
-    image: torch.Tensor, mask: torch.Tensor, resized: tuple[int, int], crop: tuple[int, int, int, int]
+    image: torch.Tensor, label_map: torch.Tensor, resized: tuple[int, int], crop: tuple[int, int, int, int]
 ) -> Pair:
     """Resize both, then crop both to (top, left, height, width)."""
-    image = seen(image, View((0, 0, *mask.shape), resized, crop, False), "bilinear")
+    image = seen(image, View((0, 0, *label_map.shape), resized, crop, False), "bilinear")
     top, left, height, width = crop
-    return image, kernels.resize_mask(mask, list(resized))[..., top : top + height, left : left + width]
+    return image, kernels.resize_mask(label_map, list(resized))[..., top : top + height, left : left + width]
 
 
-def _padded(image: torch.Tensor, mask: torch.Tensor, size: int, ignore_index: int) -> Pair:
-    if mask.dtype == torch.uint8 and not 0 <= ignore_index <= 255:
-        mask = mask.to(torch.int64)  # padded or not, all label maps of a batch have one dtype
+def _padded(image: torch.Tensor, label_map: torch.Tensor, size: int, ignore_index: int | None) -> Pair:
+    padding = _VOID if ignore_index is None else ignore_index
+    if label_map.dtype == torch.uint8 and not 0 <= padding <= 255:
+        label_map = label_map.to(torch.int64)  # padded or not, all label maps of a batch have one dtype
     right, bottom = max(0, size - image.shape[-1]), max(0, size - image.shape[-2])
     if right or bottom:
         image = torch.nn.functional.pad(image, [0, right, 0, bottom], value=0)
-        mask = torch.nn.functional.pad(mask, [0, right, 0, bottom], value=ignore_index)
-    return image, mask
+        label_map = torch.nn.functional.pad(label_map, [0, right, 0, bottom], value=padding)
+    return image, label_map

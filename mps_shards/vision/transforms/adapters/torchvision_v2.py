@@ -1,0 +1,155 @@
+"""torchvision.transforms.v2: image and label map together, as tv_tensors.
+
+Where a pipeline begins with a crop and a resize that depend on the size of the image alone, these become a `Planned`
+view. The pixels are those that torchvision computes for the same crop from the decoded uint8 image, but a JPEG need not
+be decoded as a whole, and the draws cost less.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from mps_shards.vision.transforms.adapters.adapter import Apply
+from mps_shards.vision.transforms.geometry import central_crop, random_crop, shorter_side_resized
+from mps_shards.vision.transforms.keyed_draws import keyed_draws
+from mps_shards.vision.transforms.output_checks import checked_image, checked_pair, is_label_map
+from mps_shards.vision.views import Planned, View, seen
+
+__all__ = ["TorchvisionV2Adapter", "is_v2"]
+
+_TO_TENSOR = (v2.ToImage, v2.PILToTensor, v2.Identity)  # do nothing to a tensor
+# These draw nothing and take a tensor for an image, so they need neither keyed draws nor tv_tensors.
+_FIXED = (*_TO_TENSOR, v2.ToDtype, v2.Normalize, v2.ToPureTensor, v2.Resize, v2.CenterCrop, v2.Grayscale)
+
+
+def is_v2(transform: Any) -> bool:
+    """Whether a transform is one of torchvision.transforms.v2, a Compose included."""
+    return isinstance(transform, v2.Transform)
+
+
+class TorchvisionV2Adapter:
+    """A transform of torchvision.transforms.v2: what it draws is keyed by the sample, see `keyed_draws`."""
+
+    def __init__(self, transform: v2.Transform):
+        self._transform = transform
+        self._wants_pil = any(isinstance(step, v2.ToTensor) for step in _steps(transform))
+        self.planned: Planned | None = None if self._wants_pil else _planned(transform)
+
+    def for_thread(self) -> Apply:
+        """Return a function for one thread; the transforms hold no state."""
+        transform, planned = self._transform, self.planned
+
+        def apply(image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
+            if planned is not None and not is_label_map(target):
+                return planned(image, target, rng)
+            given = Image.fromarray(image.numpy().transpose(1, 2, 0)) if self._wants_pil else tv_tensors.Image(image)
+            with keyed_draws(rng):
+                if is_label_map(target):
+                    return checked_pair(*transform(given, tv_tensors.Mask(target)))
+                return checked_pair(transform(given), target)
+
+        return apply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PlannedPipeline:
+    """A pipeline that begins with RandomResizedCrop, or Resize and perhaps CenterCrop, and perhaps a flip.
+
+    Attributes:
+        area: scale and ratio of a random crop; None for the whole image.
+        resized: height and width, or the length of the shorter side.
+        crop: height and width of a central crop; None for all.
+        flip: probability of a horizontal flip.
+        rest: what follows.
+    """
+
+    area: tuple[tuple[float, float], tuple[float, float]] | None
+    resized: tuple[int, int] | int
+    crop: tuple[int, int] | None
+    flip: float
+    interpolation: str
+    rest: tuple[Callable[[Any], Any], ...]
+
+    def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
+        """Apply the pipeline to an image uint8 [3, height, width]."""
+        view = seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation)
+        return self._finish(view, rng) if self.rest else view, target
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """Draw the view of an image of this size."""
+        region = (0, 0, height, width) if self.area is None else random_crop(height, width, *self.area, rng)
+        size = shorter_side_resized(height, width, self.resized) if isinstance(self.resized, int) else self.resized
+        crop = None if self.crop is None else central_crop(size, self.crop)
+        return View(region, size, crop, self.flip > 0 and rng.random() < self.flip)
+
+    @property
+    def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:
+        """What follows the view, see `Planned`."""
+        return self._finish if self.rest else None
+
+    def _finish(self, image: torch.Tensor, rng: np.random.Generator) -> Any:
+        if all(type(step) in _FIXED for step in self.rest):
+            return checked_image(_applied(image, self.rest))
+        with keyed_draws(rng):
+            return checked_image(_applied(tv_tensors.Image(image), self.rest))
+
+
+def _applied(image: Any, steps: Sequence[Callable[[Any], Any]]) -> Any:
+    for step in steps:
+        image = step(image)
+    return image
+
+
+def _planned(transform: v2.Transform) -> Planned | None:
+    """The pipeline as `Planned`, if it begins in a way that can be."""
+    steps = list(transform.transforms) if type(transform) is v2.Compose else [transform]
+    area: Any = None
+    crop: Any = None
+    flip = 0.0
+    first = _pop(steps, v2.RandomResizedCrop, v2.Resize)
+    if first is None or first.antialias is not True:
+        return None
+    interpolation = getattr(first.interpolation, "value", first.interpolation)  # text since torchvision 0.29
+    if interpolation not in ("bilinear", "bicubic", "nearest", "nearest-exact"):
+        return None
+    if isinstance(first, v2.RandomResizedCrop):
+        area, resized = (tuple(first.scale), tuple(first.ratio)), tuple(first.size)
+    elif first.max_size is not None or first.size is None:
+        return None
+    elif len(first.size) == 2:
+        resized = tuple(first.size)
+    else:
+        (resized,) = first.size
+        if (centre := _pop(steps, v2.CenterCrop)) is not None:
+            crop = tuple(centre.size)
+            if max(crop) > resized:
+                return None  # CenterCrop pads images that are smaller
+    if (mirror := _pop(steps, v2.RandomHorizontalFlip)) is not None:
+        flip = mirror.p
+    return _PlannedPipeline(
+        area=area,
+        resized=resized,
+        crop=crop,
+        flip=flip,
+        interpolation=interpolation,
+        rest=tuple(step for step in steps if type(step) not in _TO_TENSOR),
+    )
+
+
+def _steps(transform: Any) -> list[Any]:
+    """The transforms in a container and in the containers inside of it."""
+    parts = getattr(transform, "transforms", None)
+    return [transform] if parts is None else [step for part in parts for step in _steps(part)]
+
+
+def _pop(steps: list[Any], *kinds: type) -> Any:
+    """Take the first step away if it is of one of these very types; what does nothing to a tensor goes, too."""
+    while steps and type(steps[0]) in _TO_TENSOR:
+        del steps[0]
+    return steps.pop(0) if steps and type(steps[0]) in kinds else None

@@ -1,0 +1,82 @@
+"""Changes of colour and content behind the geometry: torchvision's transforms, with keyed random numbers."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torchvision.transforms import v2
+
+from mps_shards.errors import ConfigError
+from mps_shards.vision.transforms.keyed_draws import keyed_draws
+
+__all__ = ["Jitter", "Step", "apply_steps", "augment_step", "colour_steps", "erase_step"]
+
+Step: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+Jitter: TypeAlias = float | Sequence[float]
+
+_AUGMENTS: dict[str, Callable[[], Any]] = {
+    "augmix": v2.AugMix,
+    "autoaugment": v2.AutoAugment,
+    "randaugment": v2.RandAugment,
+    "trivialaugment": v2.TrivialAugmentWide,
+}
+_ERASED = (124, 116, 104)  # ImageNet's mean colour, which "imagenet" normalizes to 0 as torchvision's recipes erase
+
+
+def augment_step(augment: str | Step | None) -> list[Step]:
+    """The policy of this name with torchvision's defaults, or a policy that the user made."""
+    if augment is None:
+        return []
+    if not isinstance(augment, str):
+        if not callable(augment):
+            raise ConfigError(f"augment must be {_listed()} or a transform such as v2.RandAugment(), not {augment!r}")
+        return [augment]
+    if augment not in _AUGMENTS:
+        raise ConfigError(f"augment must be {_listed()} or a transform such as v2.RandAugment(), not {augment!r}")
+    return [_AUGMENTS[augment]()]
+
+
+def colour_steps(*, jitter: Jitter, jitter_p: float, grayscale: float, blur: float) -> list[Step]:
+    """Colour jitter, grayscale and blur, in this order; those with probability 0 are left out."""
+    for name, value in (("jitter_p", jitter_p), ("grayscale", grayscale), ("blur", blur)):
+        _check_probability(name, value)
+    steps: list[Step] = []
+    if jitter:
+        strengths = (jitter, jitter, jitter, 0.0) if isinstance(jitter, int | float) else tuple(jitter)
+        if len(strengths) != 4 or min(strengths) < 0 or strengths[3] > 0.5:
+            raise ConfigError(
+                "jitter is one strength, or those of brightness, contrast, saturation and hue (0 to 0.5), "
+                f"not {jitter!r}"
+            )
+        change = v2.ColorJitter(*strengths)
+        steps.append(change if jitter_p == 1 else v2.RandomApply([change], p=jitter_p))
+    if grayscale:
+        steps.append(v2.RandomGrayscale(grayscale))
+    if blur:
+        # SimCLR's kernel for 224 pixels, a tenth of the side, and its range of sigma (Chen et al. 2020, appendix A)
+        steps.append(v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], p=blur))
+    return steps
+
+
+def erase_step(erase: float) -> list[Step]:
+    """Random erasing with ImageNet's mean colour, with this probability."""
+    _check_probability("erase", erase)
+    return [v2.RandomErasing(erase, value=_ERASED)] if erase else []
+
+
+def apply_steps(image: torch.Tensor, steps: Sequence[Step], rng: np.random.Generator) -> torch.Tensor:
+    """Apply the steps to an image uint8 [3, height, width]; `rng` decides all that they draw."""
+    with keyed_draws(rng):
+        for step in steps:
+            image = step(image)
+    return image
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name} is a probability from 0 to 1, not {value}")
+
+
+def _listed() -> str:
+    return ", ".join(repr(name) for name in sorted(_AUGMENTS))

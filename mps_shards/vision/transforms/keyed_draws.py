@@ -1,0 +1,206 @@
+"""Let a user's transform draw from the sample's own generator, although it asks the global generators.
+
+torchvision, timm and most users' functions draw from the global generators of torch, NumPy and Python, which all
+threads share: the numbers that a sample gets would depend on which thread was faster. Setting the global state around
+each call and restoring it afterwards is no way out, because the training loop may draw at the same time. So draws are
+redirected, in the calling thread alone and only inside ``with keyed_draws(rng)``:
+
+* torch: a `TorchFunctionMode`, which torch keeps for each thread, adds ``generator=`` to each call that draws;
+* NumPy and Python: the functions of the modules ``numpy.random`` and ``random`` are replaced, once a process, by
+  functions that ask the thread's own generator inside the block, and the original function everywhere else.
+
+The global generators are neither read nor set, so the training loop draws the same numbers as without a loader.
+"""
+
+import functools
+import random
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["draws_elsewhere", "keyed_draws"]
+
+_WITH_GENERATOR = frozenset(
+    {
+        torch.rand,
+        torch.randn,
+        torch.randint,
+        torch.randperm,
+        torch.normal,
+        torch.bernoulli,
+        torch.multinomial,
+        torch.poisson,
+        torch._sample_dirichlet,  # torchvision's AugMix and torch.distributions call it
+        torch._standard_gamma,
+        torch.Tensor.bernoulli,
+        torch.Tensor.bernoulli_,
+        torch.Tensor.cauchy_,
+        torch.Tensor.exponential_,
+        torch.Tensor.geometric_,
+        torch.Tensor.log_normal_,
+        torch.Tensor.multinomial,
+        torch.Tensor.normal_,
+        torch.Tensor.random_,
+        torch.Tensor.uniform_,
+    }
+)
+# torch 2.9's functions of this kind take no generator, so the call is made through the function of the same name.
+_LIKE: dict[Any, Callable[..., torch.Tensor]] = {
+    torch.rand_like: torch.rand,
+    torch.randn_like: torch.randn,
+    torch.randint_like: torch.randint,
+}
+_WITHOUT_GENERATOR = frozenset(
+    {
+        torch.dropout,
+        torch.nn.functional.alpha_dropout,
+        torch.nn.functional.dropout,
+        torch.nn.functional.dropout1d,
+        torch.nn.functional.dropout2d,
+        torch.nn.functional.dropout3d,
+        torch.nn.functional.feature_alpha_dropout,
+        torch.nn.functional.gumbel_softmax,
+        torch.nn.functional.rrelu,
+    }
+)
+
+
+class _ThreadDraws(TorchFunctionMode):
+    """The generators of one thread, seeded from the sample's generator at the first draw of each block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng: np.random.Generator | None = None  # of the block that the thread is in
+        self._torch, self._numpy, self._python = torch.Generator(), np.random.RandomState(0), random.Random(0)
+        self.seeded: set[str] = set()  # the generators that were seeded in this block
+
+    def _seed(self, kind: str) -> int | None:
+        """A seed for this generator where the block has not seeded it yet."""
+        if kind in self.seeded or self.rng is None:
+            return None
+        self.seeded.add(kind)
+        return int(self.rng.integers(1 << 32))
+
+    def numpy(self) -> np.random.RandomState:
+        """The thread's counterpart of NumPy's global generator."""
+        if (seed := self._seed("numpy")) is not None:
+            self._numpy.seed(seed)
+        return self._numpy
+
+    def python(self) -> random.Random:
+        """The thread's counterpart of Python's global generator."""
+        if (seed := self._seed("python")) is not None:
+            self._python.seed(seed)
+        return self._python
+
+    def torch(self) -> torch.Generator:
+        """The thread's counterpart of torch's global generator."""
+        if (seed := self._seed("torch")) is not None:
+            self._torch.manual_seed(seed)
+        return self._torch
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _WITH_GENERATOR:
+            on_cpu = not isinstance(args[0], torch.Tensor) or args[0].is_cpu if args else True
+            if kwargs.get("generator") is None and on_cpu and torch.device(kwargs.get("device") or "cpu").type == "cpu":
+                kwargs = {**kwargs, "generator": self.torch()}
+        elif func in _LIKE and args[0].is_cpu and not kwargs.get("device"):
+            like, *numbers = args
+            kwargs = {"dtype": like.dtype, "generator": self.torch(), **kwargs}
+            kwargs.pop("memory_format", None)
+            return _LIKE[func](*numbers, tuple(like.shape), **kwargs)
+        elif func in _WITHOUT_GENERATOR:
+            _warn_of(func.__name__)
+        return func(*args, **kwargs)
+
+
+class _OfThread(threading.local):
+    def __init__(self) -> None:
+        self.draws = _ThreadDraws()
+
+
+_here = _OfThread()
+
+
+@contextmanager
+def keyed_draws(rng: np.random.Generator) -> Iterator[None]:
+    """Inside this block, what this thread draws from a global generator depends on `rng` alone.
+
+    The first draw of each kind takes one number from `rng`. A block inside of another one is part of it. A block costs
+    3 us, each call of a torch function inside of it 3 us, and the first draw of each kind 6 to 12 us (measured).
+    """
+    _redirect_modules()
+    draws = _here.draws
+    if draws.rng is not None:
+        yield
+        return
+    draws.rng = rng
+    draws.seeded.clear()
+    try:
+        with draws:
+            yield
+    finally:
+        draws.rng = None
+
+
+def draws_elsewhere(transform: Any) -> list[str]:
+    """Name the generators that a transform holds itself, and which `keyed_draws` cannot redirect.
+
+    Looks at the attributes of an object, and at the closure, the defaults and the globals that a function uses.
+    """
+    code = getattr(transform, "__code__", None)
+    held = dict(vars(transform)) if hasattr(transform, "__dict__") else {}
+    if code is not None:
+        cells = (getattr(transform, "__closure__", None) or ()) if code.co_freevars else ()
+        held |= {name: cell.cell_contents for name, cell in zip(code.co_freevars, cells, strict=True)}
+        held |= {name: transform.__globals__[name] for name in code.co_names if name in transform.__globals__}
+    return [f"{name} ({_kind(value)})" for name, value in held.items() if _kind(value)]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.random.Generator | np.random.RandomState | random.Random | torch.Generator):
+        return type(value).__name__
+    owner = getattr(value, "__self__", None)  # as after `from random import random`, before the modules were redirected
+    if isinstance(owner, np.random.RandomState | random.Random):
+        return f"{type(owner).__name__}.{value.__name__}, imported by name"
+    return ""
+
+
+@functools.cache
+def _warn_of(name: str) -> None:
+    warnings.warn(
+        f"the transform calls {name}, which draws from torch's global generator and takes no other: its results depend "
+        "on the number of threads; draw with torch.rand or with the rng that a third argument receives",
+        stacklevel=2,
+    )
+
+
+@functools.cache
+def _redirect_modules() -> None:
+    """Let the functions of `random` and `numpy.random` ask the thread's generator inside of blocks; once a process."""
+    for module, kind in ((random, "python"), (np.random, "numpy")):
+        for name in module.__all__:
+            function = getattr(module, name)
+            if isinstance(getattr(function, "__self__", None), random.Random | np.random.RandomState):
+                setattr(module, name, _redirected(function, kind, module.__name__))
+
+
+def _redirected(function: Callable[..., Any], kind: str, module: str) -> Callable[..., Any]:
+    name = function.__name__
+
+    @functools.wraps(function)
+    def draw(*args: Any, **kwargs: Any) -> Any:
+        draws = _here.draws
+        return (function if draws.rng is None else getattr(getattr(draws, kind)(), name))(*args, **kwargs)
+
+    draw.__module__, draw.__qualname__ = module, name  # pickled by this name
+    return draw

@@ -1,0 +1,179 @@
+"""A transform as reading applies it: recognised once, then called for each sample in each thread."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mps_shards.errors import ConfigError
+from mps_shards.shards.manifest import Task
+from mps_shards.vision.randomness import KeyedRandom
+from mps_shards.vision.transforms import classify, segment
+from mps_shards.vision.transforms.adapters.adapter import Adapter
+from mps_shards.vision.transforms.adapters.albumentations_pipeline import AlbumentationsAdapter
+from mps_shards.vision.transforms.adapters.callables import CallableAdapter
+from mps_shards.vision.transforms.adapters.own import OwnAdapter
+from mps_shards.vision.transforms.adapters.torchvision_v1 import TorchvisionV1Adapter, is_v1
+from mps_shards.vision.transforms.adapters.torchvision_v2 import TorchvisionV2Adapter, is_v2
+from mps_shards.vision.views import Planned, View, seen_pixels
+
+__all__ = ["PlannedView", "SampleTransform", "ThreadTransform", "Transform", "recognise"]
+
+Transform: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleTransform:
+    """The adapters of a transform, one for each view.
+
+    Attributes:
+        several: images come as a tuple with one image for each view.
+    """
+
+    adapters: tuple[Adapter, ...] = ()
+    several: bool = False
+
+    @property
+    def planned(self) -> tuple[Planned, ...]:
+        """The views as `Planned`, where all are; else empty."""
+        views = tuple(adapter.planned for adapter in self.adapters if adapter.planned is not None)
+        return views if len(views) == len(self.adapters) else ()
+
+
+def recognise(
+    transform: Transform | Sequence[Transform] | None,
+    *,
+    views: int = 1,
+    task: Task | None,
+    classes: int = 0,
+    ignore_index: int | None = None,
+) -> SampleTransform:
+    """Find out what kind of transform this is and bind it to the set.
+
+    Args:
+        transform: one of `classify` or `segment`, a transform of torchvision (v1 or v2) or albumentations, or a
+            callable with the arguments (image), (image, target) or (image, target, rng); a tuple gives several views.
+        views: how often each image is transformed.
+        task: of the set; None where it is not known before the first sample.
+        classes: number of classes of the set; 0 where that is not known.
+        ignore_index: label id of the set that is no class.
+
+    Raises:
+        ConfigError: the transform is of no known kind, or does not fit the task or the set.
+    """
+    if type(views) is not int or views < 1:
+        raise ConfigError(f"views must be a whole number from 1, not {views!r}")
+    several = isinstance(transform, tuple | list)
+    if several and views > 1:
+        raise ConfigError("give either views or a tuple of transforms, which gives a view for each of them")
+    if transform is None:
+        if views > 1:
+            raise ConfigError("views needs a transform: without one, all views of an image would be equal")
+        return SampleTransform()
+    given = list(transform) if isinstance(transform, tuple | list) else [transform] * views
+    if not given:
+        raise ConfigError("transform is an empty tuple; leave it out to get images as they are")
+    binding = _Binding(task, classes, ignore_index)
+    return SampleTransform(adapters=tuple(map(binding.adapter, given)), several=several or views > 1)
+
+
+class _Binding(NamedTuple):
+    """What is known of the set that a transform is used for."""
+
+    task: Task | None
+    classes: int
+    ignore_index: int | None
+
+    def adapter(self, transform: Any) -> Adapter:
+        """The adapter of one transform."""
+        if type(transform) in (classify.train, classify.evaluate):
+            if self.task == "segmentation":
+                raise ConfigError(
+                    "the set has label maps, which classify transforms would leave as they are: use segment"
+                )
+            return OwnAdapter(apply=transform, planned=transform)
+        if type(transform) in (segment.train, segment.evaluate):
+            if self.task not in (None, "segmentation"):
+                raise ConfigError(
+                    f"segment transforms need label maps, but this is a set for {self.task}: use classify"
+                )
+            return OwnAdapter(apply=transform.bound(self.ignore_index, self.classes), planned=None)
+        if is_v2(transform):
+            return TorchvisionV2Adapter(transform)
+        if is_v1(transform):
+            adapter = TorchvisionV1Adapter(transform)
+            if self.task == "segmentation":
+                adapter.check_label_maps()
+            return adapter
+        if any(base.__module__.split(".")[0] == "albumentations" for base in type(transform).__mro__):
+            return AlbumentationsAdapter(transform)
+        if callable(transform) and not isinstance(transform, type):
+            return CallableAdapter(transform)
+        hint = "; call it first, as in classify.train(224)" if isinstance(transform, type) else ""
+        raise ConfigError(
+            f"transform must be a transform such as classify.train(224), one of torchvision or albumentations, or a "
+            f"function (image), (image, target) or (image, target, rng), not {transform!r}{hint}"
+        )
+
+
+class PlannedView(NamedTuple):
+    """A view that is decided, and where its random numbers go on for what comes after the view."""
+
+    view: View
+    bookmark: dict[str, Any] | None
+
+
+class ThreadTransform:
+    """A transform in one thread, which gives each view of each sample its random numbers.
+
+    Attributes:
+        plans: views follow from the size of the image alone, see `plan`.
+    """
+
+    def __init__(self, transform: SampleTransform, *, seed: int):
+        self._random = KeyedRandom(seed=seed)
+        self._views = [adapter.for_thread() for adapter in transform.adapters]
+        self._planned, self._several = transform.planned, transform.several
+        self._after = [planned.after for planned in self._planned]
+        self.plans = bool(self._planned)
+
+    def plan(self, size: tuple[int, int], epoch: int, position: int) -> list[PlannedView]:
+        """Decide what is shown of an image of this height and width."""
+        plans = []
+        for number, (planned, after) in enumerate(zip(self._planned, self._after, strict=True)):
+            view = planned.plan(*size, self._random.at(epoch, position, number))
+            plans.append(PlannedView(view, None if after is None else self._random.bookmark()))
+        return plans
+
+    def show(self, pixels: npt.NDArray[np.uint8], plans: list[PlannedView], factor: int = 1) -> Any:
+        """The planned views of a decoded image uint8 (height, width, 3).
+
+        Args:
+            factor: by how much the image was decoded smaller.
+        """
+        images = []
+        for (view, bookmark), planned, after in zip(plans, self._planned, self._after, strict=True):
+            shown = view.shrunk(pixels.shape[0], pixels.shape[1], factor)
+            image = seen_pixels(pixels, shown, planned.interpolation)
+            if after is not None and bookmark is not None:
+                image = after(image, self._random.back_at(bookmark))
+            images.append(image)
+        return tuple(images) if self._several else images[0]
+
+    def __call__(self, image: torch.Tensor, target: Any, epoch: int, position: int) -> tuple[Any, Any]:
+        """The views of an image uint8 [3, height, width], as a tuple where there are several, and the target.
+
+        Each view has a label map of its own, so these come as a tuple too.
+        """
+        if not self._views:
+            return image, target
+        made = [
+            apply(image, target, self._random.at(epoch, position, number)) for number, apply in enumerate(self._views)
+        ]
+        if not self._several:
+            return made[0]
+        images, targets = zip(*made, strict=True)
+        return images, targets if isinstance(target, torch.Tensor) and target.ndim == 2 else targets[0]

@@ -1,0 +1,399 @@
+"""Transforms of other libraries are recognised, give the pixels that those libraries compute, and are checked."""
+
+import re
+import warnings
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms as v1
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from mps_shards import ShardDataset, classify, segment
+from mps_shards.errors import ConfigError
+from mps_shards.vision.randomness import KeyedRandom
+from mps_shards.vision.transforms.keyed_draws import keyed_draws
+from mps_shards.vision.transforms.sample_transform import ThreadTransform, recognise
+from tests.support.images import pixels
+from tests.support.sets import foreign_tars, shard_set
+from tests.support.things import segmentation_set
+
+IMAGE = torch.from_numpy(pixels(60, 80)).permute(2, 0, 1)
+LABEL_MAP = torch.from_numpy((pixels(60, 80, 1)[..., 0] // 64).astype(np.uint8))
+
+
+def applied(transform: Any, target: Any = 3, *, position: int = 0, image: torch.Tensor = IMAGE, **known: Any) -> Any:
+    task = "segmentation" if isinstance(target, torch.Tensor) else "classification"
+    return ThreadTransform(recognise(transform, **{"task": task, **known}), seed=0)(image, target, 0, position)
+
+
+def rng(position: int = 0) -> np.random.Generator:
+    return KeyedRandom(seed=0).at(0, position)
+
+
+# Plain callables
+
+
+class Forward(nn.Module):
+    def forward(self, image: torch.Tensor, mask: Any) -> Any:
+        return image + 1, mask
+
+
+def with_size(image: torch.Tensor, size: int = 224) -> torch.Tensor:
+    return image[:, : size // 56]
+
+
+def with_optional_target(image: torch.Tensor, target: Any = None) -> Any:
+    return image, target + 1
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        (lambda image: image.flip(-1), (IMAGE.flip(-1), 3)),
+        (lambda image, target: (image.flip(-1), target + 1), (IMAGE.flip(-1), 4)),
+        (lambda image, target, rng: (image + 1, rng.random()), (IMAGE + 1, rng().random())),
+        (with_size, (IMAGE[:, :4], 3)),
+        (with_optional_target, (IMAGE, 4)),
+        (partial(lambda shift, image: image + shift, 2), (IMAGE + 2, 3)),
+        (Forward(), (IMAGE + 1, 3)),
+        (nn.Sequential(v2.CenterCrop(8)), (IMAGE[:, 26:34, 36:44], 3)),
+        (None, (IMAGE, 3)),
+    ],
+)
+def test_a_callable_gets_as_many_arguments_as_it_takes(transform, expected):
+    image, target = applied(transform)
+
+    assert torch.equal(image, expected[0]) and target == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: None, r"takes \(image\), \(image, target\) or \(image, target, rng\), but this one takes \(\)"),
+        (lambda a, b, c, d: None, r"but this one takes \(a, b, c, d\)"),
+        (lambda image, *, target: None, r"but this one takes \(image, \*, target\)"),
+        ("train", "or a function .*, not 'train'"),
+        (classify.train, r"call it first, as in classify.train\(224\)"),
+        ((), "transform is an empty tuple"),
+    ],
+)
+def test_what_is_no_transform_is_an_error_at_construction(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        ShardDataset(shard_set([3]), batch_size=1, transform=wrong)
+
+
+def test_a_generator_that_a_function_holds_is_warned_of():
+    generator = np.random.default_rng(0)
+
+    with pytest.warns(UserWarning, match=r"holds generators of its own, generator \(Generator\), .* third argument"):
+        recognise(lambda image: image * generator.random(), task="classification")
+
+
+# torchvision
+
+
+@pytest.mark.parametrize("module", [v1, v2])
+def test_a_compose_without_to_tensor_gives_pixels(module):
+    image, target = applied(module.Compose([module.Resize((32, 32)), module.RandomHorizontalFlip()]))
+
+    assert (image.dtype, image.shape, target) == (torch.uint8, (3, 32, 32), 3)
+
+
+def test_v1_gives_what_an_image_folder_gives_for_the_same_draws():
+    transform = v1.Compose([v1.RandomResizedCrop(24), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4), v1.ToTensor()])
+
+    for position in range(10):
+        image, _ = applied(transform, position=position)
+
+        with keyed_draws(rng(position)):
+            assert torch.equal(image, transform(Image.fromarray(pixels(60, 80))))
+
+
+V2_FLOAT = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [v2.RandomRotation(30), v2.ColorJitter(0.4, hue=0.1), v2.GaussianNoise(), v2.RandomErasing(1.0)],
+        [v2.RandomPhotometricDistort(), v2.RandomChoice([v2.RandomInvert(), v2.RandomAutocontrast()])],
+        [v2.RandAugment()],
+        [v2.AugMix(), v2.RandomApply([v2.Grayscale(3)]), v2.RandomOrder([v2.Identity(), v2.RandomVerticalFlip()])],
+        [v2.ScaleJitter((48, 48)), v2.RandomCrop(24, pad_if_needed=True), v2.ElasticTransform()],
+    ],
+    ids=lambda steps: type(steps[0]).__name__,
+)
+def test_v2_gives_torchvision_s_pixels_for_the_same_draws(steps):
+    transform = v2.Compose([v2.ToImage(), *steps, v2.ToDtype(torch.float32, scale=True)])
+
+    for position in range(10):
+        image, _ = applied(transform, position=position)
+
+        with keyed_draws(rng(position)):
+            assert torch.equal(image, transform(tv_tensors.Image(IMAGE)))
+    assert type(image) is torch.Tensor
+
+
+def test_v2_moves_the_label_map_with_its_image():
+    transform = v2.Compose([v2.RandomResizedCrop(32), v2.RandomHorizontalFlip(), v2.RandomRotation(30), *V2_FLOAT])
+
+    for position in range(10):
+        image, label_map = applied(transform, LABEL_MAP, position=position)
+
+        with keyed_draws(rng(position)):
+            expected = transform(tv_tensors.Image(IMAGE), tv_tensors.Mask(LABEL_MAP))
+        assert torch.equal(image, expected[0]) and torch.equal(label_map, expected[1])
+        assert type(label_map) is torch.Tensor and label_map.dtype == torch.uint8
+
+
+def crop_of(view) -> Any:
+    return v2.functional.resized_crop(IMAGE, *view.region, list(view.resized), antialias=True)
+
+
+@pytest.mark.parametrize("rest", [[], V2_FLOAT, [v2.ColorJitter(0.3), *V2_FLOAT]])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_a_planned_random_crop_has_torchvision_s_pixels(rest, flip):
+    transform = v2.Compose([v2.ToImage(), v2.RandomResizedCrop((24, 32)), v2.RandomHorizontalFlip(flip), *rest])
+    thread = ThreadTransform(recognise(transform, task="classification"), seed=0)
+
+    for position in range(10):
+        (plan,) = thread.plan((60, 80), 0, position)
+        image = thread.show(pixels(60, 80), [plan])
+
+        generator = rng(position)
+        assert plan.view == recognise(transform, task=None).planned[0].plan(60, 80, generator)
+        expected = crop_of(plan.view)
+        expected = v2.functional.horizontal_flip(expected) if flip else expected
+        with keyed_draws(generator):
+            expected = v2.Compose(rest)(expected) if rest else expected
+        assert torch.equal(image, expected)
+        assert torch.equal(image, thread(IMAGE, 0, 0, position)[0])  # as for a PNG, whose size is not known before
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [v2.Resize(40), v2.CenterCrop(32)],
+        [v2.Resize((30, 50))],
+        [v2.Resize(40, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop((16, 32)), *V2_FLOAT],
+        [v2.PILToTensor(), v2.Resize([40])],
+        [v2.Resize(20), v2.CenterCrop(32)],  # pads
+        [v2.Resize(20, max_size=21)],
+        [v2.CenterCrop(32), v2.Resize(40)],
+        [v2.Resize((30, 50), antialias=False)],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("sides", [(60, 80), (80, 60), (41, 40), (33, 100)])
+def test_resize_and_centre_crop_have_torchvision_s_pixels(steps, sides):
+    transform, picture = v2.Compose(steps), torch.from_numpy(pixels(*sides)).permute(2, 0, 1)
+    thread = ThreadTransform(recognise(transform, task="classification"), seed=0)
+
+    image, _ = thread(picture, 0, 0, 0)
+
+    assert torch.equal(image, transform(picture))
+    if thread.plans:
+        assert torch.equal(image, thread.show(pixels(*sides), thread.plan(sides, 0, 0)))
+
+
+@pytest.mark.parametrize(
+    ("transform", "planned"),
+    [
+        (v2.RandomResizedCrop(8), True),
+        (v2.Compose([v2.ToImage(), v2.Resize(9), v2.CenterCrop(8), v2.ToDtype(torch.float32)]), True),
+        (v2.Compose([v2.RandomCrop(8)]), False),
+        (v2.Compose([v2.RandomHorizontalFlip(), v2.RandomResizedCrop(8)]), False),
+        (v2.Compose([v2.RandomResizedCrop(8, antialias=False)]), False),
+        (classify.train(8, jitter=0.3), True),
+        ((classify.train(8), v2.Resize(9)), True),
+        ((classify.train(8), v2.RandomCrop(9)), False),
+    ],
+)
+def test_which_transforms_follow_from_the_size_alone(transform, planned):
+    assert bool(recognise(transform, task="classification").planned) == planned
+
+
+def test_v2_s_to_tensor_gets_a_pil_image_as_it_needs():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision: deprecated
+        transform = v2.Compose([v2.Resize(30), v2.ToTensor(), v2.Normalize([0.5] * 3, [0.5] * 3)])
+
+    image, _ = applied(transform)
+
+    assert torch.equal(image, transform(Image.fromarray(pixels(60, 80))))
+
+
+def test_a_preset_of_torchvision_s_weights_works():
+    from torchvision.models import ResNet18_Weights
+
+    image, _ = applied(ResNet18_Weights.DEFAULT.transforms())
+
+    assert (image.dtype, image.shape) == (torch.float32, (3, 224, 224))
+
+
+@pytest.mark.parametrize("transform", [v1.RandomHorizontalFlip(), v1.Compose([v1.ToTensor(), v1.RandomCrop(8)])])
+def test_v1_geometry_is_refused_for_label_maps(transform):
+    with pytest.raises(ConfigError, match=r"label map would not fit it after Random.*; use torchvision.transforms.v2"):
+        recognise(transform, task="segmentation")
+
+
+def test_v1_colours_leave_a_label_map_as_it_is():
+    image, label_map = applied(v1.Compose([v1.ColorJitter(0.5), v1.ToTensor()]), LABEL_MAP)
+
+    assert image.shape[1:] == label_map.shape and torch.equal(label_map, LABEL_MAP)
+
+
+# albumentations
+
+
+@pytest.fixture
+def albumentations() -> Any:
+    return pytest.importorskip("albumentations", reason="albumentations is not installed (make install does)")
+
+
+def test_albumentations_get_image_and_label_map_by_name(albumentations):
+    transform = albumentations.Compose([albumentations.HorizontalFlip(p=1), albumentations.CenterCrop(20, 30)])
+
+    image, label_map = applied(transform, LABEL_MAP)
+
+    assert torch.equal(image, IMAGE[:, 20:40, 25:55].flip(-1))
+    assert torch.equal(label_map, LABEL_MAP[20:40, 25:55].flip(-1))
+
+
+def test_a_single_albumentations_transform_and_float_output_work(albumentations):
+    image, target = applied(albumentations.Normalize((0.5,) * 3, (0.5,) * 3))
+
+    assert (image.dtype, image.shape, target) == (torch.float32, (3, 60, 80), 3)
+
+
+def test_albumentations_tensors_stay_tensors(albumentations):
+    from albumentations.pytorch import ToTensorV2
+
+    image, label_map = applied(albumentations.Compose([ToTensorV2()]), LABEL_MAP)
+
+    assert torch.equal(image, IMAGE) and torch.equal(label_map, LABEL_MAP)
+
+
+def test_sixteen_bit_label_maps_survive_albumentations(albumentations):
+    wide = LABEL_MAP.to(torch.int32) * 20_000
+
+    _, label_map = applied(albumentations.Compose([albumentations.RandomCrop(20, 30)]), wide)
+
+    assert label_map.dtype == torch.int32 and set(label_map.unique().tolist()) <= set(wide.unique().tolist())
+
+
+# Output
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (
+            lambda image: image.permute(1, 2, 0),
+            r"shape \[60, 80, 3\], which is \[height, width, channels\]; expected",
+        ),
+        (
+            lambda image: image.double(),
+            r"an image of float64; expected a tensor .* or float32: call .float\(\)",
+        ),
+        (lambda image: image.long(), r"an image of int64; .*: call .to\(torch.uint8\)"),
+        (lambda image: image.numpy(), r"a NumPy array \(uint8, shape \[3, 60, 80\]\) as image; .*from_numpy"),
+        (lambda image: None, "a value of type NoneType as image"),
+        (lambda image, target: image, r"with 2 arguments must return \(image, target\); .* type Tensor"),
+    ],
+)
+def test_output_that_no_batch_can_hold_is_an_error_that_says_what_was_expected(transform, message):
+    with pytest.raises(ConfigError, match=message):
+        applied(transform)
+
+
+def test_image_and_label_map_of_different_sizes_are_an_error():
+    with pytest.raises(ConfigError, match=r"an image of 80 x 40 pixels and a label map of 80 x 60; .* segment.train"):
+        applied(lambda image: image[:, :40], LABEL_MAP)
+
+
+def test_classify_on_label_maps_and_segment_on_labels_are_errors_at_construction():
+    with pytest.raises(ConfigError, match=r"the set has label maps, .*: use segment"):
+        ShardDataset(segmentation_set(), batch_size=2, transform=classify.train(8))
+    with pytest.raises(ConfigError, match=r"segment transforms need label maps, .* for classification: use classify"):
+        ShardDataset(shard_set([3]), batch_size=2, transform=segment.train(8))
+
+
+def test_where_the_task_shows_only_in_the_first_sample_the_error_comes_with_it():
+    with pytest.raises(ConfigError, match="segment transforms need a label map as target, not 0: use classify"):
+        next(iter(ShardDataset(foreign_tars([3]), batch_size=2, transform=segment.train(8))))
+    with pytest.raises(ConfigError, match=r"would leave the label map as it is: use segment\.train"):
+        applied(classify.train(8), LABEL_MAP, task=None)
+
+
+# The set's ignore_index
+
+
+def test_padding_has_the_ignore_index_of_the_set():
+    for transform in (segment.train(200, scale=(0.5, 0.5)), segment.evaluate(100)):
+        _, label_map = applied(transform, torch.zeros_like(LABEL_MAP), ignore_index=11)
+
+        assert set(label_map.unique().tolist()) == {0, 11}
+
+
+def test_an_ignore_index_that_differs_from_that_of_the_set_is_an_error():
+    with pytest.raises(ConfigError, match="pads with ignore_index=255, but the ignore_index of the set is 11"):
+        recognise(segment.train(8, ignore_index=255), task="segmentation", ignore_index=11)
+
+    recognise(segment.evaluate(8, ignore_index=11), task="segmentation", ignore_index=11)
+
+
+def test_padding_is_never_a_class_of_the_set():
+    with pytest.raises(ConfigError, match="padding with 255 would be class 255 of the set"):
+        recognise(segment.train(8), task="segmentation", classes=256)
+
+
+# Several views
+
+
+def test_views_differ_and_the_first_is_that_of_one_view():
+    one = applied(classify.train(16), position=4)[0]
+
+    images, target = applied(classify.train(16), position=4, views=3)
+
+    assert len(images) == 3 and target == 3
+    assert torch.equal(images[0], one) and not torch.equal(images[0], images[1])
+
+
+def test_a_tuple_of_transforms_gives_a_view_for_each():
+    images, _ = applied((classify.train(16), classify.train(8), v1.ToTensor()))
+
+    assert [tuple(image.shape) for image in images] == [(3, 16, 16), (3, 8, 8), (3, 60, 80)]
+
+
+def test_each_view_of_a_segmentation_set_has_its_label_map():
+    images, label_maps = applied(segment.train(16), LABEL_MAP, views=2)
+
+    assert len(images) == len(label_maps) == 2 and not torch.equal(*label_maps)
+
+
+def test_views_are_batched_as_a_tuple():
+    data = ShardDataset(shard_set([5]), batch_size=4, transform=(classify.train(8), classify.train(4)))
+
+    (large, small), labels = next(iter(data))
+
+    assert (large.shape, small.shape, labels.shape) == ((4, 3, 8, 8), (4, 3, 4, 4), (4,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"views": 2}, "views needs a transform"),
+        ({"views": 0, "transform": classify.train(8)}, "views must be a whole number from 1, not 0"),
+        ({"views": 2, "transform": (classify.train(8), classify.train(8))}, "give either views or a tuple"),
+    ],
+)
+def test_wrong_views_are_an_error(arguments, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        ShardDataset(shard_set([3]), batch_size=2, **arguments)
