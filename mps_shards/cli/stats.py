@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "surveyed"]
 
 _BAR = 30  # characters of the longest bar
+_MOST_WEIGHTS = 20  # classes whose weights are printed; more belong into a file
 _MOST = 40  # classes that are listed as text
 
 
@@ -50,8 +51,8 @@ def command(
     """Measure classes, image sizes, formats, orientation, and the mean and std of each channel of SET.
 
     The command decodes every image, or a random sample. Mean and std are exact, over all pixels, and printed in the
-    form that normalize= takes. For sets with label maps, it also gives each class's share of the pixels. The exit code
-    is 1 if a sample cannot be decoded.
+    form that normalize= takes. For sets with label maps, it also gives each class's share of the pixels. Class weights
+    for the loss function are printed ready to paste. The exit code is 1 if a sample cannot be decoded.
 
     \b
     Examples:
@@ -138,12 +139,25 @@ def _say(found: "Survey") -> None:
             for name, mean, std in zip(("red", "green", "blue"), tally.mean(), tally.std(), strict=True)
         ],
     )
+    _say_weights(shown["class_weights"])
     click.echo()
     click.echo(
         f"ShardDataset(…, {normalize_line(found)})"
         if all(tally.std())
         else "a channel has the same value everywhere, so normalize= cannot be used"
     )
+
+
+def _say_weights(weights: dict[str, list[float]]) -> None:
+    from mps_shards.inspect.class_weights import weight_lines
+
+    if not any(weights.values()):
+        return
+    click.echo()
+    if any(len(values) > _MOST_WEIGHTS for values in weights.values()):
+        click.echo(f"Class weights of more than {_MOST_WEIGHTS} classes: see class_weights in the output of --json")
+        return
+    click.echo("\n".join(weight_lines(weights)))
 
 
 def _say_shares(what: str, unit: str, counts: dict[str, int]) -> None:

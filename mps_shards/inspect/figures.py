@@ -3,6 +3,7 @@
 import statistics
 from typing import Any
 
+from mps_shards.inspect.class_weights import class_weights
 from mps_shards.inspect.survey import Survey
 
 __all__ = ["by_class", "figures", "normalize_line"]
@@ -34,6 +35,7 @@ def figures(found: Survey) -> dict[str, Any]:
         "modes": dict(tally.modes.most_common()),
         "orientations": {str(value): count for value, count in sorted(tally.orientations.items())},
         "masks": masks,
+        "class_weights": class_weights(found),
     }
 
 

@@ -81,6 +81,7 @@ class Tally:
         levels: int64 [3, 256], as in `Facts`.
         mask_pixels: number of pixels by label id.
         mask_samples: number of samples that contain each label id.
+        mask_image_pixels: number of pixels of those samples, without pixels that are ignored.
     """
 
     samples: int = 0
@@ -93,8 +94,9 @@ class Tally:
     levels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 256), dtype=np.int64))
     mask_pixels: Counter[int] = field(default_factory=Counter)
     mask_samples: Counter[int] = field(default_factory=Counter)
+    mask_image_pixels: Counter[int] = field(default_factory=Counter)
 
-    def add(self, facts: Facts) -> None:
+    def add(self, facts: Facts, *, ignore_index: int | None = None) -> None:
         """Add one sample."""
         self.samples += 1
         self.labels[facts.label] += 1
@@ -104,9 +106,11 @@ class Tally:
         self.sizes[facts.width, facts.height] += 1
         self.bytes.append(facts.bytes)
         self.levels += facts.levels
+        known = sum(pixels for value, pixels in (facts.mask or {}).items() if value != ignore_index)
         for value, pixels in (facts.mask or {}).items():
             self.mask_pixels[value] += pixels
             self.mask_samples[value] += 1
+            self.mask_image_pixels[value] += known
 
     @property
     def pixels(self) -> int:

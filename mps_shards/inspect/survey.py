@@ -124,7 +124,7 @@ def survey(
             if isinstance(found, str):
                 broken.append(found)
             else:
-                tally.add(found)
+                tally.add(found, ignore_index=opened.manifest.ignore_index)
             on_sample(1)
     finally:
         opened.close()
