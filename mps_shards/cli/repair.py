@@ -23,16 +23,23 @@ MOST_TOLD = 50  # losses
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and change nothing.")
 @click.option("--no-salvage", is_flag=True, help="Drop damaged shards entirely, including their sound samples.")
 @click.option(
+    "--trust-manifest",
+    is_flag=True,
+    help="Keep task and class names of a malformed manifest.json although no shard can prove them.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Number of shards to read at the same time.  [default: available cores]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(folder: Path, dry_run: bool, no_salvage: bool, workers: int | None, as_json: bool) -> None:
+def command(
+    folder: Path, dry_run: bool, no_salvage: bool, trust_manifest: bool, workers: int | None, as_json: bool
+) -> None:
     """Rebuild index and manifest of SET from its sound samples, and report exactly what was lost.
 
     Damaged shards are moved to SET/quarantine; nothing is deleted. Their samples that are provably complete are written
-    to new shards. A set without damage is not changed.
+    to new shards. A set without damage is not changed. A repair that was stopped is finished by the next one.
 
     \b
     Examples:
@@ -46,6 +53,7 @@ def command(folder: Path, dry_run: bool, no_salvage: bool, workers: int | None, 
             folder,
             dry_run=dry_run,
             salvage=not no_salvage,
+            trust_manifest=trust_manifest,
             workers=workers,
             on_start=bar.expect,
             on_progress=bar.advance,
@@ -77,5 +85,7 @@ def _say(report: "RepairReport") -> None:
             for loss in report.lost
         ]
         say_table(("shard", "sample", "samples", "why"), rows, most=MOST_TOLD)
+    if report.trusted:
+        click.echo(f"Taken from the manifest without proof: {', '.join(report.trusted)}")
     before = "an unknown number" if report.before is None else f"{report.before:,}"
     click.echo(f"Samples: {report.after:,} of {before}")

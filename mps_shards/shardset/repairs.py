@@ -1,6 +1,6 @@
 """Make a damaged set whole again from what is sound in it; nothing is deleted, and every loss is told."""
 
-import os
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,23 +9,23 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from mps_shards.errors import DataError, ManifestError, StorageError
-from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, SetDescription
+from mps_shards.errors import DataError, ManifestError, ShardError
+from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, Manifest, SetDescription
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import END
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
-from mps_shards.shardset.sealing import sealed, write_set
+from mps_shards.shardset.sealing import sealed
+from mps_shards.shardset.staged_changes import ASIDE, Journal, StagedChanges
 from mps_shards.shardset.verification import damaged_rows, target_faults, whole_rows
-from mps_shards.storage.local_disk import PART, RangeReader, read_file, replacing, sync_folder
+from mps_shards.storage.local_disk import PART, RangeReader, read_file, replacing
+from mps_shards.storage.open_files import size_of
 
 __all__ = ["QUARANTINE", "Loss", "RepairReport", "Step", "repair"]
 
 QUARANTINE = "quarantine"
-_SALVAGED = "salvaged-"
-_MOVING = "moving-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,7 @@ class RepairReport:
     Attributes:
         before: samples that the manifest promised; None where it could not be read.
         after: samples of the repaired set.
+        trusted: what was taken from a malformed manifest although its shards cannot prove it.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class RepairReport:
     after: int
     steps: tuple[Step, ...]
     lost: tuple[Loss, ...]
+    trusted: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,6 +88,7 @@ def repair(
     *,
     dry_run: bool = False,
     salvage: bool = True,
+    trust_manifest: bool = False,
     workers: int | None = None,
     on_start: Callable[[int], None] = lambda size: None,
     on_progress: Callable[[int], None] = lambda size: None,
@@ -94,57 +97,96 @@ def repair(
 
     A damaged tar goes to ``SET/quarantine``; its samples whose CRC-32 is the index's are written anew under its name.
     Tars that only changed names get them back. Sound tars that the manifest does not list are taken in. Killed at any
-    time, the set can be repaired again; the manifest comes last.
+    time and repeated, it ends as if it had not been: what was begun is finished.
 
     Args:
         dry_run: change nothing.
         salvage: else damaged tars are lost whole.
+        trust_manifest: take task, class names and ignore_index from a malformed manifest although nothing proves them.
         workers, on_start, on_progress: as for `verify`.
 
     Raises:
         DataError: nothing sound is left.
-        ManifestError: no manifest, or one in which not even task and classes can be read.
+        ManifestError: there is no manifest, task and classes cannot be read in it, or they can but nothing proves them
+            and `trust_manifest` is not set.
         StorageError: the folder cannot be read or written.
     """
-    stored = _outline(folder)
-    names = [name for name in tars_in(folder) if not name.startswith((_SALVAGED, _MOVING)) or _is_needed(stored, name)]
-    on_start(sum((folder / name).stat().st_size for name in names))
+    changes = StagedChanges(folder)
+    if (journal := changes.unfinished()) is not None:
+        if not dry_run:
+            changes.carry_out(journal)
+        return msgspec.convert({"folder": folder, "dry_run": dry_run, **journal.report}, RepairReport)
+    stored, claimed = _opened(folder)
+    names = tars_in(folder)
     paths = [folder / name for name in names]
+    on_start(sum(map(size_of, paths)))
     found = scan_shards(paths, workers=workers, choice=stored.choice, on_progress=on_progress)
-    plan = _plan(stored, dict(zip(names, found, strict=True)), salvage=salvage)
-    after = sum(scan.record.samples for scan in plan.kept.values()) + sum(map(len, plan.salvaged.values()))
-    if plan.steps and not dry_run:
-        _carry_out(stored, plan)
-    return RepairReport(
+    scans = dict(zip(names, found, strict=True))
+    trusted = () if claimed is None or _is_proven(stored, claimed, scans) else _unproven(stored.manifest)
+    if trusted and not trust_manifest:
+        raise ManifestError(
+            f"{stored.index_fault}. Its shards cannot prove {' and '.join(trusted)}: compare that with what you know, "
+            "then repair with --trust-manifest; or restore the manifest from a copy"
+        )
+    plan = _plan(stored, scans, salvage=salvage)
+    report = RepairReport(
         folder=folder,
         dry_run=dry_run,
-        before=stored.manifest.samples if stored.manifest.shards else None,
-        after=after,
+        before=stored.manifest.samples if claimed is None else None,
+        after=sum(scan.record.samples for scan in plan.kept.values()) + sum(map(len, plan.salvaged.values())),
         steps=tuple(plan.steps),
         lost=tuple(plan.lost),
+        trusted=trusted,
     )
+    if plan.steps and not dry_run:
+        _carry_out(stored, plan, report)
+    elif not dry_run:
+        changes.tidy()  # what a run left that was stopped while it prepared
+    return report
 
 
-def _outline(folder: Path) -> StoredSet:
-    """The set; with an empty manifest where that is malformed but still tells task and classes."""
+class _Claims(SetDescription, frozen=True, kw_only=True):
+    """What a malformed manifest still says."""
+
+    fingerprint: str = ""
+
+
+def _opened(folder: Path) -> tuple[StoredSet, _Claims | None]:
+    """The set; where its manifest is malformed but still says task and classes, with an empty one and those claims."""
     try:
-        return open_set(folder)
+        return open_set(folder), None
     except ManifestError as error:
         path = folder / MANIFEST_NAME
         if not path.exists():
             raise
         try:
-            description = msgspec.json.decode(read_file(path, max_bytes=1 << 28), type=SetDescription)
+            claims = msgspec.json.decode(read_file(path, max_bytes=1 << 28), type=_Claims)
         except NOT_JSON:
             error.add_note("task and classes cannot be read from it: move it away, and run mps-shards index --classes")
             raise error from None
-        manifest = sealed(description, [], with_labels=False).manifest
-        return StoredSet(folder=folder, manifest=manifest, rows={}, index_fault=str(error))
+        manifest = sealed(claims, [], with_labels=False).manifest
+        return StoredSet(folder=folder, manifest=manifest, rows={}, index_fault=str(error)), claims
 
 
-def _is_needed(stored: StoredSet, name: str) -> bool:
-    """Whether a file of an interrupted repair is not a mere copy of one that is still there."""
-    return not (stored.here / name.removeprefix(_SALVAGED)).exists() or name.startswith(_MOVING)
+def _is_proven(stored: StoredSet, claims: _Claims, scans: dict[str, Scan]) -> bool:
+    """Whether the fingerprint that a malformed manifest holds is that of its claims together with these shards."""
+    if any(scan.faults for scan in scans.values()):
+        return False
+    contents = [scans[name].contents() for name in sorted(scans)]
+    return sealed(stored.manifest.description, contents).manifest.fingerprint == claims.fingerprint
+
+
+def _unproven(manifest: Manifest) -> tuple[str, ...]:
+    """What a manifest says that no shard can show."""
+    names = ", ".join(manifest.classes[:5]) + (", …" if len(manifest.classes) > 5 else "")
+    said = [f"the task {manifest.task}"]
+    if manifest.classes:
+        said.append(f"the order of its {len(manifest.classes)} class names ({names})")
+    if manifest.ignore_index is not None:
+        said.append(f"that label id {manifest.ignore_index} is no class")
+    if manifest.column_names:
+        said.append(f"the names of its columns ({', '.join(manifest.column_names[:5])})")
+    return tuple(said)
 
 
 def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
@@ -260,23 +302,24 @@ def _part_twins(stored: StoredSet, plan: _Plan) -> None:
         ]
 
 
-def _carry_out(stored: StoredSet, plan: _Plan) -> None:
-    """Write copies, move what is damaged, put copies and names in place; index and manifest at the end."""
+def _carry_out(stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
+    """Write salvaged shards, index and manifest aside, then move everything into its place."""
     folder = stored.here
+    changes = StagedChanges(folder)
+    changes.begin()
     for name, rows in plan.salvaged.items():
-        _copy_rows(folder / name, rows, folder / f"{_SALVAGED}{name}")
-    for name in [*plan.quarantined, *sorted(path.name for path in folder.glob(f"*{PART}"))]:
-        _rename(folder / name, _free(folder / QUARANTINE, name))
-    for name in plan.salvaged:
-        _rename(folder / f"{_SALVAGED}{name}", folder / name)
-    for name, final in plan.restored.items():  # first all away: two may have changed places
-        _rename(folder / name, folder / f"{_MOVING}{final}")
-    for final in plan.restored.values():
-        _rename(folder / f"{_MOVING}{final}", folder / final)
-    sync_folder(folder)
-    whole = {name: scan_shard(folder / name, choice=stored.choice) for name in plan.salvaged}
+        _copy_rows(folder / name, rows, changes.path(name))
+    whole = {name: scan_shard(changes.path(name), choice=stored.choice) for name in plan.salvaged}
     contents = [(plan.kept.get(name) or whole[name]).contents(name) for name in plan.order]
-    write_set(folder, stored.manifest.description, contents, with_labels=_has_labels(stored))
+    sealed_files = sealed(stored.manifest.description, contents, with_labels=_has_labels(stored)).files
+    for name, content in sealed_files.items():
+        changes.write(name, content)
+    unfinished = sorted(path.name for path in folder.glob(f"*{PART}"))
+    taken = [(name, _free(folder / QUARANTINE, name)) for name in (*plan.quarantined, *unfinished)]
+    taken += [(name, f"{ASIDE}/{final}") for name, final in plan.restored.items()]
+    placed = (*plan.salvaged, *plan.restored.values(), *sealed_files)
+    told = {name: getattr(report, name) for name in ("before", "after", "steps", "lost", "trusted")}
+    changes.carry_out(Journal(taken=tuple(taken), placed=placed, report=msgspec.to_builtins(told)))
 
 
 def _copy_rows(source: Path, rows: Rows, out: Path) -> None:
@@ -287,20 +330,15 @@ def _copy_rows(source: Path, rows: Rows, out: Path) -> None:
 
 def _contents(source: Path, rows: Rows) -> Iterator[bytes]:
     reader = RangeReader()
-    for offset, size, _ in rows.tolist():
-        yield reader.read(str(source), offset, size)
+    for offset, size, crc32 in rows.tolist():
+        content = reader.read(str(source), offset, size)
+        if zlib.crc32(content) != crc32:
+            raise ShardError(f"{source} changed while it was repaired")
+        yield content
     reader.close()
 
 
-def _free(folder: Path, name: str) -> Path:
-    """A name in the quarantine that is not taken yet: nothing there is overwritten."""
+def _free(folder: Path, name: str) -> str:
+    """A path in the quarantine where no file is: nothing there is overwritten."""
     numbered = (f"{name}.{number}" if number else name for number in range(1 << 20))
-    return next(folder / free for free in numbered if not (folder / free).exists())
-
-
-def _rename(path: Path, to: Path) -> None:
-    try:
-        to.parent.mkdir(exist_ok=True)
-        os.rename(path, to)
-    except OSError as error:
-        raise StorageError(f"cannot move {path} to {to}: {error.strerror}") from error
+    return next(f"{QUARANTINE}/{free}" for free in numbered if not (folder / free).exists())

@@ -102,6 +102,7 @@ def _write(folder: Path | RemoteFolder, files: Mapping[str, bytes]) -> None:
         if isinstance(folder, RemoteFolder):
             folder.write(name, content)
             continue
-        with replacing(folder / name) as file:
+        # not name.part: that of a manifest marks a folder whose pack is not finished
+        with replacing(folder / name, part=folder / f".{name}.new") as file:
             file.write(content)
         sync_folder(folder)

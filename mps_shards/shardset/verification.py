@@ -19,6 +19,7 @@ from mps_shards.shards.tar import sample_from, walk
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
+from mps_shards.shardset.staged_changes import ASIDE, StagedChanges
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.open_files import AnyReader, size_of
 from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
@@ -97,6 +98,8 @@ def verify(
         Problem(kind="unfinished file", where=path.name, detail="left by an interrupted run")
         for path in (sorted(folder.glob(f"*{PART}")) if isinstance(folder, Path) else ())
     ]
+    if isinstance(folder, Path) and StagedChanges(folder).is_unfinished():
+        problems.append(Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again"))
     if stored.index_fault:
         problems.append(Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault))
     if stored.labels_fault:
