@@ -28,6 +28,7 @@ from mps_shards.shards.keyed import check_seed
 from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.location import locate
 from mps_shards.vision.decoding import MAX_PIXELS
+from mps_shards.vision.normalization import Normalize
 from mps_shards.vision.transforms import classify
 from mps_shards.vision.transforms.sample_transform import Transform, recognise
 
@@ -87,7 +88,8 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             manifest records, or else guessed; a sample that leaves it in doubt is a bad sample.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where what the transform shows is smaller still:
             faster for large photographs, and no longer exact (README has the error: mean 0.4 to 1.5 of 255).
-        normalize: (mean, std) of the channels, for ``(x - mean) / std`` after ToTensor; on the device, if there is one.
+        normalize: "imagenet", "inception", "clip", or (mean, std) of the channels: ``(x - mean) / std`` after ToTensor,
+            on the device if there is one. The transform must then return uint8.
         mix: `classify.mix(…)`: MixUp or CutMix of each batch, on the device; labels become shares of the classes.
         pad: batches of unequal images, each padded at the right and the bottom to the largest, rounded up to a
             multiple of this; targets become (targets, sizes), sizes int64 [batch, 2] being heights and widths before.
@@ -124,7 +126,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         image: str | None = None,
         target: str | None = None,
         decode: Literal["exact", "scaled"] = "exact",
-        normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+        normalize: Normalize | None = None,
         mix: classify.mix | None = None,
         pad: int | None = None,
         channels_last: bool = False,

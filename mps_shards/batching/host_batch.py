@@ -7,7 +7,7 @@ For another device the pixels stay uint8, a quarter of the bytes, and the device
 
 import math
 import threading
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from mps_shards.batching import tree
 from mps_shards.batching.host_buffers import HostBuffer
 from mps_shards.batching.tensor_layout import Leaf, describe_difference, image_leaf, target_leaf
 from mps_shards.errors import ConfigError
+from mps_shards.vision.normalization import Normalize, mean_and_std
 
 __all__ = ["HostBatch", "ImageFormat", "Sample"]
 
@@ -51,17 +52,15 @@ class ImageFormat:
     channels_last: bool = False
 
     @classmethod
-    def parse(cls, *, normalize: tuple[Sequence[float], Sequence[float]] | None, channels_last: bool) -> "ImageFormat":
-        """The image format for what users give: mean and standard deviation as three numbers each.
+    def parse(cls, *, normalize: Normalize | None, channels_last: bool) -> "ImageFormat":
+        """The image format for what users give.
 
         Raises:
-            ConfigError: there are not three of each, or a standard deviation is not positive.
+            ConfigError: normalize is no known name, or not three means and three positive standard deviations.
         """
         if normalize is None:
             return cls(channels_last=channels_last)
-        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in normalize)
-        if len(mean) != 3 or len(std) != 3 or not bool((std > 0).all()):
-            raise ConfigError(f"normalize takes three means and three positive standard deviations, not {normalize!r}")
+        mean, std = (torch.tensor(values, dtype=torch.float32).view(-1, 1, 1) for values in mean_and_std(normalize))
         return cls(normalize=(mean, std), channels_last=channels_last)
 
 
@@ -213,6 +212,11 @@ class HostBatch:
         layout = [image_leaf(leaf, self._pixels, sample.key) for leaf in images]
         layout += [target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
         structure = tree.rebuilt((sample.image, sample.target), [None] * len(layout))
+        if self.image_format.normalize is not None and any(leaf.dtype == torch.float32 for leaf in images):
+            raise ConfigError(
+                f"normalize= applies to uint8 images, but the transform returned float32 for sample {sample.key!r}: "
+                "leave out ToTensor, ToDtype and Normalize in the transform, or normalize="
+            )
         if self._layout is None:
             with self._lock:
                 if self._layout is None:

@@ -132,7 +132,7 @@ def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"decode": "scaled"}, "decode='scaled' needs a transform that plans"),
+        ({"decode": "scaled"}, "decode='scaled' needs a transform whose crop"),
         ({"decode": "fast"}, "decode must be 'exact' or 'scaled'"),
         ({"batch_size": None, "pad": 1}, "mix and pad are for batches"),
         ({"pad": 0}, "pad is the multiple"),
@@ -147,7 +147,7 @@ def test_options_that_cannot_work_are_refused(shard_set: Path, options: dict[str
 
 def test_mixing_needs_two_classes_and_an_alpha() -> None:
     for wrong in ({"classes": 1}, {"classes": 4, "mixup": 0.0, "cutmix": 0.0}, {"classes": 4, "mixup": -1.0}):
-        with pytest.raises(ConfigError, match="mix takes at least two classes"):
+        with pytest.raises(ConfigError, match="mix needs at least two classes"):
             classify.mix(**wrong)
 
 
