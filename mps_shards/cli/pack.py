@@ -4,7 +4,6 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +35,14 @@ def _groups() -> dict[str, list[str]]:
 
 
 @click.command("pack", cls=GroupedCommand, groups=_groups())
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path), required=False)
+@click.argument("source", metavar="SOURCE", type=click.Path(), required=False)
 @click.argument("out", type=click.Path(), required=False)
 @declared_options(*_HEADINGS)
 @click.option("--commit", "commit_out", metavar="OUT", type=click.Path(), help="Join the shards that array tasks made.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
-def command(ctx: click.Context, /, source: Path | None, out: str | None, as_json: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, source: str | None, out: str | None, as_json: bool, **options: Any) -> None:
     """Pack the images in SOURCE into tar shards in OUT, a folder or a URL (default: SOURCE-shards).
 
     SOURCE may be a folder of class folders (cat/x.jpg), of splits (train/cat/x.jpg) or of images without labels; a
@@ -81,7 +80,7 @@ def command(ctx: click.Context, /, source: Path | None, out: str | None, as_json
         click.echo(_summary(report, options["dry_run"]))
 
 
-def _packed(source: Path, out: str | None, *, quiet: bool, options: dict[str, Any]) -> "PackReport":
+def _packed(source: str, out: str | None, *, quiet: bool, options: dict[str, Any]) -> "PackReport":
     with contextlib.ExitStack() as shown:
         bars: list[Bar] = []
 

@@ -6,34 +6,52 @@ from typing import Any
 
 from mps_shards.errors import ConfigError, StorageError
 from mps_shards.packing.sources.archive_files import ARCHIVE_SUFFIXES, ArchiveFiles, archive_stem, is_archive
+from mps_shards.packing.sources.arrow_folder import ArrowFiles, is_arrow_folder
 from mps_shards.packing.sources.files import FolderFiles
 from mps_shards.packing.sources.list_rows import LIST_SUFFIXES
+from mps_shards.packing.sources.parquet import ParquetFiles
 from mps_shards.packing.sources.source import Source
+from mps_shards.packing.sources.table_source import TableSource
 from mps_shards.packing.sources.tree_source import TreeSource
+from mps_shards.storage.urls import scheme_of
 
 __all__ = ["open_source"]
 
+_TABLES = (".parquet", *ARCHIVE_SUFFIXES)
+
 
 def open_source(given: Any) -> Source:
-    """The source that a path names.
+    """The source that a path or a URL names.
 
     Raises:
-        ConfigError: not a path.
+        ConfigError: not a path, or a package that is needed is not installed.
         StorageError: there is no such file or folder, or it is not a source.
     """
     if not isinstance(given, str | os.PathLike):
         raise ConfigError(f"cannot pack {type(given).__name__!r}: name a folder or a list of images")
+    if scheme_of(os.fspath(given)) not in (None, "file"):
+        return TableSource(ParquetFiles.at_url(os.fspath(given)))
     path = Path(given).absolute()
+    if path.is_dir() and is_arrow_folder(path):
+        return TableSource(ArrowFiles(Path(given)), default_out=_beside(path))
+    if path.suffix.lower() == ".parquet" or _holds_parquet(path):
+        return TableSource(ParquetFiles.at(Path(given)), default_out=_beside(path.with_suffix("")))
     if path.is_dir():
         return TreeSource(FolderFiles(Path(given)), default_out=_beside(path))
     if path.exists() and path.suffix.lower() in LIST_SUFFIXES:
         return TreeSource(FolderFiles(Path(given).parent), list_name=path.name, default_out=_beside(path.parent))
     if is_archive(path):
         return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
-    kinds = (
-        f"not a directory, not a list ({', '.join(LIST_SUFFIXES)}) and not an archive ({', '.join(ARCHIVE_SUFFIXES)})"
-    )
+    kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*LIST_SUFFIXES, *_TABLES))})"
     raise StorageError(f"{given}: {kinds if path.exists() else 'no such file or directory'}")
+
+
+def _holds_parquet(folder: Path) -> bool:
+    """Whether a folder holds Parquet files as the Hugging Face Hub lays them out."""
+    if not folder.is_dir():
+        return False
+    places = (folder, folder / "data", folder / "default", *(folder / "default").glob("*"))
+    return any(each.is_dir() and any(each.glob("*.parquet")) for each in places)
 
 
 def _beside(path: Path) -> Path:

@@ -1,0 +1,159 @@
+"""Parquet files with images: of this machine, a folder of them, or a data set of the Hugging Face Hub (``hf://``)."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.packing.sources.files import stamp_of
+from mps_shards.packing.sources.parquet_pages import ColumnChunk, PageReader
+from mps_shards.packing.sources.source import Stamp
+from mps_shards.packing.sources.table_source import Chunk, split_of
+from mps_shards.storage.local_disk import RangeReader
+
+__all__ = ["ParquetFiles", "import_pyarrow"]
+
+_CODECS = {"UNCOMPRESSED": "", "LZ4": "lz4_raw"}  # of Parquet's names; the others are pyarrow's in capitals
+
+
+def import_pyarrow() -> Any:
+    """The package `pyarrow`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ConfigError("reading Parquet and Arrow files needs pyarrow: pip install 'mps-shards[parquet]'") from error
+    return pyarrow
+
+
+class ParquetFiles:
+    """See `TableFiles`.
+
+    Args:
+        paths: of the files, sorted.
+        file_system: of fsspec that holds them; None for files of this machine.
+        is_single: one file was named, so that its name is not the name of a split.
+    """
+
+    def __init__(self, name: str, paths: Sequence[str], *, file_system: Any = None, is_single: bool = False):
+        import_pyarrow()
+        self.name = name
+        self._paths = list(paths)
+        self._file_system = file_system
+        self._is_single = is_single
+        self._reader = RangeReader()
+        self._pages = PageReader(self._range, self._paths)
+
+    @classmethod
+    def at(cls, path: Path) -> "ParquetFiles":
+        """A file of this machine, or all below a folder."""
+        if not path.is_dir():
+            if not path.is_file():
+                raise StorageError(f"{path}: no such file or directory")
+            return cls(str(path), [str(path)], is_single=True)
+        return cls(str(path), sorted(str(each) for each in path.rglob("*.parquet") if not _is_hidden(each, path)))
+
+    @classmethod
+    def at_url(cls, url: str) -> "ParquetFiles":
+        """A file, or all below a folder, of a store that fsspec reads.
+
+        Raises:
+            ConfigError: a package is missing, or there are no Parquet files.
+            StorageError: the store cannot be read.
+        """
+        try:
+            import fsspec
+        except ImportError as error:
+            raise ConfigError(
+                f"reading {url} needs fsspec: pip install 'mps-shards[fsspec]' huggingface_hub"
+            ) from error
+        try:
+            file_system, path = fsspec.core.url_to_fs(url)
+            is_single = path.endswith(".parquet")
+            paths = (
+                [path] if is_single else sorted(each for each in file_system.find(path) if each.endswith(".parquet"))
+            )
+        except ImportError as error:
+            raise ConfigError(f"reading {url} needs another package: {error}") from error
+        except Exception as error:  # each store has errors of its own
+            raise StorageError(f"cannot read {url}: {error}") from error
+        if not paths:
+            raise ConfigError(f"{url} holds no Parquet files")
+        return cls(url, paths, file_system=file_system, is_single=is_single)
+
+    def schema(self) -> Any:
+        """See `TableFiles`."""
+        return self._opened(0).schema_arrow
+
+    def chunks(self, images: Sequence[str], others: Sequence[str]) -> Iterator[Chunk]:
+        """See `TableFiles`. The pages of the images are read, one row group at a time."""
+        root = os.path.commonpath([os.path.dirname(path) for path in self._paths]) if len(self._paths) > 1 else ""
+        for number, path in enumerate(self._paths):
+            file = self._opened(number)
+            missing = [name for name in (*images, *others) if name not in file.schema_arrow.names]
+            if missing:
+                raise DataError(f"{path} has no column {missing[0]!r}, which {self._paths[0]} has")
+            split = "" if self._is_single else split_of(path, os.path.dirname(root) if root else "")
+            for group in range(file.metadata.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                cells = file.read_row_group(group, columns=list(others)).to_pydict() if others else {}
+                values = [self._pages.values(self._chunk(file, number, group, name)) for name in images]
+                yield Chunk(split, rows, values, cells)
+
+    def read(self, place: int, size: int) -> bytes:
+        """See `TableFiles`."""
+        return self._pages.read(place, size)
+
+    def stamp(self, place: int) -> Stamp:
+        """See `TableFiles`."""
+        path = self._paths[self._pages.file_of(place)]
+        if self._file_system is not None:
+            return stamp_of(path, place, is_sure=False)
+        try:
+            about = os.stat(path)
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror}") from error
+        return stamp_of(about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, place, is_sure=True)
+
+    def _opened(self, number: int) -> Any:
+        import pyarrow
+        import pyarrow.parquet as parquet
+
+        path = self._paths[number]
+        try:
+            return parquet.ParquetFile(path if self._file_system is None else self._file_system.open(path))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path} is not a Parquet file that can be read: {error}") from error
+
+    def _chunk(self, file: Any, number: int, group: int, name: str) -> ColumnChunk:
+        about, schema = file.metadata.row_group(group), file.metadata.schema
+        leaf = next(
+            (each for each in range(len(schema)) if schema.column(each).path in (name, f"{name}.bytes")),
+            None,
+        )
+        if leaf is None or schema.column(leaf).max_repetition_level:
+            raise ConfigError(f"{self._paths[number]}: column {name!r} does not hold one image for each row")
+        column = about.column(leaf)
+        start = column.data_page_offset
+        if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < start:
+            start = column.dictionary_page_offset
+        codec = _CODECS.get(column.compression, column.compression.lower())
+        levels = schema.column(leaf).max_definition_level
+        return ColumnChunk(number, start, start + column.total_compressed_size, about.num_rows, codec, levels)
+
+    def _range(self, file: int, start: int, stop: int) -> bytes:
+        path = self._paths[file]
+        if self._file_system is None:
+            return self._reader.read(path, start, stop - start)
+        try:
+            return bytes(self._file_system.cat_file(path, start=start, end=stop))
+        except Exception as error:  # each store has errors of its own
+            raise StorageError(f"cannot read {path}: {error}") from error
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

@@ -1,0 +1,175 @@
+"""What the columns of a table with images mean: Parquet and Arrow files as the Hugging Face Hub stores them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mps_shards.errors import ConfigError
+from mps_shards.packing.pack_options import ReadOptions
+
+__all__ = ["TableColumns", "columns_of"]
+
+_IMAGES = ("image", "img", "images", "picture", "photo", "pixel_values", "jpg", "png", "bytes", "content", "data")
+_MASKS = (
+    "mask",
+    "label",
+    "labels",
+    "annotation",
+    "segmentation",
+    "segmentation_mask",
+    "semantic",
+    "label_map",
+    "target",
+)
+_LABELS = ("label", "labels", "class", "category", "target", "class_name", "label_name", "fine_label")
+_CAPTIONS = ("caption", "captions", "text", "sentence", "prompt", "description")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableColumns:
+    """The role of each column.
+
+    Attributes:
+        image, mask: columns with encoded images; "" for none.
+        label: column with class numbers, class names, or lists of class numbers; "" for none.
+        classes: class names that the file states for the label.
+        several: whether a sample has several labels.
+        caption: column with texts, which are the target; "" for none.
+        split: column with the name of the split; "" for none.
+        kept: columns that are kept as metadata.
+        unused: columns that are not packed.
+    """
+
+    image: str
+    mask: str = ""
+    label: str = ""
+    classes: tuple[str, ...] = ()
+    several: bool = False
+    caption: str = ""
+    split: str = ""
+    kept: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+def columns_of(schema: Any, options: ReadOptions, *, where: str) -> TableColumns:
+    """The role of each column, by the features that the file states, the types of its columns and their names.
+
+    Args:
+        schema: a `pyarrow.Schema`.
+
+    Raises:
+        ConfigError: no column holds images, or several columns could be the image or the label; the message names the
+            option that settles it.
+    """
+    features = _features(schema)
+    names = list(schema.names)
+    images = [name for name in names if _is_image(schema.field(name), features.get(name))]
+    chosen_label = _only(getattr(options, "label_column", None), names, "label", where)
+    image = _only(getattr(options, "image_column", None), names, "image", where) or _image_among(images, where, names)
+    masks = [name for name in images if name != image and name.lower() in _MASKS]
+    mask = getattr(options, "mask_column", None) or (masks[0] if masks and not chosen_label else "")
+    split = getattr(options, "split_column", None) or ""
+    taken = {image, mask, split}
+    label = chosen_label or ("" if mask else _label_among(schema, features, taken, where))
+    classes, several = _classes(features.get(label)) if label else ((), False)
+    free = [name for name in names if name not in {*taken, label}]
+    texts = [
+        name
+        for name in free
+        if name.lower() in _CAPTIONS and str(schema.field(name).type) in ("string", "large_string")
+    ]
+    caption = texts[0] if len(texts) == 1 and not label and not mask else ""
+    rest = [name for name in free if name != caption]
+    kept = tuple(name for name in rest if _is_plain(schema.field(name).type))
+    return TableColumns(
+        image=image,
+        mask=mask,
+        label=label,
+        classes=classes,
+        several=several or (bool(label) and _is_list(schema.field(label).type)),
+        caption=caption,
+        split=split,
+        kept=kept,
+        unused=tuple(name for name in rest if name not in kept),
+    )
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """The features that the ``datasets`` library states in the schema, by column."""
+    try:
+        stated = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = stated.get("info", {}).get("features", {})
+    except (ValueError, AttributeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _is_image(column: Any, feature: Any) -> bool:
+    """Whether a column holds encoded images: a feature Image, bytes, or a structure with bytes (and a path)."""
+    import pyarrow.types as types
+
+    if isinstance(feature, dict) and feature.get("_type"):
+        return bool(feature["_type"] == "Image")
+    if types.is_struct(column.type):
+        return any(each.name == "bytes" and types.is_binary(each.type) for each in column.type)
+    return bool(types.is_binary(column.type))
+
+
+def _image_among(images: Sequence[str], where: str, names: Sequence[str]) -> str:
+    if not images:
+        raise ConfigError(f"{where}: no column holds encoded images (columns: {', '.join(names)})")
+    if len(images) == 1:
+        return images[0]
+    known = [name for candidate in _IMAGES for name in images if name.lower() == candidate]
+    if known:
+        return known[0]
+    raise ConfigError(f"{where}: {' and '.join(images)} hold images; say which to pack with --image-column")
+
+
+def _label_among(schema: Any, features: dict[str, Any], taken: set[str], where: str) -> str:
+    stated = [name for name in schema.names if name not in taken and _classes(features.get(name))[0]]
+    if len(stated) > 1:
+        raise ConfigError(f"{where}: {' and '.join(stated)} hold class labels; say which to pack with --label-column")
+    if stated:
+        return str(stated[0])
+    plain = [
+        name for name in schema.names if name not in taken and str(schema.field(name).type) not in ("float", "double")
+    ]
+    named: dict[str, str] = {name.lower(): name for name in plain if _is_plain(schema.field(name).type)}
+    return next((named[name] for name in _LABELS if name in named), "")
+
+
+def _classes(feature: Any) -> tuple[tuple[str, ...], bool]:
+    """Class names of a feature, and whether it is a list of labels."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return _classes(feature[0])[0], True
+    if not isinstance(feature, dict):
+        return (), False
+    if feature.get("_type") in ("Sequence", "List", "LargeList"):
+        return _classes(feature.get("feature"))[0], True
+    names = feature.get("names")
+    return (tuple(map(str, names)), False) if feature.get("_type") == "ClassLabel" and names else ((), False)
+
+
+def _only(option: Any, names: Sequence[str], role: str, where: str) -> str:
+    chosen = [option] if isinstance(option, str) else list(option or ())
+    if len(chosen) > 1:
+        raise ConfigError(f"{where}: one {role} column of a table can be packed, not {len(chosen)}")
+    if chosen and chosen[0] not in names:
+        raise ConfigError(f"{where} has no column {chosen[0]!r}; its columns are {', '.join(names)}")
+    return str(chosen[0]) if chosen else ""
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether values of a type can stand in a JSON file as they are."""
+    import pyarrow.types as types
+
+    checks = (types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_boolean)
+    return any(check(kind) for check in checks)
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind))

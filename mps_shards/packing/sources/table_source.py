@@ -1,0 +1,266 @@
+"""Tables with images as a source of packing: Parquet files, and the Arrow files of ``Dataset.save_to_disk``."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.sources.class_folders import number_labels
+from mps_shards.packing.sources.listing import Bad, Entries, Entry, Listing, Split
+from mps_shards.packing.sources.source import SourceSample, Stamp
+from mps_shards.packing.sources.table_columns import TableColumns, columns_of
+from mps_shards.shards.manifest import Task
+
+__all__ = ["Chunk", "TableFiles", "TableSource", "Value", "split_of"]
+
+_SPLIT_FILE = re.compile(r"(.+?)[-_.]\d{3,}(-of-\d+)?")
+_EXTENSIONS = {
+    b"\xff\xd8\xff": "jpg",
+    b"\x89PNG": "png",
+    b"GIF8": "gif",
+    b"RIFF": "webp",
+    b"BM": "bmp",
+    b"II*\0": "tif",
+    b"MM\0*": "tif",
+    b"\xff\x0a": "jxl",
+    b"\0\0\0\x0cJXL ": "jxl",
+}
+
+
+class Value(NamedTuple):
+    """An encoded image in a table: its place, its bytes (-1 if it is null) and the first of them."""
+
+    place: int
+    size: int
+    head: bytes
+
+
+class Chunk(NamedTuple):
+    """Some rows of a table.
+
+    Attributes:
+        split: name of the split by the name of the file; "" if that names none.
+        images: of each column with images, the values.
+        cells: of the other columns, by name.
+    """
+
+    split: str
+    rows: int
+    images: Sequence[Iterator[Value]]
+    cells: Mapping[str, Sequence[Any]]
+
+
+class TableFiles(Protocol):
+    """The files of a table. Sent to other processes by pickling, after `chunks` too."""
+
+    @property
+    def name(self) -> str:
+        """The file or folder, for messages."""
+        ...
+
+    def schema(self) -> Any:
+        """The `pyarrow.Schema` that all files have."""
+        ...
+
+    def chunks(self, images: Sequence[str], others: Sequence[str]) -> Iterator[Chunk]:
+        """All rows, in order.
+
+        Args:
+            images: columns with encoded images.
+            others: columns to give whole.
+        """
+        ...
+
+    def read(self, place: int, size: int) -> bytes:
+        """An encoded image. Called from many threads."""
+        ...
+
+    def stamp(self, place: int) -> Stamp:
+        """See `Source.stamp`."""
+        ...
+
+
+class TableSource:
+    """The rows of a table as a source. See `Source`."""
+
+    is_repeatable = True
+    is_comparable = True
+
+    def __init__(self, files: TableFiles, default_out: Path | None = None):
+        self._files = files
+        self.default_out = default_out
+
+    @property
+    def name(self) -> str:
+        """See `Source`."""
+        return self._files.name
+
+    def listing(self, options: ReadOptions) -> Listing:
+        """See `Source`. Of a Parquet file the images are read, as it does not state their sizes."""
+        columns = columns_of(self._files.schema(), options, where=self.name)
+        rows = _Rows(self.name, columns, skip_bad=options.skip_bad)
+        images = [name for name in (columns.image, columns.mask) if name]
+        others = [name for name in (columns.label, columns.caption, columns.split, *columns.kept) if name]
+        for chunk in self._files.chunks(images, others):
+            rows.take(chunk)
+        return rows.listing()
+
+    def read(self, entry: Entry) -> SourceSample:
+        """See `Source`."""
+        image = self._files.read(entry.place, entry.size)
+        mask = b""
+        if entry.mask:
+            place, _, size = entry.mask.partition("+")
+            mask = self._files.read(int(place), int(size))
+        return SourceSample(extension=entry.path.rpartition(".")[2], image=image, mask=mask)
+
+    def stamp(self, entry: Entry) -> Stamp:
+        """See `Source`."""
+        return self._files.stamp(entry.place)
+
+    def ending(self, entry: Entry) -> bytes:
+        """See `Source`."""
+        return self._files.read(entry.place, entry.size)[-4096:]
+
+
+class _Rows:
+    """Rows as they come, by split."""
+
+    def __init__(self, name: str, columns: TableColumns, *, skip_bad: bool):
+        self._name, self._columns, self._skip_bad = name, columns, skip_bad
+        self._splits: dict[str, Entries] = defaultdict(Entries)
+        self._found: dict[str, int] = {}  # class names or numbers of labels that no feature names
+        self._are_numbers = False
+        self._most = -1  # the largest number of several labels that no feature names
+        self._bad: list[Bad] = []
+        self._row: dict[str, int] = defaultdict(int)
+
+    def take(self, chunk: Chunk) -> None:
+        columns, cells = self._columns, chunk.cells
+        nothing = [None] * chunk.rows
+        labels, captions = cells.get(columns.label, nothing), cells.get(columns.caption, nothing)
+        splits = cells.get(columns.split, nothing)
+        masks = chunk.images[1] if columns.mask else iter(nothing)
+        for row, (value, mask) in enumerate(zip(chunk.images[0], masks, strict=True)):
+            split = chunk.split if splits[row] is None else str(splits[row])
+            number = self._row[split]
+            self._row[split] += 1
+            path = f"{split}/{number:08d}" if split else f"{number:08d}"
+            if value.size <= 0 or (mask is not None and mask.size <= 0):
+                self._leave_out(path, "the image or its mask is missing: only its path is stored, or nothing")
+                continue
+            label, note = self._target(labels[row], {name: cells[name][row] for name in columns.kept})
+            self._splits[split].append(
+                Entry(
+                    f"{path}.{_extension(value.head)}",
+                    value.size,
+                    label,
+                    mask=f"{mask.place}+{mask.size}" if mask is not None else "",
+                    note=note,
+                    caption="" if captions[row] is None else str(captions[row]).replace("\0", " "),
+                    place=value.place,
+                )
+            )
+
+    def listing(self) -> Listing:
+        """What was taken.
+
+        Raises:
+            ConfigError: no row holds an image.
+        """
+        columns = self._columns
+        if not any(map(len, self._splits.values())):
+            raise ConfigError(f"{self._name} holds no images in column {columns.image!r}")
+        classes = columns.classes or self._numbered()
+        return Listing(
+            layout="table",
+            classes=classes,
+            splits=tuple(
+                Split(name=name, task=self._task(entries), entries=entries)
+                for name, entries in sorted(self._splits.items())
+                if len(entries)
+            ),
+            bad=tuple(self._bad),
+        )
+
+    def _task(self, entries: Entries) -> Task:
+        columns = self._columns
+        if columns.mask:
+            return "segmentation"
+        if columns.several:
+            return "multilabel"
+        if columns.caption:
+            return "captions"
+        return "classification" if columns.label and (entries.labels >= 0).any() else "unlabeled"
+
+    def _target(self, label: Any, others: dict[str, Any]) -> tuple[int, str]:
+        """Class number of a cell, and the JSON of what else is kept of the row."""
+        number = -1
+        note = {name: _plain(value) for name, value in others.items() if value is not None}
+        if self._columns.several:
+            note["labels"] = sorted({self._one_of_several(each) for each in label or () if each is not None})
+        elif label is not None and label != -1:  # the Hub's way to leave the labels of a test split out
+            number = self._number(label)
+        return number, msgspec.json.encode(note).decode() if note else ""
+
+    def _number(self, label: Any) -> int:
+        if not self._columns.classes:
+            self._are_numbers = self._are_numbers or not isinstance(label, str)
+            return self._found.setdefault(str(label), len(self._found))
+        classes = self._columns.classes
+        if isinstance(label, str) and label in classes:
+            return classes.index(label)
+        if not isinstance(label, int) or not 0 <= label < len(classes):
+            raise DataError(f"{self._name}: label {label!r} is not a class: the file names {len(classes)}")
+        return label
+
+    def _one_of_several(self, label: Any) -> int:
+        if self._columns.classes:
+            return self._number(label)
+        if not isinstance(label, int) or isinstance(label, bool) or label < 0:
+            raise ConfigError(
+                f"{self._name}: column {self._columns.label!r} has lists of {label!r}, whose classes the file does not "
+                "name; store class numbers, or a feature ClassLabel"
+            )
+        self._most = max(self._most, label)
+        return label
+
+    def _numbered(self) -> tuple[str, ...]:
+        """Class names in order, numbers by their value; the labels are brought into this order."""
+        if self._columns.several:
+            return tuple(map(str, range(self._most + 1)))
+        names = sorted(self._found, key=int) if self._are_numbers else sorted(self._found)
+        places = {name: number for number, name in enumerate(names)}
+        number_labels(self._splits.values(), self._found, places)
+        return tuple(names)
+
+    def _leave_out(self, path: str, reason: str) -> None:
+        shown = f"{self._name}: row {path.rpartition('/')[2].lstrip('0') or 0}: {reason}"
+        if not self._skip_bad:
+            raise DataError(f"{shown}; leave such rows out with --on-bad-sample skip")
+        self._bad.append(Bad(path, shown))
+
+
+def split_of(path: str, root: str = "") -> str:
+    """The split that the path of a file names: ``data/train-00000-of-00005.parquet``, ``default/test/0000.parquet``."""
+    name = path.rpartition("/")[2].rpartition(".")[0]
+    if match := _SPLIT_FILE.fullmatch(name):
+        return match[1]
+    folder = path.removeprefix(root).strip("/").rpartition("/")[0].rpartition("/")[2]
+    return folder if name.isdigit() and folder else "" if name.isdigit() else name
+
+
+def _extension(head: bytes) -> str:
+    if head[4:8] == b"ftyp":
+        return "avif" if head[8:12] in (b"avif", b"avis") else "heic"
+    return next((extension for start, extension in _EXTENSIONS.items() if head.startswith(start)), "jpg")
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
