@@ -20,15 +20,33 @@ if TYPE_CHECKING:
     from mps_shards.inspect.live_line import watch
     from mps_shards.loader import DeviceLoader
     from mps_shards.metrics import scalars_to
-    from mps_shards.sampling.rank import Place
+    from mps_shards.reading.bad_samples import SkipRules
+    from mps_shards.reading.collate import Collate
+    from mps_shards.reading.read_options import ReadOptions
+    from mps_shards.sampling.order import Shuffle
     from mps_shards.vision.transforms import classify, segment
 
-__all__ = ["DeviceLoader", "Place", "ShardDataset", "classify", "pack", "scalars_to", "segment", "watch"]
+__all__ = [
+    "Collate",
+    "DeviceLoader",
+    "ReadOptions",
+    "ShardDataset",
+    "Shuffle",
+    "SkipRules",
+    "classify",
+    "pack",
+    "scalars_to",
+    "segment",
+    "watch",
+]
 
 _HOMES = {
     "DeviceLoader": "mps_shards.loader",
-    "Place": "mps_shards.sampling.rank",
+    "Collate": "mps_shards.reading.collate",
+    "ReadOptions": "mps_shards.reading.read_options",
     "ShardDataset": "mps_shards.dataset",
+    "Shuffle": "mps_shards.sampling.order",
+    "SkipRules": "mps_shards.reading.bad_samples",
     "classify": "mps_shards.vision.transforms.classify",
     "scalars_to": "mps_shards.metrics",
     "segment": "mps_shards.vision.transforms.segment",

@@ -11,7 +11,7 @@ import pytest
 
 from mps_shards.errors import DecodeError
 from mps_shards.reading.bad_samples import BadSamples, SkipRules
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import Share
 
 PURE = (
     "shards.*",
@@ -48,8 +48,8 @@ def changes(value: object) -> bool:
 
 def test_an_account_is_whole_whichever_threads_write_to_it(tmp_path: Path):
     log = tmp_path / "bad.jsonl"
-    rules = SkipRules("skip", max_bad=None, log=log)
-    bad = BadSamples(rules, place=Place(rank=0, world=1), epoch=0, samples=800)
+    rules = SkipRules(max_bad=None, log=log)
+    bad = BadSamples(rules, share=Share(rank=0, world_size=1), epoch=0, samples=800)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:

@@ -59,7 +59,7 @@ def describe_difference(first_key: str, layout: list[Leaf], second_key: str, oth
         if one != two:
             return (
                 f"sample {first_key!r} is {_shape(one)}, but sample {second_key!r} of the same batch is {_shape(two)}; "
-                "give a transform of a fixed size (classify.train(224)), pad=1, or batch_size=None"
+                "give a transform of a fixed size (classify.train(224)), collate=Collate(pad=1), or batch_size=None"
             )
     return (
         f"samples {first_key!r} and {second_key!r} of one batch differ in structure: "

@@ -76,12 +76,13 @@ def command(
     from mps_shards.cli.transform_option import transform_named
     from mps_shards.dataset import ShardDataset
     from mps_shards.loader import DeviceLoader
+    from mps_shards.reading.read_options import ReadOptions
 
-    data = ShardDataset(shards, batch_size=batch_size, index=index, cache=cache)  # tells the task
-    named = transform_named(transform, task=data.source.task or "classification")
-    data = ShardDataset(
-        shards, batch_size=batch_size, transform=named, shuffle=True, decode=decode, index=index, cache=cache
-    )
+    options = ReadOptions(index=index, cache=cache)
+    data = ShardDataset(shards, batch_size=batch_size, read_options=options)  # knows the task
+    named = transform_named(transform, task=data.task or "classification")
+    options = replace(options, decode=decode)
+    data = ShardDataset(shards, batch_size=batch_size, transform=named, shuffle=True, read_options=options)
     with DeviceLoader(data, device=device, num_threads=workers, transfer=transfer) as loader:
         stats, first_s = measured(loader, batches=batches, seconds=seconds)
         explained = loader.explain()
@@ -171,7 +172,7 @@ def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
     ways = {
         "read": "raise --workers, so that more reads wait side by side, or copy the set to a local disk",
         "decode": ("try --decode scaled, or " if decode == "exact" else "") + "pack again with --max-size 512",
-        "transform": "try a smaller size in --transform, or move work to the device with normalize= and mix=",
+        "transform": "try a smaller size in --transform, or move work to the device with normalize= and Collate(mix=…)",
         "assemble": "try a smaller size in --transform, or a smaller --batch-size",
     }
     shares = stats.shares()

@@ -55,7 +55,8 @@ def command(
 
     TARS are folders, tar files, or URLs of either; braces expand. An indexed set can be shuffled well, resumed at once
     and divided among ranks, like a set made by `mps-shards pack`. Every byte is read once. The tars are not changed,
-    and nothing is written if one of them is damaged. With --out, read the set by ShardDataset(tars, index=DIR).
+    and nothing is written if one of them is damaged. A set that was indexed with --out is read by
+    ShardDataset(tars, read_options=ReadOptions(index=DIR)).
 
     Fields that are not named are guessed: the target is cls (a class index), mask.png (a label map), or none; the image
     is the only field whose name is an extension of image files. Labels that are names need --classes.
@@ -67,7 +68,7 @@ def command(
       mps-shards index s3://bucket/laion --image "jpg;webp" --target json:label
       mps-shards index "https://host/train-{000000..000099}.tar" --out ./train-index
     """
-    from mps_shards.reading.sample_sources import expanded
+    from mps_shards.reading.source_opening import expanded
     from mps_shards.shards.field_choice import FieldChoice
     from mps_shards.shardset.indexing import adopt, index_labels
     from mps_shards.storage.location import locate
@@ -121,7 +122,8 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
         click.echo("No target was found. Name one with --target, such as json:label or seg.png")
     if report.out != report.folder:
         click.echo(
-            f'Manifest and index are in {report.out}: ShardDataset(…, index="{report.out}") reads the tars by them'
+            f"Manifest and index are in {report.out}. To read the tars by them: "
+            f'ShardDataset(…, read_options=ReadOptions(index="{report.out}"))'
         )
     if report.task == "classification" and not report.classes:
         click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE names them")

@@ -11,7 +11,7 @@ import numpy as np
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.inspect.image_statistics import Facts, Tally, examined
-from mps_shards.reading.sample_sources import expanded
+from mps_shards.reading.source_opening import expanded
 from mps_shards.shards.manifest import Manifest
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.disk_speed import forget_cached

@@ -1,6 +1,6 @@
-"""What becomes of bad samples: the caller's policy, its budget, and the report of what was left out.
+"""What happens to bad samples: the rules, the account of one iteration, and the report of what was skipped.
 
-`SkipRules` are constant. A `BadSamples` is shared by all the threads of an iteration; only bad samples cost its lock.
+`SkipRules` are constant. A `BadSamples` is shared by all threads of an iteration; only bad samples cost its lock.
 """
 
 import json
@@ -8,67 +8,85 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from mps_shards.errors import ConfigError, DataError, ShardsError
 from mps_shards.metrics import Skip, SkipReport
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import Share
 from mps_shards.storage.append_log import append_line
 
 __all__ = ["BadSamples", "Policy", "SkipRules"]
 
-Policy = Literal["raise", "skip"] | Callable[[DataError], bool]
+Policy: TypeAlias = Literal["raise", "skip"] | Callable[[DataError], bool]
 
 _KEPT = 100  # records in memory, and warnings logged; the count and the log file go on
-_FIRST_LOOK = (
-    1000  # where an epoch's samples are unknown, a share is taken of no fewer: one bad first sample is no half
-)
+# Where the number of an epoch's samples is unknown, a share is taken of no fewer than this: otherwise a bad first
+# sample would be all of them.
+_FEWEST = 1000
 
 _log = logging.getLogger("mps_shards")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SkipRules:
-    """Which bad samples may be left out, and where that is written down.
+    """Which bad samples are skipped, how many of them, and where that is written down.
 
-    Args:
-        policy: "raise", "skip", or a callable that is given the error and returns True to leave the sample out. It is
-            called by whichever thread met the sample, several at once.
-        max_bad: how many may be left out before that is an error: a float is a share of the epoch's samples on this
-            rank, 0.0 to 1.0; an int is a count. None: no bound.
-        log: a file that gets a line of JSON for each; None for none.
+        ShardDataset(shards, batch_size=64, on_bad_sample=SkipRules(max_bad=20, log="bad.jsonl"))
+
+    Attributes:
+        policy: "raise", "skip", or a callable that is given the error and returns True to skip the sample, in
+            webdataset's convention for handlers. It is called by whichever thread met the sample, by several at once.
+        max_bad: How many samples may be skipped before that is an error: a float is a share of the epoch's samples on
+            this rank, 0.0 to 1.0; an int is a count; None allows any number. Each DataLoader worker counts its own.
+        log: A file that gets a line of JSON for each skipped sample. All ranks and workers may share it.
 
     Raises:
-        ConfigError: one of them cannot work.
+        ConfigError: One of the values cannot work.
     """
 
-    def __init__(self, policy: Policy, *, max_bad: float | int | None, log: str | os.PathLike[str] | None):
-        if policy not in ("raise", "skip") and not callable(policy):
-            raise ConfigError(f"on_bad_sample must be 'raise', 'skip' or a callable, not {policy!r}")
-        fits = isinstance(max_bad, float) and 0 <= max_bad <= 1
-        if not (max_bad is None or fits or (type(max_bad) is int and max_bad >= 0)):
-            raise ConfigError(f"max_bad must be a share from 0.0 to 1.0, a whole number, or None, not {max_bad!r}")
-        self.policy, self.max_bad = policy, max_bad
-        self.log = None if log is None else Path(log).absolute()
-        if self.log is not None and not self.log.parent.is_dir():
-            raise ConfigError(f"bad_sample_log: {self.log.parent} is no directory")
+    policy: Policy = "skip"
+    max_bad: float | int | None = 0.1  # far above the damage of real sets, far below what training would survive
+    log: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("raise", "skip") and not callable(self.policy):
+            raise ConfigError(
+                f"on_bad_sample must be 'raise', 'skip', a callable that is given the error, or SkipRules(…), "
+                f"not {self.policy!r}"
+            )
+        most = self.max_bad
+        fits = isinstance(most, float) and 0 <= most <= 1
+        if not (most is None or fits or (type(most) is int and most >= 0)):
+            raise ConfigError(f"max_bad must be a share from 0.0 to 1.0, a whole number, or None, not {most!r}")
+        if self.log is not None:
+            log = Path(self.log).absolute()
+            if not log.parent.is_dir():
+                raise ConfigError(f"the log of bad samples cannot be written: {log.parent} is not a directory")
+            object.__setattr__(self, "log", log)
+
+    @classmethod
+    def of(cls, chosen: "Policy | SkipRules") -> "SkipRules":
+        """The rules that `on_bad_sample` stands for."""
+        return chosen if isinstance(chosen, SkipRules) else cls(policy=chosen)
 
 
 class BadSamples:
-    """The bad samples of one iteration. Its methods may be called from any thread: one lock guards counts and records.
+    """The bad samples of one iteration. All methods may be called from any thread.
 
     Args:
-        place: whose share is read. A DataLoader's worker keeps an account of its own.
-        samples: of this place in a whole epoch; None where that is not known before its end.
+        share: Whose samples are read. Each DataLoader worker keeps an account of its own.
+        samples: Of this share in a whole epoch; None where that is not known before its end.
     """
 
-    def __init__(self, rules: SkipRules, *, place: Place, epoch: int, samples: int | None):
-        self._rules, self._place, self._epoch, self._samples = rules, place, epoch, samples
+    def __init__(self, rules: SkipRules, *, share: Share, epoch: int, samples: int | None):
+        self._rules, self._share, self._epoch, self._samples = rules, share, epoch, samples
         self._lock = threading.Lock()
         self._count = 0
         self._shards_lost = 0.0  # as a share of all shards
         self._first: list[Skip] = []
-        self.seen = 0  # samples handed out to be made; written by the one thread that pulls steps
+        self.seen = 0  # samples that were planned; written by the one thread that pulls batches
 
     def leave_out(
         self,
@@ -79,18 +97,18 @@ class BadSamples:
         position: int | None = None,
         share: float = 0.0,
     ) -> bool:
-        """Whether to go on without a sample; False: raise the error.
+        """Decide whether to go on without a sample. False means that the error is to be raised.
 
         Args:
-            share: where all the rest of a shard is left out: what that shard is of all, 0..1. Nobody knows how many
-                samples that is: it counts as one, and as the whole shard where `max_bad` is a share.
+            share: What share of all shards this one is, 0..1, where the whole rest of a shard is skipped. Nobody knows
+                how many samples that is: it counts as one sample, and as the whole shard where `max_bad` is a share.
 
         Raises:
-            DataError: too many have been left out.
-            StorageError: the log file cannot be written.
+            DataError: Too many samples have been skipped.
+            StorageError: The log file cannot be written.
         """
         policy = self._rules.policy
-        if policy == "raise" or not isinstance(error, DataError):  # a broken disk is no broken sample
+        if policy == "raise" or not isinstance(error, DataError):  # a broken disk is not a broken sample
             return False
         if policy != "skip" and not policy(error):
             return False
@@ -98,22 +116,22 @@ class BadSamples:
         return True
 
     def report(self) -> SkipReport:
-        """What was left out so far."""
+        """What was skipped so far."""
         with self._lock:
             return SkipReport(self._count, tuple(self._first))
 
     def finish(self) -> None:
-        """At the end of an epoch: a line in the log if anything was left out, and the budget's last word.
+        """Log what the epoch skipped, if anything, and check the budget for the last time.
 
         Raises:
-            DataError: too many have been left out of an epoch whose length was not known.
+            DataError: Too many samples were skipped, in an epoch whose length was not known.
         """
         with self._lock:
             if self._count:
-                place = f"rank {self._place.rank} of {self._place.world}"
-                if self._place.workers > 1:
-                    place += f", worker {self._place.worker} of {self._place.workers}"
-                _log.warning("epoch %d, %s: %s; the first was %s", self._epoch, place, self._sum(), self._first[0])
+                who = f"rank {self._share.rank} of {self._share.world_size}"
+                if self._share.num_workers > 1:
+                    who += f", worker {self._share.worker} of {self._share.num_workers}"
+                _log.warning("epoch %d, %s: %s; the first was %s", self._epoch, who, self._sum(), self._first[0])
                 self._check_budget(self._samples or self.seen)
 
     def _record(self, error: DataError, skip: Skip, share: float) -> None:
@@ -124,34 +142,30 @@ class BadSamples:
             if kept:
                 self._first.append(skip)
             if self._rules.log is not None:
-                append_line(self._rules.log, json.dumps(self._line(skip)))
+                append_line(Path(self._rules.log), json.dumps(self._line(skip)))
             if kept:
                 # text alone: a handler that keeps records would keep the error's frames too, and the open shards
                 _log.warning("skipped %s", skip)
                 if len(self._first) == _KEPT:
-                    _log.warning("skipped %d: more of this epoch are counted without a line each", _KEPT)
+                    _log.warning("skipped %d samples: more of this epoch are counted without a line each", _KEPT)
             try:
-                self._check_budget(self._samples or max(self.seen, _FIRST_LOOK))
+                self._check_budget(self._samples or max(self.seen, _FEWEST))
             except DataError as too_many:
                 raise too_many from error
 
     def _line(self, skip: Skip) -> dict[str, Any]:
-        place = self._place
-        return {"epoch": self._epoch, **skip._asdict(), "rank": place.rank, "worker": place.worker}
+        return {"epoch": self._epoch, **skip._asdict(), "rank": self._share.rank, "worker": self._share.worker}
 
-    def _check_budget(self, of: int) -> None:
+    def _check_budget(self, samples: int) -> None:
         most = self._rules.max_bad
-        if most is None or (self._count <= most if isinstance(most, int) else self._share(of) <= most):
-            return
-        raise DataError(
-            f"{self._sum()}, more than max_bad={most} allows; the first was {self._first[0]}; "
-            "repair the set, or allow more"
-        )
-
-    def _share(self, of: int) -> float:
-        return self._count / max(of, 1) + self._shards_lost
+        skipped = self._count if isinstance(most, int) else self._count / max(samples, 1) + self._shards_lost
+        if most is not None and skipped > most:
+            raise DataError(
+                f"{self._sum()}, more than max_bad={most} allows; the first was {self._first[0]}; "
+                "repair the set, or allow more"
+            )
 
     def _sum(self) -> str:
         lost = f" (parts of {self._shards_lost:.0%} of the shards among them)" if self._shards_lost else ""
-        of = f"{self._samples} samples" if self._samples is not None else f"{self.seen} samples so far"
-        return f"skipped {self._count} of {of}{lost}"
+        samples = f"{self._samples} samples" if self._samples is not None else f"{self.seen} samples so far"
+        return f"skipped {self._count} of {samples}{lost}"

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
+from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 
 __all__ = ["BatchPlan", "SampleName"]
@@ -18,12 +19,17 @@ class BatchPlan(Protocol):
     """A batch that is to be made. Each kind of source has its own, which knows how to read a sample of it.
 
     Attributes:
-        positions: of the samples in the epoch's sequence.
-        next_position: where the cursor stands once the batch is delivered on all ranks.
+        positions: Of the samples in the epoch's sequence.
+        next_position: Where the cursor stands once the batch is delivered on all ranks.
     """
 
     positions: list[int]
     next_position: int
+
+    @property
+    def task(self) -> Task | None:
+        """What the targets of the samples are; None where that is in doubt, and then reading them raises an error."""
+        ...
 
     def __len__(self) -> int:
         """The number of samples."""

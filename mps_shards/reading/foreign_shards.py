@@ -16,13 +16,14 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mps_shards.errors import ConfigError, DataError, ShardError, StorageError
+from mps_shards.reading.sample_sources import Damaged, refused
 from mps_shards.sampling.order import Numbers
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.shards import keyed
 from mps_shards.shards.key_names import split_member
@@ -35,7 +36,7 @@ from mps_shards.storage.local_disk import file_names, file_size, open_stream
 from mps_shards.storage.location import Location
 from mps_shards.storage.remote_folder import RemoteFolder
 
-__all__ = ["Damaged", "ForeignShards", "Item", "Repeated", "refused"]
+__all__ = ["ForeignShards", "Repeated", "Streamed"]
 
 _Stream = io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
@@ -60,27 +61,14 @@ class Repeated(NamedTuple):
         )
 
 
-Item = RawSample | Repeated
-
-
-class Damaged(Protocol):
-    """What is asked when a shard turns out to be damaged."""
-
-    def __call__(self, error: ShardError, *, shard: str, share: float) -> bool:
-        """Whether to go on with the next shard; `share` of all shards, 0..1, is this one."""
-        ...
-
-
-def refused(error: ShardError, *, shard: str, share: float) -> bool:
-    """Never go on."""
-    return False
+Streamed = RawSample | Repeated
 
 
 class ForeignShards:
     """The samples of tars without a manifest, in sequence.
 
-    Every place reads every byte and keeps its share, so that ranks stay equal without knowing any counts. Their
-    number is not known before the end.
+    Every rank and worker reads every byte and keeps its share, so that ranks stay equal although the number of samples
+    is not known before the end.
 
     Args:
         locations: tar files, or folders whose ``*.tar`` (and ``*.tar.gz``, ``*.tgz``) are taken sorted by name.
@@ -112,7 +100,7 @@ class ForeignShards:
         folders = {id(tar.folder): tar.folder for tar in self.tars}.values()
         return Traffic.sum(folder.traffic for folder in folders if isinstance(folder, RemoteFolder))
 
-    def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Item]:
+    def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Streamed]:
         """The epoch's samples, in an order that depends on (seed, epoch) alone.
 
         Raises:
@@ -125,33 +113,33 @@ class ForeignShards:
         order = keyed.permutation(keyed.Stream.BLOCKS, len(tars), seed=seed, epoch=epoch)
         return _shuffled(_samples([tars[i] for i in order], damaged), self.buffer, seed=seed, epoch=epoch)
 
-    def share(
+    def of_rank(
         self,
-        place: Place,
+        share: Share,
         *,
         seed: int,
         epoch: int,
         start: int,
         remainder: Remainder,
         damaged: Damaged = refused,
-    ) -> Iterator[tuple[int, Item]]:
-        """Positions and samples of one rank, from a position on, its end arranged by `remainder` (see `read.deal`)."""
-        row: list[tuple[int, Item]] = []  # one sample a rank
-        first: list[tuple[int, Item]] = []
+    ) -> Iterator[tuple[int, Streamed]]:
+        """Positions and samples of one rank, from a position on, its end arranged by `remainder` (see `Deal`)."""
+        row: list[tuple[int, Streamed]] = []  # one sample a rank
+        first: list[tuple[int, Streamed]] = []
         for position, sample in enumerate(self.sequence(seed=seed, epoch=epoch, damaged=damaged)):
-            if len(first) < place.world - 1 and remainder == "pad":
+            if len(first) < share.world_size - 1 and remainder == "pad":
                 first.append((position, sample))
             if position >= start:
                 row.append((position, sample))
-            if len(row) == place.world:
-                yield row[place.rank]
+            if len(row) == share.world_size:
+                yield row[share.rank]
                 row = []
         if row and remainder == "pad":
-            while len(row) < place.world:
-                row += first[: place.world - len(row)]
-            yield row[place.rank]
-        elif remainder == "keep" and place.rank < len(row):
-            yield row[place.rank]
+            while len(row) < share.world_size:
+                row += first[: share.world_size - len(row)]
+            yield row[share.rank]
+        elif remainder == "keep" and share.rank < len(row):
+            yield row[share.rank]
 
 
 class _Tar(NamedTuple):
@@ -174,7 +162,7 @@ class _Tar(NamedTuple):
         return self.folder.open_stream(self.name)
 
 
-def _samples(tars: Sequence[_Tar], damaged: Damaged) -> Iterator[Item]:
+def _samples(tars: Sequence[_Tar], damaged: Damaged) -> Iterator[Streamed]:
     for tar in tars:
         try:
             yield from _samples_of(tar)
@@ -183,7 +171,7 @@ def _samples(tars: Sequence[_Tar], damaged: Damaged) -> Iterator[Item]:
                 raise
 
 
-def _samples_of(tar: _Tar) -> Iterator[Item]:
+def _samples_of(tar: _Tar) -> Iterator[Streamed]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     keys: set[str] = set()
@@ -342,21 +330,21 @@ class _WatchedTar(io.RawIOBase):
         return self._name  # webdataset puts it into messages
 
 
-def _shuffled(samples: Iterator[Item], size: int, *, seed: int, epoch: int) -> Iterator[Item]:
+def _shuffled(samples: Iterator[Streamed], size: int, *, seed: int, epoch: int) -> Iterator[Streamed]:
     """Each sample swapped with a random one of a buffer, by (seed, epoch)."""
-    held: list[Item] = []
+    held: list[Streamed] = []
     number = 0
     chunk: Numbers = np.empty(0, dtype=np.int64)
     for sample in samples:
         if len(held) < size:
             held.append(sample)
             continue
-        place = number % 4096
-        if not place:
+        draw = number % 4096
+        if not draw:
             draws = keyed.bits(keyed.Stream.BUFFER, 4096, seed=seed, epoch=epoch, a=number // 4096)
             chunk = (draws % np.uint64(size)).astype(np.int64)
         number += 1
-        chosen = int(chunk[place])
+        chosen = int(chunk[draw])
         yield held[chosen]
         held[chosen] = sample
     for chosen in keyed.permutation(keyed.Stream.BUFFER, len(held), seed=seed, epoch=epoch, b=1).tolist():

@@ -17,20 +17,21 @@ from typing import NamedTuple
 import numpy as np
 
 from mps_shards.reading.batch_plan import BatchPlan, SampleName
-from mps_shards.reading.foreign_shards import Damaged, refused
-from mps_shards.reading.sample_sources import IndexedSource, Request
+from mps_shards.reading.indexed_source import IndexedSource
+from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.sampling.order import Numbers, Shuffle
+from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.backend import Traffic
 from mps_shards.storage.read_ahead import REQUEST_BYTES, Piece, ReadAhead
 from mps_shards.storage.remote_folder import Stop
 
-__all__ = ["AheadSource"]
+__all__ = ["RemoteSource"]
 
 # Longer windows are read all the same, by more requests: to know each block's last use would take too long.
 _LONGEST_WINDOW = 1 << 16
-_HURRIED = 64  # samples, or two steps of more, that are fetched before their turn where memory is short
+_HURRIED = 64  # samples, or two larger batches, that are fetched before their turn where memory is short
 
 
 class _Ahead(NamedTuple):
@@ -46,7 +47,7 @@ class _AheadPlan:
 
     def __init__(
         self,
-        source: "AheadSource",
+        source: "RemoteSource",
         ahead: ReadAhead,
         positions: list[int],
         samples: list[int | _Ahead],
@@ -54,6 +55,11 @@ class _AheadPlan:
     ):
         self._source, self._ahead, self._samples = source, ahead, samples
         self.positions, self.next_position = positions, next_position
+
+    @property
+    def task(self) -> Task | None:
+        """See `BatchPlan`."""
+        return self._source.task
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -73,11 +79,11 @@ class _AheadPlan:
         return SampleName(self._source.sets[sample.at].shard_of(sample.number), None)
 
 
-class AheadSource(IndexedSource):
+class RemoteSource(IndexedSource):
     """Shard sets, at least one of them in a store.
 
     Args:
-        max_bytes: of samples in memory or under way, for each iteration.
+        max_bytes: Most bytes of samples in memory or under way, for each iteration.
     """
 
     def __init__(
@@ -90,7 +96,7 @@ class AheadSource(IndexedSource):
         self._waited = Traffic()
         self._running: dict[int, ReadAhead] = {}
 
-    def steps(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
+    def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`."""
         self._running = {key: ahead for key, ahead in self._running.items() if not ahead.closed}
         ahead = ReadAhead(self._read, max_bytes=self._max_bytes, traffic=self._waited)
@@ -115,12 +121,12 @@ class AheadSource(IndexedSource):
         super().close()
 
     def _planned(self, request: Request, ahead: ReadAhead) -> Iterator[BatchPlan]:
-        """The steps. A unit is asked for when it is needed within a window, its samples are known for two more."""
-        window = -(-self._window // (request.place.world * request.place.workers))
+        """The batches. A unit is fetched when it is needed within a window; its samples are known for two more."""
+        window = -(-self._window // (request.share.world_size * request.share.num_workers))
         coming = self._batches(request)
         planned: deque[_AheadPlan] = deque()
-        first = ticket = 0  # of the next step, and of what is planned next
-        span, ended = 1, False  # the first step by itself, so that it is here soon
+        first = ticket = 0  # of the next batch, and of what is planned next
+        span, ended = 1, False  # the first batch by itself, so that it arrives soon
         try:
             while True:
                 pieces: list[Piece] = []
@@ -132,12 +138,12 @@ class AheadSource(IndexedSource):
                         planned.append(self._plan(*batch, ahead, ticket, pieces))
                         ticket += len(planned[-1])
                 ahead.plan(pieces, known=ticket if ended or span == 1 else ticket - 2 * window)
-                ahead.hurry(range(first, first + max(_HURRIED, 2 * request.batch)))
+                ahead.hurry(range(first, first + max(_HURRIED, 2 * request.batch_size)))
                 if not planned:
                     break
                 plan = planned.popleft()
                 first += len(plan)
-                span = 3 * window + request.batch
+                span = 3 * window + request.batch_size
                 yield plan
             ahead.finish()
         except BaseException:

@@ -25,8 +25,6 @@ _BUNCH, _BUNCH_BYTES = 16, 1 << 20
 
 def is_scaled(decode: str, transform: SampleTransform, task: Task | None) -> bool:
     """Whether images are decoded no larger than `transform` shows them. Raises ConfigError where that cannot be."""
-    if decode not in ("exact", "scaled"):
-        raise ConfigError(f"decode must be 'exact' or 'scaled', not {decode!r}")
     if decode == "scaled" and not transform.planned:
         raise ConfigError(
             "decode='scaled' needs a transform whose crop follows from the size of the image alone, such as "
@@ -100,7 +98,7 @@ class ThreadSampleMaker:
         try:
             raw = plan.read(row)
             self._times.bytes_read += sum(map(len, raw.fields.values()))
-            known = opened(raw, task=source.task, classes=len(source.classes))
+            known = opened(raw, task=plan.task, classes=len(source.classes))
             if transform.plans and known.size is not None and known.target is not None:
                 views = transform.plan(known.size, self._epoch, plan.positions[row])
         except ShardsError as error:

@@ -1,4 +1,4 @@
-"""A cursor: all that resuming needs, in a few hundred bytes of JSON."""
+"""A cursor holds all that resuming needs, in a few hundred bytes of JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,13 +15,14 @@ _END = 1 << 64  # what `Progress` and the keys of random numbers can hold
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """Where reading stands: every position before `position` of this epoch was delivered, over all ranks.
+    """How far an epoch was delivered: every position before `position`, over all ranks.
 
     Attributes:
-        fingerprint: what the sequence depends on, by name: the set, seed, shuffle, remainder. Not the batch size nor
-            the world size: a cursor may be resumed with others.
-        worker: (worker, workers, samples of a step over all ranks) where a torch worker's own progress is meant, as
-            torchdata's StatefulDataLoader asks for: its own next batch is at `position`. None for the whole place.
+        fingerprint: What the sequence depends on, by name: the set, seed, shuffle, remainder. Batch size and world size
+            are not in it: a cursor may be resumed with others.
+        worker: (worker, number of workers, samples of a step over all ranks) for the state of a single DataLoader
+            worker, as torchdata's StatefulDataLoader asks for. That worker's next batch is at `position`. None for the
+            state of a whole rank.
     """
 
     epoch: int
@@ -38,14 +39,16 @@ class Cursor:
         """The cursor that `state` was made from.
 
         Raises:
-            ResumeMismatch: it is no cursor of this version.
+            ResumeMismatch: The state is not a cursor of this version.
         """
         try:
             if state["version"] != VERSION:
-                raise ResumeMismatch(f"the cursor has version {state['version']!r}, this package reads {VERSION}")
+                raise ResumeMismatch(
+                    f"the state has version {state['version']!r}, this package reads version {VERSION}"
+                )
             epoch, position = index(state["epoch"]), index(state["position"])
             if not (0 <= epoch < _END and 0 <= position < _END):
-                raise ResumeMismatch(f"the cursor names epoch {epoch}, position {position}")
+                raise ResumeMismatch(f"the state names epoch {epoch}, position {position}, which cannot be")
             worker = None
             if state.get("worker") is not None:
                 number, workers, step = map(index, state["worker"])
@@ -53,18 +56,18 @@ class Cursor:
             fingerprint = {str(name): value for name, value in dict(state["fingerprint"]).items()}
             return cls(epoch=epoch, position=position, fingerprint=fingerprint, worker=worker)
         except (KeyError, TypeError, ValueError) as error:
-            raise ResumeMismatch(f"this is no state of a ShardDataset or DeviceLoader: {error!r}") from error
+            raise ResumeMismatch(f"this is not a state of a ShardDataset or DeviceLoader: {error!r}") from error
 
 
 def check_resume(cursor: Cursor, fingerprint: Mapping[str, Any], *, samples: int | None, strict: bool) -> list[str]:
-    """Differences between a cursor and the data set that is to resume from it.
+    """List the differences between a cursor and the data set that is to resume from it.
 
     Args:
-        samples: positions of an epoch, where known.
-        strict: any difference is an error; else only a position that the epoch does not have.
+        samples: Positions of an epoch, where known.
+        strict: Raise an error for any difference, instead of only for a position that the epoch does not have.
 
     Raises:
-        ResumeMismatch: naming what differs, with both values.
+        ResumeMismatch: The message names what differs, with both values.
     """
     names = sorted({*cursor.fingerprint, *fingerprint})
     differences = [
@@ -74,11 +77,11 @@ def check_resume(cursor: Cursor, fingerprint: Mapping[str, Any], *, samples: int
     ]
     if differences and strict:
         raise ResumeMismatch(
-            f"the cursor belongs to another sequence: {'; '.join(differences)} "
+            f"the state belongs to another sequence: {'; '.join(differences)} "
             "(load_state_dict(state, strict=False) resumes at its position all the same)"
         )
     if samples is not None and cursor.position > samples:
-        raise ResumeMismatch(f"the cursor is at position {cursor.position}, this epoch has {samples}")
+        raise ResumeMismatch(f"the state is at position {cursor.position}, but this epoch has {samples} samples")
     return differences
 
 

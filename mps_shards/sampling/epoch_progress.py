@@ -1,146 +1,217 @@
-"""Where the next iteration begins, in memory that DataLoader workers share with the process that made them.
+"""Which epoch the next iteration is of and where it starts, in memory shared with DataLoader workers.
 
-Workers hold copies of a data set, and persistent ones outlive an epoch: without this they would never hear of
-`set_epoch`, and every new worker would start again from a resumed position in the next epoch.
+Workers hold copies of a data set, and persistent workers outlive an epoch. Without shared memory they would miss calls
+of `set_epoch`, and each new worker would begin again with epoch 0 or with a resumed position.
+
+The rule: an iteration that begins after one that delivered a batch, or reached its end, is of the next epoch. It does
+not matter how the earlier one ended (exhausted, `break`, an exception), or whether it still runs. Iterations that
+delivered nothing are repeated. `move` takes precedence. All workers of one DataLoader iteration read the same epoch.
 """
 
+import ctypes
 import multiprocessing.context
 import os
-from multiprocessing.sharedctypes import RawArray
-from typing import Any
+import re
+from multiprocessing.process import current_process
+from multiprocessing.sharedctypes import RawValue
+from typing import Any, NamedTuple
 
-from mps_shards.errors import ConfigError
-from mps_shards.sampling.cursor import Cursor
-from mps_shards.sampling.rank import Place, torch_worker
+from mps_shards.sampling.rank import DataLoaderWorker, dataloader_worker
 
-__all__ = ["Progress", "ReadState"]
+__all__ = ["Begun", "Progress"]
 
-# Fields of the array. A generation is one call of set_epoch or load_state_dict. A kind of reader is _MAIN, or _MAIN + n
-# for each of n workers: the kind that first used this generation's start, and the kind and start of the last iteration.
-_EPOCH, _START, _GENERATION, _FIRST_KIND, _LAST_KIND, _LAST_START, _CONSUMED = range(7)
-_NOBODY, _MAIN = 0, 1
-_MAX_WORKERS = 1024
-_LENGTH = _CONSUMED + 1 + _MAX_WORKERS
+_REMEMBERED = 16  # iterations; workers of older ones that have not begun yet would count as a new iteration
+
+
+class _Iteration(ctypes.Structure):
+    """One iteration that has begun.
+
+    Attributes:
+        number: Counts the iterations from 1; 0 for a record that is not in use.
+        moves: How often the position had been set when the iteration began.
+        delivered: Whether it has delivered a batch, or reached its end.
+        num_workers: DataLoader workers that make its batches; 0 for the main process.
+        base_seed, turn, first_process: Identify the workers' iteration, see `_Turn`.
+    """
+
+    epoch: int
+    start: int
+    number: int
+    moves: int
+    delivered: int
+    num_workers: int
+    base_seed: int
+    turn: int
+    first_process: int
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "epoch",
+            "start",
+            "moves",
+            "delivered",
+            "num_workers",
+            "base_seed",
+            "turn",
+            "first_process",
+            "number",
+        )
+    ]
+
+
+class _Memory(ctypes.Structure):
+    """What all readers share: where `move` put the next iteration, how often that was done, and the last iterations."""
+
+    epoch: int
+    start: int
+    moves: int
+    latest: int
+    iterations: Any
+    _fields_ = [
+        ("epoch", ctypes.c_uint64),
+        ("start", ctypes.c_uint64),
+        ("moves", ctypes.c_uint64),
+        ("latest", ctypes.c_uint64),
+        ("iterations", _Iteration * _REMEMBERED),
+    ]
+
+
+class _Turn(NamedTuple):
+    """Tells which iteration of a DataLoader a worker takes part in: the same for all workers of that iteration.
+
+    The base seed alone would do, but for persistent workers, which keep theirs and count their turns, and for programs
+    that seed torch anew before each epoch. Then the numbers of the processes tell two iterations apart.
+    """
+
+    num_workers: int
+    base_seed: int
+    turn: int
+    first_process: int
+
+    def is_of(self, iteration: _Iteration) -> bool:
+        """Whether this iteration is the one."""
+        return (
+            (iteration.num_workers, iteration.base_seed, iteration.turn) == self[:3]
+            # not equal: another thread may have started a process between two workers
+            and abs(iteration.first_process - self.first_process) < self.num_workers
+        )
+
+
+class Begun(NamedTuple):
+    """An iteration: its number, and where it starts."""
+
+    number: int
+    epoch: int
+    start: int
 
 
 class Progress:
-    """Epoch and start of the next iteration. A start is used once; after that, epochs begin at 0.
+    """Epoch and start of the next iteration.
 
-    Shared with the torch workers of the process that made it, and with nobody else: any other process that inherits or
-    unpickles it, such as each rank that ``torch.multiprocessing.spawn`` starts, gets a copy of its own at first use.
+    Shared with the DataLoader workers of the process that made it, and with nobody else: any other process that
+    inherits or unpickles it, such as each rank that ``torch.multiprocessing.spawn`` starts, gets a copy at first use.
+
+    Args:
+        epoch: Of the first iteration.
     """
 
     def __init__(self, epoch: int):
         self._owner = os.getpid()
-        self._shared: Any = RawArray("Q", _LENGTH)
-        self._shared[_EPOCH] = epoch
-        self._shared[_GENERATION] = 1
-
-    @property
-    def epoch(self) -> int:
-        """Of the next iteration."""
-        return int(self._fields()[_EPOCH])
+        self._turns: dict[int, tuple[int, int]] = {}  # by worker: base seed, and iterations that it began with it
+        self._shared: Any = RawValue(_Memory)
+        self._shared.epoch = epoch
 
     def move(self, epoch: int, start: int) -> None:
-        """Let the next iteration of every reader begin there."""
-        fields = self._fields()
-        fields[_EPOCH], fields[_START] = epoch, start
-        fields[_FIRST_KIND] = _NOBODY
-        fields[_GENERATION] += 1
+        """Let the next iteration of every reader be of this epoch, from this start."""
+        memory = self._memory()
+        memory.epoch, memory.start = epoch, start
+        memory.moves += 1
 
-    def upcoming(self, place: Place, *, in_worker: bool) -> tuple[int, int]:
-        """Epoch and start of an iteration that would begin now."""
-        if place.workers > _MAX_WORKERS:
-            raise ConfigError(f"{place.workers} DataLoader workers are more than the {_MAX_WORKERS} that can be served")
-        fields = self._fields()
-        kind, reader = _kind_and_reader(place, in_worker)
-        # all workers of the set that used it first; none of a larger set that comes after it
-        fresh = fields[_FIRST_KIND] in (_NOBODY, kind) and fields[reader] != fields[_GENERATION]
-        return int(fields[_EPOCH]), int(fields[_START]) if fresh else 0
+    def upcoming(self, worker: DataLoaderWorker | None = None) -> Begun:
+        """The iteration that would begin now."""
+        memory = self._memory()
+        if worker is not None:
+            turn = self._turn(worker)
+            for iteration in memory.iterations:
+                if iteration.number and turn.is_of(iteration):
+                    return Begun(iteration.number, iteration.epoch, iteration.start)
+        last = self._last()
+        if last is None:
+            return Begun(memory.latest + 1, memory.epoch, memory.start)
+        if not last.delivered:
+            return Begun(memory.latest + 1, last.epoch, last.start)
+        return Begun(memory.latest + 1, last.epoch + 1, 0)
 
-    def begin(self, place: Place, *, in_worker: bool) -> tuple[int, int]:
-        """Epoch and start for an iteration that begins now, which uses the start up."""
-        epoch, start = self.upcoming(place, in_worker=in_worker)
-        fields = self._fields()
-        kind, reader = _kind_and_reader(place, in_worker)
-        if fields[_FIRST_KIND] == _NOBODY:
-            fields[_FIRST_KIND] = kind
-        fields[reader] = fields[_GENERATION]
-        fields[_LAST_KIND], fields[_LAST_START] = kind, start
-        return epoch, start
+    def begin(self, worker: DataLoaderWorker | None = None, *, epoch: int | None = None) -> Begun:
+        """Begin an iteration, or take part in the one that another worker of the same DataLoader has begun.
 
-    def current_start(self) -> int:
-        """Where the running iteration began; where none has begun since the last move, where the next one will."""
-        fields = self._fields()
-        return int(fields[_START if fields[_FIRST_KIND] == _NOBODY else _LAST_START])
+        Workers that do so at the same time write the same values, so no lock is needed, which a worker that is killed
+        would hold for ever.
+
+        Args:
+            epoch: The epoch that this worker's own state says, instead of the next one.
+        """
+        begun = self.upcoming(worker)
+        memory = self._memory()
+        if begun.number > memory.latest:
+            if epoch is not None:
+                begun = begun._replace(epoch=epoch)
+            record = memory.iterations[begun.number % _REMEMBERED]
+            record.number = 0
+            record.epoch, record.start, record.moves, record.delivered = begun.epoch, begun.start, memory.moves, 0
+            turn = _Turn(0, 0, 0, 0) if worker is None else self._turn(worker)
+            record.num_workers, record.base_seed, record.turn, record.first_process = turn
+            record.number = memory.latest = begun.number
+        if worker is not None:
+            self._turns[worker.number] = (worker.base_seed, self._turn(worker).turn)
+        return begun
+
+    def delivered(self, number: int) -> None:
+        """An iteration has delivered a batch, or has reached its end: what begins now is of the next epoch."""
+        record = self._memory().iterations[number % _REMEMBERED]
+        if record.number == number:
+            record.delivered = 1
+
+    def current(self) -> Begun:
+        """The last iteration that began since the position was set; where none has, the one that comes next."""
+        last = self._last()
+        return self.upcoming() if last is None else Begun(last.number, last.epoch, last.start)
 
     def in_workers(self) -> bool:
-        """Whether torch workers made the last iteration since the last move."""
-        fields = self._fields()
-        return bool(fields[_FIRST_KIND] != _NOBODY and fields[_LAST_KIND] != _MAIN)
+        """Whether DataLoader workers make the batches of `current`."""
+        last = self._last()
+        return last is not None and last.num_workers > 0
 
-    def _fields(self) -> Any:
-        if self._owner != os.getpid() and torch_worker() is None:
-            self._copy(self._shared[: _CONSUMED + 1])
+    def _last(self) -> _Iteration | None:
+        memory = self._memory()
+        last: _Iteration = memory.iterations[memory.latest % _REMEMBERED]
+        return last if last.number and last.moves == memory.moves else None
+
+    def _turn(self, worker: DataLoaderWorker) -> _Turn:
+        """The turn that this worker would take now."""
+        base_seed, turns = self._turns.get(worker.number, (worker.base_seed, 0))
+        number = re.search(r"\d+$", current_process().name)  # multiprocessing counts the processes that it starts
+        first_process = max(0, int(number[0]) - worker.number) if number else 0
+        return _Turn(worker.total, worker.base_seed, turns + 1 if base_seed == worker.base_seed else 1, first_process)
+
+    def _memory(self) -> Any:
+        if self._owner != os.getpid() and dataloader_worker() is None:
+            self._copy(bytes(self._shared))
         return self._shared
 
-    def _copy(self, values: list[int]) -> None:
+    def _copy(self, content: bytes) -> None:
         self._owner = os.getpid()
-        self._shared = RawArray("Q", _LENGTH)
-        self._shared[: len(values)] = values
+        self._shared = RawValue(_Memory)
+        ctypes.memmove(ctypes.addressof(self._shared), content, ctypes.sizeof(_Memory))
 
     def __getstate__(self) -> dict[str, Any]:
-        fields = self._fields()
-        if multiprocessing.context.get_spawning_popen() is not None:
-            return {"shared": fields, "owner": self._owner}  # a worker gets the very memory
-        return {"values": fields[: _CONSUMED + 1]}
+        if multiprocessing.context.get_spawning_popen() is not None:  # a worker gets the memory itself
+            return {"owner": self._owner, "shared": self._memory()}
+        return {"content": bytes(self._memory())}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._turns = {}
         if "shared" in state:
             self._shared, self._owner = state["shared"], state["owner"]
         else:
-            self._copy(state["values"])
-
-
-def _kind_and_reader(place: Place, in_worker: bool) -> tuple[int, int]:
-    return (_MAIN + place.workers, _CONSUMED + 1 + place.worker) if in_worker else (_MAIN, _CONSUMED)
-
-
-class ReadState:
-    """Where reading stands. Shared by a data set and those composed from it; a pickled copy goes its own way."""
-
-    def __init__(self, progress: Progress):
-        self.progress = progress
-        self.live: Cursor | None = None  # after what the latest iteration handed out last
-        self.own: Cursor | None = None  # where this torch worker alone goes on
-        self.bad: Any = None  # account of what the last iteration left out
-        self.moves = 0  # calls of set_epoch and load_state_dict; cursors from before the last of them are void
-        self._iterations = 0
-
-    def move(self, epoch: int, start: int) -> None:
-        """See `Progress.move`; what was handed out so far is past."""
-        self.progress.move(epoch, start)
-        self.live = self.own = None
-        self.moves += 1
-
-    def move_worker(self, cursor: Cursor) -> None:
-        """Let the next iteration of this torch worker, and of it alone, go on at a cursor."""
-        self.live = self.own = cursor
-        self.moves += 1
-
-    def new_iteration(self) -> int:
-        """The number of an iteration that was asked for. Until it begins, the state is that of its start."""
-        self.live = None
-        self._iterations += 1
-        return self._iterations
-
-    def moved(self, iteration: int, cursor: Cursor) -> None:
-        """An iteration stands at a cursor. Only the latest one says where the data set stands."""
-        if iteration == self._iterations:
-            self.live = cursor
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"progress": self.progress}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["progress"])  # type: ignore[misc]  # a copy starts with a history of its own
+            self._copy(state["content"])

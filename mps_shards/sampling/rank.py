@@ -1,69 +1,97 @@
-"""Our share of the reading: which rank of how many, and which torch worker of how many."""
+"""Which share of the reading is ours: which rank of how many, and which DataLoader worker of how many."""
 
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mps_shards.errors import ConfigError
 
-__all__ = ["Place", "torch_worker"]
+__all__ = ["DataLoaderWorker", "Share", "dataloader_worker"]
 
-# What launchers set: torchrun (and most others), then SLURM's srun.
+# Environment variables of launchers: torchrun (and most others), then SLURM's srun.
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A rank of a world, and within it a worker of a torch DataLoader.
+class Share:
+    """One rank of a world, and within it one worker of a torch DataLoader.
 
-    The rank decides which samples are read; the worker only which of the rank's batches are made here.
+    The rank decides which samples are read. The worker decides only which of the rank's batches are made here.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     worker: int = 0
-    workers: int = 1
+    num_workers: int = 1
 
     def __post_init__(self) -> None:
-        for name, total in (("rank", "world"), ("worker", "workers")):
-            place, count = getattr(self, name), getattr(self, total)
-            if not isinstance(place, int) or not isinstance(count, int):
-                raise ConfigError(f"{name}={place!r} and {total}={count!r} must be whole numbers")
-            if not 0 <= place < count:
-                raise ConfigError(f"{name}={place} is not below {total}={count}, counting from 0")
+        for name, total in (("rank", "world_size"), ("worker", "num_workers")):
+            number, count = getattr(self, name), getattr(self, total)
+            if type(number) is not int or type(count) is not int:
+                raise ConfigError(f"{name}={number!r} and {total}={count!r} must be whole numbers")
+            if not 0 <= number < count:
+                raise ConfigError(f"{name}={number} must be from 0 to {count - 1}, because {total}={count}")
 
     @classmethod
-    def detect(cls, environ: Mapping[str, str] = os.environ) -> "Place":
-        """Rank and world from an initialised torch.distributed, else from the launcher's environment; else 0 of 1.
-
-        torch is not loaded for this: a process group cannot be initialised without it.
+    def given(cls, rank: int | None, world_size: int | None) -> "Share | None":
+        """The share that a caller chose; None where nothing was chosen.
 
         Raises:
-            ConfigError: the environment names a rank that is no number, or not below the world size.
+            ConfigError: only one of the two was given, or the rank is not below the world size.
+        """
+        if rank is None and world_size is None:
+            return None
+        if rank is None or world_size is None:
+            raise ConfigError(f"rank={rank} and world_size={world_size}: give both, or neither to detect them")
+        return cls(rank=rank, world_size=world_size)
+
+    @classmethod
+    def detect(cls, environ: Mapping[str, str] = os.environ) -> "Share":
+        """Detect rank and world size: from torch.distributed, else from the launcher's environment, else rank 0 of 1.
+
+        torch is not imported for this, since a process group cannot be initialised without it.
+
+        Raises:
+            ConfigError: the environment names a rank that is not a number, or not below the world size.
         """
         distributed = sys.modules.get("torch.distributed")
         if distributed is not None and distributed.is_available() and distributed.is_initialized():
-            return cls(rank=distributed.get_rank(), world=distributed.get_world_size())
-        for rank, world in _LAUNCHERS:
-            if rank in environ and world in environ:
+            return cls(rank=distributed.get_rank(), world_size=distributed.get_world_size())
+        for rank, world_size in _LAUNCHERS:
+            if rank in environ and world_size in environ:
                 try:
-                    return cls(rank=int(environ[rank]), world=int(environ[world]))
+                    return cls(rank=int(environ[rank]), world_size=int(environ[world_size]))
                 except ValueError as error:
-                    message = f"{rank}={environ[rank]!r} with {world}={environ[world]!r} is no place: {error}"
-                    raise ConfigError(message) from error
+                    raise ConfigError(
+                        f"the environment variables {rank}={environ[rank]!r} and {world_size}="
+                        f"{environ[world_size]!r} do not name a rank: {error}"
+                    ) from error
         return cls()
 
-    def in_torch_worker(self) -> "Place":
-        """This place with the worker of the torch DataLoader that we run in, if any."""
-        found = torch_worker()
-        if found is None:
-            return self
-        return Place(rank=self.rank, world=self.world, worker=found[0], workers=found[1])
+    def of_worker(self, worker: "DataLoaderWorker | None") -> "Share":
+        """The part of this share that a DataLoader worker makes; all of it outside of one."""
+        return self if worker is None else replace(self, worker=worker.number, num_workers=worker.total)
 
 
-def torch_worker() -> tuple[int, int] | None:
-    """(worker, workers) where this process is a torch DataLoader's worker; None in any other."""
+class DataLoaderWorker(NamedTuple):
+    """The torch DataLoader worker that this process is.
+
+    Attributes:
+        number: Which of the workers, from 0.
+        total: How many workers the DataLoader has.
+        base_seed: A random number that the DataLoader draws for all workers of one iteration; workers that persist
+            keep their first.
+    """
+
+    number: int
+    total: int
+    base_seed: int
+
+
+def dataloader_worker() -> DataLoaderWorker | None:
+    """The DataLoader worker that this process is, or None."""
     data = sys.modules.get("torch.utils.data")
     info = data.get_worker_info() if data is not None else None
-    return None if info is None else (info.id, info.num_workers)
+    return None if info is None else DataLoaderWorker(info.id, info.num_workers, info.seed - info.id)

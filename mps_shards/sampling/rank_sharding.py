@@ -1,8 +1,8 @@
-"""Dealing an epoch's positions to ranks, into batches, and to torch workers: arithmetic alone.
+"""Distribute an epoch's positions over ranks, batches and DataLoader workers: arithmetic alone.
 
-Rank r of R takes positions start + r (mod R); a batch is `batch` consecutive ones of those; worker w of W makes the
-batches w, w + W, …, which DataLoader's round robin puts back in order. The union over the ranks of batch k is a slice
-of the sequence, so nothing depends on how many ranks or workers there are but the share of each.
+Rank r of R takes positions start + r (mod R). A batch is `batch_size` consecutive ones of those. Worker w of W makes
+the batches w, w + W, …, which DataLoader's round robin puts back in order. Batch k of all ranks together is a slice of
+the epoch's sequence, so the numbers of ranks and workers change only who reads what.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from mps_shards.sampling.order import Numbers
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import Share
 
 __all__ = ["Deal", "Remainder"]
 
@@ -21,59 +21,68 @@ Remainder: TypeAlias = Literal["pad", "drop", "keep"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deal:
-    """One place's batches of an epoch.
+    """The batches of one share of an epoch.
 
     Attributes:
-        samples: positions of the epoch.
-        start: position at which this iteration begins.
-        batch: samples of a batch on one rank.
-        remainder: what happens to the last samples where they do not fill a row of ranks. "pad" wraps to the epoch's
-            start, "drop" leaves them out, "keep" lets ranks differ by one.
-        drop_last: leave out a last batch that is not full.
+        samples: Positions of the epoch; None where they are not known, and then only `after` can be asked for.
+        start: Position at which the iteration begins.
+        batch_size: Samples of a batch on one rank.
+        remainder: What happens to the last samples where there are not enough for every rank. "pad" repeats the
+            epoch's first samples, "drop" leaves them out, "keep" lets ranks differ by one sample.
+        drop_last: Leave out a last batch that is not full.
     """
 
-    samples: int
+    samples: int | None
     start: int
-    batch: int
-    place: Place
+    batch_size: int
+    share: Share
     remainder: Remainder
     drop_last: bool
 
     @property
     def count(self) -> int:
         """Samples of this rank."""
-        left, world = max(0, self.samples - self.start), self.place.world
+        left, world_size = max(0, self._samples() - self.start), self.share.world_size
         if self.remainder == "pad":
-            return -(-left // world)
+            return -(-left // world_size)
         if self.remainder == "drop":
-            return left // world
-        return len(range(self.place.rank, left, world))
+            return left // world_size
+        return len(range(self.share.rank, left, world_size))
 
     @property
-    def own_count(self) -> int:
+    def worker_count(self) -> int:
         """Samples of this worker, to within a batch."""
-        return -(-self.count // self.place.workers)
+        return -(-self.count // self.share.num_workers)
 
     @property
     def steps(self) -> int:
         """Batches of this rank, over all its workers."""
-        return self.count // self.batch if self.drop_last else -(-self.count // self.batch)
+        return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
     def positions(self, step: int) -> Numbers:
         """Positions of this rank's batch number `step`, wrapped into the epoch."""
-        first, last = step * self.batch, min((step + 1) * self.batch, self.count)
-        places = np.arange(first, last, dtype=np.int64)
-        return (self.start + self.place.rank + places * self.place.world) % self.samples
+        first, last = step * self.batch_size, min((step + 1) * self.batch_size, self.count)
+        numbers = np.arange(first, last, dtype=np.int64)
+        return (self.start + self.share.rank + numbers * self.share.world_size) % self._samples()
 
     def after(self, step: int) -> int:
         """Position of the cursor once every rank has delivered this batch: the same on all ranks.
 
-        The last batch ends the epoch, also where samples are left out after it; with "keep" another rank may have more.
+        The last batch ends the epoch, also where samples are left out after it. With "keep", another rank may have
+        more.
         """
+        position = self.start + (step + 1) * self.batch_size * self.share.world_size
+        if self.samples is None:
+            return position
         if step + 1 >= self.steps and self.remainder != "keep":
             return self.samples
-        return min(self.start + (step + 1) * self.batch * self.place.world, self.samples)
+        return min(position, self.samples)
 
     def __iter__(self) -> Iterator[int]:
         """Numbers of the batches that this worker makes."""
-        return iter(range(self.place.worker, self.steps, self.place.workers))
+        return iter(range(self.share.worker, self.steps, self.share.num_workers))
+
+    def _samples(self) -> int:
+        if self.samples is None:
+            raise TypeError("the number of samples is not known before the end of the epoch")
+        return self.samples

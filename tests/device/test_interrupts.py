@@ -24,7 +24,12 @@ def epoch() -> Callable[[str | None], Callable[[], list[str]]]:
     def of(transfer: str | None) -> Callable[[], list[str]]:
         data = ShardDataset(shards, batch_size=2, transform=classify.train(16), shuffle=True, keys=True)
         loader = DeviceLoader(data, device="cpu", num_threads=2, transfer=transfer)
-        return lambda: [key for *_, keys in loader for key in keys]
+
+        def keys_of_epoch() -> list[str]:
+            data.set_epoch(0)
+            return [key for *_, keys in loader for key in keys]
+
+        return keys_of_epoch
 
     return of
 

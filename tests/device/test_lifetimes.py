@@ -99,6 +99,7 @@ def test_a_second_iteration_is_independent_of_the_first(loader_of: LoaderOf) -> 
     first = iter(loader)
     head = [next(first)[2]]
 
+    loader.set_epoch(0)
     whole = [keys for *_, keys in loader]
     head += [keys for *_, keys in first]
 
@@ -110,6 +111,7 @@ def test_nested_loaders_keep_to_their_own_threads_and_slots(loader_of: LoaderOf)
     wanted = [keys for *_, keys in loader_of(batch_size=30)]
 
     for count, _ in enumerate(outer):
+        inner.set_epoch(0)
         assert [keys for *_, keys in inner] == wanted
         assert len(own_threads()) <= 1  # of the outer one, which may be done
         if count == 2:

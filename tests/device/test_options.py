@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as kernels
 
-from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from mps_shards import Collate, DeviceLoader, ReadOptions, ShardDataset, classify, pack
 from mps_shards.batching.tree import leaves
 from mps_shards.errors import ConfigError
 
@@ -22,6 +22,7 @@ def everywhere(shards: Path, **options: Any) -> list[list[torch.Tensor]]:
     wanted = [leaves(batch) for batch in data]
     for transfer in ("cpu", "inline", "thread"):
         loader = DeviceLoader(data, device="cpu", transfer=transfer, num_threads=3, verify_transfer=2)
+        loader.set_epoch(0)
         for here, there in zip(wanted, loader, strict=True):
             for one, other in zip(here, leaves(there), strict=True):
                 assert torch.equal(one, other), transfer
@@ -40,7 +41,7 @@ def test_normalisation_is_torchvisions_bit_for_bit(shard_set: Path) -> None:
 @pytest.mark.parametrize("normalize", [None, IMAGENET])
 def test_channels_last_changes_memory_and_no_value(shard_set: Path, normalize: Any) -> None:
     plain = everywhere(shard_set, transform=classify.train(32), normalize=normalize)
-    last = everywhere(shard_set, transform=classify.train(32), normalize=normalize, channels_last=True)
+    last = everywhere(shard_set, transform=classify.train(32), normalize=normalize, collate=Collate(channels_last=True))
 
     for (images, _), (turned, _) in zip(plain, last, strict=True):
         assert torch.equal(images, turned)
@@ -51,21 +52,23 @@ def test_float_images_channels_last_are_verified_as_they_lie(shard_set: Path) ->
     def transform(image: torch.Tensor, target: int, rng: np.random.Generator) -> Any:
         return image[:, :9, :7].float(), target
 
-    batches = everywhere(shard_set, transform=transform, channels_last=True)
+    batches = everywhere(shard_set, transform=transform, collate=Collate(channels_last=True))
 
     assert batches[0][0].shape == (7, 3, 9, 7)
 
 
 def test_mixing_gives_shares_of_classes_and_is_keyed_by_position(shard_set: Path) -> None:
     state = torch.random.get_rng_state()
-    mixed = everywhere(shard_set, transform=classify.train(32), mix=classify.mix(4))
+    mixed = everywhere(shard_set, transform=classify.train(32), collate=Collate(mix=classify.mix(4)))
 
     assert torch.equal(torch.random.get_rng_state(), state)  # the caller's own numbers are left alone
     assert all(torch.allclose(labels.sum(dim=1), torch.ones(len(labels))) for _, labels in mixed)
     assert {labels.shape[1] for _, labels in mixed} == {4}
     assert any((labels.max(dim=1).values < 1).any() for _, labels in mixed)
 
-    resumed = ShardDataset(shard_set, batch_size=7, shuffle=True, transform=classify.train(32), mix=classify.mix(4))
+    resumed = ShardDataset(
+        shard_set, batch_size=7, shuffle=True, transform=classify.train(32), collate=Collate(mix=classify.mix(4))
+    )
     resumed.load_state_dict(resumed.state_dict() | {"position": 14})
     images, labels = next(iter(resumed))
     assert torch.equal(images, mixed[2][0]) and torch.equal(labels, mixed[2][1])
@@ -84,7 +87,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_padding_keeps_every_pixel_and_tells_the_sizes(uneven: Path) -> None:
     alone = list(ShardDataset(uneven, batch_size=None, shuffle=True))
-    padded = everywhere(uneven, batch_size=4, pad=16)
+    padded = everywhere(uneven, batch_size=4, collate=Collate(pad=16))
 
     seen = 0
     for images, labels, sizes in padded:
@@ -99,7 +102,9 @@ def test_padding_keeps_every_pixel_and_tells_the_sizes(uneven: Path) -> None:
 
 
 def test_unequal_images_without_padding_name_both_sizes_and_the_remedies(uneven: Path) -> None:
-    with pytest.raises(ConfigError, match=r"is 3x\d+x\d+ .* of the same batch is 3x\d+x\d+ .*classify.train.* pad=1"):
+    with pytest.raises(
+        ConfigError, match=r"is 3x\d+x\d+ .* of the same batch is 3x\d+x\d+ .*classify.train.* collate=Collate.pad=1"
+    ):
         list(ShardDataset(uneven, batch_size=4))
 
 
@@ -115,7 +120,7 @@ def test_scaled_decoding_is_close_where_it_shrinks(tmp_path: Path) -> None:
 
     for transform in (classify.evaluate(64), classify.train(64, scale=(0.5, 1.0))):
         exact = everywhere(shards, transform=transform)
-        scaled = everywhere(shards, transform=transform, decode="scaled")
+        scaled = everywhere(shards, transform=transform, read_options=ReadOptions(decode="scaled"))
         for (one, labels), (other, same) in zip(exact, scaled, strict=True):
             error = (one - other).abs().mul(255)
             assert one.shape == other.shape and torch.equal(labels, same)
@@ -124,7 +129,7 @@ def test_scaled_decoding_is_close_where_it_shrinks(tmp_path: Path) -> None:
 
 def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None:
     exact = everywhere(shard_set, transform=classify.evaluate(64))
-    scaled = everywhere(shard_set, transform=classify.evaluate(64), decode="scaled")
+    scaled = everywhere(shard_set, transform=classify.evaluate(64), read_options=ReadOptions(decode="scaled"))
 
     assert all(torch.equal(one, other) for (one, _), (other, _) in zip(exact, scaled, strict=True))
 
@@ -132,10 +137,10 @@ def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"decode": "scaled"}, "decode='scaled' needs a transform whose crop"),
-        ({"decode": "fast"}, "decode must be 'exact' or 'scaled'"),
-        ({"batch_size": None, "pad": 1}, "mix and pad are for batches"),
-        ({"pad": 0}, "pad is the multiple"),
+        ({"read_options": ReadOptions(decode="scaled")}, "decode='scaled' needs a transform whose crop"),
+        ({"batch_size": None, "collate": Collate(pad=1)}, "mix and pad are for batches"),
+        ({"normalize": "imagenot"}, "normalize must be 'imagenet', "),
+        ({"normalize": 0.5}, "or three means and three positive"),
         ({"normalize": ((0.5,), (0.5,))}, "three means and three positive standard deviations"),
         ({"normalize": ((0, 0, 0), (1, 1, 0))}, "three means and three positive standard deviations"),
     ],
@@ -143,6 +148,16 @@ def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None
 def test_options_that_cannot_work_are_refused(shard_set: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ShardDataset(shard_set, **{"batch_size": 4, **options})
+
+
+def test_option_values_that_cannot_work_are_refused() -> None:
+    for make, message in (
+        (lambda: ReadOptions(decode="fast"), "decode must be 'exact' or 'scaled'"),
+        (lambda: ReadOptions(cache_bytes=1), "needs a folder"),
+        (lambda: Collate(pad=0), "pad is the multiple"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make()
 
 
 def test_mixing_needs_two_classes_and_an_alpha() -> None:

@@ -10,7 +10,7 @@ import torch
 
 from mps_shards import DeviceLoader, ShardDataset, classify
 from mps_shards.metrics import LoaderStats
-from mps_shards.reading.sample_sources import ForeignSource
+from mps_shards.reading.foreign_source import ForeignSource
 from tests.support.sets import foreign_tars
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from mps_shards import DeviceLoader, Place, ShardDataset
+from mps_shards import DeviceLoader, ShardDataset, SkipRules
 from mps_shards.errors import ConfigError, DataError, StorageError
 from mps_shards.metrics import SkipReport
 from tests.support.foreign import by_tarfile, samples
@@ -20,8 +20,11 @@ BROKEN = (3, 7, 11)
 SET = shard_set([15, 15], broken=BROKEN)  # one in ten
 
 
-def dataset(shards: Any = SET, **options: Any) -> ShardDataset:
-    return ShardDataset(shards, **{"batch_size": 5, "on_bad_sample": "skip", "keys": True, **options})
+def dataset(
+    shards: Any = SET, *, on_bad_sample: Any = "skip", max_bad: Any = 0.1, log: Path | None = None, **options: Any
+) -> ShardDataset:
+    rules = SkipRules(policy=on_bad_sample, max_bad=max_bad, log=log)
+    return ShardDataset(shards, **{"batch_size": 5, "on_bad_sample": rules, "keys": True, **options})
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -69,7 +72,7 @@ def test_a_set_that_is_bad_altogether_is_an_error_and_no_empty_epoch():
 def test_the_budget_is_of_one_iteration_and_of_one_rank():
     for epoch in range(3):
         list(dataset(epoch=epoch))
-    ranks = [dataset(place=Place(rank=rank, world=3), max_bad=0.3) for rank in range(3)]
+    ranks = [dataset(rank=rank, world_size=3, max_bad=0.3) for rank in range(3)]
 
     assert [len(list(data)) for data in ranks] == [2, 2, 2]
     assert [data.skipped.count for data in ranks] == [1, 1, 1]
@@ -129,7 +132,7 @@ def test_records_are_bounded_and_the_count_goes_on(caplog: pytest.LogCaptureFixt
     assert data.skipped.count == 110 and len(data.skipped.first) == 100
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 102
-    assert messages[100] == "skipped 100: more of this epoch are counted without a line each"
+    assert messages[100] == "skipped 100 samples: more of this epoch are counted without a line each"
     assert messages[101].startswith("epoch 0, rank 0 of 1: skipped 110 of 120 samples; the first was sample")
 
 
@@ -144,7 +147,7 @@ def test_the_log_file_gets_a_line_for_each_with_rank_and_epoch(tmp_path: Path):
     log = tmp_path / "bad.jsonl"
 
     for rank in range(2):
-        list(dataset(epoch=4, place=Place(rank=rank, world=2), bad_sample_log=log, max_bad=0.5))
+        list(dataset(epoch=4, rank=rank, world_size=2, log=log, max_bad=0.5))
 
     assert [(line["epoch"], line["rank"], line["worker"], line["position"], line["key"]) for line in lines(log)] == [
         (4, 1, 0, number, f"s{number:05d}") for number in BROKEN
@@ -153,7 +156,7 @@ def test_the_log_file_gets_a_line_for_each_with_rank_and_epoch(tmp_path: Path):
 
 def test_workers_of_a_dataloader_write_to_one_log_and_keep_the_budget(tmp_path: Path):
     log = tmp_path / "bad.jsonl"
-    allowing = DataLoader(dataset(bad_sample_log=log, max_bad=0.3), batch_size=None, num_workers=2)
+    allowing = DataLoader(dataset(log=log, max_bad=0.3), batch_size=None, num_workers=2)
     strict = iter(DataLoader(dataset(max_bad=1), batch_size=None, num_workers=2))
 
     list(allowing)
@@ -165,7 +168,7 @@ def test_workers_of_a_dataloader_write_to_one_log_and_keep_the_budget(tmp_path: 
 
 
 def test_a_copy_by_pickle_keeps_the_rules_and_an_account_of_its_own(tmp_path: Path):
-    data = dataset(bad_sample_log=tmp_path / "bad.jsonl")
+    data = dataset(log=tmp_path / "bad.jsonl")
     list(data)
 
     copy = pickle.loads(pickle.dumps(data))
@@ -176,10 +179,10 @@ def test_a_copy_by_pickle_keeps_the_rules_and_an_account_of_its_own(tmp_path: Pa
 
 
 def test_a_log_that_cannot_be_written_is_an_error_not_a_silence(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"bad_sample_log: .*/absent is no directory"):
-        dataset(bad_sample_log=tmp_path / "absent" / "bad.jsonl")
+    with pytest.raises(ConfigError, match=r"the log of bad samples cannot be written: .*/absent is not a directory"):
+        dataset(log=tmp_path / "absent" / "bad.jsonl")
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}: Is a directory"):
-        list(dataset(bad_sample_log=tmp_path))
+        list(dataset(log=tmp_path))
 
 
 def test_where_no_length_is_known_a_share_is_taken_of_what_was_seen(tmp_path: Path):
@@ -214,11 +217,7 @@ def test_ranks_stay_in_step_behind_a_damaged_foreign_shard(tmp_path: Path):
     (tmp_path / "1.tar").write_bytes(b"")
 
     given = [
-        [
-            key
-            for _, _, batch in dataset(tmp_path, batch_size=2, place=Place(rank=rank, world=2), max_bad=1)
-            for key in batch
-        ]
+        [key for _, _, batch in dataset(tmp_path, batch_size=2, rank=rank, world_size=2, max_bad=1) for key in batch]
         for rank in range(2)
     ]
 

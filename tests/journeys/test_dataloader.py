@@ -4,6 +4,7 @@ from itertools import islice
 from typing import Any
 
 import pytest
+import torch
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
@@ -51,40 +52,55 @@ def loader(data: ShardDataset, workers: int, method: str | None = None, *, persi
 )
 def test_epochs_and_resuming_are_those_of_a_bare_loop(workers, method, persistent):
     bare = dataset()
-    epochs = [list(bare)]
-    bare.set_epoch(1)
-    epochs.append(list(bare))
+    epochs = [list(bare) for _ in range(5)]
     data = dataset()
     batches = loader(data, workers, method, persistent=persistent)
 
     assert_same(batches, epochs[0])
-    data.set_epoch(1)  # must reach workers that live on
-    assert_same(islice(batches, 6), epochs[1][:6])
+    data.set_epoch(3)  # must reach workers that live on
+    assert_same(islice(batches, 6), epochs[3][:6])
     state = data.state_dict(batches=6)
-    data.set_epoch(2)
+    data.set_epoch(1)
     data.load_state_dict(state)
-    assert_same(batches, epochs[1][6:])
-    assert_same(batches, epochs[1])  # once more, from its start
+    assert_same(batches, epochs[3][6:])
+    assert_same(batches, epochs[4])  # by itself
     assert len(batches) == len(epochs[0]) == 11
-    assert keys_of(epochs[0]) != keys_of(epochs[1])
+    assert len({str(keys_of(epoch)) for epoch in epochs}) == 5
 
 
 def test_a_position_is_not_used_again_by_more_workers():
+    epochs = [list(dataset(epoch=epoch)) for epoch in range(2)]
     data = dataset()
-    whole = list(data)
     data.load_state_dict(data.state_dict(batches=3))
 
     rest = list(loader(data, 1, "fork"))
 
-    assert_same(rest, whole[3:])
-    assert_same(loader(data, 2, "fork"), whole)
+    assert_same(rest, epochs[0][3:])
+    assert_same(loader(data, 2, "fork"), epochs[1])
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("seeded", [False, True])
+def test_epochs_left_early_advance_in_all_workers_alike(persistent, seeded):
+    batches = loader(dataset(), 2, "fork", persistent=persistent)
+    found = []
+
+    for _ in range(4):
+        if seeded:  # all iterations get workers of the same seed
+            torch.manual_seed(0)
+        found.append(list(islice(batches, 2)))
+
+    for epoch, head in enumerate(found):
+        assert_same(head, list(islice(dataset(epoch=epoch), 2)))
 
 
 def test_two_epochs_of_one_number_are_equal():
     data = dataset()
     batches = loader(data, 2, "fork")
+    first = list(batches)
+    data.set_epoch(0)
 
-    assert_same(list(batches), list(batches))
+    assert_same(first, list(batches))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -119,7 +135,9 @@ def test_the_main_process_says_that_it_must_be_told_the_count():
 def test_a_worker_s_state_is_refused_elsewhere():
     cursor = {**dataset().state_dict(), "worker": [0, 2, 4]}
 
-    with pytest.raises(ResumeMismatch, match=r"worker 0 of 2 with 4 samples a step .* here is no worker"):
+    with pytest.raises(
+        ResumeMismatch, match=r"worker 0 of 2 with 4 samples a step .* but this process is not a worker"
+    ):
         dataset().load_state_dict(cursor)
 
 

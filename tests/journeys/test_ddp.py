@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch.multiprocessing
 
-from mps_shards import Place, ShardDataset
+from mps_shards import ShardDataset
+from mps_shards.sampling.rank import Share
 from tests.support import ddp_rank
 from tests.support.ranks import dealt_back
 from tests.support.sets import keys, shard_set
@@ -45,7 +46,7 @@ def steps_of(ranks: list[list[list[str]]]) -> list[str]:
 
 def test_a_rank_finds_its_place_by_the_launcher_s_environment_and_by_the_process_group(ranks):
     for number, rank in enumerate(ranks):
-        assert rank["place"] == [repr(Place(rank=number, world=4))] * 2
+        assert rank["place"] == [repr(Share(rank=number, world_size=4))] * 2
 
 
 @pytest.mark.parametrize("remainder", ["pad", "drop"])
@@ -99,5 +100,5 @@ def test_a_data_set_handed_to_spawned_ranks_gives_each_its_share(tmp_path, monke
 
 def shares(**options: Any) -> list[list[list[str]]]:
     """What each of two ranks should get."""
-    sets: list[ShardDataset] = [ddp_rank.dataset(SET, place=Place(rank=rank, world=2), **options) for rank in range(2)]
+    sets: list[ShardDataset] = [ddp_rank.dataset(SET, rank=rank, world_size=2, **options) for rank in range(2)]
     return [[list(found) for _, _, found in rank] for rank in sets]

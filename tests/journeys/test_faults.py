@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset, SkipRules
 from mps_shards.errors import DataError, ShardsError
 from mps_shards.shards.key_names import split_member
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
@@ -52,8 +52,12 @@ def equal(one: Sample, other: Sample) -> bool:
     return one[2] == other[2] and torch.equal(one[0], other[0]) and same_target
 
 
-def read(fault: Fault, folder: Path, **options: Any) -> tuple[ShardDataset, Iterator[Sample]]:
-    data = ShardDataset(folder, batch_size=None, keys=True, max_bad=None, **options)
+def read(
+    fault: Fault, folder: Path, *, verify: bool, on_bad_sample: Any = "raise", log: Path | None = None
+) -> tuple[ShardDataset, Iterator[Sample]]:
+    rules = SkipRules(policy=on_bad_sample, max_bad=None, log=log)
+    options = ReadOptions(verify=verify)
+    data = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample=rules, read_options=options)
 
     def samples() -> Iterator[Sample]:
         for number, sample in enumerate(data):
@@ -67,13 +71,12 @@ def read(fault: Fault, folder: Path, **options: Any) -> tuple[ShardDataset, Iter
 @pytest.mark.parametrize(("fault", "verify"), CASES, ids=[f"{fault}{', verified' * bool(v)}" for fault, v in CASES])
 def test_a_fault_has_its_outcome_under_every_policy(fault: Fault, verify: bool, tmp_path: Path):
     outcome = fault.verified if verify else fault.outcome
-    options = {"verify_reads": True} if verify else {}
     folders = [tmp_path / name for name in "abcde"]
     shards = [make(folder, fault) for folder in folders].pop()
     if outcome.when == "open":
         for folder, policy in zip(folders, ("raise", "skip", lambda error: True), strict=False):
             with pytest.raises(ShardsError, match=outcome.says):
-                ShardDataset(folder, batch_size=1, on_bad_sample=policy, **options)
+                ShardDataset(folder, batch_size=1, on_bad_sample=policy, read_options=ReadOptions(verify=verify))
         return
     expected = meant(shards, () if outcome.when == "unseen" else outcome.lost)
     before = meant(shards[:1], ()) if outcome.rest_of_shard else []
@@ -90,12 +93,12 @@ def test_a_fault_has_its_outcome_under_every_policy(fault: Fault, verify: bool, 
     if outcome.skips:
         for folder, policy in ((folders[0], "raise"), (folders[1], lambda error: False)):
             with pytest.raises(DataError, match=outcome.says):
-                list(read(fault, folder, on_bad_sample=policy, **options)[1])
+                list(read(fault, folder, on_bad_sample=policy, verify=verify)[1])
     else:
-        assert_all_came(list(read(fault, folders[0], **options)[1]))
+        assert_all_came(list(read(fault, folders[0], verify=verify)[1]))
 
     log = tmp_path / "log.jsonl"
-    data, samples = read(fault, folders[2], on_bad_sample="skip", bad_sample_log=log, **options)
+    data, samples = read(fault, folders[2], on_bad_sample="skip", log=log, verify=verify)
     assert_all_came(list(samples))
     report = data.skipped
     assert report.count == outcome.skips == len(report.first)
@@ -104,11 +107,13 @@ def test_a_fault_has_its_outcome_under_every_policy(fault: Fault, verify: bool, 
     assert [(line["key"], line["shard"], line["position"], line["reason"]) for line in lines] == list(report.first)
 
     told: list[str] = []
-    assert_all_came(list(read(fault, folders[3], on_bad_sample=lambda e: told.append(str(e)) is None, **options)[1]))
+    assert_all_came(
+        list(read(fault, folders[3], on_bad_sample=lambda e: told.append(str(e)) is None, verify=verify)[1])
+    )
     assert told == [skip.reason.replace(str(folders[2]), str(folders[3])) for skip in report.first]
 
     if not fault.late:  # threads that run ahead have read it before
-        data = read(fault, folders[4], on_bad_sample="skip", **options)[0]
+        data = read(fault, folders[4], on_bad_sample="skip", verify=verify)[0]
         with DeviceLoader(data, device="cpu", num_threads=2) as loader:
             assert_all_came(list(loader))
             assert loader.stats().skipped == len(loader.stats().skips) == outcome.skips

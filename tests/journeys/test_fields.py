@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ShardDataset, SkipRules
 from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shardset.indexing import adopt
@@ -114,7 +114,7 @@ def test_a_sample_in_doubt_is_a_bad_sample(tmp_path):
 
     with pytest.raises(DecodeError, match=r"sample 'a' of shard 0.tar holds 2 images .*image=\"jpg\""):
         list(ShardDataset(folder, batch_size=None))
-    skipping = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample="skip", max_bad=1)
+    skipping = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample=SkipRules(max_bad=1))
     assert [row[0] for row in rows(skipping)] == ["b"] and skipping.skipped.count == 1
     with pytest.raises(ConfigError, match="names masks and labels"):
         ShardDataset(folder, batch_size=None, target="cls;mask.png")

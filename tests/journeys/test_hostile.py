@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset, SkipRules
 from mps_shards.errors import DataError, DecodeError, ManifestError, ShardError
 from mps_shards.shards.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
 from mps_shards.shards.sample_index import INDEX_NAME, ROW
@@ -66,7 +66,7 @@ def test_a_pickle_in_a_sample_is_not_opened(tmp_path: Path):
         fields["pkl"] = fields["pyd"] = pickle.dumps(Harm())
     held["cat/00002"]["cls"] = pickle.dumps(Harm())
     by_tarfile(tmp_path / "x.tar", held)
-    data = ShardDataset(tmp_path / "x.tar", batch_size=None, on_bad_sample="skip", max_bad=None)
+    data = ShardDataset(tmp_path / "x.tar", batch_size=None, on_bad_sample=SkipRules(max_bad=None))
 
     assert len(list(data)) == 2 and "is no class number" in data.skipped.first[0].reason
     assert not (tmp_path / "harm").exists()
@@ -264,13 +264,13 @@ def test_a_member_that_stands_for_more_than_it_holds_is_refused(
 
 
 def test_the_caller_may_bound_pixels_further():
-    data = ShardDataset(shard_set([3]), batch_size=1, max_pixels=100)
+    data = ShardDataset(shard_set([3]), batch_size=1, read_options=ReadOptions(max_pixels=100))
 
     with pytest.raises(DecodeError, match=r"12 x 10 pixels, at most 100 are accepted \(max_pixels\)"):
         list(data)
     with DeviceLoader(data, device="cpu", num_threads=1) as loader, pytest.raises(DecodeError, match="max_pixels"):
         list(loader)
-    assert len(list(ShardDataset(shard_set([3]), batch_size=1, max_pixels=120))) == 3
+    assert len(list(ShardDataset(shard_set([3]), batch_size=1, read_options=ReadOptions(max_pixels=120)))) == 3
 
 
 # Messages
@@ -280,7 +280,7 @@ def test_names_from_a_set_cannot_write_to_the_terminal_or_forge_a_line(tmp_path:
     log = tmp_path / "bad.jsonl"
     key = "a\x1b[2J\n{}"
     by_tarfile(tmp_path / "x.tar", {key: {"cls": b"x\x1b[31m", "jpg": samples(1)["cat/00000"]["jpg"]}})
-    data = ShardDataset(tmp_path, batch_size=1, on_bad_sample="skip", max_bad=None, bad_sample_log=log)
+    data = ShardDataset(tmp_path, batch_size=1, on_bad_sample=SkipRules(max_bad=None, log=log))
 
     list(data)
 

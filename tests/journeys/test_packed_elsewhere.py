@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mps_shards import DeviceLoader, Place, ShardDataset
+from mps_shards import DeviceLoader, ShardDataset
 from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.reading.foreign_shards import ForeignShards
 from mps_shards.storage.location import locate
@@ -120,11 +120,12 @@ def test_the_number_of_batches_is_not_known_in_advance(folder: Path):
 @pytest.mark.parametrize("batch", [None, 1, 3])
 @pytest.mark.parametrize("remainder", ["pad", "drop", "keep"])
 def test_ranks_share_the_stream_as_the_remainder_says(folder: Path, world: int, batch: int | None, remainder):
-    places = [Place(rank=rank, world=world) for rank in range(world)]
 
     shares = [
-        keys_of(iter(ShardDataset(folder, batch_size=batch, keys=True, place=place, remainder=remainder)))
-        for place in places
+        keys_of(
+            iter(ShardDataset(folder, batch_size=batch, keys=True, rank=rank, world_size=world, remainder=remainder))
+        )
+        for rank in range(world)
     ]
 
     stop = {"pad": -(-17 // world) * world, "drop": 17 // world * world, "keep": 17}[remainder]
@@ -136,8 +137,7 @@ def test_more_ranks_than_samples_get_one_each_with_padding(tmp_path: Path):
     by_tarfile(tmp_path / "x.tar", samples(2))
 
     shares = [
-        keys_of(iter(ShardDataset(tmp_path, batch_size=2, keys=True, place=Place(rank=rank, world=5))))
-        for rank in range(5)
+        keys_of(iter(ShardDataset(tmp_path, batch_size=2, keys=True, rank=rank, world_size=5))) for rank in range(5)
     ]
 
     first, second = samples(2)
@@ -174,8 +174,9 @@ def test_shuffling_mixes_what_lies_far_apart(tmp_path: Path):
 
 def test_ranks_of_a_shuffled_stream_share_one_sequence(folder: Path):
     def share(rank: int, world: int) -> list[str]:
-        place = Place(rank=rank, world=world)
-        return keys_of(iter(ShardDataset(folder, batch_size=1, shuffle=True, seed=5, keys=True, place=place)))
+        return keys_of(
+            iter(ShardDataset(folder, batch_size=1, shuffle=True, seed=5, keys=True, rank=rank, world_size=world))
+        )
 
     whole = share(0, 1)
 
@@ -207,7 +208,7 @@ def test_a_cursor_resumes_behind_the_last_batch(folder: Path, shuffle: bool, bat
 def test_a_cursor_resumes_on_another_number_of_ranks(folder: Path):
     def fresh(rank: int, world: int) -> ShardDataset:
         return ShardDataset(
-            folder, batch_size=2, keys=True, place=Place(rank=rank, world=world), remainder="keep", shuffle=True
+            folder, batch_size=2, keys=True, rank=rank, world_size=world, remainder="keep", shuffle=True
         )
 
     data = fresh(0, 2)
@@ -239,4 +240,4 @@ def test_a_cursor_of_other_tars_is_refused(folder: Path):
 
 def test_weights_need_a_manifest(folder: Path):
     with pytest.raises(ConfigError, match=r"weights need shard sets with a manifest\.json"):
-        ShardDataset([folder], batch_size=1, weights=[1.0])
+        ShardDataset({folder: 1.0}, batch_size=1)

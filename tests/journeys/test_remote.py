@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from mps_shards import DeviceLoader, Place, ShardDataset, pack
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset, pack
 from mps_shards.errors import ConfigError, ShardError, StorageError
 from tests.support.batches import assert_same, keys_of
 from tests.support.commands import run
@@ -65,8 +65,8 @@ def test_ranks_and_chosen_tars(packed, uploaded):
 
     assert_same(data(f"{uploaded}/{name}"), data(packed / name))
     for rank in range(3):
-        place = Place(rank=rank, world=3)
-        assert_same(data(uploaded, place=place), data(packed, place=place))
+        ranks = {"rank": rank, "world_size": 3}
+        assert_same(data(uploaded, **ranks), data(packed, **ranks))
 
 
 def test_foreign_tars_of_a_bucket_are_listed_and_streamed(s3):
@@ -98,7 +98,9 @@ def assert_reads_as(found: ShardDataset, local: list, *, method: str = "fork") -
 @pytest.mark.parametrize("ranges", [True, False])
 def test_the_same_set_over_http(packed, tmp_path, ranges, method):
     with web(packed, ranges=ranges) as server:
-        found = data(server.url, cache=None if ranges else tmp_path)  # whole tars, where there are no ranges
+        found = data(
+            server.url, read_options=ReadOptions(cache=None if ranges else tmp_path)
+        )  # whole tars, where there are no ranges
 
         assert_reads_as(found, list(data(packed)), method=method)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import ShardError, StorageError
 from mps_shards.storage import object_store as remote
 from mps_shards.storage import retries
@@ -108,7 +108,7 @@ def another(folder: Path) -> None:
 def test_a_tar_that_is_replaced_while_it_is_read_is_an_error_and_no_mixture(tmp_path, shuffle):
     folder = Path(shutil.copytree(SET, tmp_path / "set"))
     with web(folder) as server:
-        found = iter(data(server.url, shuffle=shuffle, remote_bytes=50_000))
+        found = iter(data(server.url, shuffle=shuffle, read_options=ReadOptions(ahead_bytes=50_000)))
         for _ in range(5):
             next(found)
         another(folder)
@@ -139,7 +139,7 @@ def test_a_tar_of_the_same_size_is_found_out_by_verified_reads_where_a_server_ha
     another(folder)
 
     with web(folder, etags=False) as server, pytest.raises(ShardError, match="the shard was damaged or replaced"):
-        list(data(server.url, verify_reads=True))
+        list(data(server.url, read_options=ReadOptions(verify=True)))
 
 
 def test_waits_grow_and_differ():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import StorageError
 from mps_shards.storage import object_store as remote
 from mps_shards.storage import retries
@@ -28,7 +28,7 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def data(shards, **options) -> ShardDataset:
-    return ShardDataset(shards, **{"batch_size": 16, "keys": True, "shuffle": True, **options})
+    return ShardDataset(shards, batch_size=16, keys=True, shuffle=True, read_options=ReadOptions(**options))
 
 
 def test_tars_of_a_store_become_a_set_in_place():
@@ -49,8 +49,12 @@ def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges
 
         said = run("index", tars, "--out", tmp_path / "index")
 
-        assert said.code == 0 and f'ShardDataset(…, index="{tmp_path / "index"}")' in said.stdout
-        assert sorted(path.name for path in (tmp_path / "index").iterdir()) == ["index.npy", "manifest.json"]
+        assert said.code == 0 and f'read_options=ReadOptions(index="{tmp_path / "index"}")' in said.stdout
+        assert sorted(path.name for path in (tmp_path / "index").iterdir()) == [
+            "index.npy",
+            "labels.npy",
+            "manifest.json",
+        ]
         assert sum(asked.name == "s-000002.tar" for asked in server.of_tars()) == 2  # a look, and all of it
         found = data(tars, index=tmp_path / "index", cache=None if ranges else tmp_path / "cache")
         assert len(found) == 5

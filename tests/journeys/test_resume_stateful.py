@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from mps_shards import Place, ShardDataset, classify
+from mps_shards import ShardDataset, classify
 from mps_shards.errors import ResumeMismatch
 from tests.support.batches import assert_same
 from tests.support.sets import shard_set
@@ -112,7 +112,7 @@ def test_a_run_cut_at_an_epoch_s_end_goes_on_with_the_next(workers, persistent):
 
 def test_each_rank_goes_on_with_its_own_share():
     for rank in range(2):
-        options = {"place": Place(rank=rank, world=2), "remainder": "keep"}
+        options = {"rank": rank, "world_size": 2, "remainder": "keep"}
         interrupted = loader(dataset(**options), 2)
         given_out = list(islice(interrupted, 3))
         state = saved(interrupted.state_dict())

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch.utils.data import DataLoader
 
-from mps_shards import DeviceLoader, Place, ShardDataset, classify
+from mps_shards import DeviceLoader, ShardDataset, SkipRules, classify
 from mps_shards.errors import DataError, DecodeError
 from tests.support.batches import assert_same, keys_of
 from tests.support.ranks import loaded
@@ -17,7 +17,7 @@ SET = shard_set([5, 0, 1, 24, 11])  # 41 samples: 11 batches of 4, the last of o
 
 
 def dataset(shards: Any = SET, **options: Any) -> ShardDataset:
-    defaults = {"batch_size": 4, "transform": classify.train(8), "shuffle": True, "keys": True, "max_bad": None}
+    defaults = {"batch_size": 4, "transform": classify.train(8), "shuffle": True, "keys": True}
     return ShardDataset(shards, **{**defaults, **options})
 
 
@@ -46,7 +46,7 @@ def test_a_checkpoint_stands_behind_what_was_delivered_not_behind_what_runs_ahea
         given_out += resumed
 
         assert_same(given_out, dataset(epoch=2))
-        assert_same(resumed, dataset(epoch=2))  # no epoch was set, and the position is used up
+        assert_same(resumed, dataset(epoch=3))  # by itself: no epoch was set, and the position is used up
 
 
 def test_a_cursor_goes_from_any_way_of_reading_to_any_other():
@@ -92,10 +92,11 @@ PATCHY = shard_set([5, 0, 1, 24, 11], broken=BROKEN)
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_skipped_samples_make_batches_shorter_and_move_no_other(shuffle):
     good = [[key for key in batch if key not in keys(BROKEN)] for batch in keys_of(dataset(shuffle=shuffle))]
-    data = dataset(PATCHY, shuffle=shuffle, on_bad_sample="skip")
+    data = dataset(PATCHY, shuffle=shuffle, on_bad_sample=SkipRules(max_bad=None))
 
     # one process, one rank: a batch of which nothing is left is left out
     assert keys_of(data) == [batch for batch in good if batch]
+    data.set_epoch(0)
     with loader(data) as batches:
         assert keys_of(batches) == [batch for batch in good if batch]
         assert batches.stats().skipped == len(BROKEN)
@@ -104,11 +105,11 @@ def test_skipped_samples_make_batches_shorter_and_move_no_other(shuffle):
 @pytest.mark.parametrize("way", [iter, loader])
 @pytest.mark.parametrize("cut", range(1, 10))
 def test_resuming_next_to_skipped_samples_is_exact(way, cut):
-    whole = list(dataset(PATCHY, shuffle=False, on_bad_sample="skip"))
-    interrupted = dataset(PATCHY, shuffle=False, on_bad_sample="skip")
+    whole = list(dataset(PATCHY, shuffle=False, on_bad_sample=SkipRules(max_bad=None)))
+    interrupted = dataset(PATCHY, shuffle=False, on_bad_sample=SkipRules(max_bad=None))
     given_out = list(islice(way(interrupted), cut))
 
-    resumed = dataset(PATCHY, shuffle=False, on_bad_sample="skip")
+    resumed = dataset(PATCHY, shuffle=False, on_bad_sample=SkipRules(max_bad=None))
     resumed.load_state_dict(interrupted.state_dict())
 
     assert_same(given_out + list(way(resumed)), whole)
@@ -116,7 +117,7 @@ def test_resuming_next_to_skipped_samples_is_exact(way, cut):
 
 def test_ranks_stay_in_step_where_one_of_them_skips():
     ranks = [
-        dataset(PATCHY, batch_size=8, place=Place(rank=rank, world=2), on_bad_sample="skip", shuffle=False)
+        dataset(PATCHY, batch_size=8, rank=rank, world_size=2, on_bad_sample=SkipRules(max_bad=None), shuffle=False)
         for rank in range(2)
     ]
 
@@ -126,9 +127,11 @@ def test_ranks_stay_in_step_where_one_of_them_skips():
     assert [list(map(len, batches)) for batches in found] == [[5, 8, 4], [6, 8, 5]]
 
 
-@pytest.mark.parametrize(("place", "workers"), [(Place(rank=0, world=2), 0), (Place(), 2)])
-def test_a_step_with_nothing_left_is_an_error_where_others_count_on_it(place, workers):
-    data = dataset(shard_set([8], broken=range(8)), place=place, on_bad_sample="skip")
+@pytest.mark.parametrize(("world_size", "workers"), [(2, 0), (1, 2)])
+def test_a_step_with_nothing_left_is_an_error_where_others_count_on_it(world_size, workers):
+    data = dataset(
+        shard_set([8], broken=range(8)), rank=0, world_size=world_size, on_bad_sample=SkipRules(max_bad=None)
+    )
 
     with pytest.raises(DataError, match=r"all 4 samples of a batch \(positions 0 to .*out of step"):
         list(loaded(data, workers))
@@ -169,7 +172,7 @@ def test_foreign_tars_resume_exactly_on_other_ranks_too(shuffle, remainder):
     interrupted = dataset(tars, **options)
     state = [interrupted.state_dict() for _ in islice(interrupted, 5)][-1]
 
-    ranks = [dataset(tars, batch_size=3, place=Place(rank=rank, world=2), **options) for rank in range(2)]
+    ranks = [dataset(tars, batch_size=3, rank=rank, world_size=2, **options) for rank in range(2)]
     for rank in ranks:
         rank.load_state_dict(state)
     rest = [[key for batch in keys_of(rank) for key in batch] for rank in ranks]

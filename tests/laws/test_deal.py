@@ -3,7 +3,7 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Deal
 
 WORLDS = (1, 2, 3, 4, 8)
@@ -19,8 +19,8 @@ def deals(samples, batch, world, remainder, *, start=0, drop_last=False) -> list
         Deal(
             samples=samples,
             start=start,
-            batch=batch,
-            place=Place(rank=rank, world=world),
+            batch_size=batch,
+            share=Share(rank=rank, world_size=world),
             remainder=remainder,
             drop_last=drop_last,
         )
@@ -126,8 +126,8 @@ def test_workers_share_a_rank_s_batches_round_robin(data, samples, batch, world,
     start = data.draw(st.integers(0, samples))
 
     def deal(worker: int, workers: int) -> Deal:
-        place = Place(rank=rank, world=world, worker=worker, workers=workers)
-        return Deal(samples=samples, start=start, batch=batch, place=place, remainder=remainder, drop_last=False)
+        share = Share(rank=rank, world_size=world, worker=worker, num_workers=workers)
+        return Deal(samples=samples, start=start, batch_size=batch, share=share, remainder=remainder, drop_last=False)
 
     alone = deal(0, 1)
     shared = [list(deal(worker, workers)) for worker in range(workers)]

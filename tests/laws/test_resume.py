@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mps_shards.sampling.mixing import MixedOrder
 from mps_shards.sampling.order import Order, Shuffle, order_of
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Deal
 from tests.support.ranks import dealt_back
 
@@ -43,8 +43,8 @@ def steps_of(
             deal = Deal(
                 samples=order.samples,
                 start=start,
-                batch=batch,
-                place=Place(rank=rank, world=world, worker=worker, workers=max(1, workers)),
+                batch_size=batch,
+                share=Share(rank=rank, world_size=world, worker=worker, num_workers=max(1, workers)),
                 remainder=remainder,
                 drop_last=False,
             )

@@ -5,8 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mps_shards import ShardDataset
-from mps_shards.sampling.order import Shuffle
+from mps_shards import ShardDataset, Shuffle, SkipRules
 from tests.support.ranks import Cluster, dealt_back
 from tests.support.sets import keys, shard_set
 
@@ -34,7 +33,9 @@ def runs(draw: st.DrawFn, *, shards=shards_of) -> dict[str, Any]:
 
 def cluster(run: dict[str, Any], *, world: int, batch: int, workers: int = 0, **options: Any) -> Cluster:
     return Cluster(
-        lambda place: ShardDataset(**run, batch_size=batch, place=place, **options), world=world, workers=workers
+        lambda rank: ShardDataset(**run, batch_size=batch, rank=rank, world_size=world, **options),
+        world=world,
+        workers=workers,
     )
 
 
@@ -63,7 +64,8 @@ def test_interrupted_and_resumed_is_uninterrupted(data, run, world, batch, remai
     resumed.resume(states[0])
 
     assert given_out + steps_of(resumed) == whole
-    assert steps_of(resumed, 1) == whole[:1]  # a position is used once: what comes after begins at the epoch's start
+    # a position is used once: what comes after is the next epoch, from its start
+    assert steps_of(resumed) == steps_of(cluster({**run, "epoch": run["epoch"] + 1}, **shape))
     assert all(state == states[0] for state in states)
 
 
@@ -123,11 +125,11 @@ COUNTS = [60, 0, 1, 99]
 def test_resuming_across_skipped_samples_is_exact(data, run, world, batch, count):
     shape = {"world": world, "batch": batch, "drop_last": True}
     intact = steps_of(cluster({**run, "shards": shard_set(COUNTS)}, **shape))
-    interrupted = cluster({**run, "on_bad_sample": "skip", "max_bad": None}, workers=count, **shape)
+    interrupted = cluster({**run, "on_bad_sample": SkipRules(max_bad=None)}, workers=count, **shape)
     cut = data.draw(st.integers(1, len(interrupted)))
 
     given_out = steps_of(interrupted, cut)
-    resumed = cluster({**run, "on_bad_sample": "skip", "max_bad": None}, workers=count, **shape)
+    resumed = cluster({**run, "on_bad_sample": SkipRules(max_bad=None)}, workers=count, **shape)
     resumed.resume(interrupted.states(cut)[0])
     given_out += steps_of(resumed)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mps_shards import Place, ShardDataset
+from mps_shards import ShardDataset
 from mps_shards.errors import ShardError
 from mps_shards.reading.foreign_shards import _USUAL_NUMBERS
 from mps_shards.shards.tar import BLOCK, END
@@ -54,7 +54,7 @@ def test_an_epoch_holds_each_sample_once_in_an_order_of_its_own():
 @pytest.mark.parametrize("world", [2, 3, 4, 20])
 def test_ranks_share_the_sequence_as_with_an_index(remainder, world):
     for rank in range(world):
-        options = {"place": Place(rank=rank, world=world), "remainder": remainder, "batch_size": 2}
+        options = {"rank": rank, "world_size": world, "remainder": remainder, "batch_size": 2}
         assert keys_of(foreign_tars(COUNTS), **options) == keys_of(shard_set(COUNTS), **options)
 
 

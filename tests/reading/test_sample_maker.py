@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from mps_shards import DeviceLoader, ShardDataset, SkipRules, classify, pack
 from mps_shards.errors import DecodeError
 from mps_shards.metrics import StageTimes
-from mps_shards.reading.sample_sources import IndexedSource
+from mps_shards.reading.indexed_source import IndexedSource
 from mps_shards.shards.raw_sample import RawSample
 from tests.support.batches import assert_same
 from tests.support.images import EXAMPLES, PACKED_AS_IT_IS, write
@@ -81,7 +81,7 @@ def test_the_first_bad_sample_is_the_one_that_is_named(tmp_path: Path):
             list(loader(ShardDataset(damaged, batch_size=8)))
         assert keys([2])[0] in str(failure.value.__notes__)
 
-        data = ShardDataset(damaged, batch_size=8, keys=True, on_bad_sample="skip", max_bad=4)
+        data = ShardDataset(damaged, batch_size=8, keys=True, on_bad_sample=SkipRules(max_bad=4))
         assert [batch[-1] for batch in loader(data)] == [keys([0, 1, 3, 4, 6, 7]), keys(range(8, 16))]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mps_shards import Place, ShardDataset
+from mps_shards import ShardDataset
 from mps_shards.errors import ConfigError, ManifestError, StorageError
 from mps_shards.shards.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
 from mps_shards.shardset.shard_set import ShardSet
@@ -49,13 +49,13 @@ def test_weights_say_how_much_of_each_set_an_epoch_holds():
     other = shard_set([2, 5], name="t")
 
     for epoch in range(3):
-        found = read([SET, other], weights=[1, 4], shuffle=True, epoch=epoch)
+        found = read({SET: 1, other: 4}, shuffle=True, epoch=epoch)
         assert [sum(key.startswith(name) for key in found) for name in "st"] == [3, 12]
 
 
 def test_a_set_without_samples_has_no_batches_but_may_stand_beside_others():
-    for place in (None, Place(rank=1, world=2)):
-        data = ShardDataset(shard_set([0, 0]), batch_size=4, shuffle=True, place=place)
+    for ranks in ({}, {"rank": 1, "world_size": 2}):
+        data = ShardDataset(shard_set([0, 0]), batch_size=4, shuffle=True, **ranks)
         assert (len(data), list(data)) == (0, [])
     assert read([shard_set([0]), SET]) == keys(range(8))
 
@@ -74,7 +74,7 @@ def test_sets_of_other_classes_or_tasks_are_not_mixed(tmp_path, other):
     ("named", "options", "error", "complaint"),
     [
         ([SET, foreign_tars([2])], {}, ConfigError, f"has no {MANIFEST_NAME}, the other sets have"),
-        (foreign_tars([2]), {"weights": [1]}, ConfigError, f"weights need shard sets with a {MANIFEST_NAME}"),
+        ({foreign_tars([2]): 1}, {}, ConfigError, f"weights need shard sets with a {MANIFEST_NAME}"),
         ([], {}, ConfigError, "no shards were named"),
         (SET / "s-000007.tar", {}, StorageError, "no such file or directory"),
         ("gopher://here/s.tar", {}, ConfigError, "gopher"),
@@ -102,12 +102,17 @@ def test_a_folder_of_neither_a_set_nor_tars_is_said_to_be_none(tmp_path):
         {"on_bad_sample": "ignore"},
         {"seed": -1},
         {"epoch": 1.5},
-        {"weights": [1, 2]},
+        {"shards": {SET: 0}},
+        {"shuffle": 1000},
+        {"transform": "train"},
+        {"rank": 1},
+        {"rank": 2, "world_size": 2},
+        {"normalize": "imagenot"},
     ],
 )
 def test_arguments_that_cannot_work_are_refused(wrong):
     with pytest.raises(ConfigError):
-        ShardDataset(SET, **{"batch_size": 4, **wrong})
+        ShardDataset(**{"shards": SET, "batch_size": 4, **wrong})
 
 
 @pytest.mark.parametrize("position", [0, 40, 996])

@@ -1,24 +1,32 @@
-"""Where the next iteration begins, for the main process and for torch workers."""
+"""Where the next iteration begins, for the main process and for DataLoader workers."""
 
 import os
 import pickle
 from collections.abc import Callable
+from multiprocessing import Process
 from typing import Any
 
 import pytest
 
-from mps_shards.errors import ConfigError
 from mps_shards.sampling.epoch_progress import Progress
-from mps_shards.sampling.rank import Place
+from mps_shards.sampling.rank import DataLoaderWorker
 from tests.support.ranks import inside_worker
 
 
-def worker(number: int, workers: int) -> Place:
-    return Place(worker=number, workers=workers)
+def workers(count: int, *, seed: int = 0) -> list[DataLoaderWorker]:
+    """The workers of one DataLoader, of which each iteration without persistent workers has another seed."""
+    return [DataLoaderWorker(number, count, seed) for number in range(count)]
+
+
+def begun(progress: Progress, worker: DataLoaderWorker | None = None) -> tuple[int, int]:
+    """Epoch and start of an iteration that begins now and delivers a batch."""
+    number, epoch, start = progress.begin(worker)
+    progress.delivered(number)
+    return epoch, start
 
 
 def in_another_process(function: Callable[[], Any]) -> Any:
-    """What the function gives in a fork that is no torch worker."""
+    """What the function gives in a fork that is not a DataLoader worker."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         os.write(writing, pickle.dumps(function()))
@@ -30,65 +38,118 @@ def in_another_process(function: Callable[[], Any]) -> Any:
     return answer
 
 
-def test_a_start_is_used_once_and_epochs_then_begin_at_their_start():
+def test_an_iteration_after_one_that_delivered_is_of_the_next_epoch():
     progress = Progress(4)
 
-    assert progress.begin(Place(), in_worker=False) == (4, 0)
+    assert [begun(progress) for _ in range(3)] == [(4, 0), (5, 0), (6, 0)]
+
+
+def test_an_iteration_that_delivered_nothing_is_repeated_from_its_start():
+    progress = Progress(0)
     progress.move(7, 30)
-    assert progress.upcoming(Place(), in_worker=False) == (7, 30)  # asking uses nothing up
-    assert [progress.begin(Place(), in_worker=False) for _ in range(3)] == [(7, 30), (7, 0), (7, 0)]
+
+    assert progress.upcoming()[1:] == (7, 30)  # asking begins nothing
+    assert progress.begin()[1:] == (7, 30)
+    assert begun(progress) == (7, 30)
+    assert begun(progress) == (8, 0)
 
 
-def test_each_worker_of_a_set_uses_the_start_once():
+def test_setting_the_position_takes_precedence_over_an_iteration_that_runs():
+    progress = Progress(0)
+    number, *_ = progress.begin()
+    progress.move(5, 12)
+    progress.delivered(number)
+
+    assert [begun(progress) for _ in range(2)] == [(5, 12), (6, 0)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_all_workers_of_an_iteration_are_of_one_epoch_and_start_in_any_order(order):
     progress = Progress(0)
     progress.move(1, 30)
 
-    first = [progress.begin(worker(number, 2), in_worker=True) for number in (1, 0)]
-    second = [progress.begin(worker(number, 2), in_worker=True) for number in (0, 1)]
+    found = []
+    for seed in (11, 12):  # new workers for each iteration
+        found.append([begun(progress, workers(3, seed=seed)[number]) for number in order])
 
-    assert first == [(1, 30)] * 2
-    assert second == [(1, 0)] * 2
+    assert found == [[(1, 30)] * 3, [(2, 0)] * 3]
 
 
-@pytest.mark.parametrize("others", [1, 3])
-def test_a_start_is_not_used_again_by_another_number_of_workers_or_by_the_main_process(others):
+def test_persistent_workers_take_turns():
     progress = Progress(0)
-    progress.move(1, 30)
-    progress.begin(worker(0, 2), in_worker=True)
 
-    assert [progress.begin(worker(number, others), in_worker=True) for number in range(others)] == [(1, 0)] * others
-    assert progress.begin(Place(), in_worker=False) == (1, 0)
+    found = [[begun(progress, worker) for worker in workers(2)] for _ in range(3)]
+
+    assert found == [[(0, 0)] * 2, [(1, 0)] * 2, [(2, 0)] * 2]
+
+
+def test_a_worker_that_never_began_leaves_the_next_iteration_in_step():
+    progress = Progress(0)
+    begun(progress, workers(2, seed=11)[0])  # a break so early that worker 1 had not begun
+
+    assert [begun(progress, worker) for worker in reversed(workers(2, seed=12))] == [(1, 0)] * 2
+
+
+def test_iterations_of_one_seed_are_told_apart_by_their_processes(monkeypatch):
+    progress = Progress(0)  # a program that seeds torch anew before each epoch gives all its iterations one seed
+
+    def in_process(number: int, worker: DataLoaderWorker) -> tuple[int, int]:
+        copy = pickle.loads(pickle.dumps(progress))
+        copy._shared = progress._shared  # as a fork has it
+        with monkeypatch.context() as patch:
+            patch.setattr("mps_shards.sampling.epoch_progress.current_process", lambda: Process(name=f"Fork-{number}"))
+            return begun(copy, worker)
+
+    first, second = workers(2)
+    assert in_process(1, first) == (0, 0)  # and the process of the other worker, 2, never began
+    assert in_process(4, second) == (1, 0)
+    assert in_process(3, first) == (1, 0)
+
+
+def test_two_iterations_at_a_time_of_two_dataloaders_keep_their_epochs():
+    progress = Progress(0)
+    one, other = workers(2, seed=11), workers(2, seed=12)
+
+    found = [begun(progress, worker) for pair in zip(one, other, strict=True) for worker in pair]
+
+    assert found == [(0, 0), (1, 0), (0, 0), (1, 0)]
 
 
 def test_it_knows_where_the_running_iteration_began_and_who_makes_it():
     progress = Progress(0)
     progress.move(1, 30)
 
-    told = [(progress.current_start(), progress.in_workers())]
-    for place, in_worker in ((worker(0, 1), True), (worker(0, 1), True), (Place(), False)):
-        progress.begin(place, in_worker=in_worker)
-        told.append((progress.current_start(), progress.in_workers()))
+    found = [(progress.current()[1:], progress.in_workers())]
+    for worker in (workers(1)[0], workers(1)[0], None):
+        begun(progress, worker)
+        found.append((progress.current()[1:], progress.in_workers()))
     progress.move(1, 12)
-    told.append((progress.current_start(), progress.in_workers()))
+    found.append((progress.current()[1:], progress.in_workers()))
 
-    assert told == [(30, False), (30, True), (0, True), (0, False), (12, False)]
+    assert found == [
+        ((1, 30), False),
+        ((1, 30), True),
+        ((2, 0), True),
+        ((3, 0), False),
+        ((1, 12), False),
+    ]
 
 
-def test_torch_workers_share_it_and_other_processes_do_not():
+def test_dataloader_workers_share_it_and_other_processes_do_not():
     progress = Progress(0)
 
     def moved() -> int:
         progress.move(5, 0)
-        return progress.epoch
+        return progress.upcoming().epoch
 
     def moved_in_worker() -> int:
         with inside_worker(None, 0, 1):
             return moved()
 
     assert in_another_process(moved) == 5
-    assert progress.epoch == 0
+    assert progress.upcoming().epoch == 0
     assert in_another_process(moved_in_worker) == 5
-    assert progress.epoch == 5
+    assert progress.upcoming().epoch == 5
 
 
 def test_a_pickled_copy_goes_its_own_way():
@@ -98,10 +159,5 @@ def test_a_pickled_copy_goes_its_own_way():
     copy = pickle.loads(pickle.dumps(progress))
     progress.move(4, 0)
 
-    assert copy.begin(Place(), in_worker=False) == (3, 8)
-    assert progress.begin(Place(), in_worker=False) == (4, 0)
-
-
-def test_more_workers_than_there_is_room_for_are_refused():
-    with pytest.raises(ConfigError, match="1025 DataLoader workers are more than the 1024"):
-        Progress(0).begin(worker(0, 1025), in_worker=True)
+    assert begun(copy) == (3, 8)
+    assert begun(progress) == (4, 0)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch.distributed as dist
 
-from mps_shards import Place, ShardDataset
+from mps_shards import ShardDataset
 from mps_shards.errors import ConfigError
-from mps_shards.sampling.rank import torch_worker
+from mps_shards.sampling.rank import Share, dataloader_worker
 from tests.support.ranks import inside_worker
 from tests.support.sets import shard_set
 
@@ -22,78 +22,95 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def test_alone_one_rank_reads_all(bare_environment):
-    assert Place.detect() == Place() == Place(rank=0, world=1, worker=0, workers=1)
+    assert Share.detect() == Share() == Share(rank=0, world_size=1, worker=0, num_workers=1)
 
 
 @pytest.mark.parametrize(
     ("environ", "place"),
     [
-        ({"RANK": "3", "WORLD_SIZE": "8"}, Place(rank=3, world=8)),
-        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Place(rank=2, world=4)),
-        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Place(rank=1, world=2)),
-        ({"RANK": "1"}, Place()),
-        ({"WORLD_SIZE": "2"}, Place()),
-        ({}, Place()),
+        ({"RANK": "3", "WORLD_SIZE": "8"}, Share(rank=3, world_size=8)),
+        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4"}, Share(rank=2, world_size=4)),
+        ({"RANK": "1", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Share(rank=1, world_size=2)),
+        ({"RANK": "1"}, Share()),
+        ({"WORLD_SIZE": "2"}, Share()),
+        ({}, Share()),
     ],
 )
 def test_launchers_name_the_rank_in_the_environment(environ, place):
-    assert Place.detect(environ) == place
+    assert Share.detect(environ) == place
 
 
 @pytest.mark.parametrize(
     ("environ", "complaint"),
     [
-        ({"RANK": "4", "WORLD_SIZE": "4"}, "RANK='4' with WORLD_SIZE='4' is no place: rank=4 is not below world=4"),
-        ({"RANK": "-1", "WORLD_SIZE": "4"}, "rank=-1 is not below world=4"),
-        ({"SLURM_PROCID": "one", "SLURM_NTASKS": "4"}, "SLURM_PROCID='one' with SLURM_NTASKS='4' is no place"),
+        (
+            {"RANK": "4", "WORLD_SIZE": "4"},
+            "RANK='4' and WORLD_SIZE='4' do not name a rank: rank=4 must be from 0 to 3",
+        ),
+        ({"RANK": "-1", "WORLD_SIZE": "4"}, "rank=-1 must be from 0 to 3, because world_size=4"),
+        ({"SLURM_PROCID": "one", "SLURM_NTASKS": "4"}, "SLURM_PROCID='one' and SLURM_NTASKS='4' do not name a rank"),
     ],
 )
 def test_an_environment_that_names_no_rank_is_refused(environ, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        Place.detect(environ)
+        Share.detect(environ)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rank": 1}, {"rank": -1}, {"world": 0}, {"worker": 1}, {"rank": 0.0}, {"workers": "2"}]
+    "wrong", [{"rank": 1}, {"rank": -1}, {"world_size": 0}, {"worker": 1}, {"rank": 0.0}, {"num_workers": "2"}]
 )
 def test_a_place_that_is_none_is_refused(wrong):
     with pytest.raises(ConfigError):
-        Place(**wrong)
+        Share(**wrong)
 
 
 def test_a_process_group_goes_before_the_environment(bare_environment, tmp_path):
     bare_environment.setenv("RANK", "5")
     bare_environment.setenv("WORLD_SIZE", "6")
-    assert Place.detect(os.environ) == Place(rank=5, world=6)
+    assert Share.detect(os.environ) == Share(rank=5, world_size=6)
 
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
-        assert Place.detect(os.environ) == Place(rank=0, world=1)
+        assert Share.detect(os.environ) == Share(rank=0, world_size=1)
     finally:
         dist.destroy_process_group()
 
 
-def test_a_torch_worker_is_told_by_torch():
-    place = Place(rank=1, world=2)
+def test_a_dataloader_worker_makes_a_part_of_its_rank_s_share():
+    share = Share(rank=1, world_size=2)
 
-    assert place.in_torch_worker() == place
-    with inside_worker(None, 3, 4):
-        assert torch_worker() == (3, 4)
-        assert place.in_torch_worker() == replace(place, worker=3, workers=4)
+    assert share.of_worker(dataloader_worker()) == share
+    with inside_worker(None, 3, 4, base_seed=7):
+        assert dataloader_worker() == (3, 4, 7)
+        assert share.of_worker(dataloader_worker()) == replace(share, worker=3, num_workers=4)
 
 
-def test_a_data_set_shows_its_place(bare_environment):
-    data = ShardDataset(shard_set([3]), batch_size=2)
-    given = ShardDataset(shard_set([3]), batch_size=2, place=Place(rank=1, world=3))
+def test_rank_and_world_size_are_given_together_or_not_at_all():
+    assert Share.given(None, None) is None
+    assert Share.given(1, 3) == Share(rank=1, world_size=3)
+    for wrong in ((1, None), (None, 3)):
+        with pytest.raises(ConfigError, match="give both, or neither to detect them"):
+            Share.given(*wrong)
+    with pytest.raises(ConfigError, match="rank=3 must be from 0 to 2, because world_size=3"):
+        Share.given(3, 3)
 
-    assert repr(data) == "ShardDataset(3 samples, batch_size=2, Place(rank=0, world=1, worker=0, workers=1))"
-    assert "Place(rank=1, world=3" in repr(given)
+
+def test_a_data_set_shows_its_rank_and_what_it_holds(bare_environment):
+    folder = shard_set([3])
+    data = ShardDataset(folder, batch_size=2)
+    given = ShardDataset(folder, batch_size=2, rank=1, world_size=3, shuffle=True, seed=4, epoch=2)
+
+    assert repr(data) == (
+        f"ShardDataset('{folder}', classification, 3 classes, 3 samples, batch_size=2, shuffle=False, seed=0, epoch=0, "
+        "rank=0, world_size=1)"
+    )
+    assert "shuffle=True, seed=4, epoch=2, rank=1, world_size=3)" in repr(given)
     bare_environment.setenv("RANK", "1")
     bare_environment.setenv("WORLD_SIZE", "2")
-    assert "Place(rank=1, world=2" in repr(data)  # the launcher's word counts when reading begins
+    assert "rank=1, world_size=2" in repr(data)  # the launcher's environment counts when reading begins
 
 
-def test_a_pickled_data_set_finds_its_own_place_except_in_a_torch_worker(bare_environment):
+def test_a_pickled_data_set_detects_its_own_rank_except_in_a_dataloader_worker(bare_environment):
     bare_environment.setenv("RANK", "1")
     bare_environment.setenv("WORLD_SIZE", "2")
     sent = pickle.dumps(ShardDataset(shard_set([3]), batch_size=2))
@@ -101,12 +118,12 @@ def test_a_pickled_data_set_finds_its_own_place_except_in_a_torch_worker(bare_en
 
     arrived = pickle.loads(sent)
 
-    assert "rank=0, world=2" in repr(arrived)
-    with inside_worker(arrived, 0, 1):  # which has no process group, so it goes by what it was told
-        assert "rank=1, world=2" in repr(arrived)
+    assert "rank=0, world_size=2" in repr(arrived)
+    with inside_worker(arrived, 0, 1):  # which has no process group, so it takes the rank of who pickled it
+        assert "rank=1, world_size=2" in repr(arrived)
 
 
-def test_a_place_that_was_given_travels_with_the_data_set():
-    data = pickle.loads(pickle.dumps(ShardDataset(shard_set([3]), batch_size=2, place=Place(rank=2, world=3))))
+def test_a_rank_that_was_given_is_pickled_with_the_data_set():
+    data = pickle.loads(pickle.dumps(ShardDataset(shard_set([3]), batch_size=2, rank=2, world_size=3)))
 
-    assert "rank=2, world=3" in repr(data)
+    assert "rank=2, world_size=3" in repr(data)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mps_shards import ShardDataset
+from mps_shards import ReadOptions, ShardDataset
 from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, StorageError
 from mps_shards.shardset.indexing import adopt
 from mps_shards.shardset.shard_set import ShardSet
@@ -153,11 +153,11 @@ def test_manifest_and_index_may_lie_in_another_folder(folder: Path, tmp_path: Pa
 
     adopt(Location(folder, ("2.tar", "0.tar")), out=index)
 
-    data = ShardDataset(tars[:1], batch_size=None, keys=True, index=index, verify_reads=True)
+    data = ShardDataset(tars[:1], batch_size=None, keys=True, read_options=ReadOptions(index=index, verify=True))
     assert [key for *_, key in data] == ["000000", "000001", "000002"] and len(data) == 3
     assert sorted(folder.iterdir()) == tars
     with pytest.raises(ManifestError, match=r"1\.tar is not listed in the manifest"):
-        ShardDataset(tars, batch_size=None, index=index)
+        ShardDataset(tars, batch_size=None, read_options=ReadOptions(index=index))
     with pytest.raises(ManifestError, match=r"has a manifest\.json already; name another folder"):
         adopt(folder, out=index)
     with pytest.raises(ConfigError, match=r"some tars of .* cannot be a set in place"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mps_shards import ShardDataset
+from mps_shards import ReadOptions, ShardDataset
 from mps_shards.errors import ConfigError, ManifestError, ShardError, StorageError
 from mps_shards.shards.tar import header, padding
 from mps_shards.shardset.shard_set import ShardSet, sample_from
@@ -187,5 +187,5 @@ def test_a_flipped_bit_inside_an_image_is_found_where_reads_are_verified(folder)
 def test_verified_reads_need_an_index(folder):
     (folder / "manifest.json").unlink()
 
-    with pytest.raises(ConfigError, match="verify_reads needs an index"):
-        ShardDataset(folder, batch_size=2, verify_reads=True)
+    with pytest.raises(ConfigError, match="verify=True needs an index"):
+        ShardDataset(folder, batch_size=2, read_options=ReadOptions(verify=True))

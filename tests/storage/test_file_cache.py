@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import ConfigError, ShardError, StorageError
 from mps_shards.storage import retries
 from mps_shards.storage.file_cache import Cache
@@ -41,8 +41,9 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=3, first_wait_s=0.01))
 
 
-def data(shards, cache: Path | None = None, **options) -> ShardDataset:
-    return ShardDataset(shards, **{"batch_size": 16, "keys": True, "shuffle": True, "cache": cache, **options})
+def data(shards, cache: Path | None = None, *, cache_bytes: int | None = None, **options) -> ShardDataset:
+    reading = ReadOptions(cache=cache, cache_bytes=cache_bytes)
+    return ShardDataset(shards, **{"batch_size": 16, "keys": True, "shuffle": True, "read_options": reading, **options})
 
 
 def contents(cache: Path) -> list[Path]:

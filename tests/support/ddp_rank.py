@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
-from mps_shards import DeviceLoader, Place, ShardDataset
+from mps_shards import DeviceLoader, ShardDataset
+from mps_shards.sampling.rank import Share
 
 
 def dataset(shards: Path, **options) -> ShardDataset:
@@ -31,9 +32,9 @@ def in_step(batches) -> list[list[str]]:
 
 def torchrun_rank(shards: Path, out: Path) -> None:
     """Every remainder, a DataLoader with forked workers, threads, and a resume in mid-epoch."""
-    by_environment = repr(Place.detect())
+    by_environment = repr(Share.detect())
     dist.init_process_group("gloo")
-    written = {"place": [by_environment, repr(Place.detect())]}
+    written = {"place": [by_environment, repr(Share.detect())]}
     for remainder in ("pad", "drop"):
         data = dataset(shards, remainder=remainder)
         written[remainder] = in_step(data)

@@ -86,7 +86,7 @@ class Fault:
         members: changes the members of the first shard before they are packed.
         files: changes the finished folder.
         late: changes it after the first sample was read.
-        outcome, verified: what must come of it, without and with `verify_reads`.
+        outcome, verified: what must come of it, without and with `ReadOptions(verify=True)`.
     """
 
     name: str
@@ -524,7 +524,7 @@ FAULTS = _faults()
 
 def summary() -> str:
     """The corpus as a Markdown table: when a fault is found, and how much "skip" leaves out."""
-    lines = ["| fault | our sets | with `verify_reads` | foreign tars |", "|---|---|---|---|"]
+    lines = ["| fault | our sets | with `verify=True` | foreign tars |", "|---|---|---|---|"]
     names = dict.fromkeys(fault.name for fault in FAULTS)
     for name in names:
         found = {fault.kind: fault for fault in FAULTS if fault.name == name}

@@ -2,31 +2,34 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import pytest
 import torch.utils.data._utils.worker as torch_workers
 
-from mps_shards import Place, ShardDataset
+from mps_shards import ShardDataset
+
+_iterations = count()
 
 
 @contextmanager
-def inside_worker(dataset: ShardDataset, worker: int, workers: int) -> Iterator[None]:
+def inside_worker(dataset: ShardDataset, worker: int, workers: int, *, base_seed: int = 0) -> Iterator[None]:
     """What torch says in worker `worker` of `workers`; 0 workers are the main process."""
     with pytest.MonkeyPatch.context() as patch:
         if workers:
-            info = torch_workers.WorkerInfo(id=worker, num_workers=workers, seed=0, dataset=dataset)
+            info = torch_workers.WorkerInfo(id=worker, num_workers=workers, seed=base_seed + worker, dataset=dataset)
             patch.setattr(torch_workers, "_worker_info", info)
         yield
 
 
 def loaded(dataset: ShardDataset, workers: int) -> Iterator[Any]:
     """The batches of a DataLoader with this many workers, in its order: round robin, until each has ended."""
+    base_seed = next(_iterations)  # torch draws another one for each iteration
     running = {worker: iter(dataset) for worker in range(max(1, workers))}
     while running:
         for worker, batches in list(running.items()):
-            with inside_worker(dataset, worker, workers):
+            with inside_worker(dataset, worker, workers, base_seed=base_seed):
                 batch = next(batches, None)
             if batch is None:
                 del running[worker]
@@ -38,12 +41,12 @@ class Cluster:
     """One data set a rank, iterated in step.
 
     Args:
-        make: the data set of a place.
+        make: the data set of a rank.
     """
 
-    def __init__(self, make: Callable[[Place], ShardDataset], *, world: int, workers: int = 0):
+    def __init__(self, make: Callable[[int], ShardDataset], *, world: int, workers: int = 0):
         self.workers = workers
-        self.ranks = [make(Place(rank=rank, world=world)) for rank in range(world)]
+        self.ranks = [make(rank) for rank in range(world)]
 
     def run(self, steps: int | None = None) -> list[list[Any]]:
         """Batches of each rank, up to so many."""

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from mps_shards import DeviceLoader, Place, ShardDataset, pack
+from mps_shards import DeviceLoader, ShardDataset, pack
 from mps_shards.reading.sample_sources import Request
+from mps_shards.sampling.rank import Share
 from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
 from tools.scripts.photos import make_imagenet_like
 from tools.support.stores import BUCKET, environment, seaweed, upload
@@ -73,17 +74,17 @@ def bare(held: Set) -> int:
 def ours(held: Set, *, shuffle: bool) -> int:
     """Samples in the order of an epoch, parsed, not decoded, taken by one thread."""
     data = ShardDataset(held.url, batch_size=64, shuffle=shuffle)
-    request = Request(seed=0, epoch=0, start=0, batch=64, place=Place(), remainder="pad", drop_last=False)
+    request = Request(seed=0, epoch=0, start=0, batch_size=64, share=Share(), remainder="pad", drop_last=False)
     with contextlib.closing(data):
-        found = sum(len([plan.read(row) for row in range(len(plan))]) for plan in data.source.steps(request))
+        found = sum(len([plan.read(row) for row in range(len(plan))]) for plan in data.source.plans(request))
     return _all(held, found)
 
 
 def ours_streamed(held: Set) -> int:
     """The tars as anybody's, through webdataset's readers, in one thread."""
     data = ShardDataset(held.tars_url, batch_size=64)
-    request = Request(seed=0, epoch=0, start=0, batch=64, place=Place(), remainder="pad", drop_last=False)
-    return _all(held, sum(len(plan) for plan in data.source.steps(request)))
+    request = Request(seed=0, epoch=0, start=0, batch_size=64, share=Share(), remainder="pad", drop_last=False)
+    return _all(held, sum(len(plan) for plan in data.source.plans(request)))
 
 
 def webdataset_over(form: str) -> Callable[[Set], int]:

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset, classify, pack
 from tools.scripts.photos import make_photos
 
 __all__ = ["main", "measure"]
@@ -29,7 +29,9 @@ def measure(shards: Path, transform: classify.train | classify.evaluate) -> dict
     """Errors of scaled against exact decoding over a set, pixel by pixel."""
 
     def loader(decode: Literal["exact", "scaled"]) -> DeviceLoader:
-        return DeviceLoader(ShardDataset(shards, batch_size=8, transform=transform, decode=decode), device="cpu")
+        options = ReadOptions(decode=decode)
+        data = ShardDataset(shards, batch_size=8, transform=transform, read_options=options)
+        return DeviceLoader(data, device="cpu")
 
     largest = absolute = squared = 0.0
     values = 0

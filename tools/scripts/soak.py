@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from mps_shards import Collate, DeviceLoader, ShardDataset, SkipRules, classify, pack
 from tools.scripts.interrupt import seconds_to_end
 from tools.scripts.photos import make_photos
 from tools.support.fake_device import FakeDevice
@@ -166,7 +166,9 @@ class Soak:
     def padded(self, epoch: int) -> None:
         """Images of sizes from 32 to 1,200, batches padded, under a budget that holds one and a half of the largest."""
         folder = self.sets.mixed
-        with self.loader(folder, epoch, transform=None, pad=16, batch_size=4, memory=80 << 20) as loader:
+        with self.loader(
+            folder, epoch, transform=None, collate=Collate(pad=16), batch_size=4, memory=80 << 20
+        ) as loader:
             self.expect(folder, epoch, keys_of(loader))
 
     def thousands(self, epoch: int) -> None:
@@ -201,7 +203,7 @@ class Soak:
         """A loader of its own over the set, by a random engine unless one is named."""
         engine = engine or self.chance.choice(ENGINES)
         options = {"transform": classify.train(32), "batch_size": self.chance.choice([4, 8, 12, 20]), **options}
-        data = ShardDataset(folder, shuffle=True, keys=True, epoch=epoch, on_bad_sample="skip", max_bad=9, **options)
+        data = ShardDataset(folder, shuffle=True, keys=True, epoch=epoch, on_bad_sample=SkipRules(max_bad=9), **options)
         kind, workers = engine.removeprefix("fake-"), self.chance.randrange(1, 4)
         with DeviceLoader(data, device="cpu", num_threads=workers, transfer=kind, memory=memory) as loader:
             if kind == engine:
@@ -215,7 +217,7 @@ class Soak:
     def order(self, folder: Path, epoch: int) -> list[str]:
         """The keys of an epoch by the set's own order, those apart whose images are broken."""
         if (folder, -1) not in self._orders:
-            data = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample="skip", max_bad=9)
+            data = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample=SkipRules(max_bad=9))
             self._orders[folder, -1] = [key for *_, key in data]
             data.close()
         if (folder, epoch) not in self._orders:

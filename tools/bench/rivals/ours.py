@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from mps_shards import DeviceLoader, ShardDataset, classify, segment
+from mps_shards import DeviceLoader, ReadOptions, ShardDataset, classify, segment
 from tools.bench.rivals.trial import main
 from tools.bench.rivals.workloads import Task
 
@@ -26,7 +26,8 @@ def _opened(task: Task, decode: Literal["exact", "scaled"]) -> DeviceLoader:
         transform = classify.train(work.size)
     elif work.kind == "segment":
         transform = segment.evaluate(work.size)
-    data = ShardDataset(task.shards, batch_size=task.batch, transform=transform, decode=decode)
+    options = ReadOptions(decode=decode)
+    data = ShardDataset(task.shards, batch_size=task.batch, transform=transform, read_options=options)
     return DeviceLoader(data, device="cpu", num_threads=task.workers)
 
 

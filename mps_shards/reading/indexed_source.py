@@ -1,0 +1,121 @@
+"""The source of shard sets with an index: any sample at once, in an order that is known beforehand."""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+from mps_shards.errors import ConfigError
+from mps_shards.reading.batch_plan import BatchPlan, SampleName
+from mps_shards.reading.sample_sources import Damaged, Request, refused
+from mps_shards.sampling.mixing import MixedOrder, shares
+from mps_shards.sampling.order import Order, Shuffle, order_of
+from mps_shards.shards.manifest import Task
+from mps_shards.shards.raw_sample import RawSample
+from mps_shards.shardset.shard_set import ShardSet
+from mps_shards.storage.backend import Traffic
+
+__all__ = ["IndexedSource"]
+
+
+class IndexedPlan:
+    """A `BatchPlan` of samples that are read by number."""
+
+    __slots__ = ("_numbers", "_source", "next_position", "positions")
+
+    def __init__(self, source: "IndexedSource", positions: list[int], numbers: list[int], next_position: int):
+        self._source, self._numbers = source, numbers
+        self.positions, self.next_position = positions, next_position
+
+    @property
+    def task(self) -> Task | None:
+        """See `BatchPlan`."""
+        return self._source.task
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, row: int) -> RawSample:
+        """See `BatchPlan`. One ranged read."""
+        return self._source.read(self._numbers[row])
+
+    def name(self, row: int) -> SampleName:
+        """See `BatchPlan`."""
+        return self._source.name(self._numbers[row])
+
+
+class IndexedSource:
+    """One shard set, or several mixed by weight.
+
+    Attributes:
+        sets: The shard sets, whose samples are numbered one set after the other.
+    """
+
+    def __init__(self, sets: Sequence[ShardSet], weights: Sequence[float] | None, shuffle: Shuffle | None):
+        first = sets[0]
+        for other in sets[1:]:
+            if (other.task, other.classes) != (first.task, first.classes):
+                raise ConfigError(
+                    f"{first.folder} and {other.folder} cannot be mixed: their tasks or class names differ "
+                    f"({first.task}, {len(first.classes)} classes; {other.task}, {len(other.classes)} classes)"
+                )
+        self.sets, self._weights, self._shuffle = sets, weights, shuffle
+        self._starts = [0, *accumulate(len(one) for one in sets)]
+        self.samples: int | None = self._starts[-1]
+        self.task: Task | None = first.task
+        self.classes = first.classes
+        self.ignore_index = first.manifest.ignore_index
+        shares([len(one) for one in sets], weights)  # raises early where the weights cannot work
+        self.fingerprint: dict[str, Any] = {
+            "set": first.fingerprint if len(sets) == 1 else _digest(one.fingerprint for one in sets)
+        }
+        if weights is not None:
+            listed = [float(weight) for weight in weights]
+            # a cursor stays small: few weights are named, so that a mismatch can say which differ
+            self.fingerprint["weights"] = listed if len(listed) <= 16 else _digest(map(repr, listed))
+
+    def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
+        """See `Source`. Seeks by arithmetic: starting late costs no more than starting early."""
+        for positions, numbers, next_position in self._batches(request):
+            yield IndexedPlan(self, positions, numbers, next_position)
+
+    def _batches(self, request: Request) -> Iterator[tuple[list[int], list[int], int]]:
+        """Positions, sample numbers, and the position after each batch of a request."""
+        deal = request.deal(self.samples)
+        order = self._order(request.seed, request.epoch)
+        for step in deal:
+            positions = deal.positions(step)
+            yield positions.tolist(), order.at(positions).tolist(), deal.after(step)
+
+    def read(self, number: int) -> RawSample:
+        """A sample by its number over all sets. One ranged read."""
+        at = bisect_right(self._starts, number) - 1
+        return self.sets[at].read(number - self._starts[at])
+
+    def name(self, number: int) -> SampleName:
+        """What messages call a sample."""
+        at = bisect_right(self._starts, number) - 1
+        return SampleName(self.sets[at].shard_of(number - self._starts[at]), None)
+
+    def stop(self, request: Request) -> None:
+        """See `Source`. A disk is never waited for."""
+
+    def traffic(self) -> Traffic:
+        """See `Source`."""
+        return Traffic.sum(one.store.traffic for one in self.sets if one.store is not None)
+
+    def close(self) -> None:
+        """See `Source`."""
+        for one in self.sets:
+            one.close()
+
+    def _order(self, seed: int, epoch: int) -> Order | MixedOrder:
+        counts = [one.counts for one in self.sets]
+        if len(counts) == 1:
+            return order_of(counts[0], self._shuffle, seed=seed, epoch=epoch)
+        return MixedOrder(counts, self._weights, self._shuffle, seed=seed, epoch=epoch)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

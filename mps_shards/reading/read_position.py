@@ -1,0 +1,230 @@
+"""Where reading stands: which iteration comes next, and the states that resume one."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from mps_shards.errors import ConfigError, ResumeMismatch
+from mps_shards.metrics import SkipReport
+from mps_shards.reading.bad_samples import BadSamples
+from mps_shards.reading.sample_sources import Request
+from mps_shards.sampling.cursor import Cursor, check_resume
+from mps_shards.sampling.epoch_progress import Begun, Progress
+from mps_shards.sampling.rank import DataLoaderWorker, Share, dataloader_worker
+from mps_shards.sampling.rank_sharding import Deal, Remainder
+
+__all__ = ["ReadPosition", "SampleSequence", "Start"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSequence:
+    """What decides which samples come in which batches, for all epochs alike.
+
+    Attributes:
+        samples: Of an epoch; None where their number is not known.
+        fingerprint: What the order of the samples depends on, by name.
+    """
+
+    seed: int
+    batch_size: int
+    remainder: Remainder
+    drop_last: bool
+    samples: int | None
+    fingerprint: dict[str, Any]
+
+    def request(self, share: Share, epoch: int, start: int) -> Request:
+        """The part of an epoch that a share is given."""
+        return Request(
+            seed=self.seed,
+            epoch=epoch,
+            start=start,
+            batch_size=self.batch_size,
+            share=share,
+            remainder=self.remainder,
+            drop_last=self.drop_last,
+        )
+
+    def deal(self, share: Share, start: int) -> Deal:
+        """All batches of a rank, whichever worker makes them."""
+        return self.request(replace(share, worker=0, num_workers=1), 0, start).deal(self.samples)
+
+    def cursor(self, epoch: int, position: int, worker: tuple[int, int, int] | None = None) -> Cursor:
+        """The cursor at a position."""
+        return Cursor(epoch=epoch, position=position, fingerprint=self.fingerprint, worker=worker)
+
+
+class Start(NamedTuple):
+    """Where an iteration starts.
+
+    Attributes:
+        number: Of the iteration, see `Progress`.
+        worker: Number of the DataLoader worker that this process is; None outside of one.
+    """
+
+    sequence: SampleSequence
+    request: Request
+    number: int
+    worker: int | None
+
+    def cursor(self, position: int, *, batches_ahead: int) -> Cursor:
+        """The cursor at a position. A DataLoader worker's next batch comes some batches of other workers later."""
+        if self.worker is None:
+            return self.sequence.cursor(self.request.epoch, position)
+        share = self.request.share
+        step = self.request.batch_size * share.world_size
+        position += batches_ahead * step
+        if self.sequence.samples is not None:
+            position = min(position, self.sequence.samples)
+        return self.sequence.cursor(self.request.epoch, position, (self.worker, share.num_workers, step))
+
+    def first_cursor(self) -> Cursor:
+        """The cursor before the first batch."""
+        return self.cursor(self.request.start, batches_ahead=self.request.share.worker)
+
+
+class ReadPosition:
+    """Where a data set stands. Shared by a data set and those composed from it; a pickled copy goes its own way.
+
+    Args:
+        share: Rank and world size, where they are not to be detected.
+
+    Attributes:
+        moves: How often the position was set; states of iterations from before the last time are void.
+        bad: The account of what the last iteration skipped.
+    """
+
+    def __init__(self, sequence: SampleSequence, progress: Progress, share: Share | None):
+        self.sequence, self._progress, self._chosen = sequence, progress, share
+        self._inherited: Share | None = None  # of the process that pickled this
+        self._inherited_by = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._live: Cursor | None = None  # after the last batch that the latest iteration delivered
+        self._own: Cursor | None = None  # where this DataLoader worker alone goes on
+        self.bad: BadSamples | None = None
+        self.moves = 0
+        self._iterations = 0
+
+    # Iterations
+
+    def new_iteration(self) -> int:
+        """The number of an iteration that was asked for. Until it begins, the state is that of its start."""
+        self._live = None
+        self._iterations += 1
+        return self._iterations
+
+    def begin(self) -> Start:
+        """Fix epoch, start and rank of the iteration that begins."""
+        share, worker = self.share()
+        own = self._own
+        start = self._start(share, worker, self._progress.begin(worker, epoch=None if own is None else own.epoch))
+        self._own = None
+        return start
+
+    def moved(self, iteration: int, cursor: Cursor) -> None:
+        """An iteration stands at a cursor. Only the latest one says where the data set stands."""
+        if iteration == self._iterations:
+            self._live = cursor
+
+    def delivered(self, start: Start) -> None:
+        """The iteration has delivered a batch, or reached its end: what begins from now on is of the next epoch."""
+        self._progress.delivered(start.number)
+
+    def share(self) -> tuple[Share, DataLoaderWorker | None]:
+        """Our share of the reading, and the DataLoader worker that this process is."""
+        worker = dataloader_worker()
+        # a rank that was spawned with this data set must detect its own, and so must the workers that it forks
+        inherited = self._inherited if worker is not None and self._inherited_by == os.getpid() else None
+        return (self._chosen or inherited or Share.detect()).of_worker(worker), worker
+
+    def skips(self) -> SkipReport:
+        """What the current iteration skipped so far, or the last one."""
+        return SkipReport() if self.bad is None else self.bad.report()
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch on this rank."""
+        return self.sequence.deal(self.share()[0], 0).steps
+
+    # States
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next iteration."""
+        return self._progress.upcoming().epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration be of this epoch. Where it is so already, a position that was loaded is kept."""
+        if epoch != self.epoch:
+            self._move(epoch, 0)
+
+    def state(self, batches: int | None) -> Cursor:
+        """The cursor after the last batch that was delivered, or after so many batches of the running iteration."""
+        worker = dataloader_worker()
+        if batches is not None:
+            running = self._progress.current()
+            deal = self.sequence.deal(self.share()[0], running.start)
+            return self.sequence.cursor(running.epoch, deal.after(batches - 1) if batches else running.start)
+        if worker is None and self._progress.in_workers():
+            raise ConfigError(
+                "a DataLoader's workers made the batches, and this process does not know how many were used: save "
+                "state_dict(batches=n) after n of them, or use DeviceLoader or torchdata's StatefulDataLoader"
+            )
+        if self._live is not None:
+            return self._live
+        return self._start(*self.share(), self._progress.upcoming(worker)).first_cursor()
+
+    def load(self, state: Mapping[str, Any], *, strict: bool) -> None:
+        """Let the next iteration go on behind the cursor in `state`."""
+        cursor = Cursor.from_state(state)
+        sequence = self.sequence
+        differences = check_resume(cursor, sequence.fingerprint, samples=sequence.samples, strict=strict)
+        if differences:
+            warnings.warn(f"resuming although {'; '.join(differences)}", stacklevel=3)
+        share, worker = self.share()
+        step = sequence.batch_size * share.world_size
+        here = None if worker is None else (share.worker, share.num_workers, step)
+        if cursor.worker is None and here is None:
+            self._move(cursor.epoch, cursor.position)
+            return
+        if cursor.worker is None:
+            cursor = replace(cursor, position=cursor.position + share.worker * step, worker=here)
+        elif cursor.worker != here:
+            saved = "worker {} of {} with {} samples a step".format(*cursor.worker)
+            current = "worker {} of {} with {} samples a step".format(*here) if here else "not a worker"
+            raise ResumeMismatch(
+                f"this is the state of DataLoader {saved} (over all ranks), but this process is {current}; keep "
+                "num_workers and batch size times ranks, or save dataset.state_dict(batches=n) in the main process"
+            )
+        # for this worker alone: what the main process sets for the next epochs must reach it all the same
+        self._live = self._own = cursor
+        self.moves += 1
+
+    def _move(self, epoch: int, start: int) -> None:
+        self._progress.move(epoch, start)
+        self._live = self._own = None
+        self.moves += 1
+
+    def _start(self, share: Share, worker: DataLoaderWorker | None, begun: Begun) -> Start:
+        number, epoch, start = begun
+        own = self._own
+        if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
+            epoch, start = own.epoch, own.position
+            share = replace(share, worker=0)
+        request = self.sequence.request(share, epoch, start)
+        return Start(self.sequence, request, number, None if worker is None else worker.number)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a spawned DataLoader worker has no process group that could be asked for the rank
+        return {
+            "sequence": self.sequence,
+            "_progress": self._progress,
+            "_chosen": self._chosen,
+            "_inherited": Share.detect(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _inherited_by=os.getpid())
+        self._forget()

@@ -1,0 +1,83 @@
+"""Open what a user named: shard sets with a manifest, on a disk or in a store, or tars without one."""
+
+import os
+from collections.abc import Sequence
+
+from mps_shards.errors import ConfigError
+from mps_shards.reading.foreign_source import ForeignSource
+from mps_shards.reading.indexed_source import IndexedSource
+from mps_shards.reading.remote_source import RemoteSource
+from mps_shards.reading.sample_sources import Source
+from mps_shards.sampling.order import Shuffle
+from mps_shards.shards.field_choice import FieldChoice
+from mps_shards.shards.manifest import MANIFEST_NAME, Manifest
+from mps_shards.shardset.opening import find_manifest, read_manifest
+from mps_shards.shardset.shard_set import ShardSet
+from mps_shards.storage.file_cache import Cache
+from mps_shards.storage.location import Location
+from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.urls import Prefix
+
+__all__ = ["expanded", "open_source"]
+
+
+def expanded(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    """The names that were given, with brace patterns expanded as webdataset expands them."""
+    from webdataset.shardlists import expand_urls
+
+    named = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
+    found: list[str | os.PathLike[str]] = []
+    for item in named:
+        found += expand_urls(item) if isinstance(item, str) and "{" in item else [item]
+    return found
+
+
+def open_source(
+    locations: Sequence[Location],
+    *,
+    weights: Sequence[float] | None,
+    shuffle: Shuffle | None,
+    verify: bool = False,
+    ahead_bytes: int,
+    cache: Cache | None = None,
+    choice: FieldChoice | None = None,
+) -> Source:
+    """Open shard sets where there are manifests, else foreign tars.
+
+    Args:
+        verify: Compare every sample that is read with the CRC-32 in the index.
+        ahead_bytes: Most bytes of samples that are read ahead from stores.
+        cache: Where whole files are kept.
+        choice: The fields to take for image and target.
+
+    Raises:
+        ConfigError: Both kinds were named together, or weights or `verify` for foreign tars.
+        ManifestError: A manifest is malformed, or a folder holds neither a manifest nor tars.
+    """
+    manifests = [_manifest_of(location) for location in locations]
+    if all(manifests):
+        sets = [
+            ShardSet(location, verify=verify, cache=cache, choice=choice, manifest=manifest)
+            for location, manifest in zip(locations, manifests, strict=True)
+        ]
+        if any(one.remote for one in sets):
+            return RemoteSource(sets, weights, shuffle, max_bytes=ahead_bytes)
+        return IndexedSource(sets, weights, shuffle)
+    if any(manifests):
+        odd = locations[manifests.index(None)]
+        raise ConfigError(f"{odd.folder} has no {MANIFEST_NAME}, the other sets have: they cannot be read together")
+    if verify:
+        raise ConfigError(f"verify=True needs an index, {locations[0].folder} has none: run 'mps-shards index' on it")
+    if weights is not None:
+        raise ConfigError(
+            f"weights need shard sets with a {MANIFEST_NAME}, {locations[0].folder} has none: "
+            "run 'mps-shards index' on it"
+        )
+    return ForeignSource(locations, shuffle, cache, choice)
+
+
+def _manifest_of(location: Location) -> Manifest | None:
+    if location.index is not None:
+        return read_manifest(location.index)
+    folder = RemoteFolder(location.folder) if isinstance(location.folder, Prefix) else location.folder
+    return find_manifest(folder, location.names)
