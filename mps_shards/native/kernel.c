@@ -5,23 +5,16 @@
  * (jpeg_skip_scanlines), which saves the inverse DCT and the colour conversion. Both are exact with a margin of 2
  * pixels, since colour is interpolated from one sample aside ("fancy upsampling").
  *
- * libjpeg reports errors by longjmp and damage by warnings. Either ends the attempt: the caller's slower way has the
- * last word on damaged files. That damage outside of the region is noticed, too, the scan's markers are walked first. */
+ * An error or a warning of libjpeg ends the attempt: the caller's slower way has the last word on damaged files. The
+ * markers of the whole scan are walked first, so that damage outside of the region ends it, too. */
 #include "kernel.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdio.h> /* before jpeglib.h, which needs it */
 #include <stdlib.h>
 #include <string.h>
 
-#include <jpeglib.h>
-
+#include "guard.h"
 #include "jpeg.h"
-
-#if !defined(LIBJPEG_TURBO_VERSION_NUMBER) || LIBJPEG_TURBO_VERSION_NUMBER < 2001000
-#error "the kernel needs libjpeg-turbo 2.1 or later"
-#endif
 
 enum { MARGIN = 2, LINES = 4 };
 
@@ -31,8 +24,7 @@ struct buffer {
 };
 
 struct kernel {
-    struct jpeg_error_mgr errors;
-    jmp_buf failed;
+    struct guard guard;
     struct jpeg_decompress_struct decoder;
     struct passes passes;
     struct axis across, down;
@@ -44,20 +36,8 @@ struct kernel {
     struct buffer cut;    /* a smaller JPEG */
 };
 
-static void on_error(j_common_ptr common) {
-    struct kernel *kernel = common->client_data;
-    longjmp(kernel->failed, 1);
-}
-
-static void on_message(j_common_ptr common, int level) {
-    if (level < 0) /* a warning: the data is damaged */
-        on_error(common);
-}
-
-static void on_output(j_common_ptr common) { (void)common; }
-
 static int created(struct kernel *kernel) {
-    if (setjmp(kernel->failed) != 0)
+    if (setjmp(kernel->guard.failed) != 0)
         return -1;
     jpeg_create_decompress(&kernel->decoder);
     return 0;
@@ -68,11 +48,8 @@ struct kernel *kernel_new(void) {
     if (kernel == NULL)
         return NULL;
     kernel->passes = passes_choose();
-    kernel->decoder.err = jpeg_std_error(&kernel->errors);
-    kernel->errors.error_exit = on_error;
-    kernel->errors.emit_message = on_message;
-    kernel->errors.output_message = on_output;
-    kernel->decoder.client_data = kernel;
+    kernel->decoder.err = guard_errors(&kernel->guard);
+    kernel->decoder.client_data = &kernel->guard;
     if (created(kernel) != 0) {
         kernel_free(kernel);
         return NULL;
@@ -182,15 +159,6 @@ static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectang
            decoder->jpeg_color_space == colours && decoder->data_precision == 8 && !decoder->arith_code;
 }
 
-/* Whether every coefficient of a progressive file has arrived: else libjpeg smooths blocks, each version in its way. */
-static int is_complete(const struct jpeg_decompress_struct *decoder) {
-    for (int component = 0; decoder->progressive_mode && component < decoder->num_components; component++)
-        for (int i = 0; i < DCTSIZE2; i++)
-            if (decoder->coef_bits[component][i] != 0)
-                return 0;
-    return 1;
-}
-
 /* Decode the rows that are wanted (decoded pixels, relative to what is held), and run both passes behind it. */
 static int passed(struct kernel *kernel, struct rectangle wanted, struct rectangle region, const struct view *view,
                   const struct target *target) {
@@ -278,7 +246,7 @@ static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, con
     decoder->scale_num = 1;
     decoder->scale_denom = (unsigned)factor;
     jpeg_start_decompress(decoder);
-    if (!is_complete(decoder))
+    if (!guard_is_complete(decoder))
         return -1;
     /* relative to the cut, whose corner lies on whole MCUs and so on whole pixels of any factor */
     const int32_t x = held.left / factor, y = held.top / factor;
@@ -289,7 +257,7 @@ static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, con
 
 static int attempted(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
                      const struct target *target, int64_t max_pixels) {
-    if (setjmp(kernel->failed) != 0)
+    if (setjmp(kernel->guard.failed) != 0)
         return -1;
     return rendered(kernel, data, size, view, target, max_pixels);
 }

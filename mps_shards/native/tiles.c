@@ -1,37 +1,21 @@
 /* See tiles.h. The coefficients are read and written by libjpeg-turbo (as `jpegtran -restart nB -optimize` does). */
 #include "tiles.h"
 
-#include <setjmp.h>
-#include <stdio.h> /* before jpeglib.h, which needs it */
 #include <stdlib.h>
 #include <string.h>
 
-#include <jpeglib.h>
-
+#include "guard.h"
 #include "jpeg.h"
 
 enum { SOI = 0xD8, EOI = 0xD9, APP0 = 0xE0, APP10 = 0xEA, COM = 0xFE };
 
 struct work {
-    struct jpeg_error_mgr errors;
-    jmp_buf failed;
+    struct guard guard;
     struct jpeg_decompress_struct reader;
     struct jpeg_compress_struct writer;
     unsigned char *stream; /* what libjpeg wrote */
     unsigned long stream_size;
 };
-
-static void on_error(j_common_ptr common) {
-    struct work *work = common->client_data;
-    longjmp(work->failed, 1);
-}
-
-static void on_message(j_common_ptr common, int level) {
-    if (level < 0)
-        on_error(common);
-}
-
-static void on_output(j_common_ptr common) { (void)common; }
 
 /* MCUs of a tile: a divisor of those of a row, so that tiles form a grid. Wide enough that markers cost little. */
 static int32_t tile_length(int32_t mcus_per_row) {
@@ -85,7 +69,7 @@ static int transcode(struct work *work, const struct jpeg *jpeg, const uint8_t *
         reader->jpeg_color_space != (jpeg->components == 1 ? JCS_GRAYSCALE : JCS_YCbCr))
         return -1;
     jvirt_barray_ptr *coefficients = jpeg_read_coefficients(reader);
-    if (!is_alone(work, jpeg, data, size))
+    if (!guard_is_complete(reader) || !is_alone(work, jpeg, data, size))
         return -1;
     jpeg_copy_critical_parameters(reader, writer);
     writer->optimize_coding = TRUE;
@@ -123,7 +107,7 @@ static int assemble(const struct work *work, const struct jpeg *jpeg, const uint
 }
 
 static int rewritten(struct work *work, const struct jpeg *jpeg, const uint8_t *data, size_t size) {
-    if (setjmp(work->failed) != 0)
+    if (setjmp(work->guard.failed) != 0)
         return -1;
     return transcode(work, jpeg, data, size);
 }
@@ -138,11 +122,8 @@ int tiles_rewrite(const uint8_t *data, size_t size, const uint8_t *note, size_t 
     struct work *work = calloc(1, sizeof *work);
     if (work == NULL)
         return -1;
-    work->reader.err = work->writer.err = jpeg_std_error(&work->errors);
-    work->errors.error_exit = on_error;
-    work->errors.emit_message = on_message;
-    work->errors.output_message = on_output;
-    work->reader.client_data = work->writer.client_data = work;
+    work->reader.err = work->writer.err = guard_errors(&work->guard);
+    work->reader.client_data = work->writer.client_data = &work->guard;
     int result = rewritten(work, &jpeg, data, size);
     if (result == 0)
         result = assemble(work, &jpeg, data, note, note_size, out, out_size);
