@@ -213,7 +213,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             make = iteration.sample_maker(StageTimes())
             for plan in iteration.plans():
                 batch = iteration.new_batch(plan, _host_memory, torch.float32)
-                for row, sample in enumerate(make(plan, 0, len(plan))):
+                for row, sample in enumerate(make(batch, 0, len(plan))):
                     if sample is None:
                         batch.skip(row)
                     else:

@@ -17,18 +17,18 @@ __all__ = ["Allocate", "BatchSource", "BatchWork", "Iteration", "Plan", "SampleM
 
 # Which samples a batch is to hold, known before any of them is read. Its length is the number of samples.
 Plan = TypeVar("Plan", bound=Sized)
-# The same as the type of an argument only, where a protocol takes plans but never returns one.
-_Plan = TypeVar("_Plan", bound=Sized, contravariant=True)
-
 # Bytes -> uint8 host memory of at least that size.
 Allocate: TypeAlias = Callable[[int], torch.Tensor]
 
 
-class SampleMaker(Protocol[_Plan]):
+class SampleMaker(Protocol):
     """Makes samples in one worker thread."""
 
-    def __call__(self, plan: _Plan, first: int, last: int) -> Iterator[Sample | None]:
-        """The samples of rows `first` to `last - 1` of the plan, in order; None for a sample that is skipped."""
+    def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
+        """The samples of rows `first` to `last - 1` of the batch's plan, in order; None for a sample that is skipped.
+
+        The caller puts them into the batch. A maker may write images into `batch.image_rows` itself.
+        """
         ...
 
 
@@ -39,7 +39,7 @@ class BatchWork(Protocol[Plan]):
         """The batches to make, in order."""
         ...
 
-    def sample_maker(self, times: StageTimes) -> SampleMaker[Plan]:
+    def sample_maker(self, times: StageTimes) -> SampleMaker:
         """A function that makes samples in one thread.
 
         Args:

@@ -5,12 +5,15 @@ Where a batch stays on the CPU, workers convert its pixels as ToTensor does whil
 For another device the pixels stay uint8, a quarter of the bytes, and the device divides.
 """
 
+import ctypes
 import math
 import threading
 from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from mps_shards.batching import tree
@@ -19,17 +22,20 @@ from mps_shards.batching.tensor_layout import Leaf, describe_difference, image_l
 from mps_shards.errors import ConfigError
 from mps_shards.vision.normalization import Normalize, mean_and_std
 
-__all__ = ["HostBatch", "ImageFormat", "Sample"]
+__all__ = ["RENDERED", "HostBatch", "ImageFormat", "Sample"]
 
 _ALIGNMENT = 64  # bytes, of each tensor within a host buffer: a cache line
 _WHITE = torch.tensor(255.0)  # torch would make a tensor of a number in each call
+
+
+RENDERED: Any = object()  # the image of a sample whose image lies in its row already, see `HostBatch.image_rows`
 
 
 class Sample(NamedTuple):
     """A finished sample.
 
     Attributes:
-        image: uint8 or float32 tensor, or a tree of such tensors. uint8 values are pixels, 0..255.
+        image: uint8 or float32 tensor, or a tree of such tensors. uint8 values are pixels, 0..255. Or `RENDERED`.
         target: an integer, an integer or float32 tensor, or a tree of such values.
     """
 
@@ -142,6 +148,11 @@ class HostBatch:
         """
         image, target, key = sample
         fast = self._fast_path
+        if image is RENDERED:
+            assert fast is not None
+            self.keys[row] = key
+            fast.targets[row] = target
+            return
         if (
             fast is not None
             and type(target) is int
@@ -166,6 +177,27 @@ class HostBatch:
                 self._convert(value, memory)
             else:
                 memory.copy_(value)
+
+    def image_rows(self, shape: tuple[int, int, int], key: str) -> npt.NDArray[Any] | None:
+        """The memory of all rows, for images of one shape that are written there without `put`.
+
+        A row that was written is finished by a `Sample` whose image is `RENDERED` and whose target is an integer.
+
+        Args:
+            shape: of an image, uint8 [3, height, width].
+            key: of the first sample, which decides what a batch looks like.
+
+        Returns:
+            [rows, 3, height, width], or [rows, height, width, 3] where images lie channels last; float32 or uint8, as
+            images lie in this batch. None where its samples are of another shape or structure.
+        """
+        if self._layout is None:
+            sample = Sample(torch.empty(shape, dtype=torch.uint8, device="meta"), 0, key)
+            self._lay_out_once(*self._layout_of(sample), sample)
+        fast = self._fast_path
+        if fast is None or fast.dtype is not torch.uint8 or tuple(fast.shape) != shape:
+            return None
+        return _array_of(self.leaves[0])
 
     def _convert(self, pixels: torch.Tensor, row: torch.Tensor) -> None:
         """ToTensor's division, uint8 -> float32."""
@@ -208,22 +240,29 @@ class HostBatch:
 
     def _checked_leaves(self, sample: Sample) -> list[Any]:
         """The sample's leaves, checked to be like those of the first sample, which decides how memory is laid out."""
+        layout, structure, images = self._layout_of(sample)
+        if self._layout is None:
+            self._lay_out_once(layout, structure, images, sample)
+        if layout != self._layout or structure != self._structure:
+            raise ConfigError(describe_difference(self._first_key, self._layout or [], sample.key, layout))
+        return [*tree.leaves(sample.image), *tree.leaves(sample.target)]
+
+    def _layout_of(self, sample: Sample) -> tuple[list[Leaf], Any, int]:
+        """How the sample's leaves lie in memory, their structure, and how many of them are images."""
         images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
         layout = [image_leaf(leaf, self._pixels, sample.key) for leaf in images]
         layout += [target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
-        structure = tree.rebuilt((sample.image, sample.target), [None] * len(layout))
         if self.image_format.normalize is not None and any(leaf.dtype == torch.float32 for leaf in images):
             raise ConfigError(
                 f"normalize= applies to uint8 images, but the transform returned float32 for sample {sample.key!r}: "
                 "leave out ToTensor, ToDtype and Normalize in the transform, or normalize="
             )
-        if self._layout is None:
-            with self._lock:
-                if self._layout is None:
-                    self._lay_out(layout, structure, sample, len(images))
-        if layout != self._layout or structure != self._structure:
-            raise ConfigError(describe_difference(self._first_key, self._layout or [], sample.key, layout))
-        return [*images, *targets]
+        return layout, tree.rebuilt((sample.image, sample.target), [None] * len(layout)), len(images)
+
+    def _lay_out_once(self, layout: list[Leaf], structure: Any, images: int, sample: Sample) -> None:
+        with self._lock:
+            if self._layout is None:
+                self._lay_out(layout, structure, sample, images)
 
     def _lay_out(self, layout: list[Leaf], structure: Any, sample: Sample, image_leaves: int) -> None:
         sizes = [self.rows * math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in layout]
@@ -255,3 +294,14 @@ class HostBatch:
             converts = sample.image.dtype == torch.uint8 and self.leaves[0].dtype == torch.float32
             self._fast_path = _FastPath(sample.image.shape, sample.image.dtype, images, targets, converts)
         self._layout = layout  # last, because other threads read it without the lock
+
+
+def _array_of(tensor: torch.Tensor) -> npt.NDArray[Any]:
+    """The memory of a dense tensor, for as long as the tensor lives.
+
+    Not `Tensor.numpy`, which makes the memory one that Python shares in: of that, a copy of a device's may be the last
+    owner, in a thread that has no Python.
+    """
+    memory: Any = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
+    array = np.frombuffer(memory, np.uint8)
+    return (array if tensor.dtype == torch.uint8 else array.view(np.float32)).reshape(tuple(tensor.shape))

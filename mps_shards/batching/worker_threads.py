@@ -166,7 +166,7 @@ class Workers:
                 row = first
                 failure: tuple[int, BaseException] | None = None
                 try:
-                    for row, sample in enumerate(make(batch.plan, first, last), first):
+                    for row, sample in enumerate(make(batch, first, last), first):
                         _put(batch, row, sample, times)
                         row += 1
                 except BaseException as error:  # raised in the consumer's thread, where the batch is taken

@@ -4,7 +4,7 @@
 #include <string.h>
 
 enum { SOF0 = 0xC0, SOF1 = 0xC1, SOF2 = 0xC2, DHT = 0xC4, RST0 = 0xD0, RST7 = 0xD7, SOI = 0xD8, EOI = 0xD9 };
-enum { SOS = 0xDA, DQT = 0xDB, DRI = 0xDD, APP0 = 0xE0, APP14 = 0xEE, APP15 = 0xEF, COM = 0xFE };
+enum { SOS = 0xDA, DQT = 0xDB, DRI = 0xDD, APP0 = 0xE0, APP10 = 0xEA, APP14 = 0xEE, APP15 = 0xEF, COM = 0xFE };
 
 static uint32_t big16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
 
@@ -77,6 +77,9 @@ int jpeg_parse(struct jpeg *jpeg, const uint8_t *data, size_t size) {
         default:
             if (marker < APP0 || marker > APP15)
                 return -1;
+            if (marker == APP10 && length >= 2 + sizeof TILES_NAME &&
+                memcmp(segment + 2, TILES_NAME, sizeof TILES_NAME) == 0)
+                jpeg->tiled = 1;
         }
         at += 2 + length;
     }

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* How the APP10 segment of a tiled file begins, terminating zero included. */
+#define TILES_NAME "mps-shards tiles"
+
 struct jpeg {
     int32_t width, height;
     int32_t components;
@@ -16,6 +19,7 @@ struct jpeg {
     int32_t restart_interval;          /* MCUs; 0 where there are no restart markers */
     int progressive;                   /* SOF2 */
     int interleaved;                   /* the first scan holds all components */
+    int tiled;                         /* rewritten by tiles_rewrite: holds our note */
     size_t frame;                      /* offset of the SOF marker */
     size_t scan;                       /* offset of the first byte of entropy-coded data */
 };

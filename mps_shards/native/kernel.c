@@ -1,12 +1,13 @@
 /* See kernel.h.
  *
- * What is outside of the region is decoded as little as the format allows: where restart markers form a grid, the tiles
- * that the region touches are cut out of the bytes; within the rest libjpeg-turbo crops (jpeg_crop_scanline) and skips
+ * What is outside of the region is decoded as little as the format allows: of a tiled file, the tiles that the region
+ * touches are cut out of the bytes; within the rest libjpeg-turbo crops (jpeg_crop_scanline) and skips
  * (jpeg_skip_scanlines), which saves the inverse DCT and the colour conversion. Both are exact with a margin of 2
  * pixels, since colour is interpolated from one sample aside ("fancy upsampling").
  *
- * An error or a warning of libjpeg ends the attempt: the caller's slower way has the last word on damaged files. The
- * markers of the whole scan are walked first, so that damage outside of the region ends it, too. */
+ * An error or a warning of libjpeg ends the attempt: the caller's slower way has the last word on damaged files. So that
+ * damage outside of the region ends it, too, the markers of the whole scan are walked, and the entropy-coded data above
+ * and below the region is read. Only the tiles that are left out are not: nothing but their markers is seen. */
 #include "kernel.h"
 
 #include <math.h>
@@ -130,7 +131,7 @@ static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t 
     int32_t columns, rows;
     if (!jpeg->progressive && jpeg->interleaved) {
         size_t *starts = NULL;
-        if (jpeg_grid(jpeg, &columns, &rows)) {
+        if (jpeg->tiled && jpeg_grid(jpeg, &columns, &rows)) {
             starts = reserved(&kernel->starts, jpeg_segments(jpeg) + 1, sizeof *starts);
             if (starts == NULL)
                 return -1;
@@ -157,6 +158,20 @@ static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectang
     return (int32_t)decoder->image_width == held->right - held->left &&
            (int32_t)decoder->image_height == held->bottom - held->top && decoder->num_components == components &&
            decoder->jpeg_color_space == colours && decoder->data_precision == 8 && !decoder->arith_code;
+}
+
+/* Read what lies below the wanted rows, as little decoded as can be: every warning that the data holds is heard. */
+static int finished(struct jpeg_decompress_struct *decoder, JSAMPROW line) {
+    if (jpeg_has_multiple_scans(decoder)) /* read to its end already */
+        return 0;
+    const JDIMENSION left = decoder->output_height - decoder->output_scanline;
+    if (left > 1) /* not to the end: libjpeg-turbo would leave out the data of what is skipped then */
+        jpeg_skip_scanlines(decoder, left - 1);
+    while (decoder->output_scanline < decoder->output_height)
+        if (jpeg_read_scanlines(decoder, &line, 1) == 0)
+            return -1;
+    jpeg_finish_decompress(decoder);
+    return 0;
 }
 
 /* Decode the rows that are wanted (decoded pixels, relative to what is held), and run both passes behind it. */
@@ -209,7 +224,7 @@ static int passed(struct kernel *kernel, struct rectangle wanted, struct rectang
             }
         }
     }
-    return done == down->count ? 0 : -1;
+    return done == down->count ? finished(decoder, into[0]) : -1;
 }
 
 static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,

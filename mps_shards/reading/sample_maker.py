@@ -1,21 +1,24 @@
 """How a sample is made: read, opened, decoded and transformed, by one thread."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mps_shards.batching.host_batch import Sample
+from mps_shards import native
+from mps_shards.batching.host_batch import RENDERED, HostBatch, Sample
 from mps_shards.errors import ConfigError, ShardsError
 from mps_shards.metrics import StageTimes
 from mps_shards.reading.bad_samples import BadSamples
 from mps_shards.reading.batch_plan import BatchPlan
+from mps_shards.reading.rendering import Renderable, Renderer
 from mps_shards.reading.sample_sources import Request, Source
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.vision.decoding import decode_image
 from mps_shards.vision.targets import Opened, image_and_target, opened
 from mps_shards.vision.transforms.sample_transform import PlannedView, SampleTransform, ThreadTransform
+from mps_shards.vision.views import View
 
 __all__ = ["SampleOptions", "ThreadSampleMaker", "is_scaled"]
 
@@ -74,14 +77,39 @@ class ThreadSampleMaker:
         self._source, self._bad, self._epoch = source, bad, request.epoch
         self._transform = ThreadTransform(options.transform, seed=request.seed)
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
+        renders = options.transform.is_view and native.is_available()
+        self._renderer = Renderer(options.max_pixels) if renders else None
         self._times = times
 
-    def __call__(self, plan: BatchPlan, first: int, last: int) -> Iterator[Sample | None]:
-        """The samples of rows `first` to `last - 1` of the plan, in order; None for a sample that is skipped."""
+    def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
+        """The samples of rows `first` to `last - 1` of the batch's plan, in order; None for one that is skipped."""
+        plan: BatchPlan = batch.plan  # type: ignore[assignment]  # this iteration's own, which made the batch for it
         rows = iter(range(first, last))
         while bunch := self._bunch(plan, rows):
+            rendered = self._rendered(batch, bunch)
             for prepared in bunch:
-                yield self._finished(plan, prepared)
+                if prepared.row in rendered:
+                    assert prepared.raw is not None and prepared.known is not None
+                    yield Sample(RENDERED, prepared.known.target, prepared.raw.key)
+                else:
+                    yield self._finished(plan, prepared)
+
+    def _rendered(self, batch: HostBatch, bunch: list[_Prepared]) -> Container[int]:
+        """The rows that the native kernel has written. The others are made one by one, with the same pixels."""
+        if self._renderer is None:
+            return ()
+        began = time.perf_counter()
+        images = [image for prepared in bunch if (image := self._renderable(prepared)) is not None]
+        rows = self._renderer(batch, images)
+        self._times.decode += time.perf_counter() - began
+        return rows
+
+    def _renderable(self, prepared: _Prepared) -> Renderable | None:
+        row, raw, known, views, _ = prepared
+        if raw is None or known is None or known.size is None or known.target is None:
+            return None
+        view = views[0].view if views is not None else View((0, 0, *known.size), known.size, None, False)
+        return Renderable(row, raw.key, known.image, view, view.factor() if self._scaled else 1)
 
     def _bunch(self, plan: BatchPlan, rows: Iterator[int]) -> list[_Prepared]:
         began, bunch, enough = time.perf_counter(), [], self._times.bytes_read + _BUNCH_BYTES

@@ -112,7 +112,8 @@ def test_bunches_are_bounded_in_samples_and_bytes(monkeypatch: pytest.MonkeyPatc
     iteration.begin()
     make = iteration.sample_maker(StageTimes())
     (plan,) = iteration.plans()
-    for done, _ in enumerate(make(plan, 0, len(plan))):
+    batch = iteration.new_batch(plan, lambda nbytes: torch.empty(nbytes, dtype=torch.uint8), torch.float32)
+    for done, _ in enumerate(make(batch, 0, len(plan))):
         most = max(most, taken - done)
 
     assert (taken, most) == (40, ahead)

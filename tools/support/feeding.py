@@ -49,8 +49,8 @@ class Feed:
     def plans(self) -> Iterator[Draft]:
         return self._planned
 
-    def sample_maker(self, times: StageTimes) -> Callable[[Draft, int, int], Iterator[Sample | None]]:
-        return lambda plan, first, last: map(self._make, plan.items[first:last])
+    def sample_maker(self, times: StageTimes) -> Callable[[HostBatch, int, int], Iterator[Sample | None]]:
+        return lambda batch, first, last: map(self._make, batch.plan.items[first:last])  # type: ignore[attr-defined]
 
     def new_batch(self, plan: Draft, allocate: Any, pixels: torch.dtype) -> HostBatch:
         return HostBatch(plan, allocate, pixels=pixels)

@@ -42,6 +42,15 @@ class SampleTransform:
         views = tuple(adapter.planned for adapter in self.adapters if adapter.planned is not None)
         return views if len(views) == len(self.adapters) else ()
 
+    @property
+    def is_view(self) -> bool:
+        """Whether the result is one view, resized bilinearly, or the image as it is: what the native kernel makes."""
+        planned = self.planned
+        return not self.several and (
+            not self.adapters
+            or (len(planned) == 1 and planned[0].after is None and planned[0].interpolation == "bilinear")
+        )
+
 
 def recognise(
     transform: Transform | Sequence[Transform] | None,

@@ -1,0 +1,80 @@
+"""A bunch of samples rendered by the native kernel: JPEG bytes to rows of the batch, in one call without the GIL."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mps_shards import native
+from mps_shards.batching.host_batch import HostBatch, ImageFormat
+from mps_shards.shards.raw_sample import Buffer
+from mps_shards.vision.views import View
+
+__all__ = ["Renderable", "Renderer"]
+
+
+class Renderable(NamedTuple):
+    """An image that the kernel may render: where it belongs, and what is shown of it."""
+
+    row: int
+    key: str
+    image: Buffer
+    view: View
+    factor: int
+
+
+class Renderer:
+    """Renders images in one thread. The kernel declines what it is not sure of, and others make those samples."""
+
+    def __init__(self, max_pixels: int):
+        self._max_pixels = max_pixels
+        self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
+
+    def __call__(self, batch: HostBatch, images: Iterable[Renderable]) -> set[int]:
+        """Write images into the batch, and return the rows that are finished but for their targets."""
+        done: set[int] = set()
+        shape: tuple[int, int, int] | None = None
+        unit: list[Renderable] = []
+        for image in images:
+            height, width = image.view.crop[2:] if image.view.crop else image.view.resized
+            shape = shape or (3, height, width)
+            if shape == (3, height, width):  # others do not fit into the batch, whoever makes them
+                unit.append(image)
+        if shape is not None and (rows := batch.image_rows(shape, unit[0].key)) is not None:
+            done.update(self._rendered(batch.image_format, rows, unit))
+        return done
+
+    def _rendered(self, image_format: ImageFormat, rows: npt.NDArray[Any], unit: list[Renderable]) -> Iterable[int]:
+        floats = rows.dtype == np.float32
+        if image_format.channels_last:
+            layout = native.Layout.FLOAT_PIXELS if floats else native.Layout.BYTE_PIXELS
+        else:
+            layout = native.Layout.FLOAT_PLANES if floats else native.Layout.BYTE_PLANES
+        first, last = unit[0].row, unit[-1].row
+        images: list[Buffer | None] = [None] * (last - first + 1)
+        views = np.zeros((len(images), native.VIEW_NUMBERS), np.int32)
+        for row, _, image, (region, resized, crop, flip), factor in unit:
+            images[row - first] = image
+            views[row - first] = (*region, *resized, *(crop or (0, 0, *resized)), flip, factor)
+        finished = native.render(
+            images,
+            views,
+            rows[first : last + 1],
+            layout=layout,
+            table=self._table_for(image_format) if floats else None,
+            max_pixels=self._max_pixels,
+        )
+        return (first + at for at, is_done in enumerate(finished) if is_done)
+
+    def _table_for(self, image_format: ImageFormat) -> npt.NDArray[np.float32] | None:
+        """What each pixel value becomes in each channel, where more is done than the division by 255."""
+        if self._table is None or self._table[0] is not image_format:
+            table = None
+            if image_format.normalize is not None:
+                mean, std = image_format.normalize
+                values = torch.arange(256, dtype=torch.float32).expand(3, 1, 256).div(255)
+                table = values.sub(mean).div(std).reshape(3, 256).numpy()
+            self._table = (image_format, table)
+        return self._table[1]

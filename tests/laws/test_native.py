@@ -1,0 +1,157 @@
+"""With and without the native kernel: the same batches, the same errors, on any number of threads, and when resumed."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mps_shards import Collate, DeviceLoader, ReadOptions, ShardDataset, SkipRules, classify, pack
+from mps_shards.errors import DecodeError
+from mps_shards.native import is_available, tiled
+from mps_shards.vision.views import HAS_UINT8_KERNELS
+from tests.support.images import PACKED_AS_IT_IS, encoded, picture, turbo, write
+from tests.support.native import needs_kernel
+
+pytestmark = [
+    needs_kernel(),
+    pytest.mark.skipif(not HAS_UINT8_KERNELS, reason="torch has no uint8 kernels for this processor"),
+]
+
+TRANSFORMS: dict[str, dict[str, Any]] = {
+    "train": {"transform": classify.train(20)},
+    "evaluate": {"transform": classify.evaluate(20)},
+    "scaled": {"transform": classify.train(4), "read_options": ReadOptions(decode="scaled")},
+    "bicubic": {"transform": classify.train(20, interpolation="bicubic")},
+    "normalized": {"transform": classify.train(20), "normalize": ((0.5, 0.4, 0.3), (0.2, 0.3, 0.25))},
+    "channels-last": {"transform": classify.evaluate(20), "collate": Collate(channels_last=True)},
+    "padded": {"transform": classify.evaluate(20), "collate": Collate(pad=8)},
+    "own": {"transform": lambda image, target, rng: (image[:, :30, :30].contiguous(), target)},
+}
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of every kind of image file, many of which the kernel declines, some of them tiled."""
+    folder = tmp_path_factory.mktemp("mixed")
+    names = [name for name in PACKED_AS_IT_IS if "one-" not in name]  # too small for a crop of 30 pixels
+    files = {f"one/{number:02d}-{name}": PACKED_AS_IT_IS[name]() for number, name in enumerate(names)}
+    for number in range(30):
+        content = turbo("RGB", ("444", "420")[number % 2], height=40 + number, width=90 - number)
+        files[f"two/{number}.jpg"] = (tiled(content) or content) if number % 3 else content
+    write(folder / "images", files)
+    pack(folder / "images", folder / "set", shard_samples=20, drop_alpha=True)
+    return folder / "set"
+
+
+def digest(data: ShardDataset, threads: int | None) -> str:
+    """SHA-256 of every batch of an epoch, in order; without a loader where `threads` is None."""
+    found = hashlib.sha256()
+
+    def add(batches: Any) -> None:
+        for images, targets, keys in batches:
+            images = images[0] if isinstance(images, list) else images
+            found.update(images.contiguous().numpy().tobytes())
+            found.update(repr((images.shape, images.stride(), targets, keys)).encode())
+
+    if threads is None:
+        add(data)
+    else:
+        with DeviceLoader(data, device="cpu", num_threads=threads) as loader:
+            add(loader)
+    data.close()
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_an_epoch_has_the_same_bytes_with_and_without(name: str, mixed: Path, monkeypatch: pytest.MonkeyPatch):
+    def epoch(threads: int | None) -> str:
+        return digest(ShardDataset(mixed, batch_size=16, keys=True, shuffle=True, **TRANSFORMS[name]), threads)
+
+    with_kernel = {epoch(threads) for threads in (None, 1, 2, 4)}
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+    assert not is_available()
+    without = {epoch(threads) for threads in (None, 2)}
+
+    assert with_kernel == without and len(with_kernel) == 1
+
+
+def test_images_as_they_are_have_the_same_bytes_with_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = {f"a/{n}.jpg": encoded(picture("RGB", seed=n), "JPEG", progressive=n % 2 == 0) for n in range(9)}
+    pack(write(tmp_path / "images", files), tmp_path / "set")
+
+    with_kernel = {digest(ShardDataset(tmp_path / "set", batch_size=4, keys=True), threads) for threads in (None, 2)}
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+
+    assert with_kernel == {digest(ShardDataset(tmp_path / "set", batch_size=4, keys=True), 2)}
+
+
+def test_a_resumed_epoch_goes_on_with_the_same_bytes(mixed: Path, monkeypatch: pytest.MonkeyPatch):
+    def batches(resume_after: int) -> list[torch.Tensor]:
+        data = ShardDataset(mixed, batch_size=8, shuffle=True, transform=classify.train(20))
+        found = []
+        with DeviceLoader(data, device="cpu", num_threads=2) as loader:
+            for images, _ in loader:
+                found.append(images.clone())
+                if len(found) == resume_after:
+                    state = loader.state_dict()
+                    break
+        monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+        data.load_state_dict(state)
+        with DeviceLoader(data, device="cpu", num_threads=1) as loader:
+            found += [images.clone() for images, _ in loader]
+        monkeypatch.delenv("MPS_SHARDS_KERNEL")
+        return found
+
+    two, three = batches(2), batches(3)
+
+    assert len(two) == len(three) > 3
+    assert all(torch.equal(one, other) for one, other in zip(two, three, strict=True))
+
+
+def damaged_set(tmp_path: Path) -> Path:
+    """24 samples, of which 5 is cut off, 9 has noise in its data, and 14 is empty but for a header."""
+    files = {f"a/{n:02d}.jpg": turbo("RGB", "420", height=60, width=80) for n in range(24)}
+    pack(write(tmp_path / "images", files), tmp_path / "set")
+    tar = next((tmp_path / "set").glob("*.tar"))
+    content = bytearray(tar.read_bytes())
+    rows = np.load(tmp_path / "set" / "index.npy")
+    for number, start, stop in ((5, 0.5, 1.0), (9, 0.6, 0.7), (14, 0.3, 1.0)):
+        image = content.index(b"\xff\xd8\xff", int(rows[number][0]))
+        size = len(files[f"a/{number:02d}.jpg"])
+        noise = np.random.default_rng(number).integers(0, 255, size, dtype=np.uint8).tobytes()
+        part = slice(image + int(start * size), image + int(stop * size))
+        content[part] = noise[: part.stop - part.start] if number == 9 else bytes(part.stop - part.start)
+    tar.write_bytes(content)
+    return tmp_path / "set"
+
+
+def outcome(folder: Path, **options: Any) -> tuple[list[Any], str]:
+    """What arrives of an epoch, and the error that ends it."""
+    data = ShardDataset(folder, batch_size=6, keys=True, transform=classify.evaluate(32), **options)
+    arrived: list[Any] = []
+    try:
+        with DeviceLoader(data, device="cpu", num_threads=2) as loader:
+            for images, _, keys in loader:
+                arrived.append((hashlib.sha256(images.numpy().tobytes()).hexdigest(), keys))
+    except DecodeError as error:
+        return arrived, f"{error} {error.__notes__}"
+    finally:
+        data.close()
+    return arrived, ""
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_bad_samples_are_the_same_with_and_without(policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = damaged_set(tmp_path)
+
+    with_kernel = outcome(folder, on_bad_sample=SkipRules(policy=policy, max_bad=None))
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+    without = outcome(folder, on_bad_sample=SkipRules(policy=policy, max_bad=None))
+
+    assert with_kernel == without
+    assert bool(without[1]) == (policy == "raise")
+    shutil.rmtree(folder)
