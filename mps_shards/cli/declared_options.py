@@ -51,7 +51,7 @@ def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[
         return click.option(
             spelled, option.name, is_flag=True, default=default, show_default=about.positive, help=about.help
         )
-    kind: Any = str
+    kind: Any = float if "float" in str(option.type) else str
     if about.choices:
         kind = click.Choice(about.choices)
     elif about.least is not None or about.most is not None:
@@ -62,8 +62,10 @@ def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[
         option.name,
         type=kind,
         metavar=about.metavar,
-        default=default,
-        show_default=default is not None,
+        multiple=about.several or bool(about.joined),
+        callback=(lambda ctx, param, value: about.joined.join(value) or None) if about.joined else None,
+        default=None if about.joined else default,
+        show_default=default not in (None, ()),
         help=about.help + shown,
     )
 

@@ -19,7 +19,7 @@ from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackedSet, PackReport
-    from mps_shards.packing.sources.listing import Listing
+    from mps_shards.packing.understanding import Understanding
 
 __all__ = ["command"]
 
@@ -39,6 +39,7 @@ def _groups() -> dict[str, list[str]]:
 @click.argument("out", type=click.Path(), required=False)
 @declared_options(*_HEADINGS)
 @click.option("--commit", "commit_out", metavar="OUT", type=click.Path(), help="Join the shards that array tasks made.")
+@click.option("--yes", is_flag=True, help="Pack by the first guess where SOURCE can be read in two ways.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -78,23 +79,30 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
         say_json(report)
     else:
         click.echo(_summary(report, options["dry_run"]))
+    if report.understanding is not None and options["dry_run"] and not options["yes"]:
+        from mps_shards.packing.understanding import refuse_doubts
+
+        refuse_doubts(report.understanding)
 
 
 def _packed(source: str, out: str | None, *, quiet: bool, options: dict[str, Any]) -> "PackReport":
     with contextlib.ExitStack() as shown:
         bars: list[Bar] = []
 
-        def listed(listing: "Listing") -> None:
+        def understood(understanding: "Understanding") -> None:
             if not quiet:
-                _tell(listing)
-            total = sum(len(split.entries) for split in listing.splits)
+                for line in understanding.lines():
+                    click.echo(line, err=True)
+            if understanding.doubts and not options["yes"]:
+                return
+            total = sum(split.images for split in understanding.splits)
             bars.append(shown.enter_context(Bar("pack", unit="images", total=total, quiet=quiet or options["dry_run"])))
 
         def advance(samples: int, size: int) -> None:
             bars[0].advance(samples, size)
 
         with _explained():
-            return pack(source, out, on_listing=listed, on_progress=advance, **options)
+            return pack(source, out, on_understanding=understood, on_progress=advance, **options)
 
 
 @contextlib.contextmanager
@@ -110,15 +118,6 @@ def _explained() -> Iterator[None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)  # as an exception, so that every block can clean up
-
-
-def _tell(listing: "Listing") -> None:
-    click.echo(f"Found {listing.describe()}", err=True)
-    if listing.empty:
-        click.echo(f"Left out, no images inside: {', '.join(listing.empty)}", err=True)
-    if listing.ignored:
-        kinds = ", ".join(f"{count} {name}" for name, count in listing.ignored.most_common(5))
-        click.echo(f"Ignored {sum(listing.ignored.values())} files that are not images ({kinds})", err=True)
 
 
 def _summary(report: "PackReport", dry_run: bool) -> str:

@@ -15,7 +15,7 @@ from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackReport
-    from mps_shards.packing.sources.listing import Listing
+    from mps_shards.packing.understanding import Understanding
 
 __all__ = ["command"]
 
@@ -57,8 +57,8 @@ def command(sets: tuple[str, ...], out: str, drop: tuple[str, ...], as_json: boo
     with contextlib.ExitStack() as shown:
         bars: list[Bar] = []
 
-        def listed(listing: "Listing") -> None:
-            total = sum(len(split.entries) for split in listing.splits)
+        def understood(understanding: "Understanding") -> None:
+            total = sum(split.images for split in understanding.splits)
             quiet = as_json or options["dry_run"]
             bars.append(shown.enter_context(Bar("reshard", unit="samples", total=total, quiet=quiet)))
 
@@ -66,7 +66,7 @@ def command(sets: tuple[str, ...], out: str, drop: tuple[str, ...], as_json: boo
             sets,
             out,
             drop=keys,
-            on_listing=listed,
+            on_understanding=understood,
             on_progress=lambda samples, size: bars[0].advance(samples, size),
             **options,
         )

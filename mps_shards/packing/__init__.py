@@ -14,7 +14,7 @@ from mps_shards.packing.pack_options import PackOptions
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackReport
     from mps_shards.packing.shard_writer import Progress
-    from mps_shards.packing.sources.listing import Listing
+    from mps_shards.packing.understanding import Understanding
 
 __all__ = ["commit", "pack"]
 
@@ -24,7 +24,8 @@ def pack(
     out: str | PathLike[str] | None = None,
     *,
     dry_run: bool = False,
-    on_listing: "Callable[[Listing], None] | None" = None,
+    yes: bool = False,
+    on_understanding: "Callable[[Understanding], None] | None" = None,
     on_progress: "Progress | None" = None,
     **options: Any,
 ) -> "PackReport":
@@ -41,24 +42,28 @@ def pack(
         out: an absent or empty folder, or an unfinished pack of the same images with the same options; by default
             `source`, or the folder of the list, with ``-shards`` appended. Or the URL of such a folder in an object
             store (s3://, gs://, az://, or what fsspec can write to).
-        dry_run: write nothing, and report what would be packed.
-        on_listing: called with what was found, before anything is written.
+        dry_run: write nothing, and report what would be packed; doubts stand in ``report.understanding.doubts``.
+        yes: pack by the first guess where the source can be read in two ways; otherwise that is refused.
+        on_understanding: called with what was understood of the source, before anything is written.
         on_progress: called with the numbers of samples and bytes since its last call, from worker threads.
 
     Raises:
-        ConfigError: an option cannot work, no images were found, or `out` holds something else.
+        ConfigError: an option cannot work, the source can be read in two ways, no images were found, or `out` holds
+            something else.
         DataError: a file is empty, is not an image, changed while it was packed, or shares a key with another.
         StorageError: something cannot be read or written.
     """
     from mps_shards.packing.run import run_pack
     from mps_shards.packing.sources.opening import open_source
 
+    bundles = PackOptions.of(**options)
     return run_pack(
-        open_source(source),
+        open_source(source, root=bundles.read.root),
         fspath(out) if out is not None else None,
-        PackOptions.of(**options),
+        bundles,
         dry_run=dry_run,
-        on_listing=on_listing or (lambda listing: None),
+        yes=yes,
+        on_understanding=on_understanding or (lambda understanding: None),
         on_progress=on_progress or (lambda samples, size: None),
     )
 

@@ -26,6 +26,7 @@ class Declared:
         most: the largest number that it accepts.
         shown_default: the default in words, where the value itself would not explain it.
         several: whether it is given once for each of several values.
+        joined: what joins the values of an option that may be given several times and is one text.
         positive: whether a flag also has a negative form, as ``--check/--no-check``.
     """
 
@@ -36,6 +37,7 @@ class Declared:
     most: int | None = None
     shown_default: str | None = None
     several: bool = False
+    joined: str = ""
     positive: bool = False
 
 
@@ -69,7 +71,9 @@ def check_values(bundle: Any) -> None:
     """
     for each, about in declared_in(bundle):
         value = getattr(bundle, each.name)
-        if about.choices and value not in about.choices:
+        if about.several:
+            object.__setattr__(bundle, each.name, (value,) if isinstance(value, str) else tuple(value))
+        if about.choices and value not in about.choices and not (value is None and each.default is None):
             allowed = ", ".join(map(repr, about.choices))
             raise ConfigError(f"{each.name} must be one of {allowed}, not {value!r}")
         if value is None or (about.least is None and about.most is None):

@@ -8,7 +8,7 @@ from mps_shards.errors import ConfigError
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["parse_shares", "parse_size"]
+__all__ = ["parse_shares", "parse_size", "parse_subset"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # becomes a folder, and the beginning of file names
@@ -31,16 +31,19 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_shares(text: str) -> "dict[str, Fraction]":
-    """Shares by name, from ``"train=0.9,val=0.1"``; fractions such as 2/3 are accepted too.
+    """Shares by name, from ``"train=0.9,val=0.1"``; fractions such as 2/3 and percentages are accepted too.
+
+    ``"80/20"`` and ``"0.8"`` mean train and val, ``"80/10/10"`` train, val and test. The shares may add up to less
+    than 1; numbers that add up to 100 are percentages.
 
     Raises:
-        ConfigError: malformed, a repeated name, or shares that do not add up to 1.
+        ConfigError: malformed, a repeated name, or shares that add up to more than 1.
     """
     from fractions import Fraction
     from math import lcm
 
     shares: dict[str, Fraction] = {}
-    for part in text.split(","):
+    for part in _named_shares(text).split(","):
         name, _, number = (side.strip() for side in part.partition("="))
         try:
             share = Fraction(number)
@@ -51,9 +54,48 @@ def parse_shares(text: str) -> "dict[str, Fraction]":
         if name in shares:
             raise ConfigError(f"the split {text!r} names {name!r} twice")
         shares[name] = share
-    total = sum(shares.values())
-    if total != 1:
-        raise ConfigError(f"the shares of {text!r} add up to {float(total):g}, not 1")
+    total = sum(shares.values(), Fraction(0))
+    if total > 1 and (total == 100 or all(share >= 1 for share in shares.values())):
+        shares = {name: share / 100 for name, share in shares.items()}
+        total /= 100
+    if total > 1:
+        raise ConfigError(f"the shares of {text!r} add up to {float(total):g}; they must add up to at most 1")
     if lcm(*(share.denominator for share in shares.values())) > _FINEST:
         raise ConfigError(f"the shares of {text!r} have too many digits; nine are enough")
     return shares
+
+
+def _named_shares(text: str) -> str:
+    """``"80/20"`` and ``"0.8"`` with the names of their splits."""
+    if match := re.fullmatch(r"\s*(0?\.\d+|\d{1,2}\s*%)\s*", text):
+        train = match[1].replace("%", "").strip()
+        rest = f"{100 - int(train)}" if "%" in match[1] else f"{_one_minus(train)}"
+        return f"train={train},val={rest}"
+    if re.fullmatch(r"\s*[\d.]+(\s*/\s*[\d.]+){1,2}\s*", text):
+        return ",".join(
+            f"{name}={share}" for name, share in zip(("train", "val", "test"), text.split("/"), strict=False)
+        )
+    return text.replace("%", "")
+
+
+def _one_minus(share: str) -> str:
+    from decimal import Decimal
+
+    return str(1 - Decimal(share))
+
+
+def parse_subset(share: float | str) -> "Fraction":
+    """A share of all images, such as 0.1.
+
+    Raises:
+        ConfigError: not a number above 0 and below 1.
+    """
+    from fractions import Fraction
+
+    try:
+        value = Fraction(str(share))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"subset must be a share such as 0.1, not {share!r}") from error
+    if not 0 < value < 1:
+        raise ConfigError(f"subset must be above 0 and below 1, not {share!r}")
+    return value

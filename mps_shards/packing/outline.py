@@ -34,6 +34,8 @@ def outline(
         ConfigError: no image of a split is left.
     """
     recorded = {**options.recorded(rules.palette_digest), **listing.recorded}
+    if rules.id_map is not None:
+        recorded["map_ids"] = rules.id_map.name
     seed = options.shards.seed if options.shards.shuffle else None
     return PackPlan(
         fingerprint=_fingerprint(listing, plans, seed, recorded),
@@ -42,6 +44,7 @@ def outline(
         found=listing.describe(),
         classes=listing.classes,
         ignore_index=listing.ignore_index,
+        numbers=listing.numbers,
         seed=seed,
         options=recorded,
         sets=tuple(_planned(split, plan, listing) for split, plan in zip(listing.splits, plans, strict=True)),
@@ -66,6 +69,7 @@ def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, r
         listing.identity,
         listing.classes,
         listing.ignore_index,
+        listing.numbers,
         seed,
         recorded,
         [(split.name, split.task, split.entries.digest()) for split in listing.splits],

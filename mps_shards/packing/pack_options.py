@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.option import Declared, check_values, declared, declared_in, unknown_option
-from mps_shards.packing.option_values import parse_shares, parse_size
+from mps_shards.packing.option_values import parse_shares, parse_size, parse_subset
 from mps_shards.storage.cores import available_cores
 
 __all__ = [
@@ -34,6 +34,7 @@ Layout: TypeAlias = Literal[
     "auto", "classes", "splits", "flat", "list", "metadata", "pairs", "voc", "cityscapes", "coco"
 ]
 OnBadSample: TypeAlias = Literal["fail", "skip"]
+Targets: TypeAlias = Literal["class", "number", "multi-label", "caption"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,48 @@ class ReadOptions:
     """How the source is read."""
 
     layout: Layout = declared("auto", "How to read the source; 'auto' recognises it.", choices=Layout)
+    images: str | None = declared(
+        None,
+        "Folder of the images that --masks belong to, inside SOURCE, or a pattern with a placeholder: images/{id}.jpg.",
+        metavar="FOLDER|PATTERN",
+    )
+    masks: str | None = declared(
+        None, "Folder of the masks, or a pattern: masks/{id}_mask.png.", metavar="FOLDER|PATTERN"
+    )
+    image_column: str | None = declared(None, "Column of a list that names the images.", metavar="NAME")
+    label_column: tuple[str, ...] = declared(
+        (),
+        "Column of a list with the labels. Given several times, a sample has several labels, or several numbers.",
+        metavar="NAME",
+        several=True,
+    )
+    split_column: str | None = declared(None, "Column of a list that names the split of an image.", metavar="NAME")
+    mask_column: str | None = declared(None, "Column of a list that names the masks.", metavar="NAME")
+    root: str | None = declared(
+        None,
+        "Folder that the paths in a list are relative to.",
+        metavar="FOLDER",
+        shown_default="the folder of the list",
+    )
+    suffix: str | None = declared(None, "Text to append to every path in a list, such as .jpg.", metavar="TEXT")
+    separator: str | None = declared(
+        None, "Text between several labels in one cell of a list; makes the set multi-label.", metavar="TEXT"
+    )
+    targets: Targets | None = declared(
+        None,
+        "What the labels of a list become: one class, numbers to predict, several classes, or a caption.",
+        choices=Targets,
+        shown_default="class, if the labels leave no doubt",
+    )
+    classes: str | None = declared(
+        None,
+        "File with one class name per line, or a shard set, that fixes the list and the order of the classes; a class "
+        "that is not in the list is an error.",
+        metavar="FILE|SET",
+    )
+    numeric_order: bool = declared(
+        False, "Order classes whose names are all numbers by value (0, 1, 2, 10), not as text (0, 1, 10, 2)."
+    )
     keys: Keys = declared(
         "stem",
         "Name samples by their path without extension, or with it (for a.jpg beside a.png).",
@@ -55,6 +98,18 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         check_values(self)
+        if (self.images is None) != (self.masks is None):
+            raise ConfigError("images and masks go together: give the folders or patterns of both")
+        if self.separator == "":
+            raise ConfigError("separator must not be empty")
+        if self.separator is not None and self.targets not in (None, "multi-label"):
+            raise ConfigError(f"a separator makes several labels, so targets cannot be {self.targets!r}")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether an option is given that only a list of images can have."""
+        columns = (self.image_column, self.split_column, self.mask_column, self.root, self.suffix, self.separator)
+        return bool(self.label_column or self.targets) or any(each is not None for each in columns)
 
     @property
     def by_name(self) -> bool:
@@ -163,6 +218,13 @@ class MaskOptions:
         most=65535,
         shown_default="what the source or the palette says",
     )
+    map_ids: str | None = declared(
+        None,
+        "Change the label ids of masks: 'binary' (every id above 0 becomes 1), 'zero-as-ignore' (0 becomes 255, 1 "
+        "becomes 0, 2 becomes 1 ...), 'cityscapes' (raw ids become the 19 train ids), pairs such as 255=1,7=0, or a "
+        "file with one such pair per line.",
+        metavar="NAME|PAIRS|FILE",
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -180,8 +242,15 @@ class ShardOptions:
     seed: int = declared(0, "Seed of the shuffle and of the random split.", least=0, most=(1 << 64) - 1)
     split: str | None = declared(
         None,
-        "Cut the images at random into named sets, with the same share of every class in each: train=0.9,val=0.1.",
+        "Cut the images at random into named sets, with the same share of every class in each: train=0.9,val=0.1, or "
+        "80/20, or 0.8 (train and val). Shares that add up to less than 1 leave the other images out.",
         metavar="NAME=SHARE,...",
+        joined=",",
+    )
+    subset: float | None = declared(
+        None,
+        "Share of the images to pack, drawn at random with the same share of every class, for a quick trial: 0.1.",
+        metavar="SHARE",
     )
     drop_duplicates: bool = declared(
         False, "Pack only the first of several identical images; otherwise they are packed and reported."
@@ -192,6 +261,8 @@ class ShardOptions:
         parse_size(self.shard_size)
         if self.split is not None:
             parse_shares(self.split)
+        if self.subset is not None:
+            parse_subset(self.subset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +323,12 @@ _RECORDED = (
     *("max_size", "resize", "format", "quality", "upright", "check", "palette"),
 )
 # Options that stand elsewhere in the manifest, or that change no byte.
-_NOT_RECORDED = ("layout", "on_bad_sample", "shuffle", "seed", "ignore_index")
+_NOT_RECORDED = (
+    *("layout", "on_bad_sample", "shuffle", "seed", "ignore_index"),
+    # how a list is read: the labels themselves stand in the shards
+    *("images", "masks", "image_column", "label_column", "split_column", "mask_column", "root", "suffix", "separator"),
+    *("targets", "classes", "numeric_order"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

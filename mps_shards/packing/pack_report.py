@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mps_shards.shards.manifest import Task
+
+if TYPE_CHECKING:
+    from mps_shards.packing.understanding import Understanding
 
 __all__ = ["NO_DUPLICATES", "Duplicates", "PackPlan", "PackReport", "PackedSet", "PlannedSet", "Skipped", "printable"]
 
@@ -67,6 +71,7 @@ class PackPlan:
         source: where the images were listed, for the report; decides nothing.
         layout: what the source was recognised as.
         found: the same in words.
+        numbers: names of the numbers that are the targets, for the task "regression".
         options: for the manifest.
         passed_over: what the listing had to leave out.
     """
@@ -77,6 +82,7 @@ class PackPlan:
     found: str
     classes: tuple[str, ...]
     ignore_index: int | None
+    numbers: tuple[str, ...]
     seed: int | None
     options: dict[str, str | int | float | bool | None]
     sets: tuple[PlannedSet, ...]
@@ -121,6 +127,7 @@ class PackReport:
         ignored: how many files were no images, by extension.
         empty: class folders without an image.
         skipped: images that could not become samples; ``skipped.jsonl`` beside the sets lists them, too.
+        understanding: what was understood of the source; None for `commit`.
         kept: shards that an earlier, interrupted run had finished.
         finished: whether the sets can be read now: not after a dry run, nor after one task of an array.
     """
@@ -134,6 +141,7 @@ class PackReport:
     empty: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
     duplicates: Duplicates = NO_DUPLICATES
+    understanding: "Understanding | None" = None
     kept: int = 0
     finished: bool = True
     seconds: float

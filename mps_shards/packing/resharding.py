@@ -13,7 +13,7 @@ from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackReport
-    from mps_shards.packing.run import OnListing
+    from mps_shards.packing.run import OnUnderstanding
     from mps_shards.packing.shard_writer import Progress
 
 __all__ = ["DEFAULTS", "keys_to_drop", "reshard", "set_folder"]
@@ -30,7 +30,7 @@ def reshard(
     drop: str | PathLike[str] | Iterable[str] = (),
     prefix: bool = False,
     dry_run: bool = False,
-    on_listing: "OnListing | None" = None,
+    on_understanding: "OnUnderstanding | None" = None,
     on_progress: "Progress | None" = None,
     **options: Any,
 ) -> "PackReport":
@@ -48,7 +48,7 @@ def reshard(
         drop: keys of samples to leave out: a file with one key on each line, or the keys themselves.
         prefix: begin every key with the folder name of its set, so that equal keys of several sets can live together.
         dry_run: write nothing, and report what would be written.
-        on_listing: called with what was found, before anything is written.
+        on_understanding: called with what was understood of the sets, before anything is written.
         on_progress: called with the numbers of samples and bytes since its last call, from worker threads.
         options: those of `mps_shards.pack` for images, shards and the work. The samples keep their order unless
             `shuffle` is set, and images are not decoded unless `check` is set.
@@ -71,7 +71,8 @@ def reshard(
         fspath(out),
         PackOptions.of(**{**DEFAULTS, **options}),
         dry_run=dry_run,
-        on_listing=on_listing or (lambda listing: None),
+        asks=False,
+        on_understanding=on_understanding or (lambda understanding: None),
         on_progress=on_progress or (lambda samples, size: None),
     )
 

@@ -26,14 +26,15 @@ from mps_shards.packing.sealing import finish
 from mps_shards.packing.shard_writer import Progress, ShardTask
 from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.source import Source
-from mps_shards.packing.splits import split_listing
+from mps_shards.packing.splits import split_listing, subset_listing
+from mps_shards.packing.understanding import Understanding, refuse_doubts, understand
 from mps_shards.storage.location import locate_out
 from mps_shards.storage.store_folder import StoreFolder
 from mps_shards.storage.urls import Prefix
 
-__all__ = ["OnListing", "commit_pack", "run_pack"]
+__all__ = ["OnUnderstanding", "commit_pack", "run_pack"]
 
-OnListing = Callable[[Listing], None]
+OnUnderstanding = Callable[[Understanding], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,18 +74,29 @@ def run_pack(
     options: PackOptions,
     *,
     dry_run: bool = False,
-    on_listing: OnListing = lambda listing: None,
+    yes: bool = False,
+    asks: bool = True,
+    on_understanding: OnUnderstanding = lambda understanding: None,
     on_progress: Progress = lambda samples, size: None,
 ) -> PackReport:
-    """Pack `source` into `out`. See `mps_shards.packing.pack`."""
+    """Pack `source` into `out`. See `mps_shards.packing.pack`.
+
+    Args:
+        asks: whether a sample of the images is looked at, and doubts are refused; a shard set leaves none.
+    """
     began = time.monotonic()
     destination = _destination(out or source.default_out, options.work)
     rules = rules_of(options)
     listing = source.listing(options.read)
     if options.shards.split is not None:
         listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
+    if options.shards.subset is not None:
+        listing = subset_listing(listing, options.shards.subset, seed=options.shards.seed)
     listing, rules = settled(listing, rules)
-    on_listing(listing)
+    understanding = understand(source, listing, rules, skip_bad=options.read.skip_bad, looks=asks)
+    on_understanding(understanding)
+    if asks and not (yes or dry_run):
+        refuse_doubts(understanding)
     plan, plans = _planned(source, listing, options, rules)
     held = None if dry_run or options.work.overwrite else destination.plan()
     if held and held.fingerprint == plan.fingerprint:
@@ -92,7 +104,7 @@ def run_pack(
     elif source.is_comparable and not options.shards.drop_duplicates:
         plan = replace(plan, duplicates=find_duplicates(source, listing.splits, threads=options.work.threads)[0])
     if dry_run:
-        return _report(destination, plan, _sets_of(destination, plan), began, finished=False)
+        return _report(destination, plan, _sets_of(destination, plan), began, understanding, finished=False)
     shared = options.work.executor == "array"
     with destination.occupied(plan, shared=shared, overwrite=options.work.overwrite) as occupied:
         tasks = Tasks(
@@ -104,9 +116,9 @@ def run_pack(
         )
         kept = _execute(tasks, options.work, on_progress)
         if shared:
-            return _report(occupied, plan, _sets_of(occupied, plan), began, kept=kept, finished=False)
+            return _report(occupied, plan, _sets_of(occupied, plan), began, understanding, kept=kept, finished=False)
         sets, skipped = finish(occupied, plan)
-    return _report(destination, plan, sets, began, skipped=skipped, kept=kept)
+    return _report(destination, plan, sets, began, understanding, skipped=skipped, kept=kept)
 
 
 def commit_pack(out: str) -> PackReport:
@@ -189,6 +201,7 @@ def _report(
     plan: PackPlan,
     sets: tuple[PackedSet, ...],
     began: float,
+    understanding: Understanding | None = None,
     *,
     skipped: tuple[Skipped, ...] = (),
     kept: int = 0,
@@ -204,6 +217,7 @@ def _report(
         empty=plan.empty,
         skipped=skipped,
         duplicates=plan.duplicates,
+        understanding=understanding,
         kept=kept,
         finished=finished,
         seconds=time.monotonic() - began,

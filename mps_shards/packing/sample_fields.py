@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from mps_shards.errors import DataError
+from mps_shards.packing.label_id_maps import LabelIdMap, find_id_map
 from mps_shards.packing.pack_options import ImageOptions, PackOptions
 from mps_shards.packing.palette import Palette, find_palette
 from mps_shards.packing.sources.listing import Entry, Listing
@@ -29,7 +30,7 @@ from mps_shards.vision.label_maps import (
 )
 from mps_shards.vision.rgb_conversion import RgbConversion
 
-__all__ = ["NO_RULES", "FieldRules", "Fields", "fields_of", "rules_of", "settled"]
+__all__ = ["NO_RULES", "FieldRules", "Fields", "fields_of", "rules_of", "settled", "stored_ids"]
 
 # Field names of each format that other readers know too. A .jfif is a JPEG, which most of them know as jpg alone.
 _EXTENSIONS = {"jpeg": ("jpg", "jpeg"), "webp": ("webp",), "png": ("png",)}
@@ -46,6 +47,7 @@ class FieldRules:
         palette: colours of RGB masks.
         classes: number of classes of the set; 0 if it is not known, then label ids of masks are not checked.
         ignore_index: label id of masks that is not a class.
+        id_map: how the label ids of masks are changed.
     """
 
     images: ImageOptions = field(default_factory=ImageOptions)
@@ -53,6 +55,20 @@ class FieldRules:
     palette: Palette | None = None
     classes: int = 0
     ignore_index: int | None = None
+    id_map: LabelIdMap | None = None
+
+    @property
+    def gray_levels(self) -> LabelIdMap | None:
+        """What the values of a single-channel mask mean if all colours of the palette are shades of gray."""
+        colours = self.palette.colours if self.palette else ()
+        if not colours or any(red != green or green != blue for red, green, blue, _ in colours):
+            return None
+        return LabelIdMap(name="palette", pairs=tuple((gray, number) for gray, _, _, number in colours))
+
+    @property
+    def changes_ids(self) -> bool:
+        """Whether label ids of masks do not stay as they are stored."""
+        return self.id_map is not None or self.gray_levels is not None
 
     @property
     def palette_digest(self) -> str | None:
@@ -77,6 +93,7 @@ def rules_of(options: PackOptions) -> FieldRules:
         conversion=RgbConversion(to_8bit=images.to_8bit, background=images.background, drop_alpha=images.drop_alpha),
         palette=find_palette(masks.palette) if masks.palette is not None else None,
         ignore_index=masks.ignore_index,
+        id_map=find_id_map(masks.map_ids) if masks.map_ids is not None else None,
     )
 
 
@@ -91,7 +108,10 @@ def settled(listing: Listing, rules: FieldRules) -> tuple[Listing, FieldRules]:
         listing = replace(listing, classes=palette.names)
         outside = {number for *_, number in palette.colours if number >= len(palette.names)}
         ignored = outside.pop() if ignored is None and palette.names and len(outside) == 1 else ignored
-    rules = replace(rules, classes=len(listing.classes), ignore_index=ignored)
+    id_map = rules.id_map or listing.id_map
+    if ignored is None and id_map is not None:
+        ignored = id_map.ignore_index
+    rules = replace(rules, classes=len(listing.classes), ignore_index=ignored, id_map=id_map)
     return replace(listing, ignore_index=ignored), rules
 
 
@@ -215,12 +235,23 @@ def _image(extension: str, content: bytes, frame: _Frame, rules: FieldRules) -> 
 def _mask(content: bytes, frame: _Frame, rules: FieldRules) -> bytes:
     """The label map of a mask: the mask's own bytes if they are a label map and nothing about it must change."""
     size = label_map_size(content)
-    stays = size is not None and not frame.changes(size, frame.turn_of(size))
+    stays = size is not None and not frame.changes(size, frame.turn_of(size)) and not rules.changes_ids
     if stays and not rules.images.check:
         return content
-    colours = rules.palette.colours if rules.palette else None
-    ids = _fitted(label_ids(content, colours), frame, rules)
+    ids = _fitted(stored_ids(content, rules), frame, rules)
     return content if stays else label_map_bytes(ids)
+
+
+def stored_ids(content: bytes, rules: FieldRules) -> LabelIds:
+    """Label ids of an encoded mask, changed as the rules say.
+
+    Raises:
+        DecodeError: damaged, lossy, coloured without a palette, or a colour or an id that cannot be.
+    """
+    ids = label_ids(content, rules.palette.colours if rules.palette else None)
+    if rules.gray_levels and read_header(content).mode not in ("RGB", "RGBA"):
+        ids = rules.gray_levels.apply(ids)
+    return rules.id_map.apply(ids) if rules.id_map is not None else ids
 
 
 def _drawn(shapes: str, frame: _Frame, rules: FieldRules) -> bytes:

@@ -61,8 +61,9 @@ def _finish_set(
     full = {name: done for name, done in shards.items() if done.samples}
     description = SetDescription(
         task=planned.task,
-        classes=plan.classes if planned.task != "unlabeled" else (),
+        classes=plan.classes if planned.task not in ("unlabeled", "regression", "captions") else (),
         ignore_index=plan.ignore_index if planned.task == "segmentation" else None,
+        columns=plan.numbers if planned.task == "regression" else msgspec.UNSET,
         packed=Packed(version=version("mps-shards"), layout=plan.layout, seed=plan.seed, options=plan.options),
     )
     manifest, files = sealed(description, [_contents(name, done) for name, done in full.items()])

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.option_values import parse_shares
+from mps_shards.packing.option_values import parse_shares, parse_subset
 from mps_shards.packing.sources.listing import Listing, Split
 from mps_shards.shards import keyed
+from mps_shards.wording import counted
 
-__all__ = ["shared_out", "split_listing"]
+__all__ = ["shared_out", "split_listing", "subset_listing"]
 
 
 def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
@@ -25,11 +26,12 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
         ConfigError: `text` is malformed, the listing has splits already, or a part would be empty.
     """
     shares = parse_shares(text)
+    rest = 1 - sum(shares.values())
     if len(listing.splits) != 1 or listing.splits[0].name:
         names = ", ".join(split.name for split in listing.splits)
         raise ConfigError(f"the source has splits of its own ({names}); leave --split out, or pack one of its folders")
     whole = listing.splits[0]
-    part_of = _drawn(whole.entries.labels, list(shares.values()), seed=seed)
+    part_of = _drawn(whole.entries.labels, [*shares.values(), *([Fraction(rest)] if rest else [])], seed=seed)
     counts = np.bincount(part_of, minlength=len(shares))
     for name, count in zip(shares, counts, strict=True):
         if not count:
@@ -38,7 +40,27 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
         Split(name=name, task=whole.task, entries=whole.entries.take(np.flatnonzero(part_of == number).tolist()))
         for number, name in enumerate(shares)
     ]
-    return replace(listing, splits=tuple(sorted(splits, key=lambda split: split.name)))
+    left_out = int(np.count_nonzero(part_of == len(shares)))
+    notes = [f"{counted(left_out, 'image')} left out, as the shares add up to {float(1 - rest):g}"] if left_out else []
+    ordered = tuple(sorted(splits, key=lambda split: split.name))
+    return replace(listing, splits=ordered, notes=(*listing.notes, *notes))
+
+
+def subset_listing(listing: Listing, share: float, *, seed: int) -> Listing:
+    """Keep a share of the images of every split, with the same share of every class.
+
+    Raises:
+        ConfigError: a split would have no image.
+    """
+    fraction = parse_subset(share)
+    splits = []
+    for split in listing.splits:
+        part_of = _drawn(split.entries.labels, [fraction, 1 - fraction], seed=seed)
+        kept = np.flatnonzero(part_of == 0)
+        if not len(kept):
+            raise ConfigError(f"a share of {share} of {counted(len(part_of), 'image')} is none; take a larger subset")
+        splits.append(replace(split, entries=split.entries.take(kept.tolist())))
+    return replace(listing, splits=tuple(splits), notes=(*listing.notes, f"a subset of {share} of the images"))
 
 
 def _drawn(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) -> npt.NDArray[np.intp]:

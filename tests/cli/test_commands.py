@@ -150,8 +150,13 @@ def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "Found class folders: 3 classes, 12 images",
-        "Left out, no images inside: nothing",
-        "Ignored 3 files that are not images (2 .txt, 1 .csv)",
+        "  Why: every image lies in one of 3 folders",
+        "  Task: classification",
+        "  Classes (3), from the names of folders: class-0, class-1, class-2",
+        "  Images (12 looked at): 12 JPEG RGB",
+        "  Left out, no images inside: nothing",
+        "  Left out: 3 files of other kinds (2 .txt, 1 .csv)",
+        "  Not used, though they look like annotations: class-1/notes.txt, class-2/notes.TXT, labels.csv",
     ]
     made, summary = done.stdout.splitlines()
     assert made.startswith(f"{tmp_path / 'imgs-shards'}: 12 samples in 1 shard, 0.0 MB")

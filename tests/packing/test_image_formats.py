@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, features
 
 from mps_shards import ShardDataset, pack
-from mps_shards.errors import ConfigError, DataError
+from mps_shards.errors import ConfigError
 from mps_shards.shardset.verification import verify
 from tests.support.commands import run
 from tests.support.damage import manifest_of
@@ -87,7 +87,7 @@ def deep(kind: str) -> bytes:
 def test_deep_images_are_refused_or_converted(kind: str, check: bool, tmp_path: Path):
     source = write(tmp_path / "imgs", {f"cat/{kind}": deep(kind)})
 
-    with pytest.raises(DataError, match=rf"cat/{kind}: the image has .*--to-8bit"):
+    with pytest.raises(ConfigError, match=rf"cat/{kind}: the image has .*--to-8bit"):
         pack(source, check=check)
     report = pack(source, check=check, to_8bit="scale")
 

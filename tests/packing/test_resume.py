@@ -158,7 +158,7 @@ def test_overwriting_fails_before_anything_is_removed(source: Path, tmp_path: Pa
     with pytest.raises(ConfigError, match="no images found"):
         pack(tmp_path / "out", out, overwrite=True)
     with pytest.raises(StorageError, match="cannot read"):
-        pack(source, out, overwrite=True, drop_duplicates=True, on_listing=lambda _: shutil.rmtree(source))
+        pack(source, out, overwrite=True, drop_duplicates=True, on_understanding=lambda _: shutil.rmtree(source))
 
     assert contents(out) == before
 

@@ -138,7 +138,7 @@ def test_a_file_that_changed_since_it_was_listed_is_named(source: Path, tmp_path
 
     size = changed.stat().st_size
     complaint = rf"class-2/03\.jpg had {size} bytes when it was listed and has {size + 4} now; pack again"
-    failing(source, tmp_path / "out", DataError, complaint, on_listing=grow)
+    failing(source, tmp_path / "out", DataError, complaint, on_understanding=grow)
 
 
 def test_a_file_that_vanished_since_it_was_listed_is_named(source: Path, tmp_path: Path):
@@ -147,7 +147,7 @@ def test_a_file_that_vanished_since_it_was_listed_is_named(source: Path, tmp_pat
         tmp_path / "out",
         StorageError,
         r"cannot read .*class-1/00\.jpg: No such file or directory",
-        on_listing=lambda listing: (source / "class-1" / "00.jpg").unlink(),
+        on_understanding=lambda listing: (source / "class-1" / "00.jpg").unlink(),
     )
 
 
@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_named(source: Path, tmp_path: Path):
         (source / "class-1" / "00.jpg").mkdir()
 
     complaint = r"cannot read .*class-1/00\.jpg: Is a directory"
-    failing(source, tmp_path / "out", StorageError, complaint, on_listing=make_a_folder_of_it)
+    failing(source, tmp_path / "out", StorageError, complaint, on_understanding=make_a_folder_of_it)
 
 
 def test_a_source_that_is_no_folder_is_named(tmp_path: Path):

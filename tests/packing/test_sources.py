@@ -176,8 +176,8 @@ def test_a_dangling_link_is_named_or_left_out(tmp_path: Path):
 @pytest.mark.parametrize(
     ("names", "stray"),
     [
-        (("a.jpg", "cat/x.jpg"), "a.jpg and 0 other images lie beside folders of images, so they have no class"),
-        (("a.jpg", "b.jpg", "train/cat/x.jpg"), "a.jpg and 1 other images .* have no class"),
+        (("a.jpg", "cat/x.jpg"), "a.jpg lies beside folders of images, without a class; move it"),
+        (("a.jpg", "b.jpg", "train/cat/x.jpg"), "a.jpg and 1 other image lie .* without a class; move them"),
         (("train/a.jpg", "train/cat/x.jpg"), r"train/a\.jpg lies beside class folders, so it has no class; move it"),
         (("train/cat/x.jpg", "val/a.jpg", "val/dog/x.jpg"), r"val/a\.jpg lies beside class folders"),
     ],

@@ -84,7 +84,7 @@ def test_annotations_of_another_kind_are_no_instances(tmp_path: Path):
 
     with pytest.raises(ConfigError, match=r"no instances_\*\.json \(but train\.json\); name the file of a split like"):
         list_source(tmp_path)
-    assert list_source(tmp_path, layout="flat").describe() == "flat folder: 1 images"
+    assert list_source(tmp_path, layout="flat").describe() == "flat folder: 1 image"
 
 
 def test_boxes_beside_images_are_no_masks(tmp_path: Path):
@@ -101,7 +101,7 @@ def test_a_list_beside_class_folders_is_read_only_if_it_is_named(tmp_path: Path)
     write(tmp_path, {"cat/1.jpg": IMAGE, "dog/1.jpg": IMAGE, "labels.csv": b"path,label\ncat/1.jpg,9\n"})
 
     assert list_source(tmp_path).describe() == "class folders: 2 classes, 2 images"
-    assert list_source(tmp_path, layout="list").describe() == "CSV list: 10 classes, 1 images"
+    assert list_source(tmp_path, layout="list").describe() == "CSV list: 10 classes, 1 image"
     assert entries(tmp_path / "labels.csv") == entries(tmp_path, layout="list")
 
 
@@ -141,4 +141,4 @@ def test_what_is_hidden_marks_nothing(tmp_path: Path):
     write(tmp_path, {".cache/metadata.csv": b"", "cat/1.jpg": IMAGE, "annotations/notes.txt": b""})
     write(tmp_path, {".annotations/instances_x.json": json.dumps({}).encode()})
 
-    assert list_source(tmp_path).describe() == "class folders: 1 classes, 1 images"
+    assert list_source(tmp_path).describe() == "class folders: 1 class, 1 image"

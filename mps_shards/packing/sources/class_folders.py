@@ -1,75 +1,122 @@
 """Folders of images: by class (``cat/x.jpg``), by split and class (``train/cat/x.jpg``), or flat and unlabelled."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.sources.file_tree import SPLIT_NAMES, FileTree, check_names, is_image
-from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.file_tree import FileTree, check_names, is_image
+from mps_shards.packing.sources.folder_names import split_names, split_word
+from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
+from mps_shards.wording import counted
 
-__all__ = ["find_folders", "list_classes", "list_flat", "list_splits", "number_labels"]
+__all__ = ["find_folders", "list_classes", "list_flat", "list_splits", "number_labels", "wrapper"]
+
+
+def wrapper(tree: FileTree) -> str:
+    """The only folder that holds images, if more folders of images lie inside it; "" if there is none.
+
+    Such a folder appears when an archive is unpacked: ``data/pets/cat/x.jpg``. With a slash at its end.
+    """
+    if any(map(is_image, tree.names())):
+        return ""
+    held = _first_with_images(tree, tree.folders(), 2)
+    if len(held) != 1 or split_names(held):
+        return ""
+    inside = f"{held[0]}/"
+    if any(map(is_image, tree.names(inside))) or not _first_with_images(tree, tree.folders(inside), 1, inside):
+        return ""
+    return inside
 
 
 def find_folders(tree: FileTree) -> Literal["classes", "splits", "flat"]:
     """Which of the three a folder is.
 
-    "splits" where every folder with images is named like one (train, val, test …), "classes" where images lie in
-    folders, "flat" where they lie at the top.
+    "splits" if every folder with images is named like a split (train, test_set, seg_val …), "classes" if images lie in
+    folders, "flat" if images lie at the top.
     """
     names = tree.names()
-    folders = sorted((name for name in names if name.endswith("/")), key=lambda name: name[:-1].lower() in SPLIT_NAMES)
-    first = next((name for name in folders if tree.holds_images(name)), None)  # one that is no split, if there is one
-    if first is None:
+    folders = sorted(tree.folders(), key=lambda name: bool(split_names([name])))
+    first = _first_with_images(tree, folders, 1)  # one that is not a split, if there is one
+    if not first:
         return "flat"
-    return "splits" if first[:-1].lower() in SPLIT_NAMES and not any(map(is_image, names)) else "classes"
+    if any(map(is_image, names)):
+        return "classes"
+    if split_names(first):
+        return "splits"
+    # flowers_train and flowers_test: each alone could be a class
+    few = tree.folders() if len(tree.folders()) <= 10 else []
+    return "splits" if split_names(_first_with_images(tree, few, len(few))) else "classes"
 
 
 def list_flat(tree: FileTree) -> Listing:
     """Every image below the folder, without labels."""
     entries = Entries(Entry(path, size) for path, size in tree.images())
-    return _listing(tree, "flat folder", (), [Split(name="", task="unlabeled", entries=entries)])
+    splits = [Split(name="", task="unlabeled", entries=entries)]
+    return _listing(tree, "flat folder", (), splits, why="no folder names a class")
 
 
 def list_classes(tree: FileTree) -> Listing:
     """Every image, its class the first folder on its path."""
     _refuse_stray(tree, "class")
     found: dict[str, int] = {}
-    entries = _labelled(tree, "", found)
+    depths: dict[str, set[str]] = {}
+    entries = _labelled(tree, "", found, depths)
     check_names(found)
-    classes = sorted(found)
+    classes = tree.class_order(found)
     number_labels([entries], found, {name: place for place, name in enumerate(classes)})
-    empty = tuple(sorted(set(tree.folders()) - set(found)))
     split = Split(name="", task="classification", entries=entries)
-    return _listing(tree, "class folders", classes, [split], empty=empty)
+    return _listing(
+        tree,
+        "class folders",
+        classes,
+        [split],
+        empty=tuple(sorted(set(tree.folders()) - set(found))),
+        why=f"every image lies in one of {counted(len(classes), 'folder')}",
+        doubts=tuple(_doubts_of_classes(tree, classes, len(entries), depths)),
+    )
 
 
 def list_splits(tree: FileTree) -> Listing:
     """Every image, its split the first folder on its path and its class the second; splits share their classes.
 
-    A split with all its images right inside has no labels.
+    A split with all its images directly inside has no labels. A folder that only wraps the classes of a split
+    (``seg_train/seg_train/cat``) is looked through.
     """
     _refuse_stray(tree, "split")
     found: dict[str, int] = {}
-    splits = []
-    for name in tree.folders():
-        entries = _labelled(tree, f"{name}/", found)
+    folders = [name for name in tree.folders() if tree.holds_images(name + "/")]
+    names = split_names(folders) or {name: name for name in folders}
+    splits, bare_splits = [], []
+    for folder in folders:
+        entries = _labelled(tree, _class_level(tree, folder), found, {})
         bare = np.flatnonzero(entries.labels < 0)
         if 0 < len(bare) < len(entries):
             first = tree.shown(entries[int(bare[0])].path)
             raise ConfigError(f"{first} lies beside class folders, so it has no class; move it")
-        if len(entries):
-            task: Literal["unlabeled", "classification"] = "unlabeled" if len(bare) else "classification"
-            splits.append(Split(name=name, task=task, entries=entries))
-    classes = sorted(found)
+        task: Literal["unlabeled", "classification"] = "unlabeled" if len(bare) else "classification"
+        if task == "unlabeled":
+            bare_splits.append(names[folder])
+        splits.append(Split(name=names[folder], task=task, entries=entries))
+    classes = tree.class_order(found)
     check_names([*classes, *(split.name for split in splits)])
     number_labels((split.entries for split in splits), found, {name: place for place, name in enumerate(classes)})
-    return _listing(tree, "split folders", classes, splits)
+    notes = [f"the images of {', '.join(bare_splits)} lie in no class folder and get no label"] if bare_splits else []
+    renamed = [f"{folder} is split {name!r}" for folder, name in names.items() if folder != name]
+    return _listing(
+        tree,
+        "split folders",
+        classes,
+        sorted(splits, key=lambda split: split.name),
+        why="every folder with images is named like a split" + (f": {', '.join(renamed)}" if renamed else ""),
+        notes=tuple(notes) if classes else (),
+        doubts=tuple(_doubts_of_splits(tree, classes, splits)),
+    )
 
 
 def number_labels(parts: Iterable[Entries], found: Mapping[str, int], numbers: Mapping[str, int]) -> None:
-    """Put class numbers for the labels that were given in the order in which names were found; -1 stays."""
+    """Replace labels, which were numbered in the order in which names were found, by class indices; -1 stays."""
     table = np.full(len(found) + 1, -1, np.int32)
     for name, place in found.items():
         table[place] = numbers[name]
@@ -78,26 +125,107 @@ def number_labels(parts: Iterable[Entries], found: Mapping[str, int], numbers: M
         labels[:] = table[labels]
 
 
-def _labelled(tree: FileTree, prefix: str, found: dict[str, int]) -> Entries:
+def _labelled(tree: FileTree, prefix: str, found: dict[str, int], depths: dict[str, set[str]]) -> Entries:
+    """Entries labelled by their first folder below `prefix`; `depths` collects the folders below that one."""
     entries = Entries()
+    start = len(prefix)
     for path, size in tree.images(prefix):
-        name, nested, _ = path[len(prefix) :].partition("/")
+        name, nested, rest = path[start:].partition("/")
         entries.append(Entry(path, size, found.setdefault(name, len(found)) if nested else -1))
+        inner, deeper, _ = rest.partition("/")
+        if deeper and len(depths.setdefault(name, set())) < 50:
+            depths[name].add(inner)
     return entries
+
+
+def _class_level(tree: FileTree, split: str) -> str:
+    """The folder of a split whose folders are the classes, with a slash: the split's own, or one that it wraps."""
+    folder = f"{split}/"
+    while not any(map(is_image, tree.names(folder))):
+        held = _first_with_images(tree, tree.folders(folder), 2, folder)
+        if len(held) != 1:
+            break
+        inside = f"{folder}{held[0]}/"
+        is_wrapper = (
+            held[0] == split or split_word(held[0]) or _first_with_images(tree, tree.folders(inside), 2, inside)
+        )
+        if not is_wrapper or (held[0] != split and any(map(is_image, tree.names(inside)))):
+            break
+        folder = inside
+    return folder
+
+
+def _first_with_images(tree: FileTree, folders: Sequence[str], most: int, prefix: str = "") -> list[str]:
+    """The first few of some folders that hold images."""
+    found: list[str] = []
+    for name in folders:
+        if len(found) == most:
+            break
+        if tree.holds_images(f"{prefix}{name}/"):
+            found.append(name)
+    return found
+
+
+def _doubts_of_classes(
+    tree: FileTree, classes: Sequence[str], images: int, depths: Mapping[str, set[str]]
+) -> Iterator[Doubt]:
+    splits = [name for name in classes if split_word(name)]
+    if splits and len(splits) < len(classes):
+        others = [name for name in classes if name not in splits]
+        yield Doubt(
+            f"{', '.join(splits[:3])} looks like a split, but lies beside {', '.join(others[:3])}, so all would be "
+            "classes",
+            "move the folders that are not splits, or take them all for classes (--layout classes)",
+        )
+    if len(classes) == 1 and depths:
+        inner = sorted(next(iter(depths.values())))
+        yield Doubt(
+            f"all images are in one class, {classes[0]}, while folders lie deeper ({', '.join(inner[:5])})",
+            f"pack {tree.shown(classes[0])} to make these the classes, or keep one class (--layout classes)",
+        )
+    if len(classes) > 1 and len(depths) == len(classes):
+        inner_sets = [frozenset(depths[name]) for name in classes]
+        if len(inner_sets[0]) > 1 and len(set(inner_sets)) == 1:
+            inner = sorted(inner_sets[0])
+            yield Doubt(
+                f"each of the folders {', '.join(classes[:3])} holds the same folders ({', '.join(inner[:5])}), which "
+                "look like the classes",
+                "pack one of the folders, or take the outer folders for the classes (--layout classes)",
+            )
+    yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout classes")
+
+
+def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[Split]) -> Iterator[Doubt]:
+    images = sum(len(split.entries) for split in splits if split.task == "classification")
+    if len(classes) == 1 and images:
+        deeper = sorted({name for split in tree.folders() for name in tree.folders(f"{split}/{classes[0]}")})
+        if deeper:
+            yield Doubt(
+                f"all images are in one class, {classes[0]}, while folders lie deeper ({', '.join(deeper[:5])})",
+                "move the folders up, or keep one class (--layout splits)",
+            )
+    yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout splits")
+
+
+def too_many_classes(classes: int, images: int, how: str) -> Iterator[Doubt]:
+    """The doubt about labels that hardly repeat, which are names of images rather than of classes."""
+    if classes >= 5 and classes * 5 >= images * 4:
+        yield Doubt(
+            f"{images:,} images have {classes:,} different labels, so hardly two share a class", f"{how} accepts it"
+        )
 
 
 def _refuse_stray(tree: FileTree, lacking: str) -> None:
     stray = [name for name in tree.names() if is_image(name)]
     if stray:
+        others = f" and {counted(len(stray) - 1, 'other image')} lie" if len(stray) > 1 else " lies"
         raise ConfigError(
-            f"{tree.shown(stray[0])} and {len(stray) - 1} other images lie beside folders of images, so they have "
-            f"no {lacking}; move them, or pack with layout 'flat'"
+            f"{tree.shown(stray[0])}{others} beside folders of images, without a {lacking}; move "
+            f"{'them' if len(stray) > 1 else 'it'}, or pack all images without labels (--layout flat)"
         )
 
 
-def _listing(
-    tree: FileTree, layout: str, classes: Sequence[str], splits: Sequence[Split], empty: tuple[str, ...] = ()
-) -> Listing:
+def _listing(tree: FileTree, layout: str, classes: Sequence[str], splits: Sequence[Split], **about: object) -> Listing:
     if not any(len(split.entries) for split in splits):
         raise tree.no_images()
     return Listing(
@@ -105,6 +233,7 @@ def _listing(
         classes=tuple(classes),
         splits=tuple(splits),
         ignored=tree.ignored,
-        empty=empty,
         bad=tuple(tree.bad),
+        labels_from="the names of folders" if classes else "",
+        **about,  # type: ignore[arg-type]  # fields of the listing
     )

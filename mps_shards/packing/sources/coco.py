@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.file_tree import FileTree
+from mps_shards.packing.sources.file_tree import FileTree, refusal
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 from mps_shards.shards.manifest import NOT_JSON
 
@@ -99,7 +99,9 @@ def list_coco(tree: FileTree) -> Listing:
         if len(entries):
             splits.append(Split(name=name, task="segmentation", entries=entries))
     if not splits or not known:
-        raise ConfigError(f"no images or no categories found by {tree.shown(FOLDER)}/{PREFIX}*.json")
+        raise refusal(tree.bad) or ConfigError(
+            f"no images or no categories found by {tree.shown(FOLDER)}/{PREFIX}*.json"
+        )
     classes = ("background", *(name for _, name in known))
     return Listing(
         layout="COCO instances",

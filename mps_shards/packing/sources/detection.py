@@ -1,15 +1,15 @@
 """Which layout a tree of files has, and its listing."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.pack_options import ReadOptions
 from mps_shards.packing.sources.cityscapes import is_cityscapes, list_cityscapes
-from mps_shards.packing.sources.class_folders import find_folders, list_classes, list_flat, list_splits
+from mps_shards.packing.sources.class_folders import find_folders, list_classes, list_flat, list_splits, wrapper
 from mps_shards.packing.sources.coco import is_coco, list_coco
-from mps_shards.packing.sources.file_tree import FileTree
+from mps_shards.packing.sources.file_tree import FileTree, refusal
 from mps_shards.packing.sources.image_folder_metadata import list_metadata, metadata_in
-from mps_shards.packing.sources.image_mask_pairs import IMAGE_FOLDERS, has_pairs, list_pairs
+from mps_shards.packing.sources.image_mask_pairs import IMAGE_FOLDERS, has_paired_siblings, has_pairs, list_pairs
 from mps_shards.packing.sources.list_table import list_table, lists_in
 from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.voc import is_voc, list_voc
@@ -34,47 +34,78 @@ _MARKS: Mapping[str, Callable[[FileTree], object]] = {
     "cityscapes": is_cityscapes,
     "coco": is_coco,
 }
+_DEEPEST = 4  # folders around the images that are looked through
 
 
-def list_tree(tree: FileTree, options: ReadOptions, *, list_name: str = "") -> Listing:
+def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
     """List the images of a tree, or those that a list in it names.
 
     "auto" takes the one layout whose marks the tree shows: metadata files, or the folders of image and mask pairs,
-    Pascal VOC, Cityscapes or COCO. Without any mark it is split, class or flat folders.
+    Pascal VOC, Cityscapes or COCO. Without any mark it is split, class or flat folders. A folder that holds nothing but
+    another folder of images is looked through.
 
     Args:
         list_name: path of the list; "" to read the tree itself.
 
     Raises:
         ConfigError: no images, an arrangement that fits no layout, or one that fits several.
-        DataError: naming a file that cannot be packed, or two that would share a key.
+        DataError: naming the files that cannot be packed, or two that would share a key.
         StorageError: something cannot be read.
     """
-    layout = options.layout
+    listing = _listed(tree, list_name)
+    if tree.options.layout not in ("auto", "list"):
+        listing = replace(listing, doubts=tuple(doubt for doubt in listing.doubts if doubt.about != "layout"))
+    listing = replace(listing, annotations=tuple(tree.annotations))
+    error = refusal(listing.bad)
+    if error is not None and not tree.options.skip_bad:
+        raise error
+    return listing
+
+
+def _listed(tree: FileTree, list_name: str) -> Listing:
+    layout = tree.options.layout
     if list_name:
         if layout not in ("auto", "list"):
             raise ConfigError(f"{tree.shown(list_name)} is a list; pack the folder to read it as {layout!r}")
         return list_table(tree, list_name)
+    if tree.options.images is not None:
+        return list_pairs(tree)
     if layout == "list":
         return list_table(tree, _only_list(tree))
     if layout != "auto":
         return _LISTERS[layout](tree)
-    listing = _LISTERS[_find(tree)](tree)
+    folder = ""
+    for _ in range(_DEEPEST):
+        found = _find(tree)
+        inside = wrapper(tree) if found in ("classes", "splits", "flat") else ""
+        if not inside:
+            break
+        folder, tree = folder + inside, tree.below(inside)
+    listing = _LISTERS[found](tree)
     if len(listing.classes) == 1 and listing.classes[0].lower() in IMAGE_FOLDERS:
         raise ConfigError(
             f"the only class folder in {tree.files.name} is {listing.classes[0]}, which does not look like a class; "
             "put masks beside it into masks/, or pack the images without labels (--layout flat)"
         )
-    return listing
+    return _below(listing, folder) if folder else listing
+
+
+def _below(listing: Listing, folder: str) -> Listing:
+    """A listing of a folder as one of the tree around that folder."""
+    splits = tuple(replace(split, entries=split.entries.below(folder)) for split in listing.splits)
+    bad = tuple(each._replace(path=folder + each.path) for each in listing.bad)
+    note = f"{folder.removesuffix('/')} holds all images and was looked through"
+    return replace(listing, splits=splits, bad=bad, notes=(note, *listing.notes))
 
 
 def _find(tree: FileTree) -> str:
     fitting = [layout for layout, has_mark in _MARKS.items() if has_mark(tree)]
     if len(fitting) > 1:
-        raise ConfigError(
-            f"{tree.files.name} could be read as {' or as '.join(map(repr, fitting))}; name one (--layout)"
-        )
-    return fitting[0] if fitting else find_folders(tree)
+        layouts = " or as ".join(map(repr, fitting))
+        raise ConfigError(f"{tree.files.name} could be read as {layouts}; name one (--layout)")
+    if fitting:
+        return fitting[0]
+    return "pairs" if has_paired_siblings(tree) else find_folders(tree)
 
 
 def _only_list(tree: FileTree) -> str:

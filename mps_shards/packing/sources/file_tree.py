@@ -3,18 +3,25 @@
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.files import Files
+from mps_shards.errors import ConfigError, DataError, ShardsError
+from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.sources.class_list import read_class_list
+from mps_shards.packing.sources.files import Files, SubFiles
 from mps_shards.packing.sources.listing import Bad
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
+from mps_shards.wording import counted
 
-__all__ = ["SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes"]
+__all__ = ["SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes", "refusal"]
 
 SPLIT_NAMES = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"])
 CLASS_LIST = "classes.txt"
+ANNOTATION_KINDS = frozenset(
+    [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".txt", ".mat", ".xlsx", ".parquet", ".pkl", ".yaml", ".yml"]
+)
+_MOST_ANNOTATIONS = 1000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,22 +29,30 @@ class FileTree:
     """One root while it is listed. Hidden files are left out.
 
     Attributes:
-        by_name: keys will hold file extensions, so ``a.jpg`` may lie beside ``a.png``.
-        skip_bad: continue after a file that cannot be packed.
+        options: how the source is to be read.
+        list_files: where lists lie, if that is not the root.
         bad: the files that were left out because they cannot be packed.
         ignored: how many files are not images, by extension.
+        annotations: files among those that look like annotations; the first thousand.
     """
 
     files: Files
-    by_name: bool = False
-    skip_bad: bool = False
+    options: ReadOptions = field(default_factory=ReadOptions)
+    list_files: Files | None = None
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    annotations: list[str] = field(default_factory=list)
     _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
+    _stems: dict[str, set[str]] = field(default_factory=dict)
 
     def shown(self, path: str = "") -> str:
         """A path as messages show it."""
         return f"{self.files.name}/{path}".removesuffix("/")
+
+    @property
+    def lists(self) -> Files:
+        """The files among which lists lie."""
+        return self.list_files or self.files
 
     def names(self, folder: str = "") -> list[str]:
         """Names in a folder, sorted; names of folders end with a slash, so that whole paths come sorted too."""
@@ -49,6 +64,12 @@ class FileTree:
             names = self.names(folder) if self.files.is_folder(folder) else []
             self._folders[folder] = [name[:-1] for name in names if name.endswith("/")]
         return self._folders[folder]
+
+    def stems(self, folder: str) -> set[str]:
+        """Names of the images directly inside a folder, without their extensions."""
+        if folder not in self._stems:
+            self._stems[folder] = {name.rpartition(".")[0] for name in self.names(folder) if is_image(name)}
+        return self._stems[folder]
 
     def paths(self, start: str = "") -> Iterator[str]:
         """Paths of all files below a folder, sorted by code point; holds the names of one folder per level.
@@ -83,7 +104,10 @@ class FileTree:
                 continue
             name = posixpath.basename(path)
             stem, dot, extension = name.rpartition(".")
-            self.ignored[dot + extension.lower() if stem else name] += 1
+            kind = dot + extension.lower() if stem else name
+            self.ignored[kind] += 1
+            if kind in ANNOTATION_KINDS and len(self.annotations) < _MOST_ANNOTATIONS:
+                self.annotations.append(path)
 
     def sized(self, paths: Iterable[str], *, named_by: str = "") -> Iterator[tuple[str, int]]:
         """Sorted paths of images, each with its bytes; see `images`, and `size`."""
@@ -99,7 +123,7 @@ class FileTree:
                 folder, slash, name = path.rpartition("/")
                 head = f"{folder}{slash}{name.partition('.')[0]}."
             stem = path.rpartition(".")[0]
-            other = keys.setdefault(path if self.by_name else stem, path)
+            other = keys.setdefault(path if self.options.by_name else stem, path)
             if other != path:
                 raise DataError(
                     f"{self.shown(other)} and {self.shown(path)} would share the key "
@@ -117,12 +141,12 @@ class FileTree:
         """
         try:
             size = self.files.size(path)
-        except FileNotFoundError as error:
+        except FileNotFoundError:
             reason = f"{self.shown(path)} is a link to a file that does not exist; remove the link"
             if named_by:
                 hint = "; paths need forward slashes" if "\\" in path else ""
                 reason = f"{named_by}: there is no file {self.shown(path)}{hint}"
-            self.leave_out(path, reason, error)
+            self.leave_out(path, reason)
             return 0
         if not size:
             self.leave_out(path, f"{self.shown(path)} is empty (0 bytes); remove it or replace it")
@@ -148,19 +172,50 @@ class FileTree:
             raise DataError(f"{named_by}: {given!r} is not an image by its name (known: {', '.join(IMAGE_FIELDS)})")
         return path
 
-    def leave_out(self, path: str, reason: str, cause: Exception | None = None) -> None:
-        """Record a file that cannot be packed, or raise the reason as a DataError."""
-        if not self.skip_bad:
-            raise DataError(reason) from cause
+    def leave_out(self, path: str, reason: str) -> None:
+        """Record a file that cannot be packed. Unless such files are skipped, `list_tree` refuses them at the end."""
         self.bad.append(Bad(path, reason))
 
     def holds_images(self, folder: str = "") -> bool:
         """Whether there is an image anywhere below a folder; "" is the root."""
         return any(is_image(path) for path in self.paths(folder))
 
-    def no_images(self) -> ConfigError:
-        """The error of a source without images."""
-        return ConfigError(f"no images found in {self.files.name} (looked for {', '.join(IMAGE_FIELDS)})")
+    def below(self, folder: str) -> "FileTree":
+        """A folder of this tree as a tree of its own; what is recorded in one is not recorded in the other."""
+        return FileTree(files=SubFiles(self.files, folder), options=self.options)
+
+    def class_order(self, names: Iterable[str]) -> list[str]:
+        """The classes in order: those of --classes, else the names that were found, sorted as text or as numbers.
+
+        Raises:
+            DataError: a name that was found is not one of --classes.
+        """
+        if self.options.classes is not None:
+            given = read_class_list(self.options.classes)
+            unknown = sorted(set(names) - set(given))
+            if unknown:
+                raise DataError(
+                    f"{', '.join(map(repr, unknown[:5]))} is not one of the {len(given)} classes that "
+                    f"{self.options.classes} names; add it there, or leave the images out"
+                )
+            return list(given)
+        if self.options.numeric_order and all(name.isdecimal() for name in names):
+            return sorted(names, key=lambda name: (int(name), name))
+        return sorted(names)
+
+    def no_images(self) -> ShardsError:
+        """The error of a source without images that could be packed."""
+        return refusal(self.bad) or ConfigError(
+            f"no images found in {self.files.name} (looked for {', '.join(IMAGE_FIELDS)})"
+        )
+
+
+def refusal(bad: Sequence[Bad]) -> DataError | None:
+    """The error that names the first of some files that cannot be packed, and counts the others."""
+    if not bad:
+        return None
+    more = f"; {counted(len(bad) - 1, 'more file')} cannot be packed either" if len(bad) > 1 else ""
+    return DataError(f"{bad[0].reason}{more}; --on-bad-sample skip leaves such files out")
 
 
 def is_image(path: str) -> bool:

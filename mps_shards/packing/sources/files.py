@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import posixpath
 import time
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import BinaryIO, Protocol
 from mps_shards.errors import StorageError
 from mps_shards.packing.sources.source import Stamp
 
-__all__ = ["Content", "Files", "FolderFiles", "stamp_of"]
+__all__ = ["Content", "Files", "FolderFiles", "SubFiles", "stamp_of"]
 
 Content = bytes | mmap.mmap
 
@@ -79,6 +80,63 @@ class Files(Protocol):
 def stamp_of(*values: object, is_sure: bool) -> Stamp:
     """A stamp whose digest changes whenever one of the values does."""
     return Stamp(hashlib.blake2b(repr(values).encode(), digest_size=8).digest(), is_sure)
+
+
+class SubFiles:
+    """Files below a folder of other files. See `Files`."""
+
+    def __init__(self, files: Files, folder: str):
+        self._files = files
+        self._folder = folder  # with a slash at its end
+
+    @property
+    def name(self) -> str:
+        """See `Files`."""
+        return f"{self._files.name}/{self._folder}".removesuffix("/")
+
+    def names(self, folder: str = "") -> list[str]:
+        """See `Files`."""
+        return self._files.names(self._folder + folder)
+
+    def is_folder(self, path: str) -> bool:
+        """See `Files`."""
+        return self._files.is_folder(self._folder + path)
+
+    def is_file(self, path: str) -> bool:
+        """See `Files`."""
+        return self._files.is_file(self._folder + path)
+
+    def size(self, path: str) -> int:
+        """See `Files`."""
+        return self._files.size(self._folder + path)
+
+    def read(self, path: str) -> bytes:
+        """See `Files`."""
+        return self._files.read(self._folder + path)
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Files`."""
+        return self._files.open(self._folder + path)
+
+    def mapped(self, path: str) -> Content:
+        """See `Files`."""
+        return self._files.mapped(self._folder + path)
+
+    def ending(self, path: str, size: int) -> bytes:
+        """See `Files`."""
+        return self._files.ending(self._folder + path, size)
+
+    def stamp(self, paths: Iterable[str]) -> Stamp:
+        """See `Files`."""
+        return self._files.stamp(self._folder + path for path in paths)
+
+    def identity(self, folder: str) -> Hashable:
+        """See `Files`."""
+        return self._files.identity(self._folder + folder)
+
+    def relative(self, absolute: str) -> str:
+        """See `Files`."""
+        return posixpath.relpath(self._files.relative(absolute), self._folder)
 
 
 class FolderFiles:

@@ -6,7 +6,8 @@ from itertools import islice, pairwise
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.sources.file_tree import SPLIT_NAMES, FileTree
-from mps_shards.packing.sources.list_rows import read_rows, role_of
+from mps_shards.packing.sources.list_columns import has_label_column
+from mps_shards.packing.sources.list_rows import read_rows
 from mps_shards.packing.sources.list_table import Table
 from mps_shards.packing.sources.listing import Listing
 
@@ -16,7 +17,7 @@ NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def metadata_in(tree: FileTree) -> list[str]:
-    """Paths of the metadata files in a folder and in the folders right inside it."""
+    """Paths of the metadata files in a folder and in the folders directly inside it."""
     inside = ["", *(f"{name}/" for name in tree.folders())]
     return [prefix + name for prefix in inside for name in NAMES if tree.files.is_file(prefix + name)]
 
@@ -25,10 +26,10 @@ def list_metadata(tree: FileTree) -> Listing:
     """The images that the metadata files name; further columns become the sample's ``.json``.
 
     The rules are those of ImageFolder (https://huggingface.co/docs/datasets/image_dataset): the column ``file_name`` is
-    relative to the metadata file; the first folder on a path names the split where it is named like one; images that
-    no row names are left out, and counted. A column ``label`` gives the classes, and ``mask_file_name`` label maps.
-    Where there is neither, the folders that the images lie in are the classes, if there are several and all equally
-    deep; ImageFolder would do so with drop_labels=False.
+    relative to the metadata file; the first folder on a path names the split if it is named like one; images that no
+    row names are left out and counted. A column that is named like labels gives the classes, and ``mask_file_name``
+    label maps. Without both, the folders of the images are the classes if there are several and all are equally deep;
+    ImageFolder would do so with drop_labels=False.
 
     Raises:
         ConfigError: two metadata files for the same images, or one of a kind that is not read.
@@ -43,7 +44,7 @@ def list_metadata(tree: FileTree) -> Listing:
             raise ConfigError(f"{tree.shown(one)} and {other} describe the same images; remove one")
     if not files:
         raise ConfigError(f"{tree.files.name} holds no metadata.csv or metadata.jsonl")
-    has_label = any("label" in role_of(cells) for path in files for _, cells in islice(read_rows(tree, path), 1))
+    has_label = any(has_label_column(cells) for path in files for _, cells in islice(read_rows(tree.files, path), 1))
     folders: set[str] = set()
 
     def guess(path: str) -> tuple[str, str]:
@@ -58,6 +59,7 @@ def list_metadata(tree: FileTree) -> Listing:
         folder, slash, _ = path.rpartition("/")
         table.read(path, base=folder + slash, guess=guess)
     are_classes = len(folders) > 1 and not any("/" in folder or not folder for folder in folders)
+    has_label = has_label or bool(tree.options.label_column)
     if not has_label and not are_classes:
         table.drop_labels()
     listing = table.listing("metadata folder")

@@ -4,46 +4,52 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.file_tree import SPLIT_NAMES, FileTree, is_image, read_classes
-from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.file_tree import FileTree, is_image, read_classes
+from mps_shards.packing.sources.folder_names import split_names
+from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
+from mps_shards.packing.sources.mask_folders import MASK_FOLDERS, SUFFIXES, paired_folders, without_image_suffix
 
-__all__ = ["IMAGE_FOLDERS", "has_pairs", "list_pairs"]
+__all__ = ["IMAGE_FOLDERS", "has_paired_siblings", "has_pairs", "list_pairs"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations", "gt")
-SUFFIXES = ("_mask", ".mask", "-mask", "_seg", "_segmentation", "_label", "_labels", "_gt")
 UNLABELED = ("test", "testing")  # splits that are often published without masks
 
 
 class _Group(NamedTuple):
-    """The images and masks of one split; folders end with a slash, and are the same where suffixes tell."""
+    """The images and masks of one split; folders end with a slash, and are the same if suffixes tell them apart."""
 
     split: str
     images: str
     masks: str
+    is_sure: bool = True
 
 
 def has_pairs(tree: FileTree) -> bool:
-    """Whether there are a folder of images and one of masks, or an image with a mask beside it in the first folder."""
+    """Whether there are folders of images and of masks, or an image with a mask beside it in the first folder."""
     return bool(_folders(tree) or _by_suffix(tree))
+
+
+def has_paired_siblings(tree: FileTree) -> bool:
+    """Whether some folders hold label maps with the names of images in other folders."""
+    return bool(_siblings(tree))
 
 
 def list_pairs(tree: FileTree) -> Listing:
     """Every image with its mask, whose name is the image's, with or without a suffix such as ``_mask``.
 
-    Two folders may hold splits (``images/train``, ``masks/train``) or lie in them (``train/images``, ``train/masks``).
-    A test split may lack masks. A ``classes.txt``, one name a line, names the label ids from 0 up. The names of all
-    masks of a split are held in memory.
+    Two folders may hold splits (``images/train``, ``masks/train``), lie in them (``train/images``, ``train/masks``),
+    or be splits themselves (``train``, ``trainannot``). A test split may lack masks. A ``classes.txt``, one name per
+    line, names the label ids from 0 up. The names of all masks of a split are held in memory.
 
     Raises:
         ConfigError: no such folders, and no such suffixes.
         DataError: naming an image without mask, a mask without image, or two masks of one image.
     """
-    groups = _folders(tree) or _by_suffix(tree)
+    groups = _groups(tree)
     if not groups:
         raise ConfigError(
-            f"{tree.files.name} holds no pairs: put images into images/ and masks of the same names into masks/, or "
-            f"name the mask of x.jpg x_mask.png"
+            f"{tree.files.name} holds no pairs: put images into images/ and masks of the same names into masks/, name "
+            "the mask of x.jpg x_mask.png, or say where they are (--images, --masks)"
         )
     splits = []
     for group in groups:
@@ -54,40 +60,110 @@ def list_pairs(tree: FileTree) -> Listing:
             splits.append(Split(name=group.split, task=task, entries=entries))  # type: ignore[arg-type]  # narrowed
     if not splits:
         raise tree.no_images()
+    first = groups[0]
+    masks = "beside them, by suffix" if first.images == first.masks else f"in {first.masks}"
     return Listing(
         layout="image and mask pairs",
         classes=read_classes(tree),
-        splits=tuple(splits),
+        splits=tuple(sorted(splits, key=lambda split: split.name)),
         ignored=tree.ignored,
         bad=tuple(tree.bad),
+        why=f"images in {first.images or 'the folder'} have masks of the same names {masks}",
+        labels_from="masks",
+        doubts=tuple(_doubt(group) for group in groups[:1] if not group.is_sure),
     )
 
 
+def _doubt(group: _Group) -> Doubt:
+    images, masks = group.images.removesuffix("/"), group.masks.removesuffix("/")
+    return Doubt(
+        f"the files in {masks} are single-channel label maps with the names of the images in {images}, so they look "
+        "like masks, but the folder is not named like one",
+        f"--images {images} --masks {masks} packs pairs, --layout classes packs both as images of two classes",
+    )
+
+
+def _groups(tree: FileTree) -> list[_Group]:
+    if tree.options.images is not None and "{id}" not in tree.options.images:
+        return _given(tree)
+    return _folders(tree) or _siblings(tree) or _by_suffix(tree)
+
+
+def _given(tree: FileTree) -> list[_Group]:
+    """The folders that --images and --masks name."""
+    images, masks = (f"{str(given).strip('/')}/" for given in (tree.options.images, tree.options.masks))
+    for folder in (images, masks):
+        if not tree.files.is_folder(folder):
+            raise ConfigError(f"there is no folder {tree.shown(folder)}; name folders inside {tree.files.name}")
+    return _with_splits(tree, images, masks)
+
+
+def _with_splits(tree: FileTree, images: str, masks: str, *, is_sure: bool = True) -> list[_Group]:
+    """Two folders, or the splits inside them."""
+    folders = tree.folders(images)
+    splits = split_names(folders) if folders and not _images_in(tree, images) else {}
+    if not splits:
+        return [_Group("", images, masks, is_sure)]
+    return [_Group(name, f"{images}{folder}/", f"{masks}{folder}/", is_sure) for folder, name in splits.items()]
+
+
 def _folders(tree: FileTree) -> list[_Group]:
-    """Splits inside the two folders, or the two folders inside splits."""
+    """Folders named images and masks, with splits inside them, or inside splits."""
     both = _both(tree, "")
     if both:
-        images, masks = both
-        splits = tree.folders(images)
-        if splits and all(name.lower() in SPLIT_NAMES for name in splits) and not _images_in(tree, images):
-            return [_Group(name, f"{images}{name}/", f"{masks}{name}/") for name in splits]
-        return [_Group("", images, masks)]
-    tops = [name for name in tree.folders() if name.lower() in SPLIT_NAMES]
-    inside = [(name, _both(tree, f"{name}/")) for name in tops]
-    if not any(both for _, both in inside):
+        return _with_splits(tree, *both)
+    splits = split_names([name for name in tree.folders() if _both(tree, f"{name}/") or split_names([name])])
+    inside = [(folder, name, _both(tree, f"{folder}/")) for folder, name in splits.items()]
+    if not any(both for _, _, both in inside):
         return []
-    return [_Group(name, *(both or (f"{name}/", f"{name}/{MASK_FOLDERS[0]}/"))) for name, both in inside]
+    return [
+        _Group(name, *(both or (f"{folder}/", f"{folder}/{MASK_FOLDERS[0]}/")))
+        for folder, name, both in inside
+        if both or tree.holds_images(f"{folder}/")
+    ]
+
+
+def _siblings(tree: FileTree) -> list[_Group]:
+    """Folders beside each other whose files have equal names, and of which one holds label maps."""
+    pairs = paired_folders(tree)
+    if pairs:
+        splits = split_names([pair.images for pair in pairs])
+        if len(pairs) == 1 and not splits:
+            [pair] = pairs
+            return _with_splits(tree, f"{pair.images}/", f"{pair.masks}/", is_sure=pair.is_sure)
+        names = splits or {pair.images: pair.images for pair in pairs}
+        groups = [_Group(names[pair.images], f"{pair.images}/", f"{pair.masks}/", pair.is_sure) for pair in pairs]
+        used = {name for pair in pairs for name in (pair.images, pair.masks)}
+        bare = [name for name in tree.folders() if name not in used and split_names([name])]
+        named = split_names(bare)
+        return groups + [
+            _Group(named[name], f"{name}/", f"{name}-masks/") for name in bare if tree.holds_images(f"{name}/")
+        ]
+    folders = tree.folders()
+    splits = split_names(folders) if 0 < len(folders) <= 10 else {}
+    inside = [(folder, name, paired_folders(tree, f"{folder}/")) for folder, name in splits.items()]
+    if not any(len(found) == 1 for *_, found in inside):
+        return []
+    groups = []
+    for folder, name, found in inside:
+        if len(found) == 1:
+            images, masks = (f"{folder}/{each}/" for each in found[0][:2])
+            groups.append(_Group(name, images, masks, found[0].is_sure))
+        elif tree.holds_images(f"{folder}/"):
+            groups.append(_Group(name, f"{folder}/", f"{folder}/{MASK_FOLDERS[0]}/"))
+    return groups
 
 
 def _both(tree: FileTree, prefix: str) -> tuple[str, str] | None:
-    """The folder of images and that of masks right inside a folder."""
+    """The folder of images and that of masks directly inside a folder."""
     found = [[n for n in tree.folders(prefix) if n.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS)]
     images, masks = ([f"{prefix}{n}/" for n in names if tree.holds_images(f"{prefix}{n}/")] for names in found)
     if not images or not masks:
         return None
     for several in (images, masks):
         if len(several) > 1:
-            raise ConfigError(f"{' and '.join(map(tree.shown, several))} could both be meant; rename one")
+            shown = " and ".join(map(tree.shown, several))
+            raise ConfigError(f"{shown} could both be meant; name one of them (--images, --masks)")
     return images[0], masks[0]
 
 
@@ -96,25 +172,26 @@ def _images_in(tree: FileTree, folder: str) -> list[str]:
 
 
 def _by_suffix(tree: FileTree) -> list[_Group]:
-    """Splits where the first folder with images holds an image and its mask."""
+    """Splits, if the first folder with images holds an image and its mask."""
     first = next((path for path in tree.paths() if is_image(path)), None)
     if first is None:
         return []
     stems = {name.rpartition(".")[0] for name in _images_in(tree, first[: first.rfind("/") + 1])}
-    if not any(_without_suffix(stem) in stems for stem in stems if _is_mask(stem)):
+    bases = {without_image_suffix(stem) for stem in stems if not _is_mask(stem)}
+    if not any(_without_suffix(stem) in bases for stem in stems if _is_mask(stem)):
         return []
-    tops = tree.folders()
-    if tops and all(name.lower() in SPLIT_NAMES for name in tops) and not _images_in(tree, ""):
-        return [_Group(name, f"{name}/", f"{name}/") for name in tops]
+    splits = split_names(tree.folders()) if not _images_in(tree, "") else {}
+    if splits:
+        return [_Group(name, f"{folder}/", f"{folder}/") for folder, name in splits.items()]
     return [_Group("", "", "")]
 
 
 def _is_mask(stem: str) -> bool:
-    return stem.endswith(SUFFIXES)
+    return stem.lower().endswith(SUFFIXES)
 
 
 def _without_suffix(stem: str) -> str:
-    return next((stem.removesuffix(suffix) for suffix in SUFFIXES if stem.endswith(suffix)), stem)
+    return next((stem[: -len(suffix)] for suffix in SUFFIXES if stem.lower().endswith(suffix)), stem)
 
 
 def _unlabeled(tree: FileTree, group: _Group) -> Iterator[Entry]:
@@ -127,7 +204,8 @@ def _paired(tree: FileTree, group: _Group) -> Iterator[Entry]:
     for path in _image_files(tree, group.masks):
         stem = path[len(group.masks) :].rpartition(".")[0]
         if not mixed or _is_mask(stem):
-            other = masks.setdefault(stem, path)
+            base = _without_suffix(stem)
+            other = masks.setdefault(base + stem[len(base) :].lower(), path)
             if other != path:
                 raise DataError(f"{tree.shown(other)} and {path} would be masks of the same image; remove one")
     paths = tree.image_paths(group.images)
@@ -135,11 +213,13 @@ def _paired(tree: FileTree, group: _Group) -> Iterator[Entry]:
         paths = (path for path in paths if not _is_mask(path.rpartition(".")[0]))
     for path, size in tree.sized(paths):
         stem = path[len(group.images) :].rpartition(".")[0]
-        mask = next((masks.pop(stem + suffix) for suffix in ("", *SUFFIXES) if stem + suffix in masks), None)
+        names = (name + suffix for name in (stem, without_image_suffix(stem)) for suffix in ("", *SUFFIXES))
+        mask = next((masks.pop(name) for name in names if name in masks), None)
         if mask is None:
             where = f"beside it ({stem}_mask.png)" if mixed else f"in {tree.shown(group.masks)} ({stem}.png)"
             tree.leave_out(path, f"{tree.shown(path)} has no mask {where}; add it, or remove the image")
-        elif tree.size(mask):
+            continue
+        if tree.size(mask):
             yield Entry(path, size, mask=mask)
     for mask in masks.values():
         tree.leave_out(mask, f"{tree.shown(mask)} is the mask of no image; add the image, or remove the mask")

@@ -2,8 +2,8 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
@@ -12,43 +12,55 @@ import numpy.typing as npt
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.sources.class_folders import number_labels
-from mps_shards.packing.sources.file_tree import FileTree, read_classes
-from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows, role_of
-from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.file_tree import FileTree, read_classes, refusal
+from mps_shards.packing.sources.folder_names import split_word
+from mps_shards.packing.sources.image_finder import ImageFinder
+from mps_shards.packing.sources.list_columns import TRUE, Roles, roles_of
+from mps_shards.packing.sources.list_labels import (
+    MOST_CLASSES,
+    class_number,
+    doubts_about_labels,
+    label_names,
+    label_text,
+    numbers_of,
+)
+from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows
+from mps_shards.packing.sources.listing import Column, Doubt, Entries, Entry, Listing, Split
 from mps_shards.shards.manifest import Task
 
 __all__ = ["Table", "list_table", "lists_in"]
 
 Guess: TypeAlias = Callable[[str], tuple[str, str]]  # path of an image -> its split and label
 
-MOST_CLASSES = 1_000_000  # a number beyond is no class; a manifest with so many names would be 10 MB
-_NUMBER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes 3.0 where a column has gaps
 _SPLIT_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
+_LOOKED_AT = 5000  # rows by which columns are recognised
+_TASKS: Mapping[str, Task] = {"multi-label": "multilabel", "number": "regression", "caption": "captions"}
 
 
 def lists_in(tree: FileTree) -> list[str]:
     """Names of the files in a folder that could be lists."""
-    return [name for name in tree.names() if Path(name).suffix.lower() in LIST_SUFFIXES]
+    return [name for name in tree.names() if name.lower().endswith(LIST_SUFFIXES)]
 
 
 def list_table(tree: FileTree, name: str) -> Listing:
-    """The images that a list in the folder names, in its order.
+    """The images that a list names, in its order.
 
-    Columns are found by name, in upper or lower case: the image's path (path, file, filename, image …), and where
-    there are any its label (label, class, category, target), mask and split. Further columns become the sample's
-    ``.json``, and so does the label of an image with a mask. Paths are relative to the list.
+    Columns are recognised by name, in upper or lower case (path, file, image …; label, class, breed …; mask; split),
+    else by what they hold; options name them. Further columns become the sample's ``.json``, and so does the label of
+    an image with a mask. Paths are relative to the list, or to --root; an image in a subfolder, or an id without
+    extension, is found if exactly one file fits.
 
-    Labels are class numbers where all are whole numbers, else class names, numbered in the order of their names. A
-    ``classes.txt`` beside the list, one name a line, gives the names and their order.
+    Labels are class indices if all are whole numbers, else class names, numbered in the order of their names. A
+    ``classes.txt`` beside the list, one name per line, or --classes gives the names and their order.
 
     Raises:
         ConfigError: no column names the images, or the list names none.
-        DataError: naming the line: a file that is missing, outside of the folder or no image, or a label that is no
-            class; or two images that would share a key.
+        DataError: naming the line: a file that is missing, outside of the folder or not an image, or a label that is
+            not a class; or two images that would share a key.
     """
     table = Table(tree)
     table.read(name)
-    return table.listing(f"{Path(name).suffix[1:].upper()} list")
+    return table.listing(f"{name.rpartition('.')[2].upper()} list")
 
 
 class Table:
@@ -58,121 +70,234 @@ class Table:
         self._tree = tree
         self._splits: dict[str, Entries] = {}
         self._labels: dict[str, int] = {}  # numbered as they are met
-        self._met: list[str] = []  # the row of each
+        self._first_rows: list[str] = []  # where each label was met first
         self._tables: list[str] = []
+        self._roles: Roles | None = None
+        self._columns: tuple[Column, ...] = ()
+        self._vocabulary: dict[str, int] = {}
+        self._notes: list[str] = []
+        self._doubts: list[Doubt] = []
 
-    def read(self, table: str, *, base: str = "", guess: Guess = lambda path: ("", "")) -> None:
+    def read(self, table: str, *, base: str = "", guess: Guess | None = None) -> None:
         """Take in the rows of a list.
 
         Args:
-            base: folder that its paths are relative to, with a slash at its end; "" is the source itself.
-            guess: tells what no column does.
+            base: folder that its paths are relative to, with a slash at its end; "" is the root.
+            guess: gives the split and label of an image that no column gives; then only columns that are named like
+                labels are labels.
         """
+        tree, options = self._tree, self._tree.options
         self._tables.append(table)
-        columns: tuple[str, ...] = ()
-        role: dict[str, str] = {}
-        for line, cells in read_rows(self._tree, table):
-            where = f"{self._tree.shown(table)}:{line}"
-            if columns != tuple(cells):
-                columns, role = tuple(cells), role_of(cells)
-            if "path" not in role:
-                raise ConfigError(
-                    f"{where}: no column names the image files (columns: {', '.join(columns)}); call that one 'path'"
-                )
-            if "mask" in role:
-                role.pop("label", None)
-            found = {name: cells.pop(column) for name, column in role.items()}
-            path = self._tree.inside(found["path"], base, named_by=where)
-            mask = self._tree.inside(found["mask"], base, named_by=where) if found.get("mask") else ""
-            split, label = guess(path)
-            if "label" in found or "mask" in found:
-                label = _label(where, found.get("label"))
-            size = self._tree.size(path, named_by=where)
-            if size and (not mask or self._tree.size(mask, named_by=where)):
-                note = msgspec.json.encode(cells).decode() if cells else ""
-                entry = Entry(path, size, self._number(where, label), mask, note=note)
-                self._split(where, found.get("split", split)).append(entry)
+        named_split = split_word(posixpath.basename(table).rpartition(".")[0]) or ""
+        finder = ImageFinder(tree, base=base, suffix=options.suffix or "", split=named_split)
+        where = f"{tree.lists.name}/{table}"
+        looked_at = [cells for _, cells in islice(read_rows(tree.lists, table), _LOOKED_AT)]
+        if not looked_at:
+            raise ConfigError(f"{where} has no rows; it needs a line for each image")
+        roles = roles_of(looked_at, options, finder, where=where, only_named=guess is not None)
+        self._roles = self._roles or roles
+        self._doubts += roles.doubts
+        self._columns = self._columns or roles.shown(list(dict.fromkeys(name for row in looked_at for name in row)))
+        if roles.targets == "multi-label":
+            self._collect_vocabulary(table, roles)
+        for line, cells in read_rows(tree.lists, table):
+            self._take(f"{where}:{line}", cells, roles, finder, guess)
+        self._notes += [f"images were found as {example}" for example in list(finder.found_elsewhere.values())[:3]]
 
     def drop_labels(self) -> None:
         """Forget the labels of all rows so far."""
-        self._labels, self._met = {}, []
+        self._labels, self._first_rows = {}, []
         for entries in self._splits.values():
             entries.labels[:] = -1
 
     def listing(self, layout: str) -> Listing:
-        """What was read, splits by name."""
+        """Everything that was read, splits by name."""
+        tree, options = self._tree, self._tree.options
         if not self._splits:
-            raise ConfigError(
-                f"no images found by the {layout} in {', '.join(map(self._tree.shown, self._tables))}; it needs rows"
-            )
-        splits = [Split(name=name, task=_task(part), entries=part) for name, part in sorted(self._splits.items())]
+            tables = ", ".join(map(tree.shown, self._tables))
+            raise refusal(tree.bad) or ConfigError(f"no images found by the {layout} in {tables}; it needs rows")
+        targets = self._roles.targets if self._roles else "class"
+        splits = [
+            Split(name=name, task=_TASKS.get(targets) or _task(part), entries=part)
+            for name, part in sorted(self._splits.items())
+        ]
         for split in splits:
-            _refuse_twins(split.entries, by_name=self._tree.by_name)
-        classes = read_classes(self._tree)
-        if self._labels:
-            classes, numbers = self._classes(classes)
-            number_labels(self._splits.values(), self._labels, numbers)
-        elif all(split.task == "unlabeled" for split in splits):
-            classes = ()
+            _refuse_repeated(split.entries, by_name=options.by_name)
+        labels = self._roles.labels if self._roles else ()
+        classes = self._class_names(splits)
+        tables = ", ".join(posixpath.basename(table) for table in self._tables[:3])
         return Listing(
             layout=layout,
             classes=classes,
             splits=tuple(splits),
-            ignored=self._tree.ignored,
-            bad=tuple(self._tree.bad),
+            ignored=tree.ignored,
+            bad=tuple(tree.bad),
+            why=f"{tables} names the images in column {self._roles.image!r}" if self._roles else "",
+            labels_from=_origin(labels) if self._labels or self._vocabulary else "",
+            columns=self._columns,
+            numbers=labels if targets == "number" else (),
+            notes=tuple(self._notes),
+            doubts=tuple(self._doubts),
         )
+
+    def _take(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess | None) -> None:
+        if roles.image not in cells:
+            raise ConfigError(f"{where}: the column {roles.image!r} that names the image is missing")
+        path = finder.find(cells.pop(roles.image), named_by=where)
+        given_mask = cells.pop(roles.mask, None) if roles.mask else None
+        mask = finder.find(given_mask, named_by=where) if given_mask else ""
+        split, guessed = guess(path) if guess and path else ("", "")
+        if roles.split:
+            split = _split_of(where, cells.pop(roles.split, None), roles) or split
+        label, targets, caption = self._targets(where, cells, roles)
+        if not roles.labels and not roles.mask:
+            label = guessed
+        if path is None or mask is None:
+            return
+        size = self._tree.size(path, named_by=where)
+        if not size or (mask and not self._tree.size(mask, named_by=where)):
+            return
+        for name in roles.labels:
+            cells.pop(name, None)
+        metadata = {**targets, **{name: cell for name, cell in cells.items() if name not in targets}}
+        note = msgspec.json.encode(metadata).decode() if metadata else ""
+        number = self._number(where, label)
+        self._split(where, split).append(Entry(path, size, number, mask, note=note, caption=caption))
+
+    def _targets(self, where: str, cells: Mapping[str, Any], roles: Roles) -> tuple[str, dict[str, Any], str]:
+        """Label, targets for the ``.json``, and caption of a row."""
+        options, columns = self._tree.options, roles.labels
+        if not columns:
+            return "", {}, ""
+        if roles.targets == "number":
+            return "", numbers_of(where, cells, columns), ""
+        if roles.targets == "multi-label":
+            names = set(label_names(where, cells, columns, options.separator))
+            return "", {"labels": sorted(self._vocabulary[name] for name in names)}, ""
+        if roles.targets == "one-hot":
+            ones = [name for name in columns if label_text(where, cells.get(name)).lower() in TRUE]
+            if len(ones) != 1:
+                raise DataError(
+                    f"{where}: {len(ones)} of the columns {', '.join(columns[:5])} are 1, but a class needs exactly "
+                    "one; --targets multi-label allows several"
+                )
+            return ones[0], {}, ""
+        text = label_text(where, cells.get(columns[0]))
+        if roles.targets == "caption":
+            if not text:
+                raise DataError(f"{where}: the caption in column {columns[0]!r} is empty; add it, or remove the row")
+            return "", {}, text
+        return text, {}, ""
+
+    def _collect_vocabulary(self, table: str, roles: Roles) -> None:
+        """Number the labels of all rows, which must be known before the first sample is written down."""
+        names = set(self._vocabulary)
+        if len(roles.labels) > 1:
+            names |= set(roles.labels)
+        for line, cells in read_rows(self._tree.lists, table):
+            where = f"{self._tree.lists.name}/{table}:{line}"
+            found = label_names(where, cells, roles.labels, self._tree.options.separator)
+            names.update(found)
+        if len(roles.labels) > 1 and names - set(roles.labels):
+            names -= set(roles.labels)  # the cells hold names, so the columns are no labels
+        ordered = read_classes(self._tree) if self._tree.options.classes is None else ()
+        if names - set(ordered):
+            is_column = len(roles.labels) > 1 and names == set(roles.labels)
+            fixed = self._tree.options.classes is not None
+            ordered = tuple(roles.labels if is_column and not fixed else self._tree.class_order(names))
+        self._vocabulary = {name: place for place, name in enumerate(ordered)}
 
     def _number(self, where: str, label: str) -> int:
         if not label:
             return -1
         number = self._labels.setdefault(label, len(self._labels))
-        if number == len(self._met):
-            self._met.append(where)
+        if number == len(self._first_rows):
+            self._first_rows.append(where)
         return number
 
-    def _split(self, where: str, name: Any) -> Entries:
-        if name and not (isinstance(name, str) and _SPLIT_NAME.fullmatch(name)):
+    def _split(self, where: str, name: str) -> Entries:
+        if name and not _SPLIT_NAME.fullmatch(name):
             raise DataError(f"{where}: {name!r} cannot name a split; write it like train")
-        entries = self._splits.setdefault(name or "", Entries())
+        entries = self._splits.setdefault(name, Entries())
         if len(self._splits) > 1 and "" in self._splits:
             raise DataError(f"{where}: some images belong to a split and others to none; name one for each")
         return entries
 
+    def _class_names(self, splits: Sequence[Split]) -> tuple[str, ...]:
+        """Class names of the set; numbers the labels."""
+        given = read_classes(self._tree)
+        if self._vocabulary:
+            return tuple(self._vocabulary)
+        if self._labels:
+            self._doubts += self._doubts_about_labels(has_names=bool(given or self._tree.options.classes))
+            one_hot = self._roles.labels if self._roles and self._roles.targets == "one-hot" else ()
+            names, numbers = self._classes(given or one_hot)
+            number_labels(self._splits.values(), self._labels, numbers)
+            return names
+        return () if all(split.task in ("unlabeled", "regression", "captions") for split in splits) else given
+
+    def _doubts_about_labels(self, *, has_names: bool) -> Iterator[Doubt]:
+        roles = self._roles
+        if roles is None or not roles.labels or roles.targets != "class" or self._tree.options.targets or has_names:
+            return
+        labels = np.concatenate([entries.labels for entries in self._splits.values()])
+        counts = np.bincount(labels[labels >= 0], minlength=len(self._labels)).tolist()
+        yield from doubts_about_labels(dict(zip(self._labels, counts, strict=True)), roles.labels[0])
+
     def _classes(self, given: tuple[str, ...]) -> tuple[tuple[str, ...], Mapping[str, int]]:
-        """Class names, and the number of every label met."""
-        numbers = {text: _class_number(text) for text in self._labels}
+        """Class names, and the index of every label met."""
+        numbers = {text: class_number(text) for text in self._labels}
+        source = self._tree.shown("classes.txt")
+        if self._tree.options.classes is not None:
+            named = [text for text, number in numbers.items() if number is None]
+            given, source = tuple(self._tree.class_order(named)), self._tree.options.classes
         if given:
             numbers |= {name: place for place, name in enumerate(given)}
-            what, most = f"none of the {len(given)} classes in {self._tree.shown('classes.txt')}", len(given)
-        elif None in numbers.values():
-            given = tuple(sorted(self._labels))
+            cause, most = f"none of the {len(given)} classes in {source}", len(given)
+        elif None in numbers.values() or (self._tree.options.targets == "class" and _are_far_apart(numbers.values())):
+            given = tuple(self._tree.class_order(self._labels))
             return given, {name: place for place, name in enumerate(given)}
         else:
-            what, most = f"no class number (they go from 0 to {MOST_CLASSES - 1:,})", MOST_CLASSES
+            cause, most = f"not a class index (they go from 0 to {MOST_CLASSES - 1:,})", MOST_CLASSES
         checked: dict[str, int] = {}
-        for text, where in zip(self._labels, self._met, strict=True):
+        texts: dict[int, tuple[str, str]] = {}
+        for text, where in zip(self._labels, self._first_rows, strict=True):
             number = numbers[text]
             if number is None or not 0 <= number < most:
-                raise DataError(f"{where}: label {text!r} is {what}")
+                raise DataError(f"{where}: label {text!r} is {cause}")
+            other, before = texts.setdefault(number, (text, where))
+            if other != text and other.partition(".")[0] != text.partition(".")[0] and text not in given:
+                raise DataError(f"{where}: label {text!r} and {other!r} in {before} would be one class; write one way")
             checked[text] = number
+        if not given:
+            self._notes.append(f"labels are class indices from {min(texts)} to {max(texts)}")
         return given or tuple(map(str, range(max(checked.values()) + 1))), checked
 
 
-def _label(where: str, given: Any) -> str:
-    """A label's text; "" is none."""
-    if given is None or isinstance(given, str):
-        return (given or "").strip()
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return str(given)
-    raise DataError(f"{where}: label {given!r} is neither a name nor a number")
+def _are_far_apart(numbers: Any) -> bool:
+    values = [number for number in numbers if number is not None]
+    return bool(values) and (min(values) < 0 or max(values) + 1 > 2 * len(values) + 10)
 
 
-def _class_number(text: str) -> int | None:
-    return int(text.partition(".")[0]) if _NUMBER.fullmatch(text) else None
+def _origin(columns: Sequence[str]) -> str:
+    if not columns:
+        return "the names of folders"
+    names = ", ".join(map(repr, columns[:4])) + (" ..." if len(columns) > 4 else "")
+    return f"column {names}" if len(columns) == 1 else f"columns {names}"
+
+
+def _split_of(where: str, given: Any, roles: Roles) -> str:
+    if roles.flags is not None:
+        return roles.flags[0] if label_text(where, given).lower() in TRUE else roles.flags[1]
+    if given is None:
+        return ""
+    if not isinstance(given, str):
+        raise DataError(f"{where}: {given!r} cannot name a split; write it like train")
+    return given.strip()
 
 
 def _task(entries: Entries) -> Task:
-    """What the entries' targets are; all must have one, or none."""
+    """What the targets of the entries are; all must have one, or none."""
     masks = np.fromiter((bool(entry.mask) for entry in entries), np.bool_, len(entries))
     targets: tuple[tuple[Task, npt.NDArray[np.bool_], str], ...]
     targets = (("segmentation", masks, "mask"), ("classification", entries.labels >= 0, "label"))
@@ -185,8 +310,8 @@ def _task(entries: Entries) -> Task:
     return "unlabeled"
 
 
-def _refuse_twins(entries: Entries, *, by_name: bool) -> None:
-    """Two entries of one key are an error; the keys are compared as hashes, for they may be millions."""
+def _refuse_repeated(entries: Entries, *, by_name: bool) -> None:
+    """Two entries of one key are an error; the keys are compared as hashes, as there may be millions."""
     paths = (entry.path if by_name else entry.path.rpartition(".")[0] for entry in entries)
     hashes = np.fromiter(map(hash, paths), np.int64, len(entries))
     order = np.argsort(hashes, kind="stable")

@@ -5,14 +5,16 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from mps_shards.packing.label_id_maps import LabelIdMap
 from mps_shards.shards.manifest import Task
+from mps_shards.wording import counted
 
-__all__ = ["Bad", "Entries", "Entry", "Listing", "Split"]
+__all__ = ["Bad", "Column", "Doubt", "Entries", "Entry", "Listing", "Split"]
 
 
 class Entry(NamedTuple):
@@ -46,10 +48,32 @@ class Bad(NamedTuple):
     reason: str
 
 
+class Doubt(NamedTuple):
+    """Something about a source that can be read in two ways, so that a person must decide.
+
+    Attributes:
+        question: what was found, and why it is unclear.
+        answer: the options, or the change of the source, that settle it.
+        about: "layout" if naming a layout settles it.
+    """
+
+    question: str
+    answer: str
+    about: Literal["layout", "content"] = "layout"
+
+
+class Column(NamedTuple):
+    """A column of a list, and what it is used for: image, label, split, mask, metadata or nothing."""
+
+    name: str
+    role: str
+
+
 class Entries(Sequence[Entry]):
     """Many entries in columns: about 28 bytes per entry beside its texts; five million tuples would take 2 GB."""
 
-    def __init__(self, entries: Iterable[Entry] = ()):
+    def __init__(self, entries: Iterable[Entry] = (), *, prefix: str = ""):
+        self._prefix = prefix  # of the paths of all images and masks
         self._texts, self._ends = bytearray(), array("Q", [0])
         self._sizes, self._labels, self._places = array("Q"), array("i"), array("q")
         for entry in entries:
@@ -92,11 +116,28 @@ class Entries(Sequence[Entry]):
         place = range(len(self))[number]
         texts = self._texts[self._ends[place] : self._ends[place + 1]].decode("utf-8", "surrogateescape")
         path, mask, shapes, note, caption = texts.split("\0")
-        return Entry(path, self._sizes[place], self._labels[place], mask, shapes, note, caption, self._places[place])
+        mask = mask and self._prefix + mask
+        return Entry(
+            self._prefix + path,
+            self._sizes[place],
+            self._labels[place],
+            mask,
+            shapes,
+            note,
+            caption,
+            self._places[place],
+        )
 
     def take(self, numbers: Iterable[int]) -> "Entries":
         """The entries of these numbers, in this order."""
         return Entries(self[number] for number in numbers)
+
+    def below(self, folder: str) -> "Entries":
+        """The same entries, their paths below a folder; shares the columns, so neither may be changed any more."""
+        moved = Entries(prefix=folder + self._prefix)
+        for name in ("_texts", "_ends", "_sizes", "_labels", "_places"):
+            setattr(moved, name, getattr(self, name))
+        return moved
 
     def text_bytes(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Encoded lengths of path, mask, shapes, note and caption of these entries: int64 (stop - start, 5)."""
@@ -107,7 +148,7 @@ class Entries(Sequence[Entry]):
 
     def digest(self) -> str:
         """SHA-256 (hex) over every column that decides a byte of the shards."""
-        sha256 = hashlib.sha256()
+        sha256 = hashlib.sha256(self._prefix.encode("utf-8", "surrogateescape"))
         for column in (self._texts, self._stops.data, self.sizes.data, self.labels.data):
             sha256.update(column)
         return sha256.hexdigest()
@@ -141,6 +182,14 @@ class Listing:
         identity: what identifies the content beside the entries, such as the fingerprint of a shard set.
         recorded: further options for the manifest, which describe the source.
         unnamed: how many images were left out because no list or annotation file of the source names them.
+        why: by what the layout was recognised.
+        labels_from: where the labels come from, such as "column 'breed'".
+        columns: the columns of a list and what each is used for.
+        numbers: names of the numbers that are the targets, for the task "regression".
+        id_map: how the label ids of the masks are changed; None if they stay.
+        annotations: paths of files that look like annotations and are not used.
+        notes: what was assumed, one sentence each.
+        doubts: what a person must decide before anything is written.
     """
 
     layout: str
@@ -153,12 +202,21 @@ class Listing:
     unnamed: int = 0
     identity: str = ""
     recorded: Mapping[str, str | int | bool | None] = field(default_factory=dict)
+    why: str = ""
+    labels_from: str = ""
+    columns: tuple[Column, ...] = ()
+    numbers: tuple[str, ...] = ()
+    id_map: LabelIdMap | None = None
+    annotations: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def describe(self) -> str:
         """One line: ``class folders: 12 classes, 3 splits, 1,234 images``."""
-        parts = [f"{len(self.classes)} classes"] if self.classes else []
+        parts = [f"{len(self.classes):,} class{'' if len(self.classes) == 1 else 'es'}"] if self.classes else []
         if len(self.splits) > 1 or self.splits[0].name:
-            parts.append(f"{len(self.splits)} splits ({', '.join(split.name for split in self.splits)})")
-        parts.append(f"{sum(len(split.entries) for split in self.splits):,} images")
+            names = ", ".join(split.name for split in self.splits)
+            parts.append(f"{counted(len(self.splits), 'split')} ({names})")
+        parts.append(counted(sum(len(split.entries) for split in self.splits), "image"))
         more = f" ({self.unnamed:,} more that no row names)" if self.unnamed else ""
         return f"{self.layout}: {', '.join(parts)}{more}"

@@ -20,8 +20,11 @@ __all__ = ["open_source"]
 _TABLES = (".parquet", *ARCHIVE_SUFFIXES)
 
 
-def open_source(given: Any) -> Source:
+def open_source(given: Any, *, root: str | None = None) -> Source:
     """The source that a path or a URL names.
+
+    Args:
+        root: folder that the paths in a list are relative to; by default the folder of the list.
 
     Raises:
         ConfigError: not a path, or a package that is needed is not installed.
@@ -39,7 +42,9 @@ def open_source(given: Any) -> Source:
     if path.is_dir():
         return TreeSource(FolderFiles(Path(given)), default_out=_beside(path))
     if path.exists() and path.suffix.lower() in LIST_SUFFIXES:
-        return TreeSource(FolderFiles(Path(given).parent), list_name=path.name, default_out=_beside(path.parent))
+        beside = FolderFiles(Path(given).parent)
+        images = FolderFiles(_root_of(root, Path(given).parent)) if root is not None else beside
+        return TreeSource(images, list_name=path.name, list_files=beside, default_out=_beside(path.with_suffix("")))
     if is_archive(path):
         return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
     kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*LIST_SUFFIXES, *_TABLES))})"
@@ -52,6 +57,13 @@ def _holds_parquet(folder: Path) -> bool:
         return False
     places = (folder, folder / "data", folder / "default", *(folder / "default").glob("*"))
     return any(each.is_dir() and any(each.glob("*.parquet")) for each in places)
+
+
+def _root_of(root: str, folder_of_list: Path) -> Path:
+    for folder in (folder_of_list / root, Path(root)):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"root {root!r} is not a folder, neither in {folder_of_list} nor here")
 
 
 def _beside(path: Path) -> Path:

@@ -19,11 +19,13 @@ class TreeSource:
     """See `Source`.
 
     Attributes:
-        list_name: path of the list to read, inside the tree; "" if the tree itself is read.
+        list_name: path of the list to read; "" if the tree itself is read.
+        list_files: where the list lies, if not in the tree.
     """
 
     files: Files
     list_name: str = ""
+    list_files: Files | None = None
     default_out: Path | None = None
     is_repeatable: bool = True
     is_comparable: bool = True
@@ -35,8 +37,9 @@ class TreeSource:
 
     def listing(self, options: ReadOptions) -> Listing:
         """See `Source`."""
-        tree = FileTree(files=self.files, by_name=options.by_name, skip_bad=options.skip_bad)
-        return list_tree(tree, options, list_name=self.list_name)
+        return list_tree(
+            FileTree(files=self.files, options=options, list_files=self.list_files), list_name=self.list_name
+        )
 
     def read(self, entry: Entry) -> SourceSample:
         """See `Source`."""

@@ -1,0 +1,144 @@
+"""Finds the image that a cell of a list means: a path, a name in a subfolder, an id without extension."""
+
+import os
+import posixpath
+import unicodedata
+from collections.abc import Iterator
+
+from mps_shards.errors import DataError
+from mps_shards.packing.sources.file_tree import FileTree, is_image
+from mps_shards.packing.sources.folder_names import split_word
+from mps_shards.shards.raw_sample import IMAGE_FIELDS
+
+__all__ = ["ImageFinder"]
+
+_SEVERAL = "\0"  # in the index: more than one file has this name
+
+
+class ImageFinder:
+    """Finds images by what a list says of them. The names of all images are held once a path is not found as it is.
+
+    Args:
+        base: folder that paths are relative to, with a slash at its end; "" is the root.
+        suffix: appended to every path.
+        split: split that the whole list belongs to, which tells apart files of one name; "" if it is not known.
+    """
+
+    def __init__(self, tree: FileTree, *, base: str = "", suffix: str = "", split: str = ""):
+        self._tree = tree
+        self._base = base
+        self._suffix = suffix
+        self._split = split
+        self._index: dict[str, str] | None = None
+        self.found_elsewhere: dict[str, str] = {}  # folder and extension that were added -> an example
+
+    def find(self, given: object, *, named_by: str) -> str | None:
+        """Path of the image that `given` means, or None after recording that there is none.
+
+        Raises:
+            DataError: `given` is not text, lies outside of the root, is not an image, or could mean several files.
+        """
+        path = self.path_of(given, named_by=named_by)
+        if path is not None:
+            return path
+        if not isinstance(given, str | int) or not str(given).strip() or "\0" in str(given):
+            raise DataError(f"{named_by}: {given!r} is not the path of a file")
+        text = f"{str(given).strip()}{self._suffix}"
+        if is_image(text):
+            direct = self._tree.inside(text, self._base, named_by=named_by)  # says what is wrong with the path itself
+            self._tree.size(direct, named_by=named_by)
+        else:
+            where = f"{self._tree.files.name}/{self._base}".removesuffix("/")
+            reason = f"{named_by}: no image in {where} is called {text!r}; say where it is by --root or --suffix"
+            self._tree.leave_out(text, reason)
+        return None
+
+    def path_of(self, given: object, *, named_by: str = "") -> str | None:
+        """Path of the only image that `given` can mean; None if there is none.
+
+        Raises:
+            DataError: several images fit.
+        """
+        if isinstance(given, int) and not isinstance(given, bool):
+            given = str(given)
+        if not isinstance(given, str) or not given.strip() or "\0" in given:
+            return None
+        text = given.strip() + self._suffix
+        is_absolute = os.path.isabs(text)
+        direct = self._tree.files.relative(text) if is_absolute else posixpath.normpath(self._base + text)
+        if direct.startswith("../"):  # a path of this machine, or of another one where the list was written
+            return self._elsewhere(text, named_by) if is_absolute and not os.path.exists(text) else None
+        if is_image(direct) and self._tree.files.is_file(direct):
+            return direct
+        return self._elsewhere(text, named_by)
+
+    def _elsewhere(self, text: str, named_by: str) -> str | None:
+        names = self._names()
+        tail = unicodedata.normalize("NFC", text.replace("\\", "/")).strip("/")
+        top = tail.partition("/")[0]
+        may_drop = os.path.isabs(text) or top not in map(_bare, self._tree.names(self._base))
+        for path in _tails(tail) if may_drop else [tail]:
+            found = names.get(path)
+            if found is None:
+                continue
+            if found == _SEVERAL:
+                found = self._of_several(path, text, named_by)
+            self._note(text, found)
+            return found
+        return None
+
+    def _of_several(self, wanted: str, text: str, named_by: str) -> str:
+        """The one of several files of one name that lies in the split of the list, or just where the list says."""
+        found = [path for path in self._tree.image_paths(self._base) if wanted in _aliases(path)]
+        here = [path for path in found if self._split and self._split in map(split_word, path.split("/")[:-1])]
+        if len(here) == 1:
+            return here[0]
+        shown = ", ".join(found[:3]) + (" ..." if len(found) > 3 else "")
+        where = f"{named_by}: " if named_by else ""
+        raise DataError(
+            f"{where}{text!r} could mean {len(found)} files ({shown}); say which by --root FOLDER or --suffix .jpg"
+        )
+
+    def _names(self) -> dict[str, str]:
+        """Images by every tail of their path, with and without extension."""
+        if self._index is None:
+            self._index = {}
+            ignored, annotations = self._tree.ignored.copy(), list(self._tree.annotations)
+            for path in self._tree.image_paths(self._base):
+                for alias in _aliases(path):
+                    if self._index.setdefault(alias, path) != path:
+                        self._index[alias] = _SEVERAL
+            self._tree.ignored, self._tree.annotations = ignored, annotations  # the scan is not a listing
+        return self._index
+
+    def _note(self, text: str, found: str) -> None:
+        if not found.endswith(text):
+            folder, extension = posixpath.dirname(found), found.rpartition(".")[2]
+            added = f"{folder}/*.{extension}" if folder else f"*.{extension}"
+            if len(self.found_elsewhere) < 10:
+                self.found_elsewhere.setdefault(added, f"{text} is {found}")
+        elif (folder := found.removesuffix(text)) and len(self.found_elsewhere) < 10:
+            self.found_elsewhere.setdefault(f"{folder}*", f"{text} is {found}")
+
+
+def _bare(name: str) -> str:
+    return name.removesuffix("/")
+
+
+def _tails(path: str) -> Iterator[str]:
+    """``"a/b/c.jpg"``, ``"b/c.jpg"``, ``"c.jpg"``: for paths of another machine."""
+    parts = path.split("/")
+    for start in range(len(parts)):
+        yield "/".join(parts[start:])
+
+
+def _aliases(path: str) -> Iterator[str]:
+    """The texts by which a list may mean an image: its name, its parent and name, with and without extension."""
+    normal = unicodedata.normalize("NFC", path)
+    parts = normal.split("/")
+    for start in range(max(0, len(parts) - 3), len(parts)):
+        tail = "/".join(parts[start:])
+        yield tail
+        stem, _, extension = tail.rpartition(".")
+        if extension.lower() in IMAGE_FIELDS:
+            yield stem

@@ -1,0 +1,116 @@
+"""Which of several sibling folders hold images, and which hold the masks of these images."""
+
+import io
+import posixpath
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mps_shards.errors import ShardsError
+from mps_shards.packing.sources.file_tree import FileTree, is_image
+
+__all__ = ["IMAGE_SUFFIXES", "MASK_FOLDERS", "SUFFIXES", "FolderPair", "paired_folders", "without_image_suffix"]
+
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation", "gt"),
+    *("ann_dir", "groundtruth", "ground_truth", "labelmaps", "label_maps", "trimaps", "annot", "seg"),
+)
+SUFFIXES = (
+    *("_mask", ".mask", "-mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_groundtruth"),
+    *("_annotation", "_labelids", "_l", "_lab", "_manual1"),
+)
+IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb", "_leftimg8bit", "_training")
+# words in the name of a folder of masks: train_masks, trainannot, ISIC2018_Task1_Training_GroundTruth
+_MASK_WORDS = ("mask", "annot", "label", "segment", "groundtruth", "ground_truth", "_gt", "gt_", "trimap", "ann_dir")
+_MASK_NAMES = frozenset(
+    ["gt", "seg", "ann", "anns", "y", "targets", "target", "outputs", "labelstr", "1st_manual", *MASK_FOLDERS]
+)
+_MOST_FOLDERS = 16  # more folders beside each other are classes
+_LOOKED_AT = 4  # images whose masks are looked for, and masks that are decoded
+_MOST_IDS = 64  # different values in a label map; photographs have more
+
+
+class FolderPair(NamedTuple):
+    """Two sibling folders, one with images and one with their masks; without slashes.
+
+    Attributes:
+        is_sure: whether the name of the second folder says that it holds masks.
+    """
+
+    images: str
+    masks: str
+    is_sure: bool
+
+
+def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
+    """Folders inside `prefix` whose files have equal names below them, and of which one holds label maps."""
+    folders = tree.folders(prefix)
+    if not 2 <= len(folders) <= _MOST_FOLDERS:
+        return []
+    firsts = {
+        name: held
+        for name in folders
+        if (held := list(islice(filter(is_image, tree.paths(f"{prefix}{name}/")), _LOOKED_AT)))
+    }
+    pairs: list[FolderPair] = []
+    taken: set[str] = set()
+    for masks, held in firsts.items():
+        if masks in taken or not _could_be_masks(masks, held):
+            continue
+        for images in sorted(firsts, key=lambda name: not masks.lower().startswith(name.lower())):
+            if images in (masks, *taken) or _names_masks(images) > _names_masks(masks):
+                continue
+            if not _fits(tree, firsts[images], f"{prefix}{images}/", f"{prefix}{masks}/"):
+                continue
+            named = _names_masks(masks)
+            if _are_label_maps(tree, held) and (named or not _are_label_maps(tree, firsts[images])):
+                pairs.append(FolderPair(images, masks, named))
+                taken |= {images, masks}
+                break
+    return pairs
+
+
+def without_image_suffix(stem: str) -> str:
+    """The name that an image shares with its mask: ``104_sat`` and ``104_mask`` are both of 104."""
+    return next((stem[: -len(suffix)] for suffix in IMAGE_SUFFIXES if stem.lower().endswith(suffix)), stem)
+
+
+def _names_masks(folder: str) -> bool:
+    name = folder.lower()
+    return name in _MASK_NAMES or any(word in name for word in _MASK_WORDS)
+
+
+def _could_be_masks(folder: str, paths: list[str]) -> bool:
+    """JPEG loses label ids, so a folder of JPEGs holds masks only if its name says so."""
+    return _names_masks(folder) or not all(path.lower().endswith((".jpg", ".jpeg", ".jfif")) for path in paths)
+
+
+def _fits(tree: FileTree, images: list[str], image_folder: str, mask_folder: str) -> bool:
+    """Whether the first images have masks of their names."""
+    for path in images:
+        stem = path[len(image_folder) :].rpartition(".")[0]
+        folder, _, name = stem.rpartition("/")
+        wanted = {name + suffix for suffix in ("", *SUFFIXES)}
+        wanted |= {without_image_suffix(name) + suffix for suffix in ("", *SUFFIXES)}
+        inside = posixpath.join(mask_folder, folder) if folder else mask_folder.removesuffix("/")
+        if not tree.files.is_folder(inside):
+            return False
+        if not wanted & tree.stems(inside + "/"):
+            return False
+    return True
+
+
+def _are_label_maps(tree: FileTree, paths: list[str]) -> bool:
+    """Whether these images have one channel, and few different values."""
+    for path in paths:
+        try:
+            with Image.open(io.BytesIO(tree.files.read(path))) as image:
+                if image.mode not in ("1", "L", "P", "I", "I;16") or image.format == "JPEG":
+                    return False
+                if image.width * image.height > 50_000_000 or len(np.unique(np.asarray(image))) > _MOST_IDS:
+                    return False
+        except (ShardsError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return False
+    return bool(paths)

@@ -1,0 +1,294 @@
+"""What a pack has understood of its source, before anything is written: in lines for people and as a value."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from mps_shards.errors import ConfigError, DataError, ShardsError
+from mps_shards.packing.pack_report import printable
+from mps_shards.packing.sample_fields import FieldRules, stored_ids
+from mps_shards.packing.sources.listing import Column, Doubt, Entry, Listing
+from mps_shards.packing.sources.source import Source
+from mps_shards.shards.manifest import Task
+from mps_shards.vision.encoding import read_header
+from mps_shards.vision.rgb_conversion import changes_to_rgb
+from mps_shards.wording import counted
+
+__all__ = ["LabelIdShare", "SplitSummary", "Understanding", "refuse_doubts", "understand"]
+
+_IMAGES = 48  # looked at, spread over all splits: 10 ms for common photographs
+_MASKS = 24
+_MOST_PIXELS = 30_000_000  # of all masks that are decoded
+_SHOWN_CLASSES = 10
+_GAP = 16  # label ids that are missing between two that occur, where ids were hardly counted from 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSummary:
+    """One set that will be packed. `name` is "" if the source has no splits."""
+
+    name: str
+    task: Task
+    images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelIdShare:
+    """A label id of the masks that were looked at, its class name if it has one, and its share of their pixels."""
+
+    id: int
+    name: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understanding:
+    """What a pack has understood of its source.
+
+    Attributes:
+        layout: what the source was recognised as.
+        why: by what it was recognised.
+        labels_from: where labels come from; "" without labels.
+        columns: the role of each column of a list.
+        looked_at: how many images were opened for the next fields.
+        formats: image formats and modes of these images, and how many have them.
+        changes: what a conversion to 8-bit RGB would change, and how many of these images it concerns.
+        rotated: how many of these images have an EXIF orientation.
+        label_ids: label ids of the masks that were looked at, after --map-ids.
+        left_out: files that are not packed, by kind.
+        annotations: files among those that look like annotations; the first few.
+        unnamed: images that no list or annotation file names, and that are left out.
+        notes: what was assumed.
+        doubts: what a person must decide; while there are any, nothing is written.
+    """
+
+    source: str
+    layout: str
+    why: str
+    task: Task
+    splits: tuple[SplitSummary, ...]
+    classes: tuple[str, ...]
+    labels_from: str
+    columns: tuple[Column, ...]
+    looked_at: int
+    formats: dict[str, int]
+    changes: dict[str, int]
+    rotated: int
+    label_ids: tuple[LabelIdShare, ...]
+    left_out: dict[str, int]
+    annotations: tuple[str, ...]
+    empty: tuple[str, ...]
+    unnamed: int
+    notes: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
+
+    def lines(self) -> Iterator[str]:
+        """The understanding in about a dozen lines; the doubts are not among them."""
+        images = sum(split.images for split in self.splits)
+        parts = [f"{len(self.classes):,} class{'' if len(self.classes) == 1 else 'es'}"] if self.classes else []
+        if self.splits[0].name:
+            parts.append(counted(len(self.splits), "split"))
+        yield f"Found {self.layout}: {', '.join([*parts, counted(images, 'image')])}"
+        if self.why:
+            yield f"  Why: {self.why}"
+        yield f"  Task: {self._task()}"
+        if self.splits[0].name:
+            yield f"  Splits: {', '.join(f'{split.name} {split.images:,}' for split in self.splits)}"
+        if self.classes:
+            shown = ", ".join(map(printable, self.classes[:_SHOWN_CLASSES]))
+            more = len(self.classes) - _SHOWN_CLASSES
+            origin = f", from {self.labels_from}" if self.labels_from else ""
+            yield f"  Classes ({len(self.classes):,}){origin}: {shown}{f' and {more:,} more' if more > 0 else ''}"
+        if self.columns:
+            yield f"  Columns: {', '.join(f'{name} ({role})' for name, role in self.columns)}"
+        if self.label_ids:
+            yield f"  Label ids: {', '.join(map(_id_share, self.label_ids[:20]))}"
+        if self.formats:
+            shown = ", ".join(f"{count} {kind}" for kind, count in self.formats.items())
+            yield f"  Images ({self.looked_at} looked at): {shown}"
+        for change, count in self.changes.items():
+            yield f"  Converting to 8-bit RGB changes {count} of {self.looked_at}: {change}"
+        if self.rotated:
+            yield f"  EXIF orientation: {self.rotated} of {self.looked_at} images; --upright turns them"
+        yield from self._left_out()
+        for note in self.notes:
+            yield f"  Note: {note}"
+
+    def _task(self) -> str:
+        tasks = {split.task for split in self.splits}
+        if tasks == {"unlabeled"}:
+            return "unlabeled (no labels)"
+        lacking = [split.name for split in self.splits if split.task == "unlabeled"]
+        return f"{self.task} ({', '.join(lacking)}: no labels)" if lacking else self.task
+
+    def _left_out(self) -> Iterator[str]:
+        if self.empty:
+            yield f"  Left out, no images inside: {', '.join(self.empty)}"
+        if self.unnamed:
+            yield f"  Left out: {counted(self.unnamed, 'image')} that no list or annotation file names"
+        if self.left_out:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in list(self.left_out.items())[:5])
+            yield f"  Left out: {counted(sum(self.left_out.values()), 'file')} of other kinds ({kinds})"
+        if self.annotations:
+            names = ", ".join(self.annotations[:5])
+            more = f" and {len(self.annotations) - 5:,} more" if len(self.annotations) > 5 else ""
+            yield f"  Not used, though they look like annotations: {names}{more}"
+
+
+def understand(
+    source: Source, listing: Listing, rules: FieldRules, *, skip_bad: bool = False, looks: bool = True
+) -> Understanding:
+    """Look at a sample of images and masks, and put together all that is understood of a source.
+
+    Args:
+        looks: whether images and masks are opened at all.
+        skip_bad: whether images that would change will be left out, so that they leave no doubt.
+
+    Raises:
+        StorageError: a file cannot be read.
+    """
+    formats: Counter[str] = Counter()
+    changes: Counter[str] = Counter()
+    rotated = looked_at = 0
+    unsettled: dict[str, Doubt] = {}
+    for entry in _spread(listing, _IMAGES if looks else 0):
+        try:
+            image = source.read(entry).image
+            header = read_header(image)
+            losses = changes_to_rgb(image)
+        except (DataError, ConfigError):
+            continue  # packing will name it
+        try:
+            rules.conversion.alters(image, losses, looks=rules.images.check)
+        except DataError as error:
+            if skip_bad:
+                continue
+            unsettled.setdefault(losses[0].kind, _doubt_of_image(f"{source.name}/{entry.path}", error))
+        looked_at += 1
+        formats[f"{header.format.upper()} {header.mode}"] += 1
+        changes.update(loss.words for loss in losses)
+        rotated += header.orientation != 1
+    masks = _look_at_masks(source, listing, rules) if looks else _Masks()
+    tasks = [split.task for split in listing.splits if split.task != "unlabeled"]
+    return Understanding(
+        source=printable(source.name),
+        layout=listing.layout,
+        why=listing.why,
+        task=tasks[0] if tasks else "unlabeled",
+        splits=tuple(SplitSummary(name=each.name, task=each.task, images=len(each.entries)) for each in listing.splits),
+        classes=listing.classes,
+        labels_from=listing.labels_from,
+        columns=listing.columns,
+        looked_at=looked_at,
+        formats=dict(formats.most_common()),
+        changes=dict(changes.most_common()),
+        rotated=rotated,
+        label_ids=masks.shares(listing.classes),
+        left_out={printable(kind): count for kind, count in listing.ignored.most_common()},
+        annotations=tuple(map(printable, listing.annotations)),
+        empty=tuple(map(printable, listing.empty)),
+        unnamed=listing.unnamed,
+        notes=listing.notes,
+        doubts=(*listing.doubts, *masks.doubts(listing, rules), *unsettled.values()),
+    )
+
+
+def refuse_doubts(understanding: Understanding) -> None:
+    """Raise the doubts as one error.
+
+    Raises:
+        ConfigError: there are any.
+    """
+    if understanding.doubts:
+        lines = [f"{doubt.question}: {doubt.answer}" for doubt in understanding.doubts]
+        text = "\n  ".join(lines if len(lines) == 1 else [f"{len(lines)} things are unclear:", *lines])
+        raise ConfigError(f"{text} (--yes accepts the first guess; nothing was written)")
+
+
+class _Masks:
+    """Label ids of the masks that were looked at."""
+
+    def __init__(self) -> None:
+        self.pixels: Counter[int] = Counter()
+        self.problem = ""
+
+    def shares(self, classes: Sequence[str]) -> tuple[LabelIdShare, ...]:
+        total = self.pixels.total()
+        return tuple(
+            LabelIdShare(id=number, name=classes[number] if number < len(classes) else "", share=count / total)
+            for number, count in sorted(self.pixels.items())
+        )
+
+    def doubts(self, listing: Listing, rules: FieldRules) -> Iterator[Doubt]:
+        if self.problem:
+            yield Doubt(self.problem, "say what each colour means (--palette voc, cityscapes or a file)", "content")
+        ids = sorted(set(self.pixels) - {rules.ignore_index})
+        classes = len(listing.classes)
+        beyond = [number for number in ids if number >= classes] if classes else []
+        if beyond:
+            yield Doubt(
+                f"masks hold the label ids {_some(beyond)}, but there are {classes} classes, 0 to {classes - 1}",
+                "--map-ids changes label ids, --ignore-index names one that is not a class, or correct the class names",
+                "content",
+            )
+        elif not classes and ids in ([0, 255], [255]):
+            yield Doubt(
+                "masks hold the label ids 0 and 255",
+                "--map-ids binary makes 255 the class 1, --ignore-index 255 makes it no class",
+                "content",
+            )
+        elif not classes and any(after - before > _GAP for before, after in pairwise([-1, *ids])):
+            yield Doubt(
+                f"masks hold label ids with large gaps ({_some(ids)})",
+                "--map-ids changes them (255=1, or a file), --ignore-index names one that is not a class",
+                "content",
+            )
+
+
+def _look_at_masks(source: Source, listing: Listing, rules: FieldRules) -> _Masks:
+    found, pixels = _Masks(), 0
+    if all(split.task != "segmentation" for split in listing.splits):
+        return found
+    for entry in _spread(listing, _MASKS):
+        if not entry.mask or pixels > _MOST_PIXELS:
+            continue
+        try:
+            ids = stored_ids(source.read(entry).mask, rules)
+        except ShardsError as error:
+            if "palette" in str(error) and rules.palette is None:
+                found.problem = f"{source.name}/{entry.mask} is a mask of colours"
+            continue  # packing will name it
+        pixels += ids.size
+        values, counts = np.unique(ids, return_counts=True)
+        found.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return found
+
+
+def _doubt_of_image(path: str, error: DataError) -> Doubt:
+    question, _, answer = str(error).partition("; ")
+    return Doubt(f"{path}: {question}", answer, "content")
+
+
+def _spread(listing: Listing, count: int) -> Iterator[Entry]:
+    """Some entries, spread evenly over all splits."""
+    total = sum(len(split.entries) for split in listing.splits)
+    numbers = [total * place // count for place in range(count)] if total > count else list(range(total))
+    start = 0
+    for split in listing.splits:
+        stop = start + len(split.entries)
+        for number in numbers:
+            if start <= number < stop:
+                yield split.entries[number - start]
+        start = stop
+
+
+def _id_share(each: LabelIdShare) -> str:
+    name = f" {printable(each.name)}" if each.name else ""
+    return f"{each.id}{name} {each.share:.1%}"
+
+
+def _some(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
