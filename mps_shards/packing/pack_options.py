@@ -31,7 +31,7 @@ Executor: TypeAlias = Literal["local", "ray", "array"]
 Format: TypeAlias = Literal["keep", "jpeg", "webp", "png"]
 Keys: TypeAlias = Literal["stem", "name"]
 Layout: TypeAlias = Literal[
-    "auto", "classes", "splits", "flat", "list", "metadata", "pairs", "voc", "cityscapes", "coco"
+    "auto", "classes", "splits", "flat", "list", "metadata", "pairs", "voc", "cityscapes", "coco", "pets", "imagenet"
 ]
 OnBadSample: TypeAlias = Literal["fail", "skip"]
 Targets: TypeAlias = Literal["class", "number", "multi-label", "caption"]

@@ -82,8 +82,8 @@ def test_a_tree_that_lacks_a_part_says_which(tmp_path: Path, layout: str, lost: 
 def test_annotations_of_another_kind_are_no_instances(tmp_path: Path):
     write(tmp_path, {"annotations/train.json": b"{}", "train/1.jpg": IMAGE})
 
-    with pytest.raises(ConfigError, match=r"no instances_\*\.json \(but train\.json\); name the file of a split like"):
-        list_source(tmp_path)
+    [doubt] = list_source(tmp_path).doubts
+    assert "no labels, though annotations/train.json looks like an annotation file" in doubt.question
     assert list_source(tmp_path, layout="flat").describe() == "flat folder: 1 image"
 
 
@@ -92,7 +92,7 @@ def test_boxes_beside_images_are_no_masks(tmp_path: Path):
 
     with pytest.raises(
         ConfigError,
-        match=r"is images, which does not look like a class; put masks beside it into masks/, or .* \(--layout flat\)",
+        match=r"is a YOLO tree: labels/1\.txt belongs to boxes .* \(--layout flat\)",
     ):
         list_source(tmp_path)
 
@@ -115,7 +115,9 @@ def test_of_two_lists_one_must_be_named(tmp_path: Path):
 def test_a_source_that_is_neither_folder_nor_list_is_refused(tmp_path: Path):
     write(tmp_path, {"list.xlsx": b"PK", "list.csv": b"1.jpg,a\n", "1.jpg": IMAGE})
 
-    with pytest.raises(StorageError, match=r"list\.xlsx: not a directory, and not a list \(\.csv, \.tsv, \.jsonl"):
+    with pytest.raises(
+        StorageError, match=r"list\.xlsx: not a directory, a list, a Parquet file or an archive \(\.csv, \.tsv, \.jsonl"
+    ):
         list_source(tmp_path / "list.xlsx")
     with pytest.raises(StorageError, match=r"gone\.csv: no such file or directory"):
         list_source(tmp_path / "gone.csv")

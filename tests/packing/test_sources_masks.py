@@ -202,7 +202,7 @@ def test_a_voc_split_that_names_an_image_twice_or_outside_is_refused(tmp_path: P
             list_source(tmp_path)
 
 
-def test_cityscapes_prefers_train_ids_and_takes_label_ids_else(tmp_path: Path):
+def test_cityscapes_prefers_train_ids_and_makes_them_of_label_ids_else(tmp_path: Path):
     cityscapes(tmp_path / "1")
     cityscapes(tmp_path / "1", kind="labelIds")
     cityscapes(tmp_path / "2", kind="labelIds")
@@ -210,8 +210,8 @@ def test_cityscapes_prefers_train_ids_and_takes_label_ids_else(tmp_path: Path):
     trained, labelled = list_source(tmp_path / "1"), list_source(tmp_path / "2")
 
     assert (trained.layout, len(trained.classes), trained.ignore_index) == ("Cityscapes (labelTrainIds)", 19, 255)
-    assert (labelled.layout, len(labelled.classes), labelled.ignore_index) == ("Cityscapes (labelIds)", 34, None)
-    assert (trained.classes[0], trained.classes[18], labelled.classes[33]) == ("road", "bicycle", "bicycle")
+    assert (labelled.layout, len(labelled.classes), labelled.ignore_index) == ("Cityscapes (labelIds)", 19, 255)
+    assert (trained.classes[0], trained.classes[18], labelled.classes[18]) == ("road", "bicycle", "bicycle")
     assert masks(tmp_path / "2")["val"] == {
         f"leftImg8bit/val/lindau/lindau_{n:06d}_000019_leftImg8bit.png": (
             f"gtFine/val/lindau/lindau_{n:06d}_000019_gtFine_labelIds.png"

@@ -3,20 +3,18 @@
 from collections.abc import Iterator
 
 from mps_shards.errors import ConfigError
+from mps_shards.packing.label_id_maps import ID_MAPS
 from mps_shards.packing.sources.file_tree import FileTree
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 
-__all__ = ["CLASSES", "LABELS", "is_cityscapes", "list_cityscapes"]
+__all__ = ["CLASSES", "is_cityscapes", "list_cityscapes"]
 
-# https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py, by label id
-LABELS = (
-    *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road"),
-    *("sidewalk", "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole"),
-    *("polegroup", "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car", "truck"),
-    *("bus", "caravan", "trailer", "train", "motorcycle", "bicycle"),
+# The 19 classes by train id; all other labels have the train id 255.
+# https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py
+CLASSES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
-# Those that count, by train id; all others have the train id 255.
-CLASSES = tuple(LABELS[number] for number in (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33))
 IGNORE_INDEX = 255
 IMAGES, MASKS = "leftImg8bit", "gtFine"
 
@@ -27,9 +25,9 @@ def is_cityscapes(tree: FileTree) -> bool:
 
 
 def list_cityscapes(tree: FileTree) -> Listing:
-    """Every image with its mask: of train ids where the tree has any, else of label ids.
+    """Every image with its mask of train ids; the raw label ids are changed to train ids if the tree has only those.
 
-    A split without folder in ``gtFine`` has no labels.
+    A split without a folder in ``gtFine`` has no labels.
 
     Raises:
         ConfigError: no images, no masks, or none of either kind.
@@ -50,14 +48,19 @@ def list_cityscapes(tree: FileTree) -> Listing:
             splits.append(Split(name=name, task="segmentation" if masked else "unlabeled", entries=entries))
     if not splits:
         raise tree.no_images()
-    trained = kind == kinds[0]
+    is_raw = kind == "labelIds"
+    raw_note = "raw label ids (labelIds) become the 19 train ids, and 255 for all other labels"
     return Listing(
         layout=f"Cityscapes ({kind})",
-        classes=CLASSES if trained else LABELS,
+        classes=CLASSES,
         splits=tuple(splits),
         ignored=tree.ignored,
-        ignore_index=IGNORE_INDEX if trained else None,
+        ignore_index=IGNORE_INDEX,
         bad=tuple(tree.bad),
+        why=f"images in {IMAGES} have masks in {MASKS}",
+        labels_from="masks",
+        id_map=ID_MAPS["cityscapes"] if is_raw else None,
+        notes=(raw_note,) if is_raw else (),
     )
 
 

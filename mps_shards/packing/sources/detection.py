@@ -4,12 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from mps_shards.errors import ConfigError
+from mps_shards.packing.sources.annotation_files import (
+    doubts_about_annotations,
+    labelling_list,
+    refuse_foreign_annotations,
+)
 from mps_shards.packing.sources.cityscapes import is_cityscapes, list_cityscapes
 from mps_shards.packing.sources.class_folders import find_folders, list_classes, list_flat, list_splits, wrapper
 from mps_shards.packing.sources.coco import is_coco, list_coco
 from mps_shards.packing.sources.file_tree import FileTree, refusal
 from mps_shards.packing.sources.image_folder_metadata import list_metadata, metadata_in
 from mps_shards.packing.sources.image_mask_pairs import IMAGE_FOLDERS, has_paired_siblings, has_pairs, list_pairs
+from mps_shards.packing.sources.known_trees import is_imagenet, is_pets, known_pairs, list_imagenet, list_pets
 from mps_shards.packing.sources.list_table import list_table, lists_in
 from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.voc import is_voc, list_voc
@@ -25,6 +31,8 @@ _LISTERS: Mapping[str, Callable[[FileTree], Listing]] = {
     "voc": list_voc,
     "cityscapes": list_cityscapes,
     "coco": list_coco,
+    "pets": list_pets,
+    "imagenet": list_imagenet,
 }
 # Each layout has marks of its own, so at most one should fit; without any mark it is a folder of images.
 _MARKS: Mapping[str, Callable[[FileTree], object]] = {
@@ -33,6 +41,7 @@ _MARKS: Mapping[str, Callable[[FileTree], object]] = {
     "voc": is_voc,
     "cityscapes": is_cityscapes,
     "coco": is_coco,
+    "imagenet": is_imagenet,
 }
 _DEEPEST = 4  # folders around the images that are looked through
 
@@ -81,13 +90,31 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
         if not inside:
             break
         folder, tree = folder + inside, tree.below(inside)
-    listing = _LISTERS[found](tree)
+    listing = _understood(tree, found)
     if len(listing.classes) == 1 and listing.classes[0].lower() in IMAGE_FOLDERS:
         raise ConfigError(
             f"the only class folder in {tree.files.name} is {listing.classes[0]}, which does not look like a class; "
             "put masks beside it into masks/, or pack the images without labels (--layout flat)"
         )
     return _below(listing, folder) if folder else listing
+
+
+def _understood(tree: FileTree, found: str) -> Listing:
+    """The listing of a folder, whose labels may stand in a list instead of the names of its folders."""
+    if found == "pairs":
+        return known_pairs(tree, list_pairs(tree))
+    if found not in ("classes", "splits", "flat"):
+        return _LISTERS[found](tree)
+    refuse_foreign_annotations(tree)
+    listing = _LISTERS[found](tree)
+    if len(listing.classes) < 2 and (name := labelling_list(tree)):
+        tree.bad.clear()
+        table = list_table(tree, name)
+        images = sum(len(split.entries) for split in listing.splits)
+        named = sum(1 + bool(entry.mask) for split in table.splits for entry in split.entries)
+        note = f"{name} names the images and gives their labels; mps-shards pack {tree.shown(name)} says the same"
+        return replace(table, unnamed=max(0, images - named), notes=(note, *table.notes))
+    return replace(listing, doubts=(*listing.doubts, *doubts_about_annotations(tree, listing)))
 
 
 def _below(listing: Listing, folder: str) -> Listing:
@@ -99,6 +126,8 @@ def _below(listing: Listing, folder: str) -> Listing:
 
 
 def _find(tree: FileTree) -> str:
+    if is_pets(tree):  # before the pairs, which its folders look like
+        return "pets"
     fitting = [layout for layout, has_mark in _MARKS.items() if has_mark(tree)]
     if len(fitting) > 1:
         layouts = " or as ".join(map(repr, fitting))

@@ -14,7 +14,7 @@ from mps_shards.packing.sources.listing import Bad
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
 from mps_shards.wording import counted
 
-__all__ = ["SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes", "refusal"]
+__all__ = ["ANNOTATION_KINDS", "SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes", "refusal"]
 
 SPLIT_NAMES = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"])
 CLASS_LIST = "classes.txt"

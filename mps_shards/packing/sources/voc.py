@@ -1,7 +1,7 @@
 """Pascal VOC trees: ``JPEGImages``, ``SegmentationClass``, and the splits in ``ImageSets/Segmentation``."""
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.file_tree import FileTree, read_classes
+from mps_shards.packing.sources.file_tree import FileTree, is_image, read_classes
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 
 __all__ = ["CLASSES", "is_voc", "list_voc"]
@@ -51,9 +51,13 @@ def list_voc(tree: FileTree) -> Listing:
     splits = [split for split in splits if len(split.entries)]
     if not splits:
         raise ConfigError(f"no images found by the split files in {tree.shown(root + SETS)}")
+    given = read_classes(tree, root)
     return Listing(
         layout="Pascal VOC",
-        classes=read_classes(tree, root) or CLASSES,
+        why=f"{root}{IMAGES} has masks in {MASKS} and splits in {SETS}",
+        labels_from="classes.txt" if given else "the 21 classes of Pascal VOC",
+        ignored=tree.ignored,
+        classes=given or CLASSES,
         splits=tuple(splits),
         ignore_index=IGNORE_INDEX,
         bad=tuple(tree.bad),
@@ -71,14 +75,27 @@ def _split(tree: FileTree, root: str, name: str) -> Split:
     path = f"{root}{SETS}/{name}.txt"
     shown = tree.shown(path)
     try:
-        ids = sorted(line.strip() for line in tree.files.read(path).decode("utf-8").splitlines() if line.strip())
+        lines = tree.files.read(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{shown} is not UTF-8: {error}") from error
+        raise DataError(f"{shown} is not UTF-8: {error}; save it as UTF-8") from error
+    ids = sorted(_without_extension(line.split()[0]) for line in lines if line.strip())
+    extensions = _extensions(tree, f"{root}{IMAGES}/")
     masked = any(tree.files.is_file(f"{root}{MASKS}/{each}.png") for each in ids)
     entries = Entries()
-    paths = (tree.inside(f"{root}{IMAGES}/{each}.jpg", named_by=shown) for each in ids)
+    paths = (tree.inside(f"{root}{IMAGES}/{each}.{extensions.get(each, 'jpg')}", named_by=shown) for each in ids)
     for image, size in tree.sized(paths, named_by=shown):
-        mask = f"{root}{MASKS}{image.removeprefix(root + IMAGES)[:-4]}.png" if masked else ""
+        stem = image.removeprefix(root + IMAGES).rpartition(".")[0]
+        mask = f"{root}{MASKS}{stem}.png" if masked else ""
         if not masked or tree.size(mask, named_by=shown):
             entries.append(Entry(image, size, mask=mask))
     return Split(name=name, task="segmentation" if masked else "unlabeled", entries=entries)
+
+
+def _extensions(tree: FileTree, folder: str) -> dict[str, str]:
+    """The extension of each image that is not a .jpg."""
+    names = (name.rpartition(".") for name in tree.names(folder) if is_image(name))
+    return {stem: extension for stem, _, extension in names if extension != "jpg"}
+
+
+def _without_extension(given: str) -> str:
+    return given.rpartition(".")[0] if is_image(given) else given

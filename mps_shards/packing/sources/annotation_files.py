@@ -1,0 +1,172 @@
+"""Lists and annotation files in or beside a folder of images, which the folders alone say nothing about."""
+
+import posixpath
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from mps_shards.errors import ConfigError, ShardsError
+from mps_shards.packing.sources.file_tree import ANNOTATION_KINDS, FileTree, is_image
+from mps_shards.packing.sources.folder_names import split_word
+from mps_shards.packing.sources.image_finder import ImageFinder
+from mps_shards.packing.sources.list_columns import has_label_column, roles_of
+from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows
+from mps_shards.packing.sources.listing import Doubt, Listing
+
+__all__ = ["doubts_about_annotations", "labelling_list", "refuse_foreign_annotations"]
+
+_ROWS = 200  # of a list, by which it is recognised
+_MOST_LISTS = 20
+_SNIFFED = 1 << 20  # bytes
+_YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*")
+
+
+def labelling_list(tree: FileTree) -> str:
+    """Path of the only list in the folder that names its images and has labels, or masks; "" if there is none.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    found = [name for name in _lists(tree) if "submission" not in name.lower() and _labels_images(tree, name)]
+    if len(found) > 1:
+        trains = [name for name in found if split_word(name.rpartition(".")[0]) == "train"]
+        if len(trains) != 1:
+            shown = ", ".join(found[:4])
+            raise ConfigError(
+                f"{tree.files.name} holds several lists that name its images ({shown}); pack one of them: "
+                f"mps-shards pack {tree.shown(found[0])}"
+            )
+        found = trains
+    return found[0] if found else ""
+
+
+def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt]:
+    """Files that say something about the images and that this listing does not use."""
+    for name in _lists(tree):
+        if "submission" not in name.lower() and _labels_images(tree, name):
+            yield Doubt(
+                f"{name} names these images and is not used: labels come from {listing.labels_from or 'nothing'}",
+                f"pack the list itself (mps-shards pack {tree.shown(name)}), or keep to the folders (--layout "
+                f"{'splits' if listing.splits[0].name else 'classes'})",
+            )
+    for path in tree.annotations[:_MOST_LISTS]:
+        if path.endswith(".json") and (kind := _json_kind(tree, path)):
+            yield Doubt(
+                f"{path} is {kind}, and is not used",
+                "put COCO files into annotations/ as instances_SPLIT.json, or keep to the folders (--layout flat, "
+                "classes or splits)",
+            )
+    yield from _doubts_about_sidecars(tree)
+    unused = [path for path in _outside_of_images(tree) if path not in tree.annotations]
+    tree.annotations += unused
+    if unused and all(split.task == "unlabeled" for split in listing.splits):
+        yield Doubt(
+            f"the images would get no labels, though {unused[0]} looks like an annotation file",
+            "name the list of labels as the source, put COCO files into annotations/ as instances_SPLIT.json, or pack "
+            "the images without labels (--layout flat or splits)",
+        )
+
+
+def _outside_of_images(tree: FileTree) -> list[str]:
+    """Annotation files in folders without images, such as ``annotations``; the first few."""
+    found: list[str] = []
+    for folder in tree.folders()[:50]:
+        held = list(islice(tree.paths(f"{folder}/"), 20))
+        if not any(map(is_image, held)):
+            found += [path for path in held if posixpath.splitext(path)[1].lower() in ANNOTATION_KINDS]
+    return found
+
+
+def refuse_foreign_annotations(tree: FileTree) -> None:
+    """Name a tree of annotations that cannot be packed.
+
+    Raises:
+        ConfigError: it is a tree of YOLO boxes, or an export of Label Studio.
+    """
+    for name in ("data.yaml", "dataset.yaml", "data.yml"):
+        if tree.files.is_file(name) and b"names" in tree.files.read(name)[:_SNIFFED]:
+            raise ConfigError(_yolo(tree, name))
+    for prefix in ("", *(f"{name}/" for name in tree.folders()[:20])):
+        labels = next((name for name in tree.folders(prefix) if name.lower() == "labels"), None)
+        if labels and (first := _first_text(tree, f"{prefix}{labels}/")) and _is_yolo(tree, first):
+            raise ConfigError(_yolo(tree, first))
+    for name in tree.names():
+        if name.lower().endswith(".json") and _json_kind(tree, name) == "an export of Label Studio":
+            raise ConfigError(
+                f"{tree.shown(name)} is an export of Label Studio, which is not read: export it as COCO, or as a list "
+                "with one row per image, or pack the images without labels (--layout flat)"
+            )
+
+
+def _yolo(tree: FileTree, name: str) -> str:
+    return (
+        f"{tree.files.name} is a YOLO tree: {name} belongs to boxes for detection, which shards cannot hold; pack the "
+        "images without labels (--layout flat), or convert the annotations to COCO with segmentations"
+    )
+
+
+def _lists(tree: FileTree) -> list[str]:
+    return [name for name in tree.names() if name.lower().endswith(LIST_SUFFIXES)][:_MOST_LISTS]
+
+
+def _labels_images(tree: FileTree, name: str) -> bool:
+    """Whether a list names images of the tree, and says something about them that could be a target."""
+    finder = ImageFinder(tree, split=split_word(name.rpartition(".")[0]) or "")
+    try:
+        rows = [cells for _, cells in islice(read_rows(tree.files, name), _ROWS)]
+        roles = roles_of(rows, tree.options, finder, where=name)
+        found = sum(finder.path_of(row.get(roles.image)) is not None for row in rows[:20])
+    except ShardsError:  # it is no list of images, or not of these
+        return False
+    has_targets = bool(roles.labels or roles.mask or roles.doubts) or any(map(has_label_column, rows[:1]))
+    return found * 2 >= len(rows[:20]) and has_targets
+
+
+def _json_kind(tree: FileTree, path: str) -> str:
+    """What a JSON file is, as far as its keys say: "" if it is nothing that is known."""
+    if tree.files.size(path) > 2 << 30:
+        return ""
+    content = tree.files.mapped(path)
+    head = bytes(content[:_SNIFFED])
+    if b'"from_name"' in head or (b'"result"' in head and b'"annotations"' in head):
+        return "an export of Label Studio"
+    if content.find(b'"annotations"') >= 0 and content.find(b'"categories"') >= 0:
+        return "a COCO annotation file"
+    if b'"shapes"' in head and b'"imagePath"' in head:
+        return "a LabelMe annotation file"
+    return ""
+
+
+def _doubts_about_sidecars(tree: FileTree) -> Iterator[Doubt]:
+    """Files of the same names as images: captions, boxes."""
+    for kind, what in ((".txt", "captions"), (".xml", "boxes of Pascal VOC"), (".json", "annotations")):
+        paths = [path for path in tree.annotations if path.lower().endswith(kind)][:20]
+        beside = [path for path in paths if _has_image(tree, path)]
+        if len(beside) * 2 <= len(paths) or not beside:
+            continue
+        if kind == ".txt" and _is_yolo(tree, beside[0]):
+            what = "boxes of YOLO"
+        yield Doubt(
+            f"{beside[0]} and other {kind} files have the names of images and look like {what}, which are not used",
+            "write captions or labels into a list (path,caption) and pack that, or keep to the folders (--layout flat, "
+            "classes or splits)",
+        )
+
+
+def _has_image(tree: FileTree, path: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return name.rpartition(".")[0] in tree.stems(f"{folder}/" if folder else "")
+
+
+def _first_text(tree: FileTree, folder: str) -> str:
+    for path in islice(tree.paths(folder), 50):
+        if is_image(path):
+            return ""
+        if path.endswith(".txt") and posixpath.basename(path) != "classes.txt" and tree.files.size(path):
+            return path
+    return ""
+
+
+def _is_yolo(tree: FileTree, path: str) -> bool:
+    lines: Sequence[bytes] = tree.files.read(path)[:4096].splitlines()[:5]
+    return bool(lines) and all(_YOLO_LINE.fullmatch(line) for line in lines if line.strip())
