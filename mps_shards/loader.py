@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ from mps_shards.batching.batch_source import Iteration
 from mps_shards.batching.host_batch import HostBatch
 from mps_shards.batching.host_buffers import HostBuffer, Recycler
 from mps_shards.batching.worker_threads import Workers
+from mps_shards.batching.wrapped_batches import WrappedBatches
 from mps_shards.dataset import ShardDataset
 from mps_shards.device.engines.torch_device import Device, TorchDevice
 from mps_shards.device.owner_thread import claim
@@ -35,6 +36,9 @@ _SPARE_BUFFERS = 2  # one that is being filled while all others are full, and on
 
 class DeviceLoader:
     """Iterates over the batches of a `ShardDataset` like a DataLoader, and delivers them on a device.
+
+    It also takes a torch DataLoader, or any other iterable of batches (tuples, lists and dicts of tensors), and moves
+    them to the device in the background. Everything in a batch that is not a tensor stays as it is.
 
         data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
         for images, targets in DeviceLoader(data, device="auto"):
@@ -58,6 +62,8 @@ class DeviceLoader:
             for copies that block.
         verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit
             with what was sent. Waits for the device each time.
+        to_float: for a DataLoader or another iterable: deliver uint8 images [batch, channels, height, width] as
+            float32, exactly as ToTensor does, converted on the device. A quarter of the bytes is sent.
         on_stats: called with `stats()` about once a second, in the training loop's thread while it takes a batch, and
             once more when an iteration is exhausted. An error that it raises ends the iteration. `metrics.scalars_to`
             makes a callback for TensorBoard.
@@ -68,7 +74,7 @@ class DeviceLoader:
 
     def __init__(
         self,
-        batches: ShardDataset,
+        batches: ShardDataset | Iterable[Any],
         *,
         device: str | torch.device = "auto",
         num_threads: int | None = None,
@@ -77,17 +83,17 @@ class DeviceLoader:
         memory: int | None = None,
         transfer: str | None = None,
         verify_transfer: int = 0,
+        to_float: bool = False,
         on_stats: Callable[[LoaderStats], None] | None = None,
     ):
-        if not isinstance(batches, ShardDataset):
-            raise ConfigError(f"DeviceLoader takes a ShardDataset, not {type(batches).__name__}")
         _check_at_least(1, num_threads=num_threads, host_batches=host_batches, memory=memory)
         _check_at_least(0, device_batches=device_batches, verify_transfer=verify_transfer)
-        self.dataset = batches
         self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
+        self._source = _source_of(batches, self.device.type, to_float=to_float)
         self._checked_device: Device | None = None
-        self._num_threads = num_threads or available_cores()
+        # finished batches are only copied, which one thread does faster than any loader makes them
+        self._num_threads = num_threads or (1 if isinstance(self._source, WrappedBatches) else available_cores())
         self._host_batches, self._device_batches, self._memory = host_batches, device_batches, memory
         self._on_stats = on_stats
         # idle memory is not counted against the limit, so where there is one nothing is kept
@@ -99,14 +105,23 @@ class DeviceLoader:
         self._running: list[weakref.ref[Generator[Any, None, None]]] = []
 
     def __iter__(self) -> Iterator[Any]:
-        iteration = self._iteration = self.dataset.iteration()
+        iteration = self._iteration = self._source.iteration()
         batches = self._batches(iteration)
         self._running = [running for running in self._running if running() is not None] + [weakref.ref(batches)]
-        return self.dataset.apply_stages(batches)
+        return self._source.apply_stages(batches)
 
     def __len__(self) -> int:
         """Batches of an epoch on this rank. See `ShardDataset.__len__`."""
-        return len(self.dataset)
+        return len(self._source)
+
+    @property
+    def dataset(self) -> Any:
+        """The data set, counted in samples: ``len(loader.dataset)`` is what an accuracy is divided by.
+
+        Everything else is as the data set has it, such as ``loader.dataset.classes``. Over a torch DataLoader it is the
+        data set of that.
+        """
+        return self._source.dataset if isinstance(self._source, WrappedBatches) else _CountedInSamples(self._source)
 
     def _batches(self, iteration: Iteration[Any]) -> Generator[Any, None, None]:
         stats = self._stats = LoaderStats()
@@ -168,7 +183,7 @@ class DeviceLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """See `ShardDataset.set_epoch`."""
-        self.dataset.set_epoch(epoch)
+        self._source.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """The cursor after the last batch that this loader delivered, however far the threads have run ahead.
@@ -176,11 +191,11 @@ class DeviceLoader:
         Other loaders and iterations over the same data set do not change it.
         """
         state = self._iteration.state_dict() if self._iteration is not None else None
-        return self.dataset.state_dict() if state is None else state
+        return self._source.state_dict() if state is None else state
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
         """See `ShardDataset.load_state_dict`."""
-        self.dataset.load_state_dict(state, strict=strict)
+        self._source.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:
         """What the current or last iteration has measured so far: a copy, which does not change any more."""
@@ -199,7 +214,7 @@ class DeviceLoader:
         return str(self.choice)
 
     def __repr__(self) -> str:
-        return f"DeviceLoader({self.dataset!r}, {self.choice}, num_threads={self._num_threads})"
+        return f"DeviceLoader({self._source!r}, {self.choice}, num_threads={self._num_threads})"
 
     def close(self) -> None:
         """End every iteration that is still open, free idle memory, and close the files of the data set."""
@@ -207,7 +222,7 @@ class DeviceLoader:
             if (batches := running()) is not None:
                 batches.close()
         self._recycler.clear()
-        self.dataset.close()
+        self._source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,6 +231,53 @@ class DeviceLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _source_of(batches: Any, device: str, *, to_float: bool) -> ShardDataset | WrappedBatches:
+    """The source for what users pass.
+
+    Raises:
+        ConfigError: it yields no batches.
+    """
+    if isinstance(batches, ShardDataset):
+        if to_float:
+            raise ConfigError("to_float is for other iterables: the images of a ShardDataset are float32 already")
+        return batches
+    if isinstance(batches, torch.utils.data.Dataset) and not isinstance(batches, torch.utils.data.IterableDataset):
+        raise ConfigError(
+            f"a {type(batches).__name__} holds samples, and DeviceLoader takes batches: "
+            "pass DataLoader(dataset, batch_size=...)"
+        )
+    if isinstance(batches, str | bytes | Mapping | torch.Tensor) or not hasattr(batches, "__iter__"):
+        raise ConfigError(
+            "DeviceLoader takes a ShardDataset, a torch DataLoader or another iterable of batches, "
+            f"not {type(batches).__name__}"
+        )
+    return WrappedBatches(batches, device=device, to_float=to_float)
+
+
+class _CountedInSamples(torch.utils.data.IterableDataset[Any]):
+    """A `ShardDataset` as ``loader.dataset``: the same in all but its length, which is in samples of an epoch."""
+
+    def __init__(self, data: ShardDataset):
+        self._data = data
+
+    def __len__(self) -> int:
+        samples = self._data.num_samples
+        if samples is None:
+            raise TypeError("tars without a manifest have no number of samples that is known before the end")
+        return samples
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._data)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_data":  # not there yet, while unpickling
+            raise AttributeError(name)
+        return getattr(self._data, name)
+
+    def __repr__(self) -> str:
+        return repr(self._data)
 
 
 def _measure(stats: LoaderStats, began: float, iteration: Iteration[Any]) -> None:

@@ -4,7 +4,7 @@
 engines can be run over any source.
 """
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterator, Sized
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
@@ -35,7 +35,7 @@ class SampleMaker(Protocol):
 class BatchWork(Protocol[Plan]):
     """What worker threads need of an iteration. `plans` is pulled by one thread at a time; the rest may overlap."""
 
-    def plans(self) -> Iterator[Plan]:
+    def plans(self) -> Generator[Plan, None, None]:
         """The batches to make, in order."""
         ...
 

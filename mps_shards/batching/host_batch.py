@@ -18,7 +18,7 @@ import torch
 
 from mps_shards.batching import tree
 from mps_shards.batching.host_buffers import HostBuffer
-from mps_shards.batching.tensor_layout import Leaf, describe_difference, image_leaf, target_leaf
+from mps_shards.batching.tensor_layout import Conversion, Leaf, describe_difference, image_leaf, target_leaf
 from mps_shards.errors import ConfigError
 from mps_shards.vision.normalization import Normalize, mean_and_std
 
@@ -95,7 +95,7 @@ class HostBatch:
         rows: samples of the batch; fewer than planned once `complete` has closed the gaps of skipped samples.
         keys: of the samples, in order.
         leaves: one tensor for each leaf of a sample, [rows, ...], all views of the allocated memory.
-        image_leaves: the number of leaves that are images; they come first.
+        conversions: for each leaf, what the device does to it after the copy.
         next_row: the first row that no worker has been given yet.
         rows_left: rows that are not finished; the batch is ready at 0.
         failure: the error of the first row that failed; it is raised in the place of the batch.
@@ -115,7 +115,8 @@ class HostBatch:
         self.next_row = 0
         self.keys: list[str] = [""] * self.rows
         self.leaves: list[torch.Tensor] = []
-        self.image_leaves = 0
+        self.conversions: list[Conversion] = []
+        self._image_leaves = 0  # the images come first
         self.nbytes = 0
         self.failure: BaseException | None = None
         self._failed_row = 0
@@ -230,13 +231,24 @@ class HostBatch:
         self.leaves = [leaf[: self.rows] for leaf in self.leaves]
         return len(skipped)
 
-    def rebuilt(self, leaves: list[torch.Tensor]) -> tuple[Any, Any]:
-        """(images, targets) in the structure of the samples, from delivered leaves."""
-        if self.image_format.channels_last:
-            images = [leaf.permute(0, 3, 1, 2) if leaf.ndim == 4 else leaf for leaf in leaves[: self.image_leaves]]
-            leaves = images + leaves[self.image_leaves :]
-        images, targets = tree.rebuilt(self._structure, leaves)
-        return images, targets
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to deliver, since every sample was skipped."""
+        return not self.rows
+
+    def arranged(self, number: int, leaf: torch.Tensor) -> torch.Tensor:
+        """Leaf `number` with its dimensions in the order that users see, which may differ from that in memory."""
+        turned = self.image_format.channels_last and number < self._image_leaves and leaf.ndim == 4
+        return leaf.permute(0, 3, 1, 2) if turned else leaf
+
+    def rebuilt(self, leaves: list[torch.Tensor]) -> Any:
+        """(images, targets) in the structure of the samples, from leaves as they lie in memory."""
+        arranged = [self.arranged(number, leaf) for number, leaf in enumerate(leaves)]
+        return tree.rebuilt(self._structure, arranged)
+
+    def delivered_leaves(self, delivered: Any) -> list[torch.Tensor]:
+        """The leaves of what `rebuilt` returned, in the order of `leaves`."""
+        return tree.leaves(delivered)
 
     def _checked_leaves(self, sample: Sample) -> list[Any]:
         """The sample's leaves, checked to be like those of the first sample, which decides how memory is laid out."""
@@ -288,7 +300,8 @@ class HostBatch:
                 self._rows_of_leaves[number] = [
                     row.permute(2, 0, 1) if row.ndim == 3 else row for row in self._rows_of_leaves[number]
                 ]
-        self.image_leaves, self._structure, self._first_key = image_leaves, structure, sample.key
+        self._image_leaves, self._structure, self._first_key = image_leaves, structure, sample.key
+        self.conversions = [leaf.conversion for leaf in layout]
         if isinstance(sample.image, torch.Tensor) and sample.image.ndim and type(sample.target) is int:
             images, targets = self._rows_of_leaves
             converts = sample.image.dtype == torch.uint8 and self.leaves[0].dtype == torch.float32

@@ -1,12 +1,21 @@
 """How samples lie in a batch: the shape and dtype of each leaf, and errors for what cannot be delivered."""
 
+import enum
 from typing import Any, NamedTuple
 
 import torch
 
 from mps_shards.errors import ConfigError
 
-__all__ = ["Leaf", "describe_difference", "image_leaf", "target_leaf"]
+__all__ = ["Conversion", "Leaf", "describe_difference", "image_leaf", "target_leaf"]
+
+
+class Conversion(enum.Enum):
+    """What is done to a leaf on the device, after the copy."""
+
+    NONE = "none"
+    TO_FLOAT = "ToTensor's division, uint8 -> float32"
+    TO_INT64 = "uint8 -> int64"
 
 
 class Leaf(NamedTuple):
@@ -14,6 +23,7 @@ class Leaf(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    conversion: Conversion = Conversion.NONE
 
 
 def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
@@ -27,7 +37,9 @@ def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
             f"the transform returned {_kind(leaf)} as the image of sample {key!r}; "
             "it must return a uint8 or float32 tensor"
         )
-    return Leaf(tuple(leaf.shape), pixels if leaf.dtype == torch.uint8 else torch.float32)
+    if leaf.dtype == torch.uint8 and pixels == torch.uint8:
+        return Leaf(tuple(leaf.shape), torch.uint8, Conversion.TO_FLOAT)
+    return Leaf(tuple(leaf.shape), torch.float32)
 
 
 def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
@@ -43,8 +55,8 @@ def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
     if isinstance(leaf, torch.Tensor):
         if leaf.dtype == torch.float32:
             return Leaf(tuple(leaf.shape), torch.float32)
-        if leaf.dtype == torch.uint8 and leaf.ndim >= 2:
-            return Leaf(tuple(leaf.shape), torch.uint8 if pixels == torch.uint8 else torch.int64)
+        if leaf.dtype == torch.uint8 and leaf.ndim >= 2 and pixels == torch.uint8:
+            return Leaf(tuple(leaf.shape), torch.uint8, Conversion.TO_INT64)
         if not leaf.dtype.is_floating_point and not leaf.dtype.is_complex:
             return Leaf(tuple(leaf.shape), torch.int64)
     raise ConfigError(

@@ -1,18 +1,35 @@
 """Trees of values: tuples, lists and dicts of tensors and numbers, taken apart and put together again."""
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["leaves", "rebuilt"]
+__all__ = ["leaves", "path_of", "rebuilt"]
 
 
 def leaves(tree: Any) -> list[Any]:
-    """The leaves of a tree, depth first; dicts in the order of their keys."""
-    if isinstance(tree, dict):
+    """The leaves of a tree, depth first; those of a dict in the order of its keys as text."""
+    if isinstance(tree, Mapping):
         return [leaf for key in sorted(tree, key=str) for leaf in leaves(tree[key])]
     if isinstance(tree, tuple | list):
         return [leaf for item in tree for leaf in leaves(item)]
     return [tree]
+
+
+def path_of(tree: Any, number: int, root: str = "batch") -> str:
+    """How a program reaches leaf `number`, such as ``batch[0]['image']``."""
+    if isinstance(tree, Mapping):
+        items = [(f"[{key!r}]", tree[key]) for key in sorted(tree, key=str)]
+    elif isinstance(tree, tuple | list):
+        items = [(f"[{place}]", item) for place, item in enumerate(tree)]
+    else:
+        return root
+    for step, item in items:
+        count = len(leaves(item))
+        if number < count:
+            return path_of(item, number, root + step)
+        number -= count
+    raise IndexError(number)
 
 
 def rebuilt(tree: Any, new: Iterator[Any] | list[Any]) -> Any:
@@ -21,9 +38,14 @@ def rebuilt(tree: Any, new: Iterator[Any] | list[Any]) -> Any:
 
 
 def _rebuilt(tree: Any, next_leaf: Callable[[], Any]) -> Any:
-    if isinstance(tree, dict):
+    if isinstance(tree, Mapping):
         items = {key: _rebuilt(tree[key], next_leaf) for key in sorted(tree, key=str)}
-        return {key: items[key] for key in tree}
+        if type(tree) is dict:
+            return {key: items[key] for key in tree}
+        other = copy.copy(tree)  # as torch does: a mapping of another type is copied and filled
+        for key in tree:
+            other[key] = items[key]  # type: ignore[index]
+        return other
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(_rebuilt(item, next_leaf) for item in tree))
     if isinstance(tree, tuple | list):

@@ -95,6 +95,7 @@ class Workers:
             raise ShutdownTimeout(
                 f"{', '.join(busy)} still busy {_STOP_TIMEOUT_S:.0f} s after the end\n{self.describe()}"
             )
+        self._plans.close()  # a source may have files open in there
 
     def take(self, *, wait_s: float | None) -> HostBatch | None:
         """The next batch in order, READY or with its `failure`; None after the last batch, or after `wait_s`.
@@ -163,7 +164,7 @@ class Workers:
             make = self._work.sample_maker(times)
             while (taken := self._take_rows()) is not None:
                 batch, first, last = taken
-                row = first
+                row, sample = first, None
                 failure: tuple[int, BaseException] | None = None
                 try:
                     for row, sample in enumerate(make(batch, first, last), first):
@@ -171,6 +172,7 @@ class Workers:
                         row += 1
                 except BaseException as error:  # raised in the consumer's thread, where the batch is taken
                     failure = (row, error)
+                sample = None  # or a thread that waits would keep it
                 self._finish_rows(batch, last - first, failure, times)
         except BaseException as error:  # not of a sample: the consumer would wait for ever without this
             with self._lock:

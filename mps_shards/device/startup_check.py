@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from mps_shards.batching.host_batch import HostBatch
-from mps_shards.batching.tree import leaves
+from mps_shards.batching.tensor_layout import Conversion
 from mps_shards.device.engines.torch_device import Device
 from mps_shards.errors import DataError
 
@@ -57,16 +57,15 @@ def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number
     Raises:
         DataError: naming the batch and how many values differ.
     """
-    for leaf_number, (sent, received) in enumerate(zip(batch.leaves, leaves(delivered), strict=True)):
-        back = device.read_back(received)
-        expected = sent if back.dtype == sent.dtype else sent.to(back.dtype)
-        if leaf_number < batch.image_leaves:
-            if batch.image_format.channels_last and sent.ndim == 4:
-                expected = expected.permute(0, 3, 1, 2)
-            if sent.dtype == torch.uint8:
-                expected = expected.div(255)
-                if batch.image_format.normalize is not None:
-                    expected = expected.sub(batch.image_format.normalize[0]).div(batch.image_format.normalize[1])
+    for number_of_leaf, (sent, tensor) in enumerate(zip(batch.leaves, batch.delivered_leaves(delivered), strict=True)):
+        back = device.read_back(tensor)
+        expected = batch.arranged(number_of_leaf, sent)
+        if batch.conversions[number_of_leaf] is Conversion.TO_FLOAT:
+            expected = expected.div(255)
+            if batch.image_format.normalize is not None:
+                mean, std = batch.image_format.normalize
+                expected = expected.sub(mean).div(std)
+        expected = expected.to(back.dtype)
         different = int((back != expected).sum())
         if different:
             raise DataError(

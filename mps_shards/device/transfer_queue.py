@@ -79,11 +79,11 @@ class TransferQueue:
         self._engine.close()
 
     def _issue(self, batch: HostBatch) -> None:
-        if batch.rows:
-            self._issued.append(self._sent(batch))
-        else:
+        if batch.is_empty:
             self._workers.mark(batch, BufferState.FREE)
             self._issued.append(Flight(batch))
+        else:
+            self._issued.append(self._sent(batch))
 
     def _sent(self, batch: HostBatch) -> Flight:
         began = time.perf_counter()
@@ -112,7 +112,7 @@ class TransferQueue:
     def _received(self, number: int) -> tuple[HostBatch, Any]:
         flight = self._issued.popleft()
         batch = flight.batch
-        if not batch.rows:
+        if batch.is_empty:
             return batch, None
         try:
             tensors = self._engine.receive(flight)

@@ -1,6 +1,6 @@
 """One iteration over one rank's share of an epoch, as the loader's threads and a plain loop run it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -83,7 +83,7 @@ class EpochIteration:
         self._position.bad = self._bad
         self._move(self._start.first_cursor())
 
-    def plans(self) -> Iterator[BatchPlan]:
+    def plans(self) -> Generator[BatchPlan, None, None]:
         """The batches to make, in order. To be pulled by one thread at a time."""
         for plan in self._source.plans(self._start.request, damaged=self._bad.leave_out):
             self._bad.seen += len(plan)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from mps_shards import DeviceLoader, ShardDataset, classify
 from mps_shards.storage.interrupts import WakeUp, uninterrupted
@@ -47,6 +48,23 @@ def test_ctrl_c_anywhere(epoch, first: int, transfer: str | None) -> None:
         # where the threads' pace decides, a place may not be met again
         if own_threads() or (found if where else None) or keys_of_epoch() != expected:
             harmed.append((where, own_threads(), found))
+
+    assert harmed == []
+
+
+def test_ctrl_c_anywhere_over_an_iterable() -> None:
+    given = [torch.full((2,), number) for number in range(4)]
+    harmed = []
+
+    def program() -> list[int]:
+        return [int(batch[0]) for batch in DeviceLoader(given, device="cpu", transfer="inline")]
+
+    for place in places_of(program)[::EVERY]:
+        received: list[int] | None = None
+        with interrupted(place) as where, contextlib.suppress(KeyboardInterrupt):
+            received = program()
+        if own_threads() or (received if where else None) or program() != [0, 1, 2, 3]:
+            harmed.append((where, own_threads(), received))
 
     assert harmed == []
 

@@ -145,11 +145,6 @@ def test_numbers_that_cannot_work_are_refused(shard_set: Any, options: dict[str,
         DeviceLoader(ShardDataset(shard_set, batch_size=4), device="cpu", **options)  # type: ignore[arg-type]
 
 
-def test_a_loader_takes_a_data_set_and_says_so() -> None:
-    with pytest.raises(ConfigError, match="DeviceLoader takes a ShardDataset, not list"):
-        DeviceLoader([1, 2])  # type: ignore[arg-type]
-
-
 def test_explain_says_engine_copies_conversion_and_why(shard_set: Any) -> None:
     data = ShardDataset(shard_set, batch_size=4)
 

@@ -1,6 +1,6 @@
 """Small feeds without a data set: drafts of numbers, made into tiny images that show which number they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -46,8 +46,8 @@ class Feed:
     def __init__(self, planned: Iterator[Draft], make: Callable[[Any], Sample | None]):
         self._planned, self._make = planned, make
 
-    def plans(self) -> Iterator[Draft]:
-        return self._planned
+    def plans(self) -> Generator[Draft, None, None]:
+        yield from self._planned
 
     def sample_maker(self, times: StageTimes) -> Callable[[HostBatch, int, int], Iterator[Sample | None]]:
         return lambda batch, first, last: map(self._make, batch.plan.items[first:last])  # type: ignore[attr-defined]

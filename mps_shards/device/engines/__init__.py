@@ -51,8 +51,8 @@ class Engine(Protocol):
         """Issue the copy of a batch. Does not wait for it, unless `blocking`."""
         ...
 
-    def receive(self, flight: Flight) -> tuple[Any, Any]:
-        """(images, targets) in the structure of the samples. The caller's work on the device may use them at once."""
+    def receive(self, flight: Flight) -> Any:
+        """What users get, such as (images, targets). The caller's work on the device may use the tensors at once."""
         ...
 
     def finished(self, flight: Flight) -> bool:

@@ -31,7 +31,7 @@ class CpuEngine:
         batch.buffer.detach()
         return Flight(batch)
 
-    def receive(self, flight: Flight) -> tuple[Any, Any]:
+    def receive(self, flight: Flight) -> Any:
         """Hand the memory over."""
         leaves, flight.batch.leaves = flight.batch.leaves, []
         return flight.batch.rebuilt(leaves)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mps_shards.batching.host_batch import HostBatch
+from mps_shards.batching.tensor_layout import Conversion
 from mps_shards.device.engines import Flight
 from mps_shards.device.engines.torch_device import Device
 
@@ -44,7 +45,7 @@ class InlineEngine:
         flight.event = self._device.record()
         return flight
 
-    def receive(self, flight: Flight) -> tuple[Any, Any]:
+    def receive(self, flight: Flight) -> Any:
         """The tensors: the caller's work is queued after the copies."""
         device_tensors, flight.device_tensors = flight.device_tensors, []
         return flight.batch.rebuilt(device_tensors)
@@ -60,14 +61,12 @@ class InlineEngine:
 def converted(device: Device, batch: HostBatch, uploaded: list[torch.Tensor]) -> list[torch.Tensor]:
     """The leaves as they are delivered: pixels float32, label maps int64, everything else as it was uploaded."""
     delivered = []
-    for number, leaf in enumerate(uploaded):
-        if leaf.dtype == torch.uint8 and number < batch.image_leaves:
+    for number, (leaf, conversion) in enumerate(zip(uploaded, batch.conversions, strict=True)):
+        if conversion is Conversion.TO_FLOAT:
             images = device.to_float(leaf)
-            image_format = batch.image_format
-            if image_format.normalize is not None:
-                view = images.permute(0, 3, 1, 2) if image_format.channels_last and images.ndim == 4 else images
-                device.normalize(view, *image_format.normalize)
+            if batch.image_format.normalize is not None:
+                device.normalize(batch.arranged(number, images), *batch.image_format.normalize)
             delivered.append(images)
         else:
-            delivered.append(device.widen(leaf) if leaf.dtype == torch.uint8 else leaf)
+            delivered.append(device.widen(leaf) if conversion is Conversion.TO_INT64 else leaf)
     return delivered

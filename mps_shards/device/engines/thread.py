@@ -57,7 +57,7 @@ class ThreadEngine:
             self._changed.notify_all()
         return flight
 
-    def receive(self, flight: Flight) -> tuple[Any, Any]:
+    def receive(self, flight: Flight) -> Any:
         """Wait until the copy was issued (not until it is finished), then convert.
 
         Raises:

@@ -1,0 +1,217 @@
+"""A batch that somebody else made, of any structure, on its way to the device: copied into a host buffer as it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from mps_shards.batching import tree
+from mps_shards.batching.host_batch import HostBatch, Sample
+from mps_shards.batching.tensor_layout import Conversion
+from mps_shards.errors import ConfigError
+
+__all__ = ["PulledBatch", "TreeBatch"]
+
+_ALIGNMENT = 64  # bytes, of each tensor within a host buffer: a cache line
+_WHITE = torch.tensor(255.0)
+_CHANNELS = (1, 2, 3, 4)  # of images: gray, gray and alpha, RGB, RGBA
+# What MPS has not: it raises TypeError. float16, bfloat16 and unsigned integers work since torch 2.9 and macOS 14.
+_LACKED_BY_MPS = (torch.float64, torch.complex128)
+
+
+@dataclass(slots=True)
+class PulledBatch:
+    """A batch as it came from the iterable, taken as one row: a worker copies it in one piece.
+
+    Attributes:
+        number: of the batch in this iteration, from 0.
+        content: the batch; dropped once it was copied.
+        state: of the iterable after this batch, where it has a state.
+        remarks: what slows the batch down on its way to a device, and how to mend it.
+    """
+
+    number: int
+    content: Any
+    state: dict[str, Any] | None
+    remarks: list[str]
+
+    def __len__(self) -> int:
+        return 1
+
+
+class TreeBatch(HostBatch):
+    """A finished batch: a tree of tensors and other values. Tensors go to the device; everything else stays as it is.
+
+    Values, dtypes and the order of dimensions in memory (such as torch.channels_last) arrive unchanged.
+
+    Args:
+        device: torch's name of the kind of device that the batch goes to: mps, cuda, cpu.
+        to_float: deliver uint8 images [batch, channels, height, width] as ToTensor does.
+    """
+
+    def __init__(
+        self,
+        plan: PulledBatch,
+        allocate: Callable[[int], torch.Tensor],
+        *,
+        pixels: torch.dtype,
+        device: str,
+        to_float: bool,
+    ):
+        super().__init__(plan, allocate, pixels=pixels)
+        self._pulled, self._device, self._to_float = plan, device, to_float
+        self._numbers: list[int] = []  # of the leaves that are sent, among all leaves
+        self._permutations: list[list[int]] = []  # for each of them, from memory to the user's order of dimensions
+        self._likes: list[torch.Tensor | None] = []  # for each of them, a tensor of the class that users gave
+
+    @property
+    def is_empty(self) -> bool:
+        """Never: what the iterable gave is delivered."""
+        return False
+
+    def put(self, row: int, sample: Sample) -> None:
+        """Copy the batch into the host buffer.
+
+        Raises:
+            ConfigError: something in it cannot be sent to this device.
+        """
+        self._structure = content = sample.image
+        values = tree.leaves(content)
+        tensors = []
+        for number, value in enumerate(values):
+            if self._is_sent(number, value):
+                self._numbers.append(number)
+                tensors.append(value.detach())
+                self._likes.append(_class_of(value))
+        self.rows = next((len(tensor) for tensor in tensors if tensor.ndim), 1)
+        self._copy(tensors)
+        self._pulled.content = None  # a batch lives once: in its host buffer
+        self._structure = tree.rebuilt(content, [None if n in set(self._numbers) else v for n, v in enumerate(values)])
+
+    def complete(self) -> int:
+        """Nothing is left to do: one worker has copied everything."""
+        return 0
+
+    def arranged(self, number: int, leaf: torch.Tensor) -> torch.Tensor:
+        """Leaf `number` with its dimensions in the order that users gave."""
+        return leaf.permute(self._permutations[number])
+
+    def rebuilt(self, leaves: list[torch.Tensor]) -> Any:
+        """The batch with its tensors on the device."""
+        values = tree.leaves(self._structure)
+        for place, number, leaf in zip(range(len(leaves)), self._numbers, leaves, strict=True):
+            values[number] = _as_class_of(self._likes[place], self.arranged(place, leaf))
+        content, self._structure = tree.rebuilt(self._structure, values), None
+        return content
+
+    def delivered_leaves(self, delivered: Any) -> list[torch.Tensor]:
+        """The tensors that were sent, out of a batch that `rebuilt` returned."""
+        values = tree.leaves(delivered)
+        return [values[number].as_subclass(torch.Tensor) for number in self._numbers]
+
+    def _copy(self, tensors: list[torch.Tensor]) -> None:
+        orders = [_memory_order(tensor) for tensor in tensors]
+        converts = [self._to_float and self._is_image(number, t) for number, t in enumerate(tensors)]
+        dtypes = [self._pixels if convert else t.dtype for convert, t in zip(converts, tensors, strict=True)]
+        sizes = [tensor.numel() * dtype.itemsize for tensor, dtype in zip(tensors, dtypes, strict=True)]
+        if tensors:
+            memory = self._allocate(sum(size + -size % _ALIGNMENT for size in sizes))
+        start = 0
+        for tensor, order, convert, dtype, size in zip(tensors, orders, converts, dtypes, sizes, strict=True):
+            in_memory = tensor.permute(order)
+            leaf = memory[start : start + size].view(dtype).view(in_memory.shape)
+            if convert and dtype == torch.float32:
+                torch.div(in_memory, _WHITE, out=leaf)
+            else:
+                leaf.copy_(in_memory)
+            on_device = convert and dtype == torch.uint8
+            self.leaves.append(leaf)
+            self.conversions.append(Conversion.TO_FLOAT if on_device else Conversion.NONE)
+            self._permutations.append([order.index(dimension) for dimension in range(tensor.ndim)])
+            start += size + -size % _ALIGNMENT
+        self.nbytes = sum(sizes)
+
+    def _is_sent(self, number: int, value: Any) -> bool:
+        """Whether a leaf goes to the device.
+
+        Raises:
+            ConfigError: it should, but cannot.
+        """
+        if type(value).__module__.startswith("PIL."):
+            raise self._error(number, "is a PIL image", "add v2.ToImage() or ToTensor() to the transform")
+        if isinstance(value, np.ndarray):
+            self._remark(number, "is a NumPy array and stays one", "collate it with torch.from_numpy")
+        if not isinstance(value, torch.Tensor):
+            return False
+        if value.device.type != "cpu":
+            if value.device.type == self._device:
+                return False  # it has arrived already
+            raise self._error(number, f"is on {value.device} already", "let the iterable give tensors on the CPU")
+        if value.layout != torch.strided or value.is_quantized:
+            raise self._error(number, f"is a tensor of layout {value.layout}", "collate it with .to_dense()")
+        if value.dtype in _LACKED_BY_MPS and self._device == "mps":
+            raise self._error(number, f"is {value.dtype}, which MPS has not", "convert it with .to(torch.float32)")
+        if not value.is_contiguous() and not _is_dense(value):
+            self._remark(
+                number,
+                "is not contiguous, so that a plain .to(device) clones it on the CPU first, and blocks on MPS",
+                "end the transform or the collate function with .contiguous()",
+            )
+        return True
+
+    def _is_image(self, place: int, tensor: torch.Tensor) -> bool:
+        if tensor.dtype != torch.uint8 or tensor.ndim != 4:
+            return False
+        if tensor.shape[1] in _CHANNELS:
+            return True
+        raise self._error(
+            self._numbers[place],
+            f"is uint8 {list(tensor.shape)}, but to_float=True takes images [batch, channels, height, width]",
+            "move the channels to the front with .permute(0, 3, 1, 2), or leave to_float out",
+        )
+
+    def _error(self, number: int, what: str, remedy: str) -> ConfigError:
+        path = tree.path_of(self._pulled.content, number)
+        return ConfigError(f"{path} of batch {self._pulled.number} {what}: {remedy}")
+
+    def _remark(self, number: int, what: str, remedy: str) -> None:
+        self._pulled.remarks.append(f"{tree.path_of(self._pulled.content, number)} {what}: {remedy}")
+
+
+def _memory_order(tensor: torch.Tensor) -> list[int]:
+    """The dimensions from the one that is slowest in memory to the fastest."""
+    if tensor.is_contiguous() or not _is_dense(tensor):
+        return list(range(tensor.ndim))
+    strides = tensor.stride()
+    return sorted(range(tensor.ndim), key=lambda dimension: -strides[dimension])
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the elements fill their memory without gaps or overlap, in whatever order of dimensions."""
+    sides = sorted(((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1))
+    expected = 1
+    for stride, size in sides:
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _class_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """An empty tensor of the same class of torchvision's tv_tensors; None for all other tensors."""
+    if type(tensor) is torch.Tensor:
+        return None
+    from torchvision import tv_tensors
+
+    return tv_tensors.wrap(torch.empty(0, 4), like=tensor) if isinstance(tensor, tv_tensors.TVTensor) else None
+
+
+def _as_class_of(like: torch.Tensor | None, tensor: torch.Tensor) -> torch.Tensor:
+    if like is None:
+        return tensor
+    from torchvision import tv_tensors
+
+    wrapped: torch.Tensor = tv_tensors.wrap(tensor, like=like)
+    return wrapped
