@@ -154,6 +154,10 @@ def _findings(report: "PackReport") -> Iterator[str]:
         yield f"Skipped {counted(len(report.skipped), 'image')}, see {report.out}/skipped.jsonl: {shown}"
     if rotated := sum(each.rotated for each in report.sets):
         yield f"{rotated:,} images bear an EXIF orientation, which the loader does not apply; --upright turns them"
+    if tiled := sum(each.tiled for each in report.sets):
+        rest = sum(each.samples for each in report.sets) - tiled
+        left = f"; {rest:,} that cannot be rewritten without loss stay as they are" if rest else ""
+        yield f"Rewrote {counted(tiled, 'JPEG')} as tiles, with the same pixels{left}"
     found = report.duplicates
     if found.images:
         what = "Left out" if found.dropped else "Found"

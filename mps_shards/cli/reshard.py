@@ -82,6 +82,8 @@ def _lines(report: "PackReport", *, dry_run: bool) -> Iterator[str]:
         yield f"{each.folder}: {size}"
     for what, count in report.ignored.items():
         yield f"Left out: {counted(count, 'sample')} {what}"
+    if tiled := sum(each.tiled for each in report.sets):
+        yield f"{counted(tiled, 'JPEG')} are tiles now, with the same pixels"
     if report.kept:
         yield f"Kept {counted(report.kept, 'shard')} that an earlier run had finished"
     if dry_run:

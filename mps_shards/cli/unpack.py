@@ -21,8 +21,9 @@ __all__ = ["command"]
 def command(folder: Path, out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
     """Write the files that SET, or each set in the folder SET, was packed from into OUT.
 
-    Class folders come back bit for bit; samples whose path does not show their class get a folder of its name. Masks go
-    to OUT/masks, their images to OUT/images. A run that was stopped can be repeated: what is there already stays.
+    Class folders come back bit for bit, but for images that pack --tiles has rewritten; samples whose path does not
+    show their class get a folder of its name. Masks go to OUT/masks, their images to OUT/images. A run
+    that was stopped can be repeated: what is there already stays.
 
     \b
     Examples:
@@ -40,6 +41,11 @@ def command(folder: Path, out: Path, overwrite: bool, workers: int | None, as_js
     sets = f" of {counted(len(report.sets), 'set')}" if len(report.sets) > 1 else ""
     what = f"{counted(report.samples, 'sample')}{sets} in {counted(report.files, 'file')}, {megabytes(report.bytes)}"
     click.echo(f"{report.out}: {what}{already}")
+    if report.tiled:
+        click.echo(
+            f"{counted(report.tiled, 'image')} had been rewritten as tiles by pack --tiles: valid JPEGs with the "
+            "pixels and metadata of the originals, but not their bytes"
+        )
     if report.clashes:
         click.echo(
             f"{counted(report.clashes, 'path')} differ from others in case only; macOS would mix them up", err=True

@@ -5,9 +5,13 @@ A tiled JPEG carries restart markers every few MCUs, and an APP10 segment that s
 
 import hashlib
 
-from mps_shards.native import build
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["NOTE", "is_tiled", "original_sha256", "tiled"]
+from mps_shards.native import build
+from mps_shards.native.kernel import Layout, render
+
+__all__ = ["NOTE", "is_tiled", "original_sha256", "tile_fault", "tiled"]
 
 # Content of the APP10 segment: this name, and the SHA-256 of the file before it was rewritten. No table of the tiles:
 # the reader looks at every marker anyway, so that damage outside of a crop is noticed, and finds the tiles by the way
@@ -47,4 +51,26 @@ def original_sha256(content: bytes | memoryview) -> str | None:
         if content[at + 1] == _APP10 and segment.startswith(NOTE) and len(segment) == len(NOTE) + 32:
             return segment[len(NOTE) :].hex()
         at += 2 + length
+    return None
+
+
+def tile_fault(content: bytes | memoryview, pixels: npt.NDArray[np.uint8]) -> str | None:
+    """What is wrong with the tiles of a file; None where every quarter, decoded alone, is that part of the whole.
+
+    Args:
+        pixels: uint8 [height, width, 3], the whole image decoded.
+
+    Raises:
+        ConfigError: the kernel is not built.
+    """
+    height, width = pixels.shape[:2]
+    for top, bottom in ((0, -(-height // 2)), (height // 2, height)):
+        for left, right in ((0, -(-width // 2)), (width // 2, width)):
+            tall, wide = bottom - top, right - left
+            view = np.array([[top, left, tall, wide, tall, wide, 0, 0, tall, wide, 0, 1]], np.int32)
+            rows = np.empty((1, tall, wide, 3), np.uint8)
+            if render([content], view, rows, layout=Layout.BYTE_PIXELS, max_pixels=height * width) != b"\1":
+                return "its tiles cannot be decoded alone"
+            if not np.array_equal(rows[0], pixels[top:bottom, left:right]):
+                return "its tiles show other pixels than the whole image"
     return None

@@ -163,6 +163,11 @@ class ImageOptions:
     drop_alpha: bool = declared(
         False, "Keep the colours under transparent pixels; also leave out a fourth channel that is not transparency."
     )
+    tiles: bool = declared(
+        False,
+        "Rewrite JPEGs without loss so that a crop can be decoded alone: training reads the same pixels in less time. "
+        "The bytes are no longer those of the source; progressive files become baseline.",
+    )
     check: bool = declared(
         True,
         "Decode every image and mask, so that a damaged file is found now and not during training.",
@@ -188,7 +193,7 @@ class ImageOptions:
     @property
     def decodes(self) -> bool:
         """Whether an image is more than bytes to these options."""
-        return self.check or self.alters
+        return self.check or self.alters or self.tiles
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width that an image of this height and width gets, rounded to the nearest pixel."""

@@ -100,6 +100,7 @@ class PackedSet:
         folder: or its URL in a store, without secrets.
         classes: samples of each class.
         rotated: images that bear an EXIF orientation, which the loader does not apply.
+        tiled: images whose crops can be decoded alone, where that was asked for.
         fingerprint: "" until the set is finished.
     """
 
@@ -111,6 +112,7 @@ class PackedSet:
     bytes: int
     classes: dict[str, int] = field(repr=False)
     rotated: int = 0
+    tiled: int = 0
     fingerprint: str = ""
 
 

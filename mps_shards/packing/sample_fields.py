@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
+from mps_shards import native
 from mps_shards.errors import DataError
 from mps_shards.packing.label_id_maps import LabelIdMap, find_id_map
 from mps_shards.packing.pack_options import ImageOptions, PackOptions
@@ -85,9 +87,11 @@ def rules_of(options: PackOptions) -> FieldRules:
     """The rules that the options give alone.
 
     Raises:
-        ConfigError: a palette or a conversion that does not exist.
+        ConfigError: a palette or a conversion that does not exist, or tiles without the native kernel.
     """
     images, masks = options.images, options.masks
+    if images.tiles:
+        native.require()
     return FieldRules(
         images=images,
         conversion=RgbConversion(to_8bit=images.to_8bit, background=images.background, drop_alpha=images.drop_alpha),
@@ -123,11 +127,13 @@ class Fields(NamedTuple):
         rotated: whether viewers turn the image by its EXIF orientation, which the loader does not apply. Only known if
             the image was decoded.
         key: of the sample; "" if it is made from the path of the entry.
+        tiled: whether the image was asked to become tiles, and is.
     """
 
     contents: dict[str, bytes]
     rotated: bool = False
     key: str = ""
+    tiled: bool = False
 
 
 def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
@@ -143,7 +149,7 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
     stored = source.read(entry)
     path = f"{source.name}/{entry.path or stored.key}"
     contents = {**stored.others, stored.extension: stored.image}
-    rotated = False
+    rotated = is_tiled = False
     if stored.is_packed and not rules.images.decodes:
         return Fields({**contents, **_label(entry)}, key=stored.key)
     _check_image(path, stored.image)
@@ -151,7 +157,10 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
     if rules.images.decodes or stored.mask or entry.shapes or not stored.image.startswith(b"\xff\xd8\xff"):
         with _naming(path):
             frame = _frame(stored.image, rules)
-            contents = {**stored.others, **_image(stored.extension, stored.image, frame, rules)}
+            image = _image(stored.extension, stored.image, frame, rules)
+            if rules.images.tiles:
+                image, is_tiled = _tiled(image)
+            contents = {**stored.others, **image}
             rotated = frame.header.orientation != 1 and frame.turn == 1
             if entry.shapes:
                 contents[MASK_FIELD] = _drawn(entry.shapes, frame, rules)
@@ -164,7 +173,7 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
             contents["json"] = _note(entry.note)
     if entry.caption:
         contents["txt"] = entry.caption.encode("utf-8", "replace")
-    return Fields(contents, rotated, stored.key)
+    return Fields(contents, rotated, stored.key, is_tiled)
 
 
 def _label(entry: Entry) -> dict[str, bytes]:
@@ -230,6 +239,17 @@ def _image(extension: str, content: bytes, frame: _Frame, rules: FieldRules) -> 
         conversion=rules.conversion,
     )
     return {extension if extension.lower() in _EXTENSIONS[kind] else _EXTENSIONS[kind][0]: image}
+
+
+def _tiled(field: dict[str, bytes]) -> tuple[dict[str, bytes], bool]:
+    """The field of the image as tiles, and True; as it is, and False, where it cannot be rewritten without loss."""
+    ((name, content),) = field.items()
+    rewritten = native.tiled(content)
+    if rewritten is None:
+        return field, False
+    if rewritten != content and not np.array_equal(decode_image(rewritten), decode_image(content)):
+        raise DataError("its tiles show other pixels, which is a defect of the native kernel: pack without --tiles")
+    return {name: rewritten}, True
 
 
 def _mask(content: bytes, frame: _Frame, rules: FieldRules) -> bytes:

@@ -85,6 +85,7 @@ def _finish_set(
         bytes=manifest.bytes,
         classes=counts,
         rotated=sum(done.rotated for done in full.values()),
+        tiled=sum(done.tiled for done in full.values()),
         fingerprint=manifest.fingerprint,
     )
 

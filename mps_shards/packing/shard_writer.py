@@ -33,11 +33,12 @@ _AHEAD = 16  # samples of a shard that are made before they are written: about 2
 
 
 class _Sample(NamedTuple):
-    """The tar blocks of one sample, whether viewers turn its image by an EXIF orientation, and its class."""
+    """The tar blocks of one sample, its class, and what is counted of its image; see `Fields`."""
 
     content: bytes
     rotated: bool
     label: int
+    tiled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
     sizes: list[int] = []
     labels: list[int] = []
     skipped: list[Skipped] = []
-    rotated = 0
+    rotated = tiled = 0
     with (
         task.destination.writing(task.split, task.plan.name) as file,
         worker_pool(1, name="mps-shards-digest") as pool_of_one,
@@ -101,6 +102,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
             sizes.append(len(made.content))
             labels.append(made.label)
             rotated += made.rotated
+            tiled += made.tiled
             on_progress(1, len(made.content))
         tar.write(END)
         sha256, checksums = tar.digests()
@@ -114,6 +116,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
         rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # END is no sample
         labels=np.array(labels, LABEL_TYPE).tobytes(),
         rotated=rotated,
+        tiled=tiled,
         skipped=tuple(skipped),
     )
 
@@ -193,4 +196,4 @@ def _sample_of(source: Source, entry: Entry, keys: Keys, rules: FieldRules) -> _
     sample = b"".join(pieces)
     if len(sample) >= 1 << 32:
         raise DataError(f"{source.name}/{entry.path or key} becomes a sample of over 4 GiB; a sample must be smaller")
-    return _Sample(sample, fields.rotated, entry.label)
+    return _Sample(sample, fields.rotated, entry.label, fields.tiled)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mps_shards.errors import DataError, StorageError
+from mps_shards.native import is_tiled
 from mps_shards.shards.field_choice import is_mask
 from mps_shards.shards.key_names import encode_key, key_to_path, split_member
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
@@ -32,6 +33,7 @@ class UnpackReport:
         files: in `out` now, with those that were there already.
         already: files that were there with the very content.
         clashes: files whose paths differ from others in upper and lower case only.
+        tiled: images that packing rewrote as tiles: the pixels of their sources, in other bytes.
     """
 
     out: Path
@@ -41,6 +43,7 @@ class UnpackReport:
     already: int
     bytes: int
     clashes: int
+    tiled: int
     seconds: float
 
 
@@ -105,6 +108,7 @@ class _Written(NamedTuple):
     already: int = 0
     bytes: int = 0
     clashes: int = 0
+    tiled: int = 0
 
     def plus(self, other: "_Written") -> "_Written":
         return _Written(*map(sum, zip(self, other, strict=True)))
@@ -207,7 +211,7 @@ class _Writer:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"cannot write {self._out / path}: {error.strerror}") from error
-        return _Written(1, int(already), len(content), int(clash))
+        return _Written(1, int(already), len(content), int(clash), int(is_tiled(content)))
 
     def _claim(self, path: str, where: str) -> bool:
         """Take the path; whether another differs from it in case only."""

@@ -245,6 +245,7 @@ def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
 def _undecodable(
     stored: StoredSet, path: Path | RemoteFile, scan: Scan, on_progress: Callable[[int], None]
 ) -> Iterator[Fault]:
+    from mps_shards import native
     from mps_shards.vision.decoding import decode_image
     from mps_shards.vision.label_maps import label_map_of
 
@@ -256,7 +257,10 @@ def _undecodable(
             sample = sample_from(reader.read_of(path, offset, size), shard=path.name)
             key = sample.key
             sample = stored.choice.plain(sample)
-            image = decode_image(sample.image()[1])
+            content = sample.image()[1]
+            image = decode_image(content)
+            if native.is_tiled(content) and native.is_available() and (fault := native.tile_fault(content, image)):
+                raise DecodeError(f"the image is a JPEG in tiles, but {fault}: pack it again")
             if stored.manifest.task == "segmentation" and MASK_FIELD in sample.fields:  # else the shard has a fault
                 label_map_of(
                     sample,

@@ -35,6 +35,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     rows: bytes
     labels: bytes
     rotated: int = 0
+    tiled: int = 0
     skipped: tuple[Skipped, ...] = ()
     tag: str = ""
 
