@@ -179,24 +179,27 @@ class HostBatch:
             else:
                 memory.copy_(value)
 
-    def image_rows(self, shape: tuple[int, int, int], key: str) -> npt.NDArray[Any] | None:
+    def image_rows(
+        self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8
+    ) -> npt.NDArray[Any] | None:
         """The memory of all rows, for images of one shape that are written there without `put`.
 
         A row that was written is finished by a `Sample` whose image is `RENDERED` and whose target is an integer.
 
         Args:
-            shape: of an image, uint8 [3, height, width].
+            shape: of an image [3, height, width].
             key: of the first sample, which decides what a batch looks like.
+            dtype: of an image as the transform would return it.
 
         Returns:
             [rows, 3, height, width], or [rows, height, width, 3] where images lie channels last; float32 or uint8, as
             images lie in this batch. None where its samples are of another shape or structure.
         """
         if self._layout is None:
-            sample = Sample(torch.empty(shape, dtype=torch.uint8, device="meta"), 0, key)
+            sample = Sample(torch.empty(shape, dtype=dtype, device="meta"), 0, key)
             self._lay_out_once(*self._layout_of(sample), sample)
         fast = self._fast_path
-        if fast is None or fast.dtype is not torch.uint8 or tuple(fast.shape) != shape:
+        if fast is None or fast.dtype is not dtype or tuple(fast.shape) != shape:
             return None
         return _array_of(self.leaves[0])
 

@@ -35,7 +35,7 @@ class PaddedBatch(HostBatch):
         self._multiple, self._ignore_index = multiple, ignore_index
         self._samples: list[Sample | None] = [None] * len(plan)
 
-    def image_rows(self, shape: tuple[int, int, int], key: str) -> None:
+    def image_rows(self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8) -> None:
         """None: the size of rows is not known before all samples are."""
 
     def put(self, row: int, sample: Sample) -> None:

@@ -26,10 +26,14 @@ class Renderable(NamedTuple):
 
 
 class Renderer:
-    """Renders images in one thread. The kernel declines what it is not sure of, and others make those samples."""
+    """Renders images in one thread. The kernel declines what it is not sure of, and others make those samples.
 
-    def __init__(self, max_pixels: int):
-        self._max_pixels = max_pixels
+    Args:
+        pixel_table: what the transform turns pixel values into, see `Planned.pixel_table`.
+    """
+
+    def __init__(self, max_pixels: int, pixel_table: npt.NDArray[np.float32] | None = None):
+        self._max_pixels, self._pixel_table = max_pixels, pixel_table
         self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
 
     def __call__(self, batch: HostBatch, images: Iterable[Renderable]) -> set[int]:
@@ -42,7 +46,8 @@ class Renderer:
             shape = shape or (3, height, width)
             if shape == (3, height, width):  # others do not fit into the batch, whoever makes them
                 unit.append(image)
-        if shape is not None and (rows := batch.image_rows(shape, unit[0].key)) is not None:
+        dtype = torch.uint8 if self._pixel_table is None else torch.float32
+        if shape is not None and (rows := batch.image_rows(shape, unit[0].key, dtype)) is not None:
             done.update(self._rendered(batch.image_format, rows, unit))
         return done
 
@@ -70,6 +75,8 @@ class Renderer:
 
     def _table_for(self, image_format: ImageFormat) -> npt.NDArray[np.float32] | None:
         """What each pixel value becomes in each channel, where more is done than the division by 255."""
+        if self._pixel_table is not None:
+            return self._pixel_table
         if self._table is None or self._table[0] is not image_format:
             table = None
             if image_format.normalize is not None:

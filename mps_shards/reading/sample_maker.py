@@ -78,7 +78,7 @@ class ThreadSampleMaker:
         self._transform = ThreadTransform(options.transform, seed=request.seed)
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
         renders = options.transform.is_view and native.is_available()
-        self._renderer = Renderer(options.max_pixels) if renders else None
+        self._renderer = Renderer(options.max_pixels, options.transform.pixel_table) if renders else None
         self._times = times
 
     def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:

@@ -74,6 +74,7 @@ class Planned(Protocol):
         interpolation: how the view is resized.
         after: what is done to the view, uint8 [3, height, width], with the numbers that follow those of `plan`; None
             where the view is the result.
+        pixel_table: float32 [3, 256], the result for each value of each channel, where `after` depends on nothing else.
     """
 
     @property
@@ -82,6 +83,10 @@ class Planned(Protocol):
 
     @property
     def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:  # noqa: D102  # see the class
+        ...
+
+    @property
+    def pixel_table(self) -> npt.NDArray[np.float32] | None:  # noqa: D102  # see the class
         ...
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:

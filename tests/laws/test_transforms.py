@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from mps_shards import DeviceLoader, ShardDataset, classify, pack, segment
+from mps_shards import Collate, DeviceLoader, ShardDataset, classify, pack, segment
+from mps_shards.vision.randomness import KeyedRandom
+from mps_shards.vision.transforms.sample_transform import recognise
 from tests.support.things import segmentation_set
 from tools.scripts.photos import make_photos
 
@@ -117,6 +119,41 @@ def test_pixels_do_not_depend_on_spawned_workers(classes_set: Path):
         return ShardDataset(classes_set, batch_size=8, transform=(by_hand, V1, V2_PLANNED), keys=True)
 
     assert workers(data(), "spawn") == digest(data())
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [],
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True)],
+        [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])],
+        [v2.ToDtype(torch.float32), v2.ToPureTensor()],
+        [v2.Grayscale(3), v2.ToDtype(torch.float32, scale=True)],
+    ],
+    ids=len,
+)
+def test_a_planned_v2_pipeline_gives_torchvision_s_bits_for_its_crops(
+    rest: list[Any], channels_last: bool, classes_set
+):
+    transform = v2.Compose([v2.RandomResizedCrop((16, 20)), v2.RandomHorizontalFlip(), *rest])
+    data = ShardDataset(classes_set, batch_size=8, transform=transform, collate=Collate(channels_last=channels_last))
+    originals = [image for image, _ in ShardDataset(classes_set, batch_size=None)]
+    (planned,) = recognise(transform, task="classification").planned
+
+    with DeviceLoader(data, device="cpu", num_threads=2) as loader:
+        found = torch.cat([images for images, _ in loader])
+
+    for position, original in enumerate(originals):
+        pixels = (original * 255).round().to(torch.uint8)
+        view = planned.plan(*pixels.shape[1:], KeyedRandom(seed=0).at(0, position))
+        crop = v2.functional.resized_crop(pixels, *view.region, list(view.resized), antialias=True)
+        expected = v2.Compose([v2.RandomHorizontalFlip(float(view.flip)), *rest])(crop)
+        assert torch.equal(found[position], expected if expected.is_floating_point() else to_tensor(expected))
+
+
+def to_tensor(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.to(torch.float32) / 255
 
 
 SEGMENTATION: dict[str, Callable[[], Any]] = {

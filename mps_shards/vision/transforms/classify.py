@@ -96,6 +96,11 @@ class train:
         """What follows the view, see `Planned`."""
         return (lambda image, rng: apply_steps(image, self._steps, rng)) if self._steps else None
 
+    @property
+    def pixel_table(self) -> None:
+        """No table, see `Planned`."""
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class evaluate:
@@ -137,6 +142,11 @@ class evaluate:
     @property
     def after(self) -> None:
         """Nothing follows the view, see `Planned`."""
+        return None
+
+    @property
+    def pixel_table(self) -> None:
+        """No table, see `Planned`."""
         return None
 
 

@@ -48,8 +48,18 @@ class SampleTransform:
         planned = self.planned
         return not self.several and (
             not self.adapters
-            or (len(planned) == 1 and planned[0].after is None and planned[0].interpolation == "bilinear")
+            or (
+                len(planned) == 1
+                and (planned[0].after is None or planned[0].pixel_table is not None)
+                and planned[0].interpolation == "bilinear"
+            )
         )
+
+    @property
+    def pixel_table(self) -> npt.NDArray[np.float32] | None:
+        """What the pixel values of a single view become, see `Planned`."""
+        planned = self.planned
+        return planned[0].pixel_table if len(planned) == 1 else None
 
 
 def recognise(

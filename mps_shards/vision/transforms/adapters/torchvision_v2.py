@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torchvision import tv_tensors
@@ -67,6 +68,7 @@ class _PlannedPipeline:
         crop: height and width of a central crop; None for all.
         flip: probability of a horizontal flip.
         rest: what follows.
+        pixel_table: see `Planned`.
     """
 
     area: tuple[tuple[float, float], tuple[float, float]] | None
@@ -75,6 +77,7 @@ class _PlannedPipeline:
     flip: float
     interpolation: str
     rest: tuple[Callable[[Any], Any], ...]
+    pixel_table: npt.NDArray[np.float32] | None
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
         """Apply the pipeline to an image uint8 [3, height, width]."""
@@ -140,8 +143,17 @@ def _planned(transform: v2.Transform) -> Planned | None:
         crop=crop,
         flip=flip,
         interpolation=interpolation,
-        rest=tuple(step for step in steps if type(step) not in _TO_TENSOR),
+        rest=(rest := tuple(step for step in steps if type(step) not in _TO_TENSOR)),
+        pixel_table=_pixel_table(rest),
     )
+
+
+def _pixel_table(rest: Sequence[Callable[[Any], Any]]) -> npt.NDArray[np.float32] | None:
+    """What torchvision makes of each value of each channel, where these steps treat every pixel alike."""
+    if not rest or not all(type(step) in (v2.ToDtype, v2.Normalize, v2.ToPureTensor) for step in rest):
+        return None
+    values = _applied(torch.arange(256, dtype=torch.uint8).repeat(3, 1, 1), rest)
+    return values.reshape(3, 256).numpy() if values.dtype == torch.float32 else None
 
 
 def _steps(transform: Any) -> list[Any]:
