@@ -3,6 +3,7 @@
 Only this package makes shard sets. It never imports torch, so that packing starts at once.
 """
 
+import contextlib
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -38,7 +39,10 @@ def pack(
     Args:
         source: class folders (``cat/x.jpg``), split and class folders (``train/cat/x.jpg``), a flat folder; a list of
             paths and labels (CSV, TSV, JSONL), or a folder with Hugging Face metadata; image and mask pairs, Pascal
-            VOC, Cityscapes or COCO instances.
+            VOC, Cityscapes or COCO instances. A zip or tar archive of any of these. Parquet files with images, a folder
+            of ``Dataset.save_to_disk``, or ``hf://datasets/...``. Or a Python object: a sequence or iterable of pairs
+            (image, target) or of dicts, such as a torchvision or Hugging Face data set; arrays ``(X, y)``; a dict of
+            such objects by split. Images may be PIL images, uint8 arrays, encoded bytes or paths.
         out: an absent or empty folder, or an unfinished pack of the same images with the same options; by default
             `source`, or the folder of the list, with ``-shards`` appended. Or the URL of such a folder in an object
             store (s3://, gs://, az://, or what fsspec can write to).
@@ -57,15 +61,16 @@ def pack(
     from mps_shards.packing.sources.opening import open_source
 
     bundles = PackOptions.of(**options)
-    return run_pack(
-        open_source(source, root=bundles.read.root),
-        fspath(out) if out is not None else None,
-        bundles,
-        dry_run=dry_run,
-        yes=yes,
-        on_understanding=on_understanding or (lambda understanding: None),
-        on_progress=on_progress or (lambda samples, size: None),
-    )
+    with contextlib.closing(open_source(source, root=bundles.read.root)) as opened:
+        return run_pack(
+            opened,
+            fspath(out) if out is not None else None,
+            bundles,
+            dry_run=dry_run,
+            yes=yes,
+            on_understanding=on_understanding or (lambda understanding: None),
+            on_progress=on_progress or (lambda samples, size: None),
+        )
 
 
 def commit(out: str | PathLike[str]) -> "PackReport":

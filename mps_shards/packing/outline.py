@@ -55,6 +55,7 @@ def outline(
             for bad in listing.bad
         ),
         duplicates=duplicates,
+        is_resumable=source.is_repeatable,
     )
 
 

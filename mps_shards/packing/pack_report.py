@@ -73,6 +73,7 @@ class PackPlan:
         found: the same in words.
         numbers: names of the numbers that are the targets, for the task "regression".
         options: for the manifest.
+        is_resumable: whether the shards of an interrupted pack are worth keeping: the source can be read again.
         passed_over: what the listing had to leave out.
     """
 
@@ -89,6 +90,7 @@ class PackPlan:
     ignored: dict[str, int]
     empty: tuple[str, ...]
     passed_over: tuple[Skipped, ...] = ()
+    is_resumable: bool = True
     duplicates: Duplicates = NO_DUPLICATES
 
 

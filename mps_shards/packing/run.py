@@ -87,6 +87,10 @@ def run_pack(
     began = time.monotonic()
     destination = _destination(out or source.default_out, options.work)
     rules = rules_of(options)
+    if not source.is_repeatable and options.work.executor != "local":
+        raise ConfigError(
+            f"an iterator is read once, by this process, so executor must not be {options.work.executor!r}"
+        )
     listing = source.listing(options.read)
     if options.shards.split is not None:
         listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
@@ -114,7 +118,12 @@ def run_pack(
             splits=[split.name for split in listing.splits],
             skip_bad=options.read.skip_bad,
         )
-        kept = _execute(tasks, options.work, on_progress)
+        try:
+            kept = _execute(tasks, options.work, on_progress)
+        except BaseException as error:
+            if not source.is_repeatable:
+                error.add_note("an iterator cannot be resumed: call pack with a new one")
+            raise
         if shared:
             return _report(occupied, plan, _sets_of(occupied, plan), began, understanding, kept=kept, finished=False)
         sets, skipped = finish(occupied, plan)

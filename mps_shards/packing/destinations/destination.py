@@ -60,7 +60,8 @@ class Destination(Protocol):
     ) -> "AbstractContextManager[Destination]":
         """Hold OUT for a plan, which is set down in it; gives the place to work in.
 
-        If the block fails, finished shards are kept; where there are none, OUT is left as it was.
+        If the block fails, finished shards are kept; where there are none, or the plan is not resumable, OUT is left as
+        it was.
 
         Args:
             shared: whether other processes do their parts of this plan meanwhile; then nothing is ever taken back.

@@ -76,7 +76,8 @@ class LocalDestination:
                     self._begin(plan)
                 yield self
             except BaseException as error:
-                if finished := sum(1 for _ in self._records.iterdir()) if self._records.is_dir() else 0:
+                finished = sum(1 for _ in self._records.iterdir()) if self._records.is_dir() else 0
+                if finished and plan.is_resumable:
                     error.add_note(how_to_go_on(out, finished, error))
                 elif not shared:
                     self._clear()

@@ -78,7 +78,7 @@ class StoreDestination:
             yield place
         except BaseException as error:
             with contextlib.suppress(ShardsError):  # the store may be what failed
-                if finished := len(self._folder.below(place._records)):
+                if plan.is_resumable and (finished := len(self._folder.below(place._records))):
                     error.add_note(how_to_go_on(self.where(), finished, error))
                 elif not shared and place._is_ours():
                     place._clear()

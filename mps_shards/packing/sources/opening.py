@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mps_shards.errors import ConfigError, StorageError
+from mps_shards.errors import StorageError
 from mps_shards.packing.sources.archive_files import ARCHIVE_SUFFIXES, ArchiveFiles, archive_stem, is_archive
 from mps_shards.packing.sources.arrow_folder import ArrowFiles, is_arrow_folder
 from mps_shards.packing.sources.files import FolderFiles
 from mps_shards.packing.sources.list_rows import LIST_SUFFIXES
 from mps_shards.packing.sources.parquet import ParquetFiles
+from mps_shards.packing.sources.python_samples import open_samples
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.sources.table_source import TableSource
 from mps_shards.packing.sources.tree_source import TreeSource
@@ -21,17 +22,17 @@ _TABLES = (".parquet", *ARCHIVE_SUFFIXES)
 
 
 def open_source(given: Any, *, root: str | None = None) -> Source:
-    """The source that a path or a URL names.
+    """The source that a path or a URL names, or that a Python object is.
 
     Args:
         root: folder that the paths in a list are relative to; by default the folder of the list.
 
     Raises:
-        ConfigError: not a path, or a package that is needed is not installed.
+        ConfigError: nothing that can be packed, or a package that is needed is not installed.
         StorageError: there is no such file or folder, or it is not a source.
     """
     if not isinstance(given, str | os.PathLike):
-        raise ConfigError(f"cannot pack {type(given).__name__!r}: name a folder or a list of images")
+        return open_samples(given)
     if scheme_of(os.fspath(given)) not in (None, "file"):
         return TableSource(ParquetFiles.at_url(os.fspath(given)))
     path = Path(given).absolute()

@@ -79,6 +79,9 @@ class ShardSetSource:
         """See `Source`."""
         return ", ".join(_shown(folder) for folder in self._folders)
 
+    def close(self) -> None:
+        """See `Source`."""
+
     def listing(self, options: ReadOptions) -> Listing:
         """See `Source`. Only the index is read, and, where a set has no ``labels.npy``, the labels in its shards.
 

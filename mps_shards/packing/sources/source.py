@@ -77,6 +77,10 @@ class Source(Protocol):
         """Whether images can be compared before they are packed; otherwise no duplicates are looked for."""
         ...
 
+    def close(self) -> None:
+        """Close files that are open; nothing is read any more."""
+        ...
+
     def listing(self, options: "ReadOptions") -> "Listing":
         """List every entry of the source, without reading image data; 5 million entries must fit into 1 GB.
 

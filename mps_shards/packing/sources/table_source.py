@@ -12,6 +12,7 @@ import msgspec
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.pack_options import ReadOptions
 from mps_shards.packing.sources.class_folders import number_labels
+from mps_shards.packing.sources.image_kinds import extension_of
 from mps_shards.packing.sources.listing import Bad, Entries, Entry, Listing, Split
 from mps_shards.packing.sources.source import SourceSample, Stamp
 from mps_shards.packing.sources.table_columns import TableColumns, columns_of
@@ -20,17 +21,6 @@ from mps_shards.shards.manifest import Task
 __all__ = ["Chunk", "TableFiles", "TableSource", "Value", "split_of"]
 
 _SPLIT_FILE = re.compile(r"(.+?)[-_.]\d{3,}(-of-\d+)?")
-_EXTENSIONS = {
-    b"\xff\xd8\xff": "jpg",
-    b"\x89PNG": "png",
-    b"GIF8": "gif",
-    b"RIFF": "webp",
-    b"BM": "bmp",
-    b"II*\0": "tif",
-    b"MM\0*": "tif",
-    b"\xff\x0a": "jxl",
-    b"\0\0\0\x0cJXL ": "jxl",
-}
 
 
 class Value(NamedTuple):
@@ -96,6 +86,9 @@ class TableSource:
         self._files = files
         self.default_out = default_out
 
+    def close(self) -> None:
+        """See `Source`."""
+
     @property
     def name(self) -> str:
         """See `Source`."""
@@ -158,7 +151,7 @@ class _Rows:
             label, note = self._target(labels[row], {name: cells[name][row] for name in columns.kept})
             self._splits[split].append(
                 Entry(
-                    f"{path}.{_extension(value.head)}",
+                    f"{path}.{extension_of(value.head)}",
                     value.size,
                     label,
                     mask=f"{mask.place}+{mask.size}" if mask is not None else "",
@@ -254,12 +247,6 @@ def split_of(path: str, root: str = "") -> str:
         return match[1]
     folder = path.removeprefix(root).strip("/").rpartition("/")[0].rpartition("/")[2]
     return folder if name.isdigit() and folder else "" if name.isdigit() else name
-
-
-def _extension(head: bytes) -> str:
-    if head[4:8] == b"ftyp":
-        return "avif" if head[8:12] in (b"avif", b"avis") else "heic"
-    return next((extension for start, extension in _EXTENSIONS.items() if head.startswith(start)), "jpg")
 
 
 def _plain(value: Any) -> Any:

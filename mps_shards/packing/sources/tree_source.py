@@ -30,6 +30,9 @@ class TreeSource:
     is_repeatable: bool = True
     is_comparable: bool = True
 
+    def close(self) -> None:
+        """See `Source`."""
+
     @property
     def name(self) -> str:
         """See `Source`."""

@@ -1,0 +1,103 @@
+"""Data set objects that are known: arrays, torchvision's, those of Hugging Face; what they state beside their items."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mps_shards.packing.sources.python_items import item_of, target_of
+
+__all__ = ["ArrayPairs", "ImageFiles", "classes_of", "is_arrays", "known_labels", "prepared", "without_images"]
+
+
+class ArrayPairs(Sequence[tuple[Any, Any]]):
+    """Arrays ``(X, y)`` as a sequence of images and targets."""
+
+    def __init__(self, images: Any, targets: Any):
+        self._images, self.targets = np.asarray(images), np.asarray(targets)
+        if self._images.ndim == 4 and self._images.shape[1] in (1, 3) and self._images.shape[3] not in (1, 3, 4):
+            self._images = self._images.transpose(0, 2, 3, 1)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Any) -> Any:
+        target = self.targets[index]
+        return self._images[index], target.item() if target.ndim == 0 else target
+
+
+class ImageFiles(Sequence[tuple[str, int]]):
+    """The files of torchvision's ImageFolder, which are packed as they are and not as their pixels."""
+
+    def __init__(self, dataset: Any):
+        self.samples: list[tuple[str, int]] = list(dataset.samples)
+        self.classes = list(dataset.classes)
+        self.targets = [label for _, label in self.samples]
+        self.root = str(dataset.root)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.samples[index]
+
+
+def classes_of(*all_samples: Any) -> tuple[str, ...]:
+    """Class names that the objects state, as ``classes`` or in the features of a Hugging Face data set."""
+    for samples in all_samples:
+        inner = samples
+        while inner is not None:
+            stated = getattr(inner, "classes", None)
+            if isinstance(stated, list | tuple) and stated:
+                return tuple(" ".join(each) if isinstance(each, tuple | list) else str(each) for each in stated)
+            features = getattr(inner, "features", None)
+            for feature in (features or {}).values() if isinstance(features, Mapping) else ():
+                feature = getattr(feature, "feature", feature)  # of a list
+                if names := getattr(feature, "names", None):
+                    return tuple(map(str, names))
+            inner = getattr(inner, "dataset", None)  # of torch.utils.data.Subset
+    return ()
+
+
+def prepared(samples: Any) -> Any:
+    """The object to take items from: files instead of their pixels where these are as stored."""
+    is_folder = all(hasattr(samples, name) for name in ("samples", "imgs", "loader", "root", "classes"))
+    untransformed = not any(getattr(samples, name, None) for name in ("transform", "target_transform", "transforms"))
+    if is_folder and untransformed:
+        return ImageFiles(samples)
+    features = getattr(samples, "features", None)
+    if isinstance(features, Mapping) and hasattr(samples, "cast_column"):  # of Hugging Face
+        for name, feature in features.items():
+            if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
+                samples = samples.cast_column(name, type(feature)(decode=False))
+    return samples
+
+
+def is_arrays(given: Any) -> bool:
+    """Whether an object is a pair of arrays ``(X, y)`` of equal length, the first of images."""
+    if not (isinstance(given, tuple) and len(given) == 2 and hasattr(given[0], "shape")):
+        return False
+    return len(given[0].shape) >= 3 and hasattr(given[1], "__len__") and len(given[0]) == len(given[1])
+
+
+def without_images(samples: Any) -> Any:
+    """The rows of a Hugging Face data set without its images, so that listing does not read them; else None."""
+    if not hasattr(samples, "remove_columns"):
+        return None
+    images = [name for name, feature in samples.features.items() if type(feature).__name__ == "Image"]
+    return samples.remove_columns(images) if len(images) == 1 else None
+
+
+def known_labels(samples: Any) -> Any:
+    """The label of every item, where an attribute states them and the first item agrees."""
+    for name in ("targets", "labels", "_labels"):
+        labels = getattr(samples, name, None)
+        if labels is None or isinstance(labels, str) or not hasattr(labels, "__len__") or len(labels) != len(samples):
+            continue
+        labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+        if not labels or not all(isinstance(label, int | str) for label in labels):
+            continue
+        target = target_of(item_of(samples[0], "sample 0"), "sample 0")
+        if target.label == labels[0] and not (target.mask or target.others or target.caption):
+            return labels
+    return None

@@ -1,0 +1,111 @@
+"""The listing of samples that Python objects give: their targets, and the classes that these name."""
+
+from typing import Any
+
+import msgspec
+
+from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.sources.class_folders import number_labels
+from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.python_items import Target
+from mps_shards.shards.manifest import Task
+
+__all__ = ["FoundSamples"]
+
+
+class FoundSamples:
+    """Targets as they come, and the classes that they name."""
+
+    def __init__(self, classes: tuple[str, ...]):
+        self._classes = classes
+        self._splits: dict[str, Entries] = {}
+        self._kinds: dict[str, Task] = {}
+        self._places: dict[str, int] = {name: number for number, name in enumerate(classes)}
+        self._most = -1
+        self._has_names = bool(classes)
+        self.numbers: dict[str, int] = {}
+
+    def add(self, split: str, path: str, size: int, place: int, target: Target) -> None:
+        """Add a sample."""
+        kind, before = _task(target), self._kinds.get(split)
+        if before in ("classification", "unlabeled") and kind in ("classification", "unlabeled"):
+            kind = "classification" if before != kind else kind  # some samples of a set may have no label
+        elif before not in (None, kind):
+            raise DataError(f"{path} has a target for {kind}, and the samples before it are for {before}")
+        self._kinds[split] = kind
+        label = -1 if target.label is None else self._number(target.label, path)
+        note = dict(target.others)
+        if target.labels is not None:
+            note["labels"] = sorted({self._number(each, path) for each in target.labels})
+        if target.number is not None:
+            note["target"] = target.number
+        try:
+            text = msgspec.json.encode(note).decode() if note else ""
+        except (TypeError, msgspec.MsgspecError) as error:
+            raise DataError(f"{path}: what is kept of it cannot stand in JSON: {error}") from error
+        mask = f"+{len(target.mask)}" if target.mask else ""
+        caption = target.caption.replace("\0", " ") if kind == "captions" else ""
+        entry = Entry(path, size, label, mask=mask, note=text, caption=caption, place=place)
+        self._splits.setdefault(split, Entries()).append(entry)
+
+    def listing(self, *, identity: str = "") -> Listing:
+        """What was added.
+
+        Raises:
+            ConfigError: nothing was.
+        """
+        if not self._splits:
+            raise ConfigError("there are no samples to pack")
+        classes = self._ordered()
+        numbers: dict[str, Any] = {"numbers": ("target",)} if "regression" in self._kinds.values() else {}
+        return Listing(
+            layout="Python samples",
+            classes=classes,
+            splits=tuple(
+                Split(name=name, task=self._kinds[name], entries=entries)
+                for name, entries in sorted(self._splits.items())
+            ),
+            identity=identity,
+            **numbers,
+        )
+
+    def _number(self, label: int | str, path: str) -> int:
+        if isinstance(label, str):
+            if self._classes and label not in self._places:
+                raise DataError(f"{path} has the label {label!r}, which is not one of the {len(self._classes)} classes")
+            number = self._places.setdefault(label, len(self._places))
+            self._has_names = True
+        else:
+            if label < 0 or (self._classes and label >= len(self._classes)):
+                raise DataError(f"{path} has the label {label}, which is not one of the {len(self._classes)} classes")
+            number, self._most = label, max(self._most, label)
+        self.numbers[str(label)] = number
+        return number
+
+    def _ordered(self) -> tuple[str, ...]:
+        """The classes: those that were stated, names in order, or numbers up to the largest."""
+        if self._classes:
+            return self._classes
+        if not self._has_names:
+            return tuple(map(str, range(self._most + 1)))
+        if self._most >= 0:
+            raise DataError("some labels are names and some are numbers; give either")
+        if "multilabel" in self._kinds.values():
+            return tuple(self._places)
+        names = sorted(self._places)
+        order = {name: number for number, name in enumerate(names)}
+        number_labels(self._splits.values(), self._places, order)
+        self.numbers = {name: order[name] for name in names}
+        return tuple(names)
+
+
+def _task(target: Target) -> Task:
+    if target.mask:
+        return "segmentation"
+    if target.labels is not None:
+        return "multilabel"
+    if target.number is not None:
+        return "regression"
+    if target.label is not None:
+        return "classification"
+    return "captions" if target.caption else "unlabeled"
