@@ -158,7 +158,7 @@ def test_labels_of_an_attribute_spare_a_pass_over_the_images(tmp_path: Path):
 
     assert report.classes == ("zero", "one", "two")
     assert_pictures(tmp_path / "out", 200)
-    assert len(data.taken) < 230
+    assert len(data.taken) < 300  # once, and a sample of them for the size and to look at
 
 
 def test_a_subset_keeps_the_classes_of_the_whole(tmp_path: Path):

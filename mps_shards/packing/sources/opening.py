@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mps_shards.errors import StorageError
+from mps_shards.errors import ConfigError, StorageError
 from mps_shards.packing.sources.archive_files import ARCHIVE_SUFFIXES, ArchiveFiles, archive_stem, is_archive
 from mps_shards.packing.sources.arrow_folder import ArrowFiles, is_arrow_folder
 from mps_shards.packing.sources.files import FolderFiles

@@ -1,7 +1,5 @@
 """The listing of samples that Python objects give: their targets, and the classes that these name."""
 
-from typing import Any
-
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError
@@ -57,7 +55,6 @@ class FoundSamples:
         if not self._splits:
             raise ConfigError("there are no samples to pack")
         classes = self._ordered()
-        numbers: dict[str, Any] = {"numbers": ("target",)} if "regression" in self._kinds.values() else {}
         return Listing(
             layout="Python samples",
             classes=classes,
@@ -66,7 +63,7 @@ class FoundSamples:
                 for name, entries in sorted(self._splits.items())
             ),
             identity=identity,
-            **numbers,
+            numbers=("target",) if "regression" in self._kinds.values() else (),
         )
 
     def _number(self, label: int | str, path: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.sources.listing import Column
 
 __all__ = ["TableColumns", "columns_of"]
 
@@ -51,6 +52,12 @@ class TableColumns:
     kept: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
 
+    def shown(self) -> tuple[Column, ...]:
+        """What each column is used for."""
+        roles = [(self.image, "image"), (self.mask, "mask"), (self.label, "label"), (self.caption, "caption")]
+        roles += [(self.split, "split"), *((name, "kept as metadata") for name in self.kept)]
+        return tuple(Column(name, role) for name, role in [*roles, *((name, "unused") for name in self.unused)] if name)
+
 
 def columns_of(schema: Any, options: ReadOptions, *, where: str) -> TableColumns:
     """The role of each column, by the features that the file states, the types of its columns and their names.
@@ -65,11 +72,11 @@ def columns_of(schema: Any, options: ReadOptions, *, where: str) -> TableColumns
     features = _features(schema)
     names = list(schema.names)
     images = [name for name in names if _is_image(schema.field(name), features.get(name))]
-    chosen_label = _only(getattr(options, "label_column", None), names, "label", where)
-    image = _only(getattr(options, "image_column", None), names, "image", where) or _image_among(images, where, names)
+    chosen_label = _only(options.label_column, names, "label", where)
+    image = _only(options.image_column, names, "image", where) or _image_among(images, where, names)
     masks = [name for name in images if name != image and name.lower() in _MASKS]
-    mask = getattr(options, "mask_column", None) or (masks[0] if masks and not chosen_label else "")
-    split = getattr(options, "split_column", None) or ""
+    mask = options.mask_column or (masks[0] if masks and not chosen_label else "")
+    split = options.split_column or ""
     taken = {image, mask, split}
     label = chosen_label or ("" if mask else _label_among(schema, features, taken, where))
     classes, several = _classes(features.get(label)) if label else ((), False)

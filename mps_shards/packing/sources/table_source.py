@@ -13,13 +13,14 @@ from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.pack_options import ReadOptions
 from mps_shards.packing.sources.class_folders import number_labels
 from mps_shards.packing.sources.image_kinds import extension_of
-from mps_shards.packing.sources.listing import Bad, Entries, Entry, Listing, Split
+from mps_shards.packing.sources.listing import Bad, Doubt, Entries, Entry, Listing, Split
 from mps_shards.packing.sources.source import SourceSample, Stamp
 from mps_shards.packing.sources.table_columns import TableColumns, columns_of
 from mps_shards.shards.manifest import Task
 
 __all__ = ["Chunk", "TableFiles", "TableSource", "Value", "split_of"]
 
+_FEW = 20  # rows; fewer may well all be of different classes
 _SPLIT_FILE = re.compile(r"(.+?)[-_.]\d{3,}(-of-\d+)?")
 
 
@@ -180,6 +181,21 @@ class _Rows:
                 if len(entries)
             ),
             bad=tuple(self._bad),
+            labels_from=f"column {columns.label!r}" if columns.label else "",
+            columns=columns.shown(),
+            doubts=self._doubts(classes),
+        )
+
+    def _doubts(self, classes: Sequence[str]) -> tuple[Doubt, ...]:
+        rows = sum(map(len, self._splits.values()))
+        if self._columns.classes or self._columns.several or rows < _FEW or 2 * len(classes) <= rows:
+            return ()
+        return (
+            Doubt(
+                f"column {self._columns.label!r} of {self._name} has {len(classes):,} labels for {rows:,} images",
+                "--label-column names the column of the classes",
+                "content",
+            ),
         )
 
     def _task(self, entries: Entries) -> Task:
