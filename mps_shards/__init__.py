@@ -23,16 +23,20 @@ if TYPE_CHECKING:
     from mps_shards.reading.bad_samples import SkipRules
     from mps_shards.reading.collate import Collate
     from mps_shards.reading.read_options import ReadOptions
+    from mps_shards.sampling.balance import Balance
     from mps_shards.sampling.order import Shuffle
+    from mps_shards.sampling.subset import Subset
     from mps_shards.vision.transforms import classify, segment
 
 __all__ = [
+    "Balance",
     "Collate",
     "DeviceLoader",
     "ReadOptions",
     "ShardDataset",
     "Shuffle",
     "SkipRules",
+    "Subset",
     "classify",
     "pack",
     "scalars_to",
@@ -42,11 +46,13 @@ __all__ = [
 
 _HOMES = {
     "DeviceLoader": "mps_shards.loader",
+    "Balance": "mps_shards.sampling.balance",
     "Collate": "mps_shards.reading.collate",
     "ReadOptions": "mps_shards.reading.read_options",
     "ShardDataset": "mps_shards.dataset",
     "Shuffle": "mps_shards.sampling.order",
     "SkipRules": "mps_shards.reading.bad_samples",
+    "Subset": "mps_shards.sampling.subset",
     "classify": "mps_shards.vision.transforms.classify",
     "scalars_to": "mps_shards.metrics",
     "segment": "mps_shards.vision.transforms.segment",

@@ -1,8 +1,7 @@
 """`ShardDataset`: a shard set as a torch IterableDataset, assembled from webdataset pipeline stages."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self
 
 import torch
 from webdataset.filters import map as map_stage
@@ -12,6 +11,7 @@ from webdataset.pipeline import DataPipeline
 from mps_shards.batching.host_batch import ImageFormat
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import SkipReport, StageTimes
+from mps_shards.reading.arguments import Shards, check_arguments, shown
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.collate import Collate
 from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration
@@ -19,10 +19,12 @@ from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.read_position import ReadPosition, SampleSequence
 from mps_shards.reading.sample_maker import SampleOptions, is_scaled
 from mps_shards.reading.source_opening import expanded, open_source
+from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.epoch_progress import Progress
 from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Remainder
+from mps_shards.sampling.subset import Subset
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.keyed import check_seed
 from mps_shards.shards.manifest import Task
@@ -31,9 +33,6 @@ from mps_shards.vision.normalization import Normalize
 from mps_shards.vision.transforms.sample_transform import Transform, recognise
 
 __all__ = ["ShardDataset"]
-
-Path = str | os.PathLike[str]
-Shards = Path | Sequence[Path] | Mapping[Path, float]
 
 _OWN_STAGES = 2  # of the pipeline: iterations, and the batches of each; what users add comes behind
 
@@ -99,6 +98,10 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         image, target: Fields of other people's tars, such as ``image="jpg;png"`` and ``target="cls"``,
             ``"json:label"``, ``"seg.png"`` or ``"none"``. Of alternatives, the first that a sample holds counts. By
             default they are what the manifest records, or else guessed where there is no doubt.
+        subset: `Subset(…)`: some classes, a fraction, a fold, a few samples of each class, or a list of keys.
+        balance: "classes" uses each class equally often, ``{"cat": 1, "dog": 3}`` by weights; `Balance(…)` has weights
+            of samples and more. The uses of the samples of a class differ by at most one in an epoch. An epoch keeps
+            its length.
         collate: `Collate(…)`: padding, MixUp and CutMix, memory layout.
         read_options: `ReadOptions(…)`: caches, checks, memory for samples from stores, scaled decoding.
 
@@ -125,11 +128,13 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         normalize: Normalize | None = None,
         image: str | None = None,
         target: str | None = None,
+        subset: Subset | None = None,
+        balance: Literal["classes"] | Mapping[str, float] | Balance | None = None,
         collate: Collate = Collate(),  # noqa: B008  # frozen
         read_options: ReadOptions = ReadOptions(),  # noqa: B008
     ):
         check_seed(seed, epoch or 0)
-        _check_arguments(batch_size, shuffle, remainder, collate)
+        check_arguments(batch_size, shuffle, remainder, collate, subset)
         mixing = Shuffle() if shuffle is True else shuffle or None
         self.shards, self.batch_size, self.transform, self.seed = shards, batch_size, transform, seed
         self._batch_options = BatchOptions(
@@ -144,6 +149,8 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             locate(expanded(list(shards) if isinstance(shards, Mapping) else shards), index=read_options.index),
             weights=list(shards.values()) if isinstance(shards, Mapping) else None,
             shuffle=mixing,
+            subset=subset,
+            balance=Balance.of(balance),
             verify=read_options.verify,
             ahead_bytes=read_options.ahead_bytes,
             cache=read_options.open_cache(),
@@ -343,7 +350,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         samples = "? samples" if self.num_samples is None else f"{self.num_samples:,} samples"
         share, _ = self.position.share()
         parts = [
-            _shown(self.shards),
+            shown(self.shards),
             *([self.task] if self.task else []),
             *([f"{self.num_classes} classes"] if self.classes else []),
             samples,
@@ -356,33 +363,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             f"world_size={share.world_size}",
         ]
         return f"ShardDataset({', '.join(parts)})"
-
-
-def _check_arguments(
-    batch_size: int | None,
-    shuffle: bool | Shuffle,
-    remainder: Remainder,
-    collate: Collate,
-) -> None:
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise ConfigError(f"batch_size must be at least 1, or None for single samples, not {batch_size!r}")
-    if not isinstance(shuffle, bool | Shuffle):
-        raise ConfigError(
-            f"shuffle must be True, False or Shuffle(window=…) from mps_shards, not {shuffle!r}; samples are mixed "
-            f"within a window of {Shuffle().window:,} by default"
-        )
-    if remainder not in ("pad", "drop", "keep"):
-        raise ConfigError(f"remainder must be 'pad', 'drop' or 'keep', not {remainder!r}")
-    if batch_size is None and (collate.mix is not None or collate.pad is not None):
-        raise ConfigError("mix and pad are for batches: give a batch_size")
-
-
-def _shown(shards: Shards) -> str:
-    """The shards, as short as one path."""
-    if isinstance(shards, str | os.PathLike):
-        return repr(str(shards))
-    names = [repr(str(each)) for each in shards]
-    return names[0] if len(names) == 1 else f"{len(names)} sets or shards from {names[0]}"
 
 
 def _host_memory(nbytes: int) -> torch.Tensor:

@@ -9,8 +9,11 @@ from typing import Any
 from mps_shards.errors import ConfigError
 from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.sample_sources import Damaged, Request, refused
-from mps_shards.sampling.mixing import MixedOrder, shares
-from mps_shards.sampling.order import Order, Shuffle, order_of
+from mps_shards.reading.selection import Selection
+from mps_shards.sampling.balance import Balance
+from mps_shards.sampling.mixing import shares
+from mps_shards.sampling.order import Shuffle
+from mps_shards.sampling.subset import Subset
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shardset.shard_set import ShardSet
@@ -46,13 +49,20 @@ class IndexedPlan:
 
 
 class IndexedSource:
-    """One shard set, or several mixed by weight.
+    """One shard set, or several mixed by weight; or a part of their samples.
 
     Attributes:
         sets: The shard sets, whose samples are numbered one set after the other.
     """
 
-    def __init__(self, sets: Sequence[ShardSet], weights: Sequence[float] | None, shuffle: Shuffle | None):
+    def __init__(
+        self,
+        sets: Sequence[ShardSet],
+        weights: Sequence[float] | None,
+        shuffle: Shuffle | None,
+        subset: Subset | None = None,
+        balance: Balance | None = None,
+    ):
         first = sets[0]
         for other in sets[1:]:
             if (other.task, other.classes) != (first.task, first.classes):
@@ -60,9 +70,8 @@ class IndexedSource:
                     f"{first.folder} and {other.folder} cannot be mixed: their tasks or class names differ "
                     f"({first.task}, {len(first.classes)} classes; {other.task}, {len(other.classes)} classes)"
                 )
-        self.sets, self._weights, self._shuffle = sets, weights, shuffle
+        self.sets = sets
         self._starts = [0, *accumulate(len(one) for one in sets)]
-        self.samples: int | None = self._starts[-1]
         self.task: Task | None = first.task
         self.classes = first.classes
         self.ignore_index = first.manifest.ignore_index
@@ -74,6 +83,9 @@ class IndexedSource:
             listed = [float(weight) for weight in weights]
             # a cursor stays small: few weights are named, so that a mismatch can say which differ
             self.fingerprint["weights"] = listed if len(listed) <= 16 else _digest(map(repr, listed))
+        self._selection = Selection(sets, weights=weights, shuffle=shuffle, subset=subset, balance=balance)
+        self.samples: int | None = self._selection.samples
+        self.fingerprint |= self._selection.fingerprint()
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`. Seeks by arithmetic: starting late costs no more than starting early."""
@@ -83,7 +95,7 @@ class IndexedSource:
     def _batches(self, request: Request) -> Iterator[tuple[list[int], list[int], int]]:
         """Positions, sample numbers, and the position after each batch of a request."""
         deal = request.deal(self.samples)
-        order = self._order(request.seed, request.epoch)
+        order = self._selection.order(seed=request.seed, epoch=request.epoch)
         for step in deal:
             positions = deal.positions(step)
             yield positions.tolist(), order.at(positions).tolist(), deal.after(step)
@@ -109,12 +121,6 @@ class IndexedSource:
         """See `Source`."""
         for one in self.sets:
             one.close()
-
-    def _order(self, seed: int, epoch: int) -> Order | MixedOrder:
-        counts = [one.counts for one in self.sets]
-        if len(counts) == 1:
-            return order_of(counts[0], self._shuffle, seed=seed, epoch=epoch)
-        return MixedOrder(counts, self._weights, self._shuffle, seed=seed, epoch=epoch)
 
 
 def _digest(lines: Iterable[str]) -> str:

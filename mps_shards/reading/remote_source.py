@@ -19,7 +19,9 @@ import numpy as np
 from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.indexed_source import IndexedSource
 from mps_shards.reading.sample_sources import Damaged, Request, refused
+from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.order import Numbers, Shuffle
+from mps_shards.sampling.subset import Subset
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shardset.shard_set import ShardSet
@@ -87,9 +89,16 @@ class RemoteSource(IndexedSource):
     """
 
     def __init__(
-        self, sets: Sequence[ShardSet], weights: Sequence[float] | None, shuffle: Shuffle | None, *, max_bytes: int
+        self,
+        sets: Sequence[ShardSet],
+        weights: Sequence[float] | None,
+        shuffle: Shuffle | None,
+        subset: Subset | None = None,
+        balance: Balance | None = None,
+        *,
+        max_bytes: int,
     ):
-        super().__init__(sets, weights, shuffle)
+        super().__init__(sets, weights, shuffle, subset, balance)
         self._max_bytes = max_bytes
         self._window = min((shuffle or Shuffle()).window * len(sets), _LONGEST_WINDOW)
         self._units = [_Units(one, (shuffle or Shuffle()).block) for one in sets]

@@ -8,7 +8,9 @@ from mps_shards.reading.foreign_source import ForeignSource
 from mps_shards.reading.indexed_source import IndexedSource
 from mps_shards.reading.remote_source import RemoteSource
 from mps_shards.reading.sample_sources import Source
+from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.order import Shuffle
+from mps_shards.sampling.subset import Subset
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest
 from mps_shards.shardset.opening import find_manifest, read_manifest
@@ -37,6 +39,8 @@ def open_source(
     *,
     weights: Sequence[float] | None,
     shuffle: Shuffle | None,
+    subset: Subset | None = None,
+    balance: Balance | None = None,
     verify: bool = False,
     ahead_bytes: int,
     cache: Cache | None = None,
@@ -45,13 +49,14 @@ def open_source(
     """Open shard sets where there are manifests, else foreign tars.
 
     Args:
+        subset, balance: Which samples an epoch has, and how often.
         verify: Compare every sample that is read with the CRC-32 in the index.
         ahead_bytes: Most bytes of samples that are read ahead from stores.
         cache: Where whole files are kept.
         choice: The fields to take for image and target.
 
     Raises:
-        ConfigError: Both kinds were named together, or weights or `verify` for foreign tars.
+        ConfigError: Both kinds were named together, or foreign tars with weights, `subset`, `balance` or `verify`.
         ManifestError: A manifest is malformed, or a folder holds neither a manifest nor tars.
     """
     manifests = [_manifest_of(location) for location in locations]
@@ -61,18 +66,19 @@ def open_source(
             for location, manifest in zip(locations, manifests, strict=True)
         ]
         if any(one.remote for one in sets):
-            return RemoteSource(sets, weights, shuffle, max_bytes=ahead_bytes)
-        return IndexedSource(sets, weights, shuffle)
+            return RemoteSource(sets, weights, shuffle, subset, balance, max_bytes=ahead_bytes)
+        return IndexedSource(sets, weights, shuffle, subset, balance)
     if any(manifests):
         odd = locations[manifests.index(None)]
         raise ConfigError(f"{odd.folder} has no {MANIFEST_NAME}, the other sets have: they cannot be read together")
     if verify:
         raise ConfigError(f"verify=True needs an index, {locations[0].folder} has none: run 'mps-shards index' on it")
-    if weights is not None:
-        raise ConfigError(
-            f"weights need shard sets with a {MANIFEST_NAME}, {locations[0].folder} has none: "
-            "run 'mps-shards index' on it"
-        )
+    for name, value in (("weights", weights), ("subset", subset), ("balance", balance)):
+        if value is not None:
+            raise ConfigError(
+                f"{name} need{'s' * (name != 'weights')} shard sets with a {MANIFEST_NAME}, {locations[0].folder} has "
+                "none: run 'mps-shards index' on it"
+            )
     return ForeignSource(locations, shuffle, cache, choice)
 
 

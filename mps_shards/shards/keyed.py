@@ -25,6 +25,8 @@ class Stream(IntEnum):
     BUFFER = 6
     MIXUP = 7
     SPLIT = 8
+    SUBSET = 9
+    BALANCE = 10
 
 
 def bits(stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: int = 0) -> npt.NDArray[np.uint64]:

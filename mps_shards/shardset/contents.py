@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mps_shards.errors import ShardError
-from mps_shards.shards.field_choice import FieldChoice, is_mask
+from mps_shards.shards.field_choice import NO_TARGET, FieldChoice, is_mask
 from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows
@@ -18,7 +18,7 @@ from mps_shards.shardset.scan import scan_shard
 from mps_shards.storage.open_files import AnyReader
 from mps_shards.storage.remote_folder import RemoteFile
 
-__all__ = ["Listed", "labels_in", "listed"]
+__all__ = ["Listed", "keys_in", "labels_in", "listed"]
 
 
 class Listed(NamedTuple):
@@ -43,6 +43,11 @@ def listed(stored: StoredSet, shard: str) -> Iterator[Listed]:
     if isinstance(file, RemoteFile):
         check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
     return _listed(file, stored.rows[shard], stored.choice)
+
+
+def keys_in(file: Path | RemoteFile, rows: Rows) -> Iterator[str]:
+    """The keys of these samples of a shard, by a few small reads each. Raises ShardError and StorageError."""
+    return (sample.key for sample in _listed(file, rows, FieldChoice(target=(NO_TARGET,))))
 
 
 def labels_in(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Labels:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import INDEX_NAME, Rows, check_rows
 from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels
 from mps_shards.shards.tar import sample_from
-from mps_shards.shardset.contents import labels_in
+from mps_shards.shardset.contents import keys_in, labels_in
 from mps_shards.shardset.opening import check_size, load_index, load_labels, read_manifest
 from mps_shards.storage.file_cache import Cache, CachedReader
 from mps_shards.storage.local_disk import RangeReader, file_size
@@ -208,6 +209,17 @@ class ShardSet:
     def shard_of(self, number: int) -> str:
         """Name of the tar that holds the sample of this number."""
         return self.shards[bisect_right(self._starts, number) - 1].name
+
+    def key(self, number: int) -> str:
+        """The key of the sample of this number, by a small read of its first header."""
+        at = bisect_right(self._starts, number) - 1
+        row = number - self._starts[at]
+        return next(keys_in(self._file(self.shards[at].name), self._rows_of(at)[row : row + 1]))
+
+    def keys(self) -> Iterator[str]:
+        """The keys of all samples, in the order of their numbers, by a few small reads each."""
+        for at, shard in enumerate(self.shards):
+            yield from keys_in(self._file(shard.name), self._rows_of(at))
 
     def labels(self) -> Labels:
         """Return the class id of each sample, in the order of their numbers: int32 (samples,), -1 for none.

@@ -1,0 +1,47 @@
+"""The arguments of `ShardDataset`: which values are accepted, and how they are shown."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from mps_shards.errors import ConfigError
+from mps_shards.reading.collate import Collate
+from mps_shards.sampling.order import Shuffle
+from mps_shards.sampling.rank_sharding import Remainder
+from mps_shards.sampling.subset import Subset
+
+__all__ = ["Shards", "check_arguments", "shown"]
+
+Path: TypeAlias = str | os.PathLike[str]
+Shards: TypeAlias = Path | Sequence[Path] | Mapping[Path, float]
+
+
+def check_arguments(
+    batch_size: int | None,
+    shuffle: bool | Shuffle,
+    remainder: Remainder,
+    collate: Collate,
+    subset: Subset | None,
+) -> None:
+    """Raise ConfigError for values that cannot work; the message names what is accepted."""
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise ConfigError(f"batch_size must be at least 1, or None for single samples, not {batch_size!r}")
+    if not isinstance(shuffle, bool | Shuffle):
+        raise ConfigError(
+            f"shuffle must be True, False or Shuffle(window=…) from mps_shards, not {shuffle!r}; samples are mixed "
+            f"within a window of {Shuffle().window:,} by default"
+        )
+    if remainder not in ("pad", "drop", "keep"):
+        raise ConfigError(f"remainder must be 'pad', 'drop' or 'keep', not {remainder!r}")
+    if batch_size is None and (collate.mix is not None or collate.pad is not None):
+        raise ConfigError("mix and pad are for batches: give a batch_size")
+    if subset is not None and not isinstance(subset, Subset):
+        raise ConfigError(f"subset must be Subset(…), such as Subset(fraction=0.1), not {subset!r}")
+
+
+def shown(shards: Shards) -> str:
+    """The shards, as short as one path."""
+    if isinstance(shards, str | os.PathLike):
+        return repr(str(shards))
+    names = [repr(str(each)) for each in shards]
+    return names[0] if len(names) == 1 else f"{len(names)} sets or shards from {names[0]}"

@@ -1,0 +1,159 @@
+"""Which samples of some shard sets an epoch has, and how often: a subset and a balance in front of the order."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mps_shards.errors import ConfigError
+from mps_shards.sampling.balance import Balance
+from mps_shards.sampling.mixing import MixedOrder
+from mps_shards.sampling.order import Numbers, Order, Shuffle, order_of
+from mps_shards.sampling.subset import Subset
+from mps_shards.shardset.shard_set import ShardSet
+
+__all__ = ["Selection"]
+
+
+class Selection:
+    """The samples of an epoch, in an order that is known beforehand.
+
+    Labels and keys are read when the selection is made, and again in each process that it is pickled to.
+
+    Args:
+        sets: Their samples are numbered one set after the other.
+        weights: Of the sets; None for their sizes.
+
+    Attributes:
+        samples: Of an epoch.
+
+    Raises:
+        ConfigError: The sets do not have what the subset or the balance needs, or nothing is left.
+    """
+
+    def __init__(
+        self,
+        sets: Sequence[ShardSet],
+        *,
+        weights: Sequence[float] | None,
+        shuffle: Shuffle | None,
+        subset: Subset | None,
+        balance: Balance | None,
+    ):
+        if balance is not None and weights is not None:
+            raise ConfigError("balance and weights of the sets exclude each other: both say how often samples are used")
+        if balance is not None and shuffle is None:
+            raise ConfigError("balance needs shuffle=True")
+        self._sets, self._weights, self._shuffle = sets, weights, shuffle
+        self._subset, self._balance = subset, balance
+        self._read()
+        self.samples = sum(map(sum, self._counts))
+        if balance is not None:
+            self.samples = balance.epoch_length(self._labels, self.samples, self._names)
+
+    def _read(self) -> None:
+        sets, subset, balance = self._sets, self._subset, self._balance
+        self._names = sets[0].classes
+        self._labels = self._all_labels()
+        self._numbers: npt.NDArray[np.integer] | None = None  # of the subset's samples
+        self._counts = [one.counts for one in sets]
+        if subset is not None:
+            total = sum(map(len, sets))
+            keyed = self._numbers_of(subset.key_list())
+            self._numbers = subset.numbers(total, self._labels, names=self._names, keyed=keyed)
+            self._counts = self._counts_of(self._numbers)
+            if self._labels is not None:
+                self._labels = self._labels[self._numbers]
+        if balance is None or balance.samples is not None:
+            self._labels = None  # of no more use
+        if balance is not None and balance.samples is not None and self._numbers is not None:
+            weights = np.asarray(balance.samples)
+            if len(weights) == sum(map(len, sets)):
+                self._balance = Balance(
+                    samples=weights[self._numbers], replacement=balance.replacement, length=balance.length
+                )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a cursor must know of it: nothing, where all samples are read once."""
+        found = {"subset": self._subset, "balance": self._balance}
+        return {name: each.described() for name, each in found.items() if each is not None}
+
+    def order(self, *, seed: int, epoch: int) -> "Order | MixedOrder | _Selected":
+        """Which sample stands at which position of an epoch."""
+        if self._balance is not None:
+            draws = self._balance.draws(
+                self._labels, sum(map(sum, self._counts)), names=self._names, seed=seed, epoch=epoch
+            )
+            numbers = draws.numbers if self._numbers is None else self._numbers[draws.numbers]
+            return _Selected(numbers, order_of(draws.counts, self._shuffle, seed=seed, epoch=epoch))
+        order: Order | MixedOrder
+        if len(self._sets) == 1:
+            order = order_of(self._counts[0], self._shuffle, seed=seed, epoch=epoch)
+        else:
+            order = MixedOrder(self._counts, self._weights, self._shuffle, seed=seed, epoch=epoch)
+        return order if self._numbers is None else _Selected(self._numbers, order)
+
+    def _all_labels(self) -> npt.NDArray[np.int32] | None:
+        """Class of every sample; None where nobody needs them, or the sets have none and can do without."""
+        subset, balance = self._subset, self._balance
+        needed = (subset is not None and subset.needs_labels) or (balance is not None and balance.samples is None)
+        if self._sets[0].task != "classification":
+            if needed:
+                raise ConfigError(
+                    f"{self._sets[0].folder} is for {self._sets[0].task}: a choice by class needs a set for "
+                    "classification; use keys, fold or fraction, or Balance(samples=…)"
+                )
+            return None
+        if not needed and subset is None:
+            return None
+        labels = [one.labels() for one in self._sets]
+        return labels[0] if len(labels) == 1 else np.concatenate(labels)
+
+    def _numbers_of(self, keys: list[str] | None) -> npt.NDArray[np.integer] | None:
+        """Numbers of the samples with these keys."""
+        if keys is None:
+            return None
+        missing = set(keys)
+        wanted = frozenset(keys)
+        numbers = []
+        first = 0
+        for one in self._sets:
+            for number, key in enumerate(one.keys(), first):
+                if key in wanted:
+                    numbers.append(number)
+                    missing.discard(key)
+            first += len(one)
+        if missing:
+            some = sorted(missing)
+            raise ConfigError(
+                f"{len(missing)} of {len(wanted)} keys of the subset are not in {self._sets[0].folder}; "
+                f"the first is {some[0]!r}"
+            )
+        return np.array(numbers, dtype=np.int64)
+
+    def _counts_of(self, numbers: npt.NDArray[np.integer]) -> list[list[int]]:
+        """How many of these samples each shard of each set holds."""
+        stops = np.cumsum([0, *(count for one in self._sets for count in one.counts)])
+        counts = iter(np.diff(np.searchsorted(numbers, stops)).tolist())
+        return [[next(counts) for _ in one.counts] for one in self._sets]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_labels": None, "_numbers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._subset is not None or self._balance is not None:
+            self._read()
+
+
+class _Selected:
+    """An order of some samples, given as numbers of the whole set."""
+
+    def __init__(self, numbers: npt.NDArray[np.integer], order: Order | MixedOrder):
+        self._numbers, self._order = numbers, order
+        self.samples = order.samples
+
+    def at(self, positions: Numbers) -> Numbers:
+        """Sample numbers at these positions of the epoch."""
+        return self._numbers[self._order.at(positions)].astype(np.int64)

@@ -1,0 +1,211 @@
+"""A part of a shard set, chosen without repacking: a pure function of the set's labels and keys and of the options."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mps_shards.errors import ConfigError
+from mps_shards.sampling.random_ranks import Mask, RandomRanks
+from mps_shards.shards.keyed import Stream, check_seed
+
+__all__ = ["Subset"]
+
+Labels = npt.NDArray[np.int32]
+Selected = npt.NDArray[np.integer]
+
+_FOLD, _FRACTION, _PER_CLASS = range(3)  # each has a random order of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subset:
+    """A part of a shard set.
+
+        ShardDataset(shards, batch_size=64, subset=Subset(fraction=0.1))
+        train, held_out = ~Subset(fold=(0, 5)), Subset(fold=(0, 5))
+
+    Samples keep the order of the set. What is chosen depends on the set and these options alone, so it is the same on
+    all ranks and machines. Options are applied in the order of this list. In sets for classification, `fold` and
+    `fraction` are stratified: they take the same share of every class, to within one sample.
+
+    Attributes:
+        classes: Only samples of these classes, by name or class index. Class indices stay those of the whole set.
+        keys: Only samples with these keys: a list, or the path of a text file with a key on each line.
+        fold: (number, count): one of `count` parts of equal size; numbers start at 0. The folds are disjoint and
+            together complete.
+        fraction: This share of the samples, from 0 to 1.
+        per_class: At most this many samples of each class.
+        complement: Choose instead what `fold`, `fraction` and `per_class` leave out; without these, what `classes` and
+            `keys` leave out. ``~subset`` is the same with the other value.
+        seed: Decides which samples are drawn. It has nothing to do with the seed of the data set.
+
+    Raises:
+        ConfigError: One of the values cannot work.
+    """
+
+    classes: Sequence[str | int] | None = None
+    keys: str | os.PathLike[str] | Sequence[str] | None = None
+    fold: tuple[int, int] | None = None
+    fraction: float | None = None
+    per_class: int | None = None
+    complement: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if isinstance(self.classes, str):
+            raise ConfigError(f"classes must be a list of names or class indices, not {self.classes!r}")
+        if self.fold is not None:
+            fold = tuple(self.fold)
+            if len(fold) != 2 or any(type(each) is not int for each in fold) or not 0 <= fold[0] < fold[1]:
+                raise ConfigError(f"fold must be (number, count) with 0 <= number < count, not {self.fold!r}")
+        if self.fraction is not None and not 0 <= self.fraction <= 1:
+            raise ConfigError(f"fraction must be from 0 to 1, not {self.fraction!r}")
+        if self.per_class is not None and (type(self.per_class) is not int or self.per_class < 1):
+            raise ConfigError(f"per_class must be at least 1, not {self.per_class!r}")
+        if self.classes is None and self.keys is None and not self._draws:
+            raise ConfigError("a Subset needs at least one of classes, keys, fold, fraction and per_class")
+
+    def __invert__(self) -> "Subset":
+        return replace(self, complement=not self.complement)
+
+    @property
+    def _draws(self) -> bool:
+        return self.fold is not None or self.fraction is not None or self.per_class is not None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it cannot be found without the class of each sample."""
+        return self.classes is not None or self.per_class is not None
+
+    def key_list(self) -> list[str] | None:
+        """The keys that were named, in their order; None where none were."""
+        if self.keys is None or not isinstance(self.keys, str | os.PathLike):
+            return None if self.keys is None else list(self.keys)
+        try:
+            with open(self.keys, encoding="utf-8") as file:
+                return [line.rstrip("\r\n") for line in file if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"keys={os.fspath(self.keys)!r} is not a text file that can be read: {error}") from error
+
+    def described(self) -> str:
+        """These options in few characters, equal where the options are equal."""
+        values: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("classes", "fold", "fraction", "per_class")
+            if getattr(self, name) is not None
+        }
+        if (keys := self.key_list()) is not None:
+            values["keys"] = hashlib.sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]
+        if self.complement:
+            values["complement"] = True
+        text = ", ".join(f"{name}={value!r}" for name, value in values.items()) + f", seed={self.seed}"
+        return text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()
+
+    def numbers(self, samples: int, labels: Labels | None, *, names: Sequence[str], keyed: Selected | None) -> Selected:
+        """Numbers of the samples that are chosen, ascending.
+
+        Args:
+            samples: How many the set has.
+            labels: Class index of each, -1 for none; None where the set has no classes.
+            names: Of the classes.
+            keyed: Numbers of the samples with the keys that were named.
+
+        Raises:
+            ConfigError: A class does not exist, or nothing is left.
+        """
+        eligible = self._eligible(samples, labels, names, keyed)
+        kept = None if eligible is None and not self._draws else self._drawn(samples, labels, eligible)
+        numbers = _whole(samples) if eligible is None else eligible
+        if self.complement and not self._draws:
+            left_out = np.ones(samples, dtype=np.bool_)
+            left_out[numbers] = False
+            numbers = _flat(left_out)
+        elif kept is not None:
+            numbers = numbers[~kept if self.complement else kept]
+        if not len(numbers):
+            raise ConfigError(f"Subset({self.described()}) leaves nothing of {samples} samples")
+        return numbers
+
+    def _eligible(
+        self, samples: int, labels: Labels | None, names: Sequence[str], keyed: Selected | None
+    ) -> Selected | None:
+        """The samples of `classes` and `keys`; None for all."""
+        if self.classes is None:
+            return keyed
+        assert labels is not None
+        wanted = np.zeros(max(len(names), int(labels.max(initial=-1)) + 1) + 1, dtype=np.bool_)  # the last one for -1
+        wanted[[_class_index(name, names) for name in self.classes]] = True
+        if keyed is not None:
+            return keyed[wanted[labels[keyed]]]
+        return _flat(wanted[labels])
+
+    def _drawn(self, samples: int, labels: Labels | None, eligible: Selected | None) -> Mask:
+        """Which of the eligible samples the fold, the fraction and the number per class keep."""
+        groups, sizes = _groups(labels, eligible, samples)
+        kept = np.ones(int(sizes.sum()), dtype=np.bool_)
+        if self.fold is not None:
+            number, count = self.fold
+            # larger parts go to another fold in each class, so that folds are of equal size over all classes
+            turned = (number + (np.cumsum(sizes) - sizes)) % count
+            kept = self._ranks(groups, sizes, _FOLD).between(turned * sizes // count, (turned + 1) * sizes // count)
+        if self.fraction is not None:
+            kept = self._among(kept, groups, sizes, _FRACTION, lambda left: _shares(left, self.fraction or 0.0))
+        if self.per_class is not None:
+            most = self.per_class
+            kept = self._among(kept, groups, sizes, _PER_CLASS, lambda left: np.minimum(left, most))
+        return kept
+
+    def _among(self, kept: Mask, groups: Any, sizes: npt.NDArray[np.int64], use: int, limits: Any) -> Mask:
+        """Of the samples that are kept, those with a rank below their group's limit."""
+        left = groups[kept] if groups is not None else None
+        counts = np.bincount(left, minlength=len(sizes)) if left is not None else np.array([kept.sum()])
+        found = kept.copy()
+        found[kept] = self._ranks(left, counts.astype(np.int64), use).below(limits(counts))
+        return found
+
+    def _ranks(self, groups: Any, sizes: npt.NDArray[np.int64], use: int) -> RandomRanks:
+        return RandomRanks(groups, sizes, stream=Stream.SUBSET, seed=self.seed, use=use)
+
+
+def _groups(
+    labels: Labels | None, eligible: Selected | None, samples: int
+) -> tuple[npt.NDArray[np.integer] | None, npt.NDArray[np.int64]]:
+    """Class of each eligible sample, those without one being a class of their own, and the sizes of the classes."""
+    if labels is None:
+        return None, np.array([samples if eligible is None else len(eligible)], dtype=np.int64)
+    groups = labels if eligible is None else labels[eligible]
+    if groups.min(initial=0) < 0:
+        groups = np.where(groups < 0, groups.max() + 1, groups)
+    return groups, np.bincount(groups, minlength=1).astype(np.int64)
+
+
+def _shares(counts: npt.NDArray[np.int64], fraction: float) -> npt.NDArray[np.int64]:
+    """How many of each class make up a fraction, exact in all by the largest remainder."""
+    exact = counts * fraction
+    found = np.floor(exact).astype(np.int64)
+    missing = round(int(counts.sum()) * fraction) - int(found.sum())
+    found[np.argsort(found - exact, kind="stable")[: max(0, missing)]] += 1
+    shares: npt.NDArray[np.int64] = np.minimum(found, counts)
+    return shares
+
+
+def _class_index(named: str | int, names: Sequence[str]) -> int:
+    if isinstance(named, str) and named in names:
+        return list(names).index(named)
+    if type(named) is int and 0 <= named < len(names):
+        return named
+    some = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+    raise ConfigError(f"the set has no class {named!r}; its {len(names)} classes are {some or 'not named'}")
+
+
+def _whole(samples: int) -> Selected:
+    return np.arange(samples, dtype=np.uint32 if samples < 1 << 32 else np.int64)
+
+
+def _flat(mask: Mask) -> Selected:
+    return np.flatnonzero(mask).astype(np.uint32 if len(mask) < 1 << 32 else np.int64)
