@@ -17,6 +17,7 @@ from mps_shards.reading.collate import Collate
 from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration
 from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.read_position import ReadPosition, SampleSequence
+from mps_shards.reading.rendering import log_inexact_resizing
 from mps_shards.reading.sample_maker import SampleOptions, is_scaled
 from mps_shards.reading.source_opening import expanded, open_source
 from mps_shards.sampling.balance import Balance
@@ -163,6 +164,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             classes=len(self.source.classes),
             ignore_index=self.source.ignore_index,
         )
+        log_inexact_resizing(sample_transform)
         self._samples = SampleOptions(
             transform=sample_transform,
             max_pixels=read_options.max_pixels,

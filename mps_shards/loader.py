@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 
+from mps_shards import native
 from mps_shards.batching.batch_source import Iteration
 from mps_shards.batching.host_batch import HostBatch
 from mps_shards.batching.host_buffers import HostBuffer, Recycler
@@ -207,11 +208,11 @@ class DeviceLoader:
         )
 
     def explain(self) -> str:
-        """Which device, engine, kind of copies and conversion are used, and why.
+        """Which device, engine, kind of copies and conversion are used and why, and whether the native kernel decodes.
 
         The start-up check adds what it finds when the first iteration begins.
         """
-        return str(self.choice)
+        return f"{self.choice}; {native.advice()}"
 
     def __repr__(self) -> str:
         return f"DeviceLoader({self._source!r}, {self.choice}, num_threads={self._num_threads})"

@@ -38,6 +38,7 @@ def command(
       mps-shards doctor --set ./imgs-shards
       mps-shards doctor --set s3://bucket/imgs-shards --quick
     """
+    from mps_shards import native
     from mps_shards.inspect.device_diagnosis import BATCH_SHAPE, diagnose
     from mps_shards.inspect.process_limits import process_limits
     from mps_shards.inspect.survey import reading_speed
@@ -47,10 +48,12 @@ def command(
     reading = None if shards is None else reading_speed(shards)
     problems = (*found.problems, *limits.problems)
     if as_json:
-        say_json({**asdict(found), "problems": problems, "process": limits, "reading": reading})
+        decoding = {"native_kernel": native.is_available(), "advice": native.advice()}
+        say_json({**asdict(found), "problems": problems, "decoding": decoding, "process": limits, "reading": reading})
     else:
         click.echo(f"machine    {found.machine}")
         click.echo(f"versions   {', '.join(f'{name} {number}' for name, number in found.versions.items())}")
+        click.echo(f"decoding   {native.advice()}")
         if found.transfer:
             click.echo(f"transfer   {found.transfer}")
         if found.wrong_values is not None:

@@ -1,5 +1,6 @@
 """A bunch of samples rendered by the native kernel: JPEG bytes to rows of the batch, in one call without the GIL."""
 
+import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,9 +11,12 @@ import torch
 from mps_shards import native
 from mps_shards.batching.host_batch import HostBatch, ImageFormat
 from mps_shards.shards.raw_sample import Buffer
-from mps_shards.vision.views import View
+from mps_shards.vision.transforms.sample_transform import SampleTransform
+from mps_shards.vision.views import HAS_UINT8_KERNELS, View
 
-__all__ = ["Renderable", "Renderer"]
+__all__ = ["Renderable", "Renderer", "log_inexact_resizing"]
+
+_log = logging.getLogger("mps_shards")
 
 
 class Renderable(NamedTuple):
@@ -85,3 +89,13 @@ class Renderer:
                 table = values.sub(mean).div(std).reshape(3, 256).numpy()
             self._table = (image_format, table)
         return self._table[1]
+
+
+def log_inexact_resizing(transform: SampleTransform) -> None:
+    """Warn where a view is resized with other arithmetic than elsewhere, so that pixels may differ by 1 of 255."""
+    if transform.adapters and transform.is_view and not HAS_UINT8_KERNELS and not native.is_available():
+        _log.warning(
+            "images are resized by float kernels here, so pixels may differ by 1 of 255 from those of machines whose "
+            "processor torch has uint8 kernels for: %s",
+            native.advice(),
+        )

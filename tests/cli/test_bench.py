@@ -50,6 +50,8 @@ def test_slow_storage_is_named(monkeypatch: pytest.MonkeyPatch):
 def test_slow_decoding_is_named(monkeypatch: pytest.MonkeyPatch):
     from mps_shards.vision import targets as sample
 
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+
     monkeypatch.setattr(sample, "decode_image", slowed(sample.decode_image))
 
     found, said = limit_of()

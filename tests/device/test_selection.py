@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from mps_shards import DeviceLoader, ShardDataset
+from mps_shards import DeviceLoader, ShardDataset, native
 from mps_shards.device import selection as rules
 from mps_shards.device.selection import choose
 from mps_shards.device.torch_versions import hazards_of, non_blocking_is_safe, parse_version
@@ -148,9 +148,9 @@ def test_numbers_that_cannot_work_are_refused(shard_set: Any, options: dict[str,
 def test_explain_says_engine_copies_conversion_and_why(shard_set: Any) -> None:
     data = ShardDataset(shard_set, batch_size=4)
 
-    assert (
-        DeviceLoader(data, device="cpu").explain() == "cpu by the cpu engine, no copy, pixels converted by the workers"
+    assert DeviceLoader(data, device="cpu").explain() == (
+        f"cpu by the cpu engine, no copy, pixels converted by the workers; {native.advice()}"
     )
     assert DeviceLoader(data, device="cpu", transfer="inline").explain() == (
-        "cpu by the inline engine, blocking copies, pixels converted by the device"
+        f"cpu by the inline engine, blocking copies, pixels converted by the device; {native.advice()}"
     )

@@ -1,0 +1,47 @@
+"""Whether the kernel runs is said, with what to do where it does not."""
+
+import logging
+
+import pytest
+
+from mps_shards import ShardDataset, classify, native
+from mps_shards.errors import ConfigError
+from mps_shards.native import build
+from tests.support.commands import run
+from tests.support.native import needs_kernel
+from tests.support.sets import shard_set
+
+
+@needs_kernel()
+def test_doctor_names_the_kernel(monkeypatch: pytest.MonkeyPatch):
+    assert "decoding   native kernel with " in run("doctor", "--device", "cpu", "--quick").stdout
+
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+
+    assert "switched off: unset MPS_SHARDS_KERNEL" in run("doctor", "--device", "cpu", "--quick").stdout
+    decoding = run("doctor", "--device", "cpu", "--quick", "--json").json()["decoding"]
+    assert decoding == {"native_kernel": False, "advice": native.advice()}
+
+
+def test_a_package_without_the_kernel_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(build, "_built", None)
+
+    assert not native.is_available()
+    with pytest.raises(ConfigError, match=r"the native kernel is not built: .+, then install mps-shards again"):
+        native.require()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_data_set_warns_where_pixels_may_differ(
+    exact: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+    monkeypatch.setattr("mps_shards.reading.rendering.HAS_UINT8_KERNELS", exact)
+
+    with caplog.at_level(logging.WARNING, "mps_shards"):
+        ShardDataset(shard_set([9]), batch_size=4)
+        ShardDataset(shard_set([9]), batch_size=4, transform=classify.evaluate(8))
+
+    assert [record.getMessage()[:39] for record in caplog.records] == (
+        [] if exact else ["images are resized by float kernels her"]
+    )
