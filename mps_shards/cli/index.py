@@ -11,6 +11,7 @@ from mps_shards.errors import StorageError
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
+    from mps_shards.shards.manifest import Task
     from mps_shards.shardset.indexing import AdoptReport
 
 __all__ = ["command"]
@@ -30,7 +31,17 @@ __all__ = ["command"]
 @click.option(
     "--target",
     metavar="FIELDS",
-    help="Field to take the target from, such as cls, json:label or seg.png; none for no target.",
+    help="Field to take the target from, such as cls, json:label, seg.png or txt; none for no target.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]),
+    help="What the targets are, where the name of the field does not say it.",
+)
+@click.option(
+    "--columns",
+    metavar="NAMES",
+    help="Numbers in the JSON that are the target, such as age,height; the task is then regression.",
 )
 @click.option(
     "--classes",
@@ -47,6 +58,8 @@ def command(
     out: Path | None,
     image: str | None,
     target: str | None,
+    task: "Task | None",
+    columns: str | None,
     classes: Path | None,
     workers: int | None,
     as_json: bool,
@@ -66,6 +79,9 @@ def command(
       mps-shards index ./laion-tars
       mps-shards index ./imagenet-tars --classes names.txt
       mps-shards index s3://bucket/laion --image "jpg;webp" --target json:label
+      mps-shards index ./cc3m-tars --target txt
+      mps-shards index ./faces-tars --columns age,height
+      mps-shards index ./celeba-tars --task multilabel --target json:attributes --classes names.txt
       mps-shards index "https://host/train-{000000..000099}.tar" --out ./train-index
     """
     from mps_shards.reading.source_opening import expanded
@@ -74,7 +90,9 @@ def command(
     from mps_shards.storage.location import locate
     from mps_shards.storage.remote_folder import RemoteFolder
 
-    names, choice = _names(classes) if classes else [], FieldChoice.parsed(image, target)
+    names = _names(classes) if classes else []
+    columns_named = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
+    choice = FieldChoice.parsed(image, target, task=task, columns=columns_named)
     locations = locate(expanded(named), index=out)
     for location in locations:
         folder = location.folder if isinstance(location.folder, Path) else RemoteFolder(location.folder)

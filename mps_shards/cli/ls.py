@@ -23,11 +23,24 @@ __all__ = ["command"]
 @click.argument("folder", metavar="SET", type=SET)
 @click.option("--class", "of_class", metavar="CLASS", help="List only samples of this class, given by name or number.")
 @click.option("--shard", metavar="SHARD", help="List only samples of this shard, given by file name or number.")
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    multiple=True,
+    help="List only samples for which this holds, such as class=cat, json:age>30, txt~dog, key=train/*, or mask.png "
+    "(has that field). Repeat the option for several conditions.",
+)
 @click.option("--keys", "only_keys", is_flag=True, help="Print only the keys.")
 @click.option("-l", "--long", "long", is_flag=True, help="Print shard, number, bytes, class, fields and key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(
-    folder: "Path | RemoteFolder", of_class: str | None, shard: str | None, only_keys: bool, long: bool, as_json: bool
+    folder: "Path | RemoteFolder",
+    of_class: str | None,
+    shard: str | None,
+    where: tuple[str, ...],
+    only_keys: bool,
+    long: bool,
+    as_json: bool,
 ) -> None:
     """List the samples of SET in order, one line with class and key for each.
 
@@ -38,26 +51,19 @@ def command(
       mps-shards ls ./imgs-shards | head
       mps-shards ls ./imgs-shards --class cat --keys
       mps-shards ls ./imgs-shards --shard 0 -l
+      mps-shards ls ./faces-shards --where "age>=60" --where "key=train/*"
     """
+    from mps_shards.shardset.conditions import Condition
     from mps_shards.shardset.contents import listed
     from mps_shards.shardset.opening import open_set
 
     stored = open_set(folder, whole=True)
     manifest = stored.manifest
-    label = None if of_class is None else _label(manifest, of_class)
+    written = [*where, *([] if of_class is None else [f"class={of_class}"])]
+    conditions = [Condition.parsed(text, manifest) for text in written]
     for name in _shards(manifest, shard):
-        for sample in listed(stored, name):
-            if label is None or sample.label == label:
-                click.echo(_line(sample, manifest.classes, only_keys=only_keys, long=long, as_json=as_json))
-
-
-def _label(manifest: "Manifest", named: str) -> int:
-    if named in manifest.classes:
-        return manifest.classes.index(named)
-    if named.isdecimal() and (not manifest.classes or int(named) < len(manifest.classes)):
-        return int(named)
-    shown = ", ".join(manifest.classes[:20]) + (" …" if len(manifest.classes) > 20 else "")
-    raise ConfigError(f"{named!r} is no class of this set; it has {shown or 'no class names'}")
+        for sample in listed(stored, name, conditions):
+            click.echo(_line(sample, manifest.classes, only_keys=only_keys, long=long, as_json=as_json))
 
 
 def _shards(manifest: "Manifest", named: str | None) -> Sequence[str]:
@@ -75,10 +81,21 @@ def _shards(manifest: "Manifest", named: str | None) -> Sequence[str]:
 def _line(sample: "Listed", classes: Sequence[str], *, only_keys: bool, long: bool, as_json: bool) -> str:
     named = classes[sample.label] if 0 <= sample.label < len(classes) else None
     if as_json:
-        return json.dumps({**sample._asdict(), "class": named})
+        shown_fields = {
+            name: value for name, value in sample._asdict().items() if name != "target" or value is not None
+        }
+        return json.dumps({**shown_fields, "class": named})
     if only_keys:
         return printable(sample.key)
     shown = named or ("-" if sample.label < 0 else str(sample.label))
+    if isinstance(sample.target, dict):
+        labels = sample.target.get("labels")
+        if labels is None:
+            shown = ",".join(f"{name}={value:g}" for name, value in sample.target.items())
+        else:
+            shown = "|".join(classes[number] if number < len(classes) else str(number) for number in labels) or "-"
+    elif sample.target is not None:
+        shown = sample.target
     cells = [shown, sample.key]
     if long:
         size, fields = sum(sample.fields.values()), ",".join(sample.fields)

@@ -4,19 +4,29 @@
 is taken, as in webdataset. What is not named is guessed, but only where there is no doubt.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
 
 from mps_shards.errors import ConfigError, DecodeError
-from mps_shards.shards.manifest import NOT_JSON, Task
+from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import IMAGE_FIELDS, MASK_FIELD, Buffer, RawSample
+from mps_shards.shards.target_values import caption, checked_ids, json_value, numbers
 
 __all__ = ["NO_TARGET", "FieldChoice", "is_mask"]
 
 _MAX_LABEL, _MAX_JSON = 256, 1 << 24  # bytes
+_KINDS: Final = ("multilabel", "regression", "captions")
+_FIELD_OF: Final[dict[Task, str]] = {
+    "classification": "cls",
+    "multilabel": "json",
+    "regression": "json",
+    "captions": "txt",
+    "segmentation": MASK_FIELD,
+    "unlabeled": "none",
+}
 NO_TARGET: Final = "none"  # as `target`: the samples are taken for unlabeled, whatever they hold
 
 
@@ -28,26 +38,45 @@ class FieldChoice:
         image: field names, in the order of preference; empty: the one field that is named like an image.
         target: field names, or ``json:label`` for what a JSON file holds; empty: ``cls`` or ``mask.png``.
         classes: numbers of class names, for labels that are names.
+        kind: what the targets are, where their names do not say it: "multilabel", "regression", "captions".
+        columns: names of the numbers in the JSON, for "regression".
     """
 
     image: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     classes: Mapping[str, int] = field(default_factory=dict, repr=False)
+    kind: Task | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if (self.kind == "regression") != bool(self.columns):
+            raise ConfigError(f"regression needs the names of its columns: columns={self.columns}, task={self.kind}")
         if len({_kind(name) for name in self.target}) > 1:
             raise ConfigError(f"target={';'.join(self.target)!r} names masks and labels; a set has one kind of target")
 
     @classmethod
-    def parsed(cls, image: str | None, target: str | None) -> "FieldChoice | None":
+    def parsed(
+        cls, image: str | None, target: str | None, *, task: Task | None = None, columns: Sequence[str] = ()
+    ) -> "FieldChoice | None":
         """The choice as a user writes it; None where nothing is chosen.
 
+        Args:
+            task: what the targets are, where their names do not say it.
+            columns: names of the numbers in the JSON, which make the task "regression".
+
         Raises:
-            ConfigError: a name is empty, or masks and labels are mixed.
+            ConfigError: a name is empty, masks and labels are mixed, or the names do not go with the task.
         """
-        if image is None and target is None:
+        if image is None and target is None and task is None and not columns:
             return None
-        return cls(image=_names("image", image), target=_names("target", target))
+        names = _names("target", target)
+        task = task or ("regression" if columns else None)
+        if task in ("classification", "segmentation", "unlabeled"):
+            if names and _kind(names[0]) != task:
+                raise ConfigError(f"target={target!r} names what is for {_kind(names[0])}, not for {task}")
+            names = names or (_FIELD_OF[task],)
+            task = None
+        return cls(image=_names("image", image), target=names, kind=task, columns=tuple(columns))
 
     @classmethod
     def recorded(cls, options: Mapping[str, Any]) -> "FieldChoice | None":
@@ -59,16 +88,28 @@ class FieldChoice:
         """This choice, and where it leaves something open, the other's."""
         if other is None:
             return self
-        return replace(self, image=self.image or other.image, target=self.target or other.target)
+        image = self.image or other.image
+        if self.target or self.kind:
+            return replace(self, image=image)
+        return replace(other, image=image, classes=self.classes)
 
     def naming(self, classes: tuple[str, ...]) -> "FieldChoice":
         """This choice for a set with these class names."""
         return replace(self, classes={name: number for number, name in enumerate(classes)})
 
+    def of_kind(self, task: Task, columns: tuple[str, ...]) -> "FieldChoice":
+        """This choice for a set of this task, whose manifest says what names do not."""
+        return replace(self, kind=task, columns=columns) if task in _KINDS else self
+
     @property
     def task(self) -> Task | None:
         """What the named target makes of a set; None where it is guessed."""
-        return _kind(self.target[0]) if self.target else None
+        return self.kind or (_kind(self.target[0]) if self.target else None)
+
+    @property
+    def has_other_targets(self) -> bool:
+        """Whether targets are neither class numbers nor label maps: multi-label, numbers or captions."""
+        return self.task in _KINDS
 
     def options(self) -> dict[str, str | None]:
         """What a manifest holds of it."""
@@ -76,8 +117,9 @@ class FieldChoice:
 
     def label_bytes(self) -> dict[str, int]:
         """Fields that a label may be in, and how much of each to read for it."""
-        names = self.target or ("cls",)
-        return {name.partition(":")[0]: _MAX_JSON if ":" in name else _MAX_LABEL for name in names if not is_mask(name)}
+        names = self.target or (_FIELD_OF[self.kind or "classification"],)
+        most = _MAX_JSON if self.has_other_targets else _MAX_LABEL
+        return {name.partition(":")[0]: _MAX_JSON if ":" in name else most for name in names if not is_mask(name)}
 
     def image_field(self, raw: RawSample) -> str:
         """Name of the image's field.
@@ -113,7 +155,8 @@ class FieldChoice:
                 return name
         if self.target:
             raise _missing(raw, "target", self.target)
-        found = [name for name in ("cls", MASK_FIELD) if name in raw.fields]
+        guessed = (_FIELD_OF[self.kind],) if self.kind else ("cls", MASK_FIELD)
+        found = [name for name in guessed if name in raw.fields]
         if len(found) > 1:
             held = f"{len(found)} targets (fields: {_listed(raw)})"
             raise DecodeError(f'{_about(raw)} holds {held}; say which it is: target="{found[0]}"')
@@ -129,7 +172,7 @@ class FieldChoice:
             return raw.label()
         name, _, path = target.partition(":")
         content = raw.fields[name]
-        value = _in_json(raw, content, path) if path else bytes(content[:_MAX_LABEL]).decode("utf-8", "replace").strip()
+        value = json_value(raw, name, path) if path else bytes(content[:_MAX_LABEL]).decode("utf-8", "replace").strip()
         if isinstance(value, str):
             if value in self.classes and not value.isdecimal():
                 return self.classes[value]
@@ -140,7 +183,37 @@ class FieldChoice:
         known = (
             f"none of the {len(self.classes)} class names" if self.classes else "names need mps-shards index --classes"
         )
+        if isinstance(value, list):
+            known = "a list of classes needs --task multilabel"
+        elif isinstance(value, float):
+            known = f"numbers need --columns {path}"
         raise DecodeError(f"{_about(raw)}: {target} is {str(value)[:40]!r}, which is no class number ({known})")
+
+    def value(self, raw: RawSample, target: str) -> Any:
+        """What a sample's target is, as JSON of our own sets holds it; a caption as text; a class number as a number.
+
+        Raises:
+            DecodeError: it is missing or malformed.
+        """
+        name, _, path = target.partition(":")
+        if self.task == "multilabel":
+            found = json_value(raw, name, path or "labels")
+            return {"labels": checked_ids(raw, found, target, self.classes, classes=len(self.classes))}
+        if self.task == "regression":
+            held = raw if name == "json" else replace(raw, fields={"json": raw.fields[name]})
+            return dict(zip(self.columns, numbers(held, self.columns), strict=True))
+        return caption(raw, name) if self.task == "captions" else self.label(raw, target)
+
+    def class_number(self, raw: RawSample, target: str | None) -> int:
+        """Check a sample's target, unless it is a label map; return its class number, -1 for targets of other kinds.
+
+        Raises:
+            DecodeError: the target is malformed.
+        """
+        if target is None or is_mask(target):
+            return -1
+        value = self.value(raw, target)
+        return value if type(value) is int else -1
 
     def plain(self, raw: RawSample) -> RawSample:
         """The sample as our own sets hold it: its image, and its target as ``cls`` or ``mask.png``.
@@ -153,6 +226,9 @@ class FieldChoice:
         fields: dict[str, Buffer] = {kind if kind in IMAGE_FIELDS else IMAGE_FIELDS[0]: raw.fields[image]}
         if target is not None and is_mask(target):
             fields[MASK_FIELD] = raw.fields[target]
+        elif target is not None and self.has_other_targets and self.task:
+            value = self.value(raw, target)
+            fields[_FIELD_OF[self.task]] = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
         elif target is not None:
             fields["cls"] = str(self.label(raw, target)).encode()
         return RawSample(key=raw.key, shard=raw.shard, fields=fields)
@@ -166,6 +242,8 @@ def is_mask(target: str) -> bool:
 def _kind(target: str) -> Task:
     if target == NO_TARGET:
         return "unlabeled"
+    if target == "txt" or target.endswith(".txt"):
+        return "captions"
     return "segmentation" if ":" not in target and _extension(target) in IMAGE_FIELDS else "classification"
 
 
@@ -180,17 +258,6 @@ def _names(argument: str, text: str | None) -> tuple[str, ...]:
     if argument == "image" and any(":" in name for name in names):
         raise ConfigError(f"image={text!r}: an image is a field of its own, not a part of one")
     return names
-
-
-def _in_json(raw: RawSample, content: Buffer, path: str) -> Any:
-    try:
-        value = msgspec.json.decode(content)
-        for name in path.split("."):
-            value = value[name]
-    except (*NOT_JSON, KeyError, TypeError) as error:
-        reason = "it is no JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
-        raise DecodeError(f"{_about(raw)}: {reason}") from error
-    return value
 
 
 def _extension(name: str) -> str:

@@ -1,18 +1,19 @@
 """The samples of a set as a list: keys, sizes, labels, fields; no image is read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mps_shards.errors import ShardError
-from mps_shards.shards.field_choice import NO_TARGET, FieldChoice, is_mask
+from mps_shards.shards.field_choice import NO_TARGET, FieldChoice
 from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows
 from mps_shards.shards.sample_labels import LABEL_TYPE, Labels
 from mps_shards.shards.tar import REGULAR, walk
+from mps_shards.shardset.conditions import Condition
 from mps_shards.shardset.opening import StoredSet, check_size
 from mps_shards.shardset.scan import scan_shard
 from mps_shards.storage.open_files import AnyReader
@@ -22,17 +23,28 @@ __all__ = ["Listed", "keys_in", "labels_in", "listed"]
 
 
 class Listed(NamedTuple):
-    """One sample: where it lies, its key, the bytes of its fields by name, and its label (-1 without one)."""
+    """One sample.
+
+    Attributes:
+        shard, sample: where it lies: the name of its shard, and its number there.
+        label: its class id; -1 for none.
+        fields: bytes of its fields, by name.
+        target: its class ids, numbers by column, or caption, in a set for these.
+    """
 
     shard: str
     sample: int
     key: str
     label: int
     fields: dict[str, int]
+    target: Any = None
 
 
-def listed(stored: StoredSet, shard: str) -> Iterator[Listed]:
+def listed(stored: StoredSet, shard: str, where: Sequence[Condition] = ()) -> Iterator[Listed]:
     """The samples of one shard in order, by a few small reads each.
+
+    Args:
+        where: conditions that all must hold.
 
     Raises:
         ShardError: a header is damaged.
@@ -42,7 +54,7 @@ def listed(stored: StoredSet, shard: str) -> Iterator[Listed]:
     file = stored.folder / shard
     if isinstance(file, RemoteFile):
         check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
-    return _listed(file, stored.rows[shard], stored.choice)
+    return _listed(file, stored.rows[shard], stored.choice, where)
 
 
 def keys_in(file: Path | RemoteFile, rows: Rows) -> Iterator[str]:
@@ -66,8 +78,12 @@ def labels_in(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Label
     return scan.labels.astype(LABEL_TYPE)
 
 
-def _listed(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Iterator[Listed]:
-    reader, label_bytes, shard = AnyReader(), choice.label_bytes(), file.name
+def _listed(
+    file: Path | RemoteFile, rows: Rows, choice: FieldChoice, where: Sequence[Condition] = ()
+) -> Iterator[Listed]:
+    reader, shard = AnyReader(), file.name
+    most_bytes = choice.label_bytes()
+    most_bytes |= {condition.content: condition.max_bytes for condition in where if condition.content}
     for number, (offset, size, _) in enumerate(rows.tolist()):
 
         def read(start: int, stop: int, offset: int = offset) -> bytes:
@@ -79,10 +95,13 @@ def _listed(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Iterato
             if entry.kind in REGULAR and not is_hidden(entry.name):
                 key, field = split_member(entry.name)
                 fields[field] = entry.stop - entry.start
-                most = label_bytes.get(field, 0)
+                most = most_bytes.get(field, 0)
                 contents[field] = read(entry.start, min(entry.stop, entry.start + most)) if most else b""
         raw = RawSample(key=key, shard=shard, fields=contents)
         target = choice.target_field(raw)
-        label = -1 if target is None or is_mask(target) else choice.label(raw, target)
-        yield Listed(shard, number, key, label, fields)
+        label = choice.class_number(raw, target)
+        others = choice.value(raw, target) if target is not None and choice.has_other_targets else None
+        sample = Listed(shard, number, key, label, fields, others)
+        if all(condition.holds(sample, raw) for condition in where):
+            yield sample
     reader.close()

@@ -93,14 +93,18 @@ def adopt(
     location = location if isinstance(location, Location) else Location(location)
     place = location.folder if isinstance(location.folder, Path) else RemoteFolder(location.folder)
     _check_out(location, place, out)
+    choice = (choice or FieldChoice()).naming(tuple(classes))
+    if choice.task == "multilabel" and not classes:
+        raise ConfigError("a multi-label set needs the names of its classes, which fix their number: --classes FILE")
     tars, size = _tars(location, place)
     on_start(size)
-    choice = (choice or FieldChoice()).naming(tuple(classes))
     scans = list(scan_shards(tars, workers=workers, choice=choice, on_progress=on_progress))
     _check(location.folder, scans)
     samples = sum(scan.record.samples for scan in scans)
     targets = _counted(scan.targets for scan in scans)
     task = choice.task or _guessed_task(location.folder, targets, samples)
+    if choice.has_other_targets and (held := sum(targets.values())) != samples:
+        raise DataError(f"only {held} of the {samples} samples in {location.folder} have a target for {task}")
     largest = max((int(scan.labels.max()) for scan in scans if len(scan.labels)), default=-1)
     if classes and task == "classification" and largest >= len(classes):
         raise ConfigError(f"{location.folder} has labels up to {largest}, but only {len(classes)} classes are named")
@@ -109,7 +113,8 @@ def adopt(
     fields = _counted(scan.fields for scan in scans)
     description = SetDescription(
         task=task,
-        classes=tuple(classes) if task != "unlabeled" else (),
+        classes=tuple(classes) if task in ("classification", "multilabel", "segmentation") else (),
+        columns=choice.columns or UNSET,
         packed=Packed(
             version=version("mps-shards"),
             layout="tars of others",

@@ -189,7 +189,9 @@ class StoredSet:
     @functools.cached_property
     def choice(self) -> FieldChoice:
         """Which fields of its samples are image and target."""
-        return (FieldChoice.recorded(self.manifest.packed.options) or FieldChoice()).naming(self.manifest.classes)
+        manifest = self.manifest
+        recorded = FieldChoice.recorded(manifest.packed.options) or FieldChoice()
+        return recorded.of_kind(manifest.task, manifest.column_names).naming(manifest.classes)
 
     def content(self, shard: str, number: int, reader: AnyReader) -> bytes:
         """Return the tar blocks of one sample.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import DataError, DecodeError, ShardError, StorageError
-from mps_shards.shards.field_choice import FieldChoice, is_mask
+from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.manifest import ShardRecord
 from mps_shards.shards.raw_sample import Buffer, RawSample
@@ -268,7 +268,7 @@ class _Samples:
             return -1
         self.targets[target] = self.targets.get(target, 0) + 1
         try:
-            return -1 if is_mask(target) else self._choice.label(raw, target)
+            return self._choice.class_number(raw, target)
         except DecodeError as error:
             self.fault("bad label", str(error), raw.key)
             return -1

@@ -115,6 +115,8 @@ class ShardSet:
         if choice is not None and self._target_changed:
             self.task = choice.task or self.task
             self.classes = self.classes if self.task == self.manifest.task else ()
+        if recorded is not None:
+            recorded = recorded.of_kind(self.manifest.task, self.manifest.column_names)
         chosen = choice.over(recorded) if choice is not None else recorded
         self._choice = None if chosen is None else chosen.naming(self.classes)
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from mps_shards.errors import DataError, StorageError
 from mps_shards.native import is_tiled
-from mps_shards.shards.field_choice import is_mask
 from mps_shards.shards.key_names import encode_key, key_to_path, split_member
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
@@ -148,7 +147,7 @@ def files_of(stored: StoredSet, shard: str, content: bytes) -> Iterator[tuple[st
     image, target = stored.choice.image_field(raw), stored.choice.target_field(raw)
     keeps_extension = stored.manifest.packed.options.get("keys") == "name"
     base = stem.rpartition(".")[0] if keeps_extension else stem
-    label = -1 if target is None or is_mask(target) else stored.choice.label(raw, target)
+    label = stored.choice.class_number(raw, target)
     top = ""
     if label >= 0:
         classes = stored.manifest.classes

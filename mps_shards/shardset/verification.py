@@ -236,6 +236,8 @@ def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
         yield Fault("unexpected target", f"{labelled} of its samples have labels, the set's task is {task}")
     if task == "segmentation" and masked != samples:
         yield Fault("missing target", f"{samples - masked} of its {samples} samples have no {MASK_FIELD}")
+    if task in ("multilabel", "regression", "captions") and (missing := samples - sum(scan.targets.values())):
+        yield Fault("missing target", f"{missing} of its {samples} samples have no target for {task}")
     if task == "classification" and classes:
         for number in np.flatnonzero(scan.labels >= classes)[:20].tolist():
             detail = f"label {scan.labels[number]} is no class: the set has {classes}"

@@ -1,0 +1,102 @@
+"""Values of targets other than class numbers and label maps, as the sets of this package hold them.
+
+Multi-label: ``.json`` with {"labels": [class ids, ascending]}. Regression: ``.json`` with one number for each column.
+Captions: ``.txt``. Further keys of a ``.json`` are other columns of the source, and are left alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mps_shards.errors import DecodeError
+from mps_shards.shards.manifest import NOT_JSON
+from mps_shards.shards.raw_sample import Buffer, RawSample
+
+__all__ = ["caption", "checked_ids", "class_ids", "json_value", "numbers"]
+
+
+def class_ids(raw: RawSample, *, classes: int = 0) -> tuple[int, ...]:
+    """Return the class ids of a multi-label sample, ascending; empty for a sample without any.
+
+    Args:
+        classes: number of classes of the set; 0 where that is not known.
+
+    Raises:
+        DecodeError: they are missing, malformed, or no classes of the set.
+    """
+    return checked_ids(raw, json_value(raw, "json", "labels"), "json:labels", {}, classes=classes)
+
+
+def numbers(raw: RawSample, columns: Sequence[str]) -> tuple[float, ...]:
+    """Return the numbers of a regression sample, one for each column.
+
+    Raises:
+        DecodeError: one is missing, or is not a finite number.
+    """
+    values = []
+    for column in columns:
+        value = json_value(raw, "json", column)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise DecodeError(f"{_about(raw)}: {column} is {str(value)[:40]!r} in its .json, which is no finite number")
+        values.append(float(value))
+    return tuple(values)
+
+
+def caption(raw: RawSample, field: str = "txt") -> str:
+    """Return the caption of a sample.
+
+    Raises:
+        DecodeError: there is none, or it is not UTF-8.
+    """
+    try:
+        return bytes(_field(raw, field)).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError(f"{_about(raw)}: its .{field} is not UTF-8 text") from error
+
+
+def checked_ids(
+    raw: RawSample, value: Any, where: str, names: Mapping[str, int], *, classes: int = 0
+) -> tuple[int, ...]:
+    """Return the class ids in a list of numbers or names, ascending and each once; raises DecodeError."""
+    if not isinstance(value, list):
+        raise DecodeError(f"{_about(raw)}: {where} is {str(value)[:40]!r}, which is not a list of classes")
+    found = set()
+    for item in value:
+        number = names.get(item, -1) if isinstance(item, str) else item
+        if type(number) is not int or not 0 <= number < (classes or 1 << 31):
+            known = f"the set has {classes or len(names)} classes" if classes or names else "names need --classes"
+            raise DecodeError(f"{_about(raw)}: {where} holds {str(item)[:40]!r}, which is no class ({known})")
+        found.add(number)
+    return tuple(sorted(found))
+
+
+def json_value(raw: RawSample, field: str, path: str) -> Any:
+    """Return what a JSON field holds under a key, or under keys inside each other: ``"pose.x"``.
+
+    Raises:
+        DecodeError: the field is missing, malformed, or has no such key.
+    """
+    content = _field(raw, field)
+    try:
+        value = msgspec.json.decode(content)
+        if isinstance(value, dict) and path in value:  # a column may have a dot in its name
+            return value[path]
+        for name in path.split("."):
+            value = value[name]
+    except (*NOT_JSON, KeyError, TypeError) as error:
+        reason = "it is no JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
+        raise DecodeError(f"{_about(raw)}: {reason}") from error
+    return value
+
+
+def _field(raw: RawSample, name: str) -> Buffer:
+    if name not in raw.fields:
+        held = ", ".join(raw.fields) or "nothing"
+        raise DecodeError(f"{_about(raw)} has no {name} (fields: {held})")
+    return raw.fields[name]
+
+
+def _about(raw: RawSample) -> str:
+    return f"sample {raw.key!r} of shard {raw.shard}"
