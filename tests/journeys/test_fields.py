@@ -82,7 +82,7 @@ def test_names_for_labels_need_the_classes(tmp_path):
     folder = tars(tmp_path / "tars", img2dataset(6))
     write(tmp_path, {"names.txt": b"cdf\nc\nd\nf\n"})
 
-    assert "Nothing was taken for a target" in run("index", folder, "--out", tmp_path / "unlabeled").stdout
+    assert "No target was found" in run("index", folder, "--out", tmp_path / "unlabeled").stdout
     assert "'c', which is no class number" in refused("index", folder, "--target", "json:name")
     said = run("index", folder, "--target", "json:name", "--classes", tmp_path / "names.txt")
 
