@@ -86,7 +86,10 @@ def test_names_for_labels_need_the_classes(tmp_path):
     assert "'c', which is no class number" in refused("index", folder, "--target", "json:name")
     said = run("index", folder, "--target", "json:name", "--classes", tmp_path / "names.txt")
 
-    assert "Taken for classification, target json:name; the fields are jpg (6), json (6), txt (6)" in said.stdout
+    assert (
+        "Read as classification, target json:name; the samples have the fields jpg (6), json (6), txt (6)"
+        in said.stdout
+    )
     assert [row[2] for row in rows(ShardDataset(folder, batch_size=None, keys=True))] == [1, 2, 3, 1, 2, 3]
     assert [line.split("\t")[0] for line in run("ls", folder).stdout.splitlines()] == ["c", "d", "f"] * 2
     assert "options      fields jpg,json,txt, target json:name" in run("info", folder).stdout
@@ -103,8 +106,8 @@ def test_what_is_guessed_is_said_and_what_is_left_out_is_warned_of(tmp_path, cap
         list(ShardDataset(folder, batch_size=None, target="json:label"))
 
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "taken for unlabeled: image jpg, target none; not used: json, txt"),
-        ("INFO", "taken for classification: image jpg, target json:label; not used: txt"),
+        ("WARNING", "reading as unlabeled: image jpg, target none; not used: json, txt"),
+        ("INFO", "reading as classification: image jpg, target json:label; not used: txt"),
     ]
 
 
