@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mps_shards.reading.bad_samples import SkipRules
     from mps_shards.reading.collate import Collate
     from mps_shards.reading.read_options import ReadOptions
+    from mps_shards.samples import ShardSamples
     from mps_shards.sampling.balance import Balance
     from mps_shards.sampling.order import Shuffle
     from mps_shards.sampling.subset import Subset
@@ -34,6 +35,7 @@ __all__ = [
     "DeviceLoader",
     "ReadOptions",
     "ShardDataset",
+    "ShardSamples",
     "Shuffle",
     "SkipRules",
     "Subset",
@@ -50,6 +52,7 @@ _HOMES = {
     "Collate": "mps_shards.reading.collate",
     "ReadOptions": "mps_shards.reading.read_options",
     "ShardDataset": "mps_shards.dataset",
+    "ShardSamples": "mps_shards.samples",
     "Shuffle": "mps_shards.sampling.order",
     "SkipRules": "mps_shards.reading.bad_samples",
     "Subset": "mps_shards.sampling.subset",

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from mps_shards.errors import ConfigError
 from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.sample_sources import Damaged, Request, refused
@@ -104,6 +107,35 @@ class IndexedSource:
         """A sample by its number over all sets. One ranged read."""
         at = bisect_right(self._starts, number) - 1
         return self.sets[at].read(number - self._starts[at])
+
+    def read_runs(self, numbers: Sequence[int], *, max_bytes: int) -> dict[int, RawSample]:
+        """Those of some samples (ascending) that lie in stores: each run of neighbours by one request."""
+        found: dict[int, RawSample] = {}
+        for owner, one in enumerate(self.sets):
+            first = self._starts[owner]
+            inside = np.array([number - first for number in numbers if first <= number < self._starts[owner + 1]])
+            if one.remote and len(inside):
+                found |= {first + number: raw for number, raw in one.read_runs(inside, max_bytes=max_bytes)}
+        return found
+
+    @property
+    def total(self) -> int:
+        """Samples of all sets, whatever the subset leaves."""
+        return self._starts[-1]
+
+    def chosen(self) -> npt.NDArray[np.integer]:
+        """Numbers of the samples of the subset."""
+        return self._selection.numbers()
+
+    def key(self, number: int) -> str:
+        """Key of a sample, by a small read."""
+        at = bisect_right(self._starts, number) - 1
+        return self.sets[at].key(number - self._starts[at])
+
+    def labels(self) -> npt.NDArray[np.int32]:
+        """Class index of every sample, over all sets, -1 for none. Raises ConfigError where the task has no classes."""
+        labels = [one.labels() for one in self.sets]
+        return labels[0] if len(labels) == 1 else np.concatenate(labels)
 
     def name(self, number: int) -> SampleName:
         """What messages call a sample."""

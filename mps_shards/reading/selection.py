@@ -74,6 +74,10 @@ class Selection:
                     samples=weights[self._numbers], replacement=balance.replacement, length=balance.length
                 )
 
+    def numbers(self) -> npt.NDArray[np.integer]:
+        """Numbers of the samples that the subset leaves, in the order of the sets."""
+        return np.arange(sum(map(len, self._sets))) if self._numbers is None else self._numbers
+
     def fingerprint(self) -> dict[str, Any]:
         """What a cursor must know of it: nothing, where all samples are read once."""
         found = {"subset": self._subset, "balance": self._balance}

@@ -208,6 +208,29 @@ class ShardSet:
             if seen is not None:
                 check_size(RemoteFile(self.store, shard.name), shard, seen.size)
 
+    def read_runs(self, numbers: Numbers, *, max_bytes: int) -> Iterator[tuple[int, RawSample]]:
+        """Some samples of a store by number (ascending): each run of neighbours of a shard by one request.
+
+        Args:
+            max_bytes: most bytes of one request, unless a single sample is larger.
+        """
+        shards, inside, starts, stops = (each.tolist() for each in self.spans(numbers))
+        first = 0
+        for last in range(1, len(shards) + 1):
+            joined = (
+                last < len(shards)
+                and shards[last] == shards[first]
+                and inside[last] == inside[last - 1] + 1
+                and stops[last] - starts[first] <= max_bytes
+            )
+            if joined:
+                continue
+            content = self.read_span(shards[first], starts[first], stops[last - 1])
+            for row in range(first, last):
+                number = int(numbers[row])
+                yield number, self.parse(number, content[starts[row] - starts[first] : stops[row] - starts[first]])
+            first = last
+
     def shard_of(self, number: int) -> str:
         """Name of the tar that holds the sample of this number."""
         return self.shards[bisect_right(self._starts, number) - 1].name

@@ -1,0 +1,219 @@
+"""`ShardSamples`: a shard set as a torch map-style Dataset, any sample by its number."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mps_shards.errors import ConfigError, ShardsError
+from mps_shards.reading.arguments import Shards
+from mps_shards.reading.indexed_source import IndexedSource
+from mps_shards.reading.read_options import ReadOptions
+from mps_shards.reading.source_opening import expanded, open_source
+from mps_shards.sampling.subset import Subset
+from mps_shards.shards.field_choice import FieldChoice
+from mps_shards.shards.keyed import check_seed
+from mps_shards.shards.raw_sample import RawSample
+from mps_shards.storage.location import locate
+from mps_shards.vision.targets import image_and_target, opened
+from mps_shards.vision.transforms.sample_transform import ThreadTransform, Transform, recognise
+
+__all__ = ["ShardSamples"]
+
+_WHITE = torch.tensor(255.0)
+_MOST_BYTES = 64 << 20  # of neighbouring samples that one request fetches from a store
+
+
+class ShardSamples(Dataset[tuple[Any, Any]]):
+    """The samples of a shard set by number, in the order of packing: for notebooks and for torch's samplers.
+
+        samples = ShardSamples("imgs-shards")
+        image, label = samples[0]
+        train, held_out = torch.utils.data.random_split(samples, [0.9, 0.1])
+
+    ``samples[i]`` is (image, target). image: float32 [3, height, width], RGB, 0..1, exactly what torchvision's ToTensor
+    gives. target: the class index, -1 in an unlabelled set; or a label map, int64 [height, width]. A slice is another
+    ShardSamples over the same set, and so is `subset`. Each sample is one ranged read. A DataLoader that asks for a
+    batch (``__getitems__``) gets neighbours in a store by one request.
+
+    Safe to use from any thread, in DataLoader workers, and to pickle.
+
+    Args:
+        shards: As for `ShardDataset`; sets with a manifest and an index, or a list of such sets.
+        transform: As for `ShardDataset`. uint8 images that it returns become float32 0..1.
+        seed: By default a transform draws new numbers for each access, from torch's generator, which a DataLoader
+            seeds in each worker. With a seed, what it draws depends on (seed, number of the sample) alone.
+        subset: `Subset(…)`, as for `ShardDataset`.
+        image, target: As for `ShardDataset`.
+        read_options: As for `ShardDataset`; scaled decoding is not available.
+
+    Raises:
+        ConfigError, ManifestError, ShardError, StorageError: At once, where the fault is known without reading samples.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        transform: Transform | Sequence[Transform] | None = None,
+        *,
+        seed: int | None = None,
+        subset: Subset | None = None,
+        image: str | None = None,
+        target: str | None = None,
+        read_options: ReadOptions = ReadOptions(),  # noqa: B008  # frozen
+    ):
+        check_seed(seed or 0)
+        if isinstance(shards, Mapping):
+            raise ConfigError("ShardSamples has each sample once: give a list of sets, without weights")
+        if read_options.decode != "exact":
+            raise ConfigError("decode='scaled' is for ShardDataset; ShardSamples decodes exactly")
+        source = open_source(
+            locate(expanded(shards), index=read_options.index),
+            weights=None,
+            shuffle=None,
+            subset=subset,
+            verify=read_options.verify,
+            ahead_bytes=read_options.ahead_bytes,
+            cache=read_options.open_cache(),
+            choice=FieldChoice.parsed(image, target),
+        )
+        if not isinstance(source, IndexedSource):
+            raise ConfigError(
+                "ShardSamples needs an index, so that any sample can be read: run 'mps-shards index' on it"
+            )
+        self.source, self.transform = source, transform
+        self._transform = recognise(
+            transform, task=source.task, classes=len(source.classes), ignore_index=source.ignore_index
+        )
+        self._seed, self._max_pixels = seed, read_options.max_pixels
+        self._numbers: Any = range(source.total) if subset is None else source.chosen()
+        self._of_thread = threading.local()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Any, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ShardSamples": ...
+    def __getitem__(self, index: int | slice) -> "tuple[Any, Any] | ShardSamples":
+        if isinstance(index, slice):
+            part = type(self).__new__(type(self))
+            part.__dict__.update(self.__dict__, _numbers=self._numbers[index], _of_thread=threading.local())
+            return part
+        number = self._number(index)
+        return self._made(number, lambda: self.source.read(number))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+        """The samples of a batch, as torch's DataLoader asks for them; neighbours in a store by one request."""
+        numbers = [self._number(index) for index in indices]
+        raw: dict[int, RawSample] = {}
+        if any(one.remote for one in self.source.sets):
+            raw = self.source.read_runs(sorted(set(numbers)), max_bytes=_MOST_BYTES)
+        return [self._made(number, self._reader(number, raw)) for number in numbers]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return (self[index] for index in range(len(self)))
+
+    def key(self, index: int) -> str:
+        """The key of a sample, by a small read; no image is read."""
+        return self.source.key(self._number(index))
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names; a label is an index into this list. Empty where there are none."""
+        return list(self.source.classes)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class names to class indices."""
+        return {name: number for number, name in enumerate(self.source.classes)}
+
+    @property
+    def targets(self) -> list[int]:
+        """The class index of each sample, -1 for none, as torchvision's ImageFolder has it. Reads no images.
+
+        Raises:
+            ConfigError: The set is not for classification.
+        """
+        found = self.source.labels()[np.asarray(self._numbers, dtype=np.int64)].tolist()
+        return list(map(int, found))
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Value in label maps that stands for no class; None where there is none."""
+        return self.source.ignore_index
+
+    def close(self) -> None:
+        """Close open files. The samples can be used again."""
+        self.source.close()
+
+    def __repr__(self) -> str:
+        classes = f", {len(self.source.classes)} classes" if self.source.classes else ""
+        return f"ShardSamples({str(self.source.sets[0].folder)!r}, {self.source.task}{classes}, {len(self):,} samples)"
+
+    def _number(self, index: int) -> int:
+        """The sample's number in the sets. Raises IndexError, as a list does."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return int(self._numbers[index])
+
+    def _reader(self, number: int, raw: dict[int, RawSample]) -> Callable[[], RawSample]:
+        return lambda: raw[number] if number in raw else self.source.read(number)
+
+    def _made(self, number: int, read: Callable[[], RawSample]) -> tuple[Any, Any]:
+        source = self.source
+        try:
+            raw = read()
+            known = opened(raw, task=source.task, classes=len(source.classes))
+            image, target = image_and_target(
+                raw,
+                known,
+                classes=len(source.classes),
+                ignore_index=source.ignore_index,
+                max_pixels=self._max_pixels,
+            )
+        except ShardsError as error:
+            error.add_note(f"in sample {number} of shard {source.name(number).shard}")
+            raise
+        try:
+            image, target = self._applied(image, target, number)
+        except Exception as error:
+            error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
+            raise
+        return _floated(image), _widened(target)
+
+    def _applied(self, image: torch.Tensor, target: Any, number: int) -> tuple[Any, Any]:
+        if not self._transform.adapters:
+            return image, target
+        transform = getattr(self._of_thread, "transform", None)
+        if transform is None:  # one for each thread: its generator moves from sample to sample
+            transform = self._of_thread.transform = ThreadTransform(self._transform, seed=self._seed or 0)
+        draw = 0 if self._seed is not None else int(torch.empty((), dtype=torch.int64).random_())
+        made: tuple[Any, Any] = transform(image, target, draw, number)
+        return made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_of_thread"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _of_thread=threading.local())
+
+
+def _floated(image: Any) -> Any:
+    """ToTensor's division for uint8 images, each of several views by itself."""
+    if isinstance(image, tuple):
+        return tuple(map(_floated, image))
+    if image.dtype == torch.uint8:
+        return torch.div(image.contiguous(), _WHITE)
+    return image
+
+
+def _widened(target: Any) -> Any:
+    """Label maps as int64, as in batches."""
+    if isinstance(target, torch.Tensor) and not target.is_floating_point():
+        return target.long()
+    return target
