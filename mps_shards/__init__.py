@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mps_shards.sampling.balance import Balance
     from mps_shards.sampling.order import Shuffle
     from mps_shards.sampling.subset import Subset
+    from mps_shards.storage.store_options import StoreOptions
     from mps_shards.vision.transforms import classify, segment
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "ShardSamples",
     "Shuffle",
     "SkipRules",
+    "StoreOptions",
     "Subset",
     "classify",
     "pack",
@@ -56,6 +58,7 @@ _HOMES = {
     "Shuffle": "mps_shards.sampling.order",
     "SkipRules": "mps_shards.reading.bad_samples",
     "Subset": "mps_shards.sampling.subset",
+    "StoreOptions": "mps_shards.storage.store_options",
     "classify": "mps_shards.vision.transforms.classify",
     "scalars_to": "mps_shards.metrics",
     "segment": "mps_shards.vision.transforms.segment",

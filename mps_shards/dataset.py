@@ -147,7 +147,11 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         )
         self._rules = SkipRules.of(on_bad_sample)
         self.source = open_source(
-            locate(expanded(list(shards) if isinstance(shards, Mapping) else shards), index=read_options.index),
+            locate(
+                expanded(list(shards) if isinstance(shards, Mapping) else shards),
+                index=read_options.index,
+                options=read_options.store,
+            ),
             weights=list(shards.values()) if isinstance(shards, Mapping) else None,
             shuffle=mixing,
             subset=subset,

@@ -11,7 +11,7 @@ import torch
 
 from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.metrics import SkipReport, StageTimes
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Traffic
 
 __all__ = ["Allocate", "BatchSource", "BatchWork", "Iteration", "Plan", "SampleMaker"]
 

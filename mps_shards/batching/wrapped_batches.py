@@ -11,7 +11,7 @@ from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.tree_batch import PulledBatch, TreeBatch
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import SkipReport, StageTimes
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Traffic
 
 __all__ = ["WrappedBatches"]
 

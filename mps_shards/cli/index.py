@@ -88,15 +88,14 @@ def command(
     from mps_shards.shards.field_choice import FieldChoice
     from mps_shards.shardset.indexing import adopt, index_labels
     from mps_shards.storage.location import locate
-    from mps_shards.storage.remote_folder import RemoteFolder
 
     names = _names(classes) if classes else []
     columns_named = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
     choice = FieldChoice.parsed(image, target, task=task, columns=columns_named)
     locations = locate(expanded(named), index=out)
     for location in locations:
-        folder = location.folder if isinstance(location.folder, Path) else RemoteFolder(location.folder)
-        if location.names is None and (added := index_labels(location.index or folder, workers=workers)) is not None:
+        folder = location.index or location.folder
+        if location.names is None and (added := index_labels(folder, workers=workers)) is not None:
             if as_json:
                 say_json({"folder": str(location.folder), "labels": added})
             else:

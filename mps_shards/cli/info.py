@@ -1,17 +1,17 @@
 """``mps-shards info``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mps_shards.cli.output import say_json, say_table
 from mps_shards.cli.path_arguments import SET
+from mps_shards.errors import StorageError
 from mps_shards.wording import counted, megabytes, printable
 
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest
-    from mps_shards.storage.remote_folder import RemoteFolder
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
 
@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.command("info")
 @click.argument("folder", metavar="SET", type=SET)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
+def command(folder: "WritableFolder", as_json: bool) -> None:
     """Show the task, classes, counts and sizes of SET, and how it was packed.
 
     For a folder of sets, the command prints a table with one row per set.
@@ -32,15 +32,8 @@ def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
     """
     import msgspec
 
-    from mps_shards.shardset.opening import read_manifest, set_folders, tars_in
+    from mps_shards.shardset.opening import read_manifest, set_folders
 
-    if not isinstance(folder, Path):
-        manifest = read_manifest(folder)
-        if as_json:
-            say_json(msgspec.to_builtins(manifest))
-        else:
-            _say(manifest)
-        return
     found = set_folders(folder)
     if found and found != [folder]:
         manifests = {place.name: read_manifest(place) for place in found}
@@ -49,8 +42,8 @@ def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
         else:
             _say_sets(manifests)
         return
-    if not found and folder.is_dir() and (tars := tars_in(folder)) and not list(folder.glob("*.part")):
-        size = sum((folder / name).stat().st_size for name in tars)
+    if not found and (tars := _foreign_tars(folder)):
+        size = sum(map(folder.size, tars))
         if as_json:
             say_json({"foreign": {"tars": tars, "bytes": size}})
         else:
@@ -64,6 +57,15 @@ def command(folder: "Path | RemoteFolder", as_json: bool) -> None:
         say_json(msgspec.to_builtins(manifest))
     else:
         _say(manifest)
+
+
+def _foreign_tars(folder: "WritableFolder") -> list[str]:
+    """The tars of a folder that holds no set and no unfinished one; none where the folder cannot be listed."""
+    try:
+        names = folder.names()
+    except StorageError:
+        return []
+    return [] if any(name.endswith(".part") for name in names) else [name for name in names if name.endswith(".tar")]
 
 
 def _say_sets(manifests: dict[str, "Manifest"]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +13,7 @@ from mps_shards.wording import printable
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest
     from mps_shards.shardset.contents import Listed
-    from mps_shards.storage.remote_folder import RemoteFolder
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
 
@@ -34,7 +33,7 @@ __all__ = ["command"]
 @click.option("-l", "--long", "long", is_flag=True, help="Print shard, number, bytes, class, fields and key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(
-    folder: "Path | RemoteFolder",
+    folder: "WritableFolder",
     of_class: str | None,
     shard: str | None,
     where: tuple[str, ...],

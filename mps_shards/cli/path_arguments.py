@@ -10,11 +10,7 @@ __all__ = ["HERE", "SET", "elsewhere"]
 
 
 class _Set(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """A folder as a Path, or that of a URL as a RemoteFolder.
-
-    Args:
-        here: of this machine only.
-    """
+    """A folder that a path or URL names, opened; with `here`, the path of a local folder."""
 
     name = "set"
 
@@ -22,18 +18,14 @@ class _Set(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4
         self._here = here
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from mps_shards.storage.location import locate
-        from mps_shards.storage.remote_folder import RemoteFolder
-        from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
+        from mps_shards.storage.location import open_folder
 
-        if scheme_of(value) in (None, "file"):
-            return Path(value.removeprefix("file://"))
-        if self._here:
-            self.fail(f"{without_secrets(value)}: this works on folders of this machine; download the set", param, ctx)
-        (location,) = locate([value])
-        if location.names is not None or not isinstance(location.folder, Prefix):
-            self.fail(f"{without_secrets(value)} is a tar; name the folder around it", param, ctx)
-        return RemoteFolder(location.folder)
+        folder = open_folder(value)
+        if not self._here:
+            return folder
+        if folder.path is None:
+            self.fail(f"{folder}: this works on folders of this machine; download the set", param, ctx)
+        return folder.path
 
 
 SET, HERE = _Set(), _Set(here=True)

@@ -68,10 +68,11 @@ def command(
     from mps_shards.inspect.html_page import page_of
     from mps_shards.shardset.opening import set_folders
     from mps_shards.storage.local_disk import replacing
+    from mps_shards.storage.location import open_folder
 
     if check and index is not None:
         raise ConfigError("a set whose index lies elsewhere cannot be verified: add --no-verify")
-    named = [str(folder) for folder in set_folders(Path(shards))] if index is None and "://" not in shards else []
+    named = [str(folder) for folder in set_folders(open_folder(shards))] if index is None else []
     sets = []
     for one in named or [shards]:
         found = surveyed(one, samples=samples, seed=seed, workers=workers, quiet=False, index=index, cache=cache)

@@ -1,7 +1,5 @@
 """``mps-shards verify``."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +11,7 @@ from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.shardset.verification import VerifyReport
-    from mps_shards.storage.remote_folder import RemoteFolder
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
 
@@ -31,7 +29,7 @@ MOST_TOLD = 50  # problems
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
 @click.pass_context
 def command(
-    ctx: click.Context, folders: "tuple[Path | RemoteFolder, ...]", decode: bool, workers: int | None, as_json: bool
+    ctx: click.Context, folders: "tuple[WritableFolder, ...]", decode: bool, workers: int | None, as_json: bool
 ) -> None:
     """Check the tars in SET against manifest and index: sizes, SHA-256, headers, counts, keys, labels and rows.
 
@@ -45,12 +43,12 @@ def command(
       mps-shards verify ./train ./val --json
       mps-shards verify s3://bucket/imgs-shards
     """
+    from mps_shards.shardset.opening import set_folders
     from mps_shards.shardset.verification import verify
 
     reports = []
-    for folder in [found for named in folders for found in _sets(named)]:
-        name = folder.name if isinstance(folder, Path) else str(folder.where)
-        with Bar(f"verify {name}", unit="bytes", quiet=as_json) as bar:
+    for folder in [found for named in folders for found in set_folders(named) or [named]]:
+        with Bar(f"verify {folder}", unit="bytes", quiet=as_json) as bar:
             reports.append(verify(folder, decode=decode, workers=workers, on_start=bar.expect, on_progress=bar.advance))
     if as_json:
         say_json(reports)
@@ -58,12 +56,6 @@ def command(
         for report in reports:
             _say(report)
     ctx.exit(1 if any(report.problems for report in reports) else 0)
-
-
-def _sets(named: "Path | RemoteFolder") -> "Sequence[Path | RemoteFolder]":
-    from mps_shards.shardset.opening import set_folders
-
-    return (isinstance(named, Path) and set_folders(named)) or [named]
 
 
 def _say(report: "VerifyReport") -> None:

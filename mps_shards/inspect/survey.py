@@ -5,7 +5,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from mps_shards.shards.manifest import Manifest
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.disk_speed import forget_cached
 from mps_shards.storage.file_cache import Cache
+from mps_shards.storage.folder import Folder
 from mps_shards.storage.location import locate
 from mps_shards.storage.ordered_map import ordered_map
 
@@ -195,6 +195,6 @@ def reading_speed(
     )
 
 
-def _forgotten(folder: object, names: Sequence[str]) -> bool:
+def _forgotten(folder: Folder, names: Sequence[str]) -> bool:
     """Drop files from the page cache; returns whether the system allows that."""
-    return isinstance(folder, Path) and all([forget_cached(folder / name) for name in names])
+    return folder.path is not None and all([forget_cached(folder.path / name) for name in names])

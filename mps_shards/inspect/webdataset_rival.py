@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from mps_shards.errors import ConfigError
 from mps_shards.reading.plain_webdataset import plain_samples
 from mps_shards.shards.raw_sample import IMAGE_FIELDS, MASK_FIELD
+from mps_shards.storage.folder import Folder
 from mps_shards.storage.location import locate
 from mps_shards.vision.decoding import decode_mask
 
@@ -57,7 +57,7 @@ def rival(shards: str, transform: Any, *, batch_size: int, workers: int, batches
     return {"images_per_s": images / seconds, "first_batch_s": first_s, "processes": workers}
 
 
-def _tars(folder: object, names: Sequence[str] | None) -> list[str]:
-    if not isinstance(folder, Path):
+def _tars(folder: Folder, names: Sequence[str] | None) -> list[str]:
+    if folder.path is None:
         raise ConfigError(f"{folder}: --compare works on local sets only")
-    return [str(folder / name) for name in names or sorted(path.name for path in folder.glob("*.tar"))]
+    return [str(folder / name) for name in names or folder.names() if name.endswith(".tar")]

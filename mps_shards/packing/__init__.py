@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import textwrap
 from collections.abc import Callable
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from mps_shards.packing.pack_options import PackOptions
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackReport
     from mps_shards.packing.shard_writer import Progress
     from mps_shards.packing.understanding import Understanding
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["commit", "pack"]
 
 
 def pack(
     source: Any,
-    out: str | PathLike[str] | None = None,
+    out: "str | PathLike[str] | WritableFolder | None" = None,
     *,
     dry_run: bool = False,
     yes: bool = False,
@@ -45,7 +46,8 @@ def pack(
             such objects by split. Images may be PIL images, uint8 arrays, encoded bytes or paths.
         out: an absent or empty folder, or an unfinished pack of the same images with the same options; by default
             `source`, or the folder of the list, with ``-shards`` appended. Or the URL of such a folder in an object
-            store (s3://, gs://, az://, or what fsspec can write to).
+            store (s3://, gs://, az://, or what fsspec can write to), or that folder opened by
+            `mps_shards.storage.location.open_folder` with other time-outs and retries.
         dry_run: write nothing, and report what would be packed; doubts stand in ``report.understanding.doubts``.
         yes: pack by the first guess where the source can be read in two ways; otherwise that is refused.
         on_understanding: called with what was understood of the source, before anything is written.
@@ -64,7 +66,7 @@ def pack(
     with contextlib.closing(open_source(source, root=bundles.read.root)) as opened:
         return run_pack(
             opened,
-            fspath(out) if out is not None else None,
+            out,
             bundles,
             dry_run=dry_run,
             yes=yes,
@@ -73,7 +75,7 @@ def pack(
         )
 
 
-def commit(out: str | PathLike[str]) -> "PackReport":
+def commit(out: "str | PathLike[str] | WritableFolder") -> "PackReport":
     """Make shard sets of what the tasks of an array job (`pack` with ``executor="array"``) have made in `out`.
 
     Raises:
@@ -82,7 +84,7 @@ def commit(out: str | PathLike[str]) -> "PackReport":
     """
     from mps_shards.packing.run import commit_pack
 
-    return commit_pack(fspath(out))
+    return commit_pack(out)
 
 
 def _describe_options() -> None:

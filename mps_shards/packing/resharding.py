@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.location import locate
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
+from mps_shards.storage.folder import Folder
+from mps_shards.storage.location import open_folder
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackReport
     from mps_shards.packing.run import OnUnderstanding
     from mps_shards.packing.shard_writer import Progress
+    from mps_shards.storage.folder import WritableFolder
 
-__all__ = ["DEFAULTS", "keys_to_drop", "reshard", "set_folder"]
+__all__ = ["DEFAULTS", "keys_to_drop", "reshard"]
 
 DEFAULTS = {"shuffle": False, "check": False}  # where resharding has another default than packing
 
 
 def reshard(
     sets: Sequence[str | PathLike[str]],
-    out: str | PathLike[str],
+    out: "str | PathLike[str] | WritableFolder",
     *,
     only: Sequence[str] = (),
     without: Sequence[str] = (),
@@ -63,32 +63,18 @@ def reshard(
     from mps_shards.packing.run import run_pack
     from mps_shards.packing.sources.shard_set import SetSelection, ShardSetSource
 
-    folders = [set_folder(fspath(each)) for each in sets]
-    _check_apart(folders, fspath(out))
+    folders = [open_folder(each) for each in sets]
+    _check_apart(folders, open_folder(out))
     selection = SetSelection(only=tuple(only), without=tuple(without), drop=keys_to_drop(drop), prefix=prefix)
     return run_pack(
         ShardSetSource(folders, selection),
-        fspath(out),
+        out,
         PackOptions.of(**{**DEFAULTS, **options}),
         dry_run=dry_run,
         asks=False,
         on_understanding=on_understanding or (lambda understanding: None),
         on_progress=on_progress or (lambda samples, size: None),
     )
-
-
-def set_folder(named: str) -> Path | RemoteFolder:
-    """The folder of a shard set that a path or a URL names.
-
-    Raises:
-        ConfigError: a URL that names a tar, or that cannot be read.
-    """
-    if scheme_of(named) in (None, "file"):
-        return Path(named.removeprefix("file://"))
-    (location,) = locate([named])
-    if location.names is not None or not isinstance(location.folder, Prefix):
-        raise ConfigError(f"{without_secrets(named)} is a tar; name the folder around it")
-    return RemoteFolder(location.folder)
 
 
 def keys_to_drop(drop: str | PathLike[str] | Iterable[str]) -> frozenset[str]:
@@ -108,10 +94,14 @@ def keys_to_drop(drop: str | PathLike[str] | Iterable[str]) -> frozenset[str]:
     return frozenset(key.strip() for key in fspath(drop).split(",") if key.strip())
 
 
-def _check_apart(folders: Sequence[Path | RemoteFolder], out: str) -> None:
+def _check_apart(folders: Sequence[Folder], out: Folder) -> None:
     """Refuse to write into a set that is read: with `overwrite` it would be removed first."""
-    target = out.rstrip("/") if scheme_of(out) not in (None, "file") else os.path.realpath(out.removeprefix("file://"))
+    target = _real_address(out)
     for folder in folders:
-        path = str(folder.where).rstrip("/") if isinstance(folder, RemoteFolder) else os.path.realpath(folder)
-        if target == path or path.startswith(target + "/"):
+        address = _real_address(folder)
+        if target == address or address.startswith(target + "/"):
             raise ConfigError(f"{out} is, or holds, a set that is read; name another folder")
+
+
+def _real_address(folder: Folder) -> str:
+    return folder.address.rstrip("/") if folder.path is None else os.path.realpath(folder.path)

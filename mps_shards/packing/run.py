@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from os import PathLike
 from pathlib import Path
 from typing import overload
 
@@ -28,9 +29,8 @@ from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.splits import split_listing, subset_listing
 from mps_shards.packing.understanding import Understanding, refuse_doubts, understand
-from mps_shards.storage.location import locate_out
-from mps_shards.storage.store_folder import StoreFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.folder import WritableFolder
+from mps_shards.storage.location import open_folder
 
 __all__ = ["OnUnderstanding", "commit_pack", "run_pack"]
 
@@ -70,7 +70,7 @@ class Tasks(Sequence[ShardTask]):
 
 def run_pack(
     source: Source,
-    out: str | None,
+    out: str | PathLike[str] | WritableFolder | None,
     options: PackOptions,
     *,
     dry_run: bool = False,
@@ -85,7 +85,7 @@ def run_pack(
         asks: whether a sample of the images is looked at, and doubts are refused; a shard set leaves none.
     """
     began = time.monotonic()
-    destination = _destination(out or source.default_out, options.work)
+    destination = _destination(source.default_out if out is None else out, options.work)
     rules = rules_of(options)
     if not source.is_repeatable and options.work.executor != "local":
         raise ConfigError(
@@ -130,28 +130,29 @@ def run_pack(
     return _report(destination, plan, sets, began, understanding, skipped=skipped, kept=kept)
 
 
-def commit_pack(out: str) -> PackReport:
+def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
     """Make sets of the shards that the tasks of an array job have made. See `mps_shards.packing.commit`."""
     began = time.monotonic()
     destination = _destination(out, WorkOptions())
     plan = destination.plan()
     if plan is None:
-        raise ConfigError(f"{out} holds no unfinished pack; there is nothing to commit")
+        raise ConfigError(f"{destination.where()} holds no unfinished pack; there is nothing to commit")
     with destination.occupied(plan) as occupied:
         sets, skipped = finish(occupied, plan)
     return _report(destination, plan, sets, began, skipped=skipped)
 
 
-def _destination(out: str | Path | None, work: WorkOptions) -> Destination:
+def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOptions) -> Destination:
     if out is None:
         raise ConfigError("name a destination for the shards: this source has no folder that they could lie beside")
-    place = locate_out(out)
+    folder = open_folder(out)
+    folder.check_writable()
     work_dir = Path(work.work_dir) if work.work_dir is not None else None
-    if isinstance(place, Prefix):
-        return StoreDestination(StoreFolder(place), work_dir=work_dir)
+    if folder.path is None:
+        return StoreDestination(folder, work_dir=work_dir)
     if work_dir is not None:
-        raise ConfigError(f"work_dir goes with a URL; the shards of {place} are made inside {place}")
-    return LocalDestination(place)
+        raise ConfigError(f"work_dir goes with a URL; the shards of {folder} are made inside {folder}")
+    return LocalDestination(folder.path)
 
 
 def _planned(

@@ -20,7 +20,7 @@ from mps_shards.reading.sample_maker import SampleOptions, ThreadSampleMaker
 from mps_shards.reading.sample_sources import Source
 from mps_shards.sampling.cursor import Cursor
 from mps_shards.shards import keyed
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Traffic
 from mps_shards.vision.transforms import classify
 
 __all__ = ["BatchOptions", "EpochIteration"]

@@ -15,7 +15,6 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,11 +29,9 @@ from mps_shards.shards.key_names import split_member
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shards.tar import BLOCK, NO_DATA, data_size, pax_records
 from mps_shards.shardset.opening import TARS
-from mps_shards.storage.backend import Traffic
-from mps_shards.storage.file_cache import Cache
-from mps_shards.storage.local_disk import file_names, file_size, open_stream
+from mps_shards.storage.file_cache import Cache, CachedFolder
+from mps_shards.storage.folder import File, Folder, Traffic
 from mps_shards.storage.location import Location
-from mps_shards.storage.remote_folder import RemoteFolder
 
 __all__ = ["ForeignShards", "Repeated", "Streamed"]
 
@@ -77,28 +74,23 @@ class ForeignShards:
     """
 
     def __init__(self, locations: Sequence[Location], *, buffer: int, cache: Cache | None = None):
-        self.tars: list[_Tar] = []
+        self.tars: list[File] = []
         for location in locations:
-            folder: Path | RemoteFolder
-            if cache is None and isinstance(location.folder, Path):
-                folder = location.folder
-            else:
-                folder = RemoteFolder(location.folder)
+            folder: Folder = location.folder if cache is None else CachedFolder(cache, location.folder)
             found = location.names
             if found is None:
-                held = file_names(folder) if isinstance(folder, Path) else folder.names()
-                found = tuple(name for name in held if name.endswith(TARS))
+                found = tuple(name for name in folder.names() if name.endswith(TARS))
             if not found:
                 raise ConfigError(f"{location.folder} holds neither a manifest.json nor any tar")
-            self.tars += [_Tar(folder, name, cache) for name in found]
+            self.tars += [folder / name for name in found]
         self.buffer = buffer
-        listed = "\n".join(tar.listed() for tar in self.tars)
+        listed = "\n".join(map(_listed, self.tars))
         self.fingerprint = hashlib.sha256(f"foreign\n{listed}\n{buffer}".encode()).hexdigest()
 
     def traffic(self) -> Traffic:
         """What was asked of stores."""
         folders = {id(tar.folder): tar.folder for tar in self.tars}.values()
-        return Traffic.sum(folder.traffic for folder in folders if isinstance(folder, RemoteFolder))
+        return Traffic.sum(folder.traffic for folder in folders)
 
     def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Streamed]:
         """The epoch's samples, in an order that depends on (seed, epoch) alone.
@@ -142,27 +134,12 @@ class ForeignShards:
             yield row[share.rank]
 
 
-class _Tar(NamedTuple):
-    folder: Path | RemoteFolder
-    name: str
-    cache: Cache | None
-
-    def __str__(self) -> str:
-        return str((self.folder if isinstance(self.folder, Path) else self.folder.where) / self.name)
-
-    def listed(self) -> str:
-        """Its name and size; a store's alone, which is not asked for the sizes of thousands."""
-        return f"{self.name} {file_size(self.folder / self.name)}" if isinstance(self.folder, Path) else self.name
-
-    def open(self) -> io.BufferedReader:
-        if isinstance(self.folder, Path):
-            return open_stream(self.folder / self.name)
-        if self.cache is not None:
-            return open_stream(self.cache.path(self.folder, self.name))
-        return self.folder.open_stream(self.name)
+def _listed(tar: File) -> str:
+    """Its name and size. Of a store or a cached folder the name alone: it is not asked for the sizes of thousands."""
+    return tar.name if tar.folder.path is None else f"{tar.name} {tar.size()}"
 
 
-def _samples(tars: Sequence[_Tar], damaged: Damaged) -> Iterator[Streamed]:
+def _samples(tars: Sequence[File], damaged: Damaged) -> Iterator[Streamed]:
     for tar in tars:
         try:
             yield from _samples_of(tar)
@@ -171,11 +148,11 @@ def _samples(tars: Sequence[_Tar], damaged: Damaged) -> Iterator[Streamed]:
                 raise
 
 
-def _samples_of(tar: _Tar) -> Iterator[Streamed]:
+def _samples_of(tar: File) -> Iterator[Streamed]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     keys: set[str] = set()
-    with tar.open() as file, _WatchedTar(file, str(tar)) as stream:
+    with tar.open_stream() as file, _WatchedTar(file, str(tar)) as stream:
         opened = {"url": str(tar), "stream": stream}
         handler = _raising(str(tar))
         files = _checked(tar_file_expander([opened], handler=handler, eof_value=None), stream)

@@ -12,8 +12,8 @@ from mps_shards.sampling.order import Shuffle
 from mps_shards.shards.field_choice import NO_TARGET, FieldChoice, is_mask
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
-from mps_shards.storage.backend import Traffic
 from mps_shards.storage.file_cache import Cache
+from mps_shards.storage.folder import Traffic
 from mps_shards.storage.location import Location
 
 __all__ = ["ForeignSource"]

@@ -20,7 +20,7 @@ from mps_shards.sampling.subset import Subset
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shardset.shard_set import ShardSet
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Traffic
 
 __all__ = ["IndexedSource"]
 
@@ -147,7 +147,7 @@ class IndexedSource:
 
     def traffic(self) -> Traffic:
         """See `Source`."""
-        return Traffic.sum(one.store.traffic for one in self.sets if one.store is not None)
+        return Traffic.sum(one.traffic() for one in self.sets)
 
     def close(self) -> None:
         """See `Source`."""

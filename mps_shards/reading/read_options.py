@@ -6,6 +6,7 @@ from typing import Literal
 
 from mps_shards.errors import ConfigError
 from mps_shards.storage.file_cache import Cache
+from mps_shards.storage.store_options import StoreOptions
 from mps_shards.vision.decoding import MAX_PIXELS
 
 __all__ = ["ReadOptions"]
@@ -28,6 +29,7 @@ class ReadOptions:
         max_pixels: Most pixels of an image or a mask. A larger one is a bad sample, before memory is taken for it.
         decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the transform shows still fewer pixels.
             That is faster for large photographs and not exact: mean error 0.4 to 1.5 of 255.
+        store: `StoreOptions(…)`: time-outs and retries of stores.
 
     Raises:
         ConfigError: One of the values cannot work.
@@ -40,6 +42,7 @@ class ReadOptions:
     verify: bool = False
     max_pixels: int = MAX_PIXELS
     decode: Literal["exact", "scaled"] = "exact"
+    store: StoreOptions = StoreOptions()  # noqa: RUF009  # frozen
 
     def __post_init__(self) -> None:
         if self.decode not in ("exact", "scaled"):

@@ -23,11 +23,10 @@ from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.order import Numbers, Shuffle
 from mps_shards.sampling.subset import Subset
 from mps_shards.shards.manifest import Task
-from mps_shards.shards.raw_sample import RawSample
+from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shardset.shard_set import ShardSet
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Stop, Traffic
 from mps_shards.storage.read_ahead import REQUEST_BYTES, Piece, ReadAhead
-from mps_shards.storage.remote_folder import Stop
 
 __all__ = ["RemoteSource"]
 
@@ -187,7 +186,7 @@ class RemoteSource(IndexedSource):
         pieces += sorted(here)
         return _AheadPlan(self, ahead, positions, samples, next_position)
 
-    def _read(self, file: tuple[int, ...], start: int, stop: int, stopped: Stop) -> memoryview:
+    def _read(self, file: tuple[int, ...], start: int, stop: int, stopped: Stop) -> Buffer:
         at, shard = file
         return self.sets[at].read_span(shard, start, stop, stopped)
 

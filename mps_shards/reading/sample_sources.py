@@ -13,7 +13,7 @@ from mps_shards.reading.batch_plan import BatchPlan
 from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Deal, Remainder
 from mps_shards.shards.manifest import Task
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Traffic
 
 __all__ = ["Damaged", "Request", "Source", "refused"]
 

@@ -17,8 +17,6 @@ from mps_shards.shardset.opening import find_manifest, read_manifest
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.location import Location
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
 
 __all__ = ["expanded", "open_source"]
 
@@ -85,5 +83,4 @@ def open_source(
 def _manifest_of(location: Location) -> Manifest | None:
     if location.index is not None:
         return read_manifest(location.index)
-    folder = RemoteFolder(location.folder) if isinstance(location.folder, Prefix) else location.folder
-    return find_manifest(folder, location.names)
+    return find_manifest(location.folder, location.names)

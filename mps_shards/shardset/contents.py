@@ -1,7 +1,6 @@
 """The samples of a set as a list: keys, sizes, labels, fields; no image is read."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,7 @@ from mps_shards.shards.tar import REGULAR, walk
 from mps_shards.shardset.conditions import Condition
 from mps_shards.shardset.opening import StoredSet, check_size
 from mps_shards.shardset.scan import scan_shard
-from mps_shards.storage.open_files import AnyReader
-from mps_shards.storage.remote_folder import RemoteFile
+from mps_shards.storage.folder import File
 
 __all__ = ["Listed", "keys_in", "labels_in", "listed"]
 
@@ -52,17 +50,17 @@ def listed(stored: StoredSet, shard: str, where: Sequence[Condition] = ()) -> It
         StorageError: the shard cannot be read.
     """
     file = stored.folder / shard
-    if isinstance(file, RemoteFile):
+    if file.folder.waits:  # else opening the set has checked it
         check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
     return _listed(file, stored.rows[shard], stored.choice, where)
 
 
-def keys_in(file: Path | RemoteFile, rows: Rows) -> Iterator[str]:
+def keys_in(file: File, rows: Rows) -> Iterator[str]:
     """The keys of these samples of a shard, by a few small reads each. Raises ShardError and StorageError."""
     return (sample.key for sample in _listed(file, rows, FieldChoice(target=(NO_TARGET,))))
 
 
-def labels_in(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Labels:
+def labels_in(file: File, rows: Rows, choice: FieldChoice) -> Labels:
     """Return the class id of each sample of a shard, by a few small reads each; a shard in a store is streamed.
 
     Raises:
@@ -70,7 +68,7 @@ def labels_in(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Label
         DecodeError: a label is no class number, or the target is in doubt.
         StorageError: the shard cannot be read.
     """
-    if isinstance(file, Path):
+    if not file.folder.waits:
         return np.fromiter((sample.label for sample in _listed(file, rows, choice)), LABEL_TYPE, len(rows))
     scan = scan_shard(file, choice=choice)
     if scan.faults:
@@ -78,16 +76,14 @@ def labels_in(file: Path | RemoteFile, rows: Rows, choice: FieldChoice) -> Label
     return scan.labels.astype(LABEL_TYPE)
 
 
-def _listed(
-    file: Path | RemoteFile, rows: Rows, choice: FieldChoice, where: Sequence[Condition] = ()
-) -> Iterator[Listed]:
-    reader, shard = AnyReader(), file.name
+def _listed(file: File, rows: Rows, choice: FieldChoice, where: Sequence[Condition] = ()) -> Iterator[Listed]:
+    shard = file.name
     most_bytes = choice.label_bytes()
     most_bytes |= {condition.content: condition.max_bytes for condition in where if condition.content}
     for number, (offset, size, _) in enumerate(rows.tolist()):
 
         def read(start: int, stop: int, offset: int = offset) -> bytes:
-            return reader.read_of(file, offset + start, stop - start)
+            return bytes(file.read(offset + start, offset + stop))
 
         key, fields = "", {}
         contents: dict[str, Buffer] = {}
@@ -104,4 +100,3 @@ def _listed(
         sample = Listed(shard, number, key, label, fields, others)
         if all(condition.holds(sample, raw) for condition in where):
             yield sample
-    reader.close()

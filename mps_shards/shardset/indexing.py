@@ -5,24 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 from msgspec import UNSET
 
-from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, StorageError
+from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, ShardsError, StorageError
 from mps_shards.shards.field_choice import FieldChoice, is_mask
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Task
 from mps_shards.shardset.contents import labels_in
-from mps_shards.shardset.opening import find_manifest, open_set, tars_in
+from mps_shards.shardset.opening import find_manifest, open_set
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Scan, scan_shards
 from mps_shards.shardset.sealing import add_labels, write_set
+from mps_shards.storage.folder import File, Folder, WritableFolder
 from mps_shards.storage.local_disk import PART
-from mps_shards.storage.location import Location
-from mps_shards.storage.open_files import opened, size_of
+from mps_shards.storage.location import Location, open_folder
 from mps_shards.storage.ordered_map import ordered_map
-from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
-from mps_shards.storage.urls import Prefix, scheme_of
 
 __all__ = ["AdoptReport", "adopt", "index_labels"]
 
@@ -46,8 +43,8 @@ class AdoptReport:
         repeated_key: one that several shards hold; None where keys are unique.
     """
 
-    folder: Path | Prefix
-    out: Path | Prefix
+    folder: str
+    out: str
     task: Task
     shards: int
     samples: int
@@ -62,9 +59,9 @@ class AdoptReport:
 
 
 def adopt(
-    location: Path | Location,
+    location: Location | str | os.PathLike[str],
     *,
-    out: Path | None = None,
+    out: WritableFolder | str | os.PathLike[str] | None = None,
     choice: FieldChoice | None = None,
     classes: Sequence[str] = (),
     workers: int | None = None,
@@ -77,8 +74,8 @@ def adopt(
 
     Args:
         location: a folder, or chosen tars of one.
-        out: the folder of this machine for manifest and index, which `ShardDataset` is given as `index`; by default
-            they go beside the tars.
+        out: the folder for manifest and index, which `ShardDataset` is given as `index`; by default they go beside the
+            tars.
         choice: of the fields for image and target, which the manifest records. Else `cls` is a class number, `mask.png`
             a label map, neither an unlabeled set, and the image is the one field named by an image file's extension.
         classes: names of the classes, in the order of their numbers; without them labels have no names.
@@ -90,13 +87,13 @@ def adopt(
         ManifestError: there is a manifest already.
         StorageError: something cannot be read or written.
     """
-    location = location if isinstance(location, Location) else Location(location)
-    place = location.folder if isinstance(location.folder, Path) else RemoteFolder(location.folder)
-    _check_out(location, place, out)
+    location = location if isinstance(location, Location) else Location(open_folder(location))
+    destination = None if out is None else open_folder(out)
+    _check_out(location, destination)
     choice = (choice or FieldChoice()).naming(tuple(classes))
     if choice.task == "multilabel" and not classes:
         raise ConfigError("a multi-label set needs the names of its classes, which fix their number: --classes FILE")
-    tars, size = _tars(location, place)
+    tars, size = _tars(location)
     on_start(size)
     scans = list(scan_shards(tars, workers=workers, choice=choice, on_progress=on_progress))
     _check(location.folder, scans)
@@ -127,14 +124,14 @@ def adopt(
         ),
     )
     try:
-        manifest = write_set(out or place, description, [scan.contents() for scan in scans])
+        manifest = write_set(destination or location.folder, description, [scan.contents() for scan in scans])
     except StorageError as error:
         if out is None:
             error.add_note("the tars are sound: where nothing can be written to beside them, name a folder by --out")
         raise
     return AdoptReport(
-        folder=location.folder,
-        out=out or location.folder,
+        folder=str(location.folder),
+        out=str(destination or location.folder),
         task=task,
         shards=len(scans),
         samples=samples,
@@ -149,7 +146,7 @@ def adopt(
     )
 
 
-def index_labels(folder: Path | RemoteFolder, *, workers: int | None = None) -> int | None:
+def index_labels(folder: WritableFolder | str | os.PathLike[str], *, workers: int | None = None) -> int | None:
     """Add ``labels.npy`` to a shard set for classification that was made without it.
 
     Returns:
@@ -159,7 +156,10 @@ def index_labels(folder: Path | RemoteFolder, *, workers: int | None = None) -> 
         DataError: the set is damaged, or a label is no class number.
         StorageError: something cannot be read or written.
     """
-    if isinstance(folder, Path) and not folder.is_dir():
+    folder = open_folder(folder)
+    try:
+        folder.check()
+    except StorageError:
         return None
     manifest = find_manifest(folder, ())
     if manifest is None or manifest.task != "classification" or manifest.labels_sha256 is not UNSET:
@@ -171,62 +171,52 @@ def index_labels(folder: Path | RemoteFolder, *, workers: int | None = None) -> 
     return manifest.samples
 
 
-def _check_out(location: Location, place: Path | RemoteFolder, out: Path | None) -> None:
+def _check_out(location: Location, out: WritableFolder | None) -> None:
     """That there is no manifest yet, and that one can be written: before all is read."""
-    if isinstance(place, Path) and not place.is_dir():
-        raise StorageError(f"{place}: {'not a directory' if place.exists() else 'no such directory'}")
+    folder = location.folder
+    folder.check()
     if out is not None:
-        if (out / MANIFEST_NAME).exists():
+        out.check_writable()
+        if out.has(MANIFEST_NAME):
             raise ManifestError(f"{out} has a {MANIFEST_NAME} already; name another folder")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{out}: {error.strerror}") from error
         return
-    if isinstance(place, RemoteFolder):
-        if isinstance(place.where, Prefix) and scheme_of(place.where.url) in ("http", "https"):
-            raise ConfigError(f"{place.where}: web servers cannot be written to; name a folder of yours by --out")
-        if place.has(MANIFEST_NAME):
-            raise ManifestError(f"{place.where} has a {MANIFEST_NAME} already")
-        return
-    if location.names is not None:
-        raise ConfigError(f"some tars of {place} cannot be a set in place; name the folder, or another one by --out")
-    if (place / MANIFEST_NAME).exists():
-        raise ManifestError(f"{place} has a {MANIFEST_NAME} already; mps-shards verify checks it, repair rebuilds it")
-    if not os.access(place, os.W_OK):
-        raise StorageError(
-            f"{place} cannot be written to; name a folder of yours by --out, "
-            f"or make one of links to the tars (ln -s {place}/*.tar .) and index that"
-        )
+    if location.names is not None and not folder.waits:
+        raise ConfigError(f"some tars of {folder} cannot be a set in place; name the folder, or another one by --out")
+    try:
+        folder.check_writable()
+    except ShardsError as error:
+        hint = "name a folder of yours by --out"
+        if folder.path is not None:
+            hint += f", or make one of links to the tars (ln -s {folder}/*.tar .) and index that"
+        raise type(error)(f"{error}; {hint}") from None
+    if folder.has(MANIFEST_NAME):
+        raise ManifestError(f"{folder} has a {MANIFEST_NAME} already; mps-shards verify checks it, repair rebuilds it")
 
 
-def _tars(location: Location, place: Path | RemoteFolder) -> tuple[list[Path | RemoteFile], int]:
+def _tars(location: Location) -> tuple[list[File], int]:
     """The tars and their bytes together; a first look at each."""
-    if isinstance(place, Path):
-        unfinished = sorted(path.name for path in place.glob(f"*{PART}"))
-        if unfinished:
-            raise StorageError(f"{place} holds an unfinished pack ({unfinished[0]}); pack again")
-        held = [*tars_in(place), *sorted(path.name for path in place.iterdir() if path.name.endswith(_ENDINGS))]
-    else:
-        held = list(location.names or place.names())
+    folder = location.folder
+    held = list(location.names) if location.names and folder.waits else folder.names()
+    if unfinished := next((name for name in held if name.endswith(PART)), None):
+        raise StorageError(f"{folder} holds an unfinished pack ({unfinished}); pack again")
     names = [name for name in location.names or held if name.endswith((".tar", *_ENDINGS))]
     if not names:
-        raise ConfigError(f"{location.folder} holds no *.tar; for a folder of images see mps-shards pack")
-    files = [place / name for name in names]
+        raise ConfigError(f"{folder} holds no *.tar; for a folder of images see mps-shards pack")
+    files = [folder / name for name in names]
     return files, sum(ordered_map(_looked_at, files, workers=_ASKED, name="mps-shards-look"))
 
 
-def _looked_at(file: Path | RemoteFile) -> int:
+def _looked_at(file: File) -> int:
     """Bytes of a tar that is not compressed."""
-    with opened(file) as stream:
+    with file.open_stream() as stream:
         command = _COMPRESSED.get(stream.read(2))
     if command or file.name.endswith(_ENDINGS):
         what = f"decompress it ({command or 'tar'} {file.name}) or leave it out"
         raise ConfigError(f"{file} is compressed, so no sample can be found in it without reading all; {what}")
-    return size_of(file)
+    return file.size()
 
 
-def _check(folder: Path | Prefix, scans: Sequence[Scan]) -> None:
+def _check(folder: Folder, scans: Sequence[Scan]) -> None:
     faults = [(scan.record.name, fault.detail) for scan in scans for fault in scan.faults]
     if faults:
         name, detail = faults[0]
@@ -246,7 +236,7 @@ def _counted(parts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _guessed_task(folder: Path | Prefix, targets: dict[str, int], samples: int) -> Task:
+def _guessed_task(folder: Folder, targets: dict[str, int], samples: int) -> Task:
     if len(targets) > 1:
         found = " and ".join(targets)
         raise DataError(f"of the samples in {folder} some have {found}; say which is the target: --target cls, or none")

@@ -3,8 +3,10 @@
 This is the only place that reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance alike.
 """
 
+import contextlib
 import functools
 import hashlib
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +21,12 @@ from msgspec import UNSET
 from mps_shards.errors import ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
+from mps_shards.shards.npy_file import array_in
 from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows
 from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels
-from mps_shards.storage.local_disk import PART, array_in, file_names, map_array, open_stream, read_file
-from mps_shards.storage.open_files import AnyReader, size_of
-from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
+from mps_shards.storage.folder import File, Folder
+from mps_shards.storage.local_disk import PART
+from mps_shards.storage.location import open_folder
 
 __all__ = [
     "TARS",
@@ -44,7 +47,7 @@ _MAX_MANIFEST = 1 << 28  # bytes; a million shards need 150 MB
 _MAX_ARRAY = 1 << 30  # bytes of an index in a store, which is held in memory: 67 million samples
 
 
-def find_manifest(folder: Path | RemoteFolder, names: Sequence[str] | None = None) -> Manifest | None:
+def find_manifest(folder: Folder, names: Sequence[str] | None = None) -> Manifest | None:
     """Return the manifest of a shard set, or None for tars that have none and can only be streamed.
 
     Args:
@@ -60,18 +63,19 @@ def find_manifest(folder: Path | RemoteFolder, names: Sequence[str] | None = Non
         return manifest if names is None or listed.issuperset(names) else None
     if names is None:
         _check_finished(folder)
-        if isinstance(folder, Path) and not any(name.endswith(TARS) for name in file_names(folder)):
+        if not folder.waits and not any(name.endswith(TARS) for name in folder.names()):
             raise _no_manifest(folder)
     return None
 
 
-def read_manifest(folder: Path | RemoteFolder) -> Manifest:
+def read_manifest(folder: Folder | str | os.PathLike[str]) -> Manifest:
     """Return the manifest of a shard set.
 
     Raises:
         ManifestError: there is none, or it is malformed. The message names the sets below the folder, if any.
         StorageError: the folder cannot be read, or holds an unfinished pack.
     """
+    folder = open_folder(folder)
     manifest = _parsed_manifest(folder)
     if manifest is None:
         _check_finished(folder)
@@ -79,46 +83,38 @@ def read_manifest(folder: Path | RemoteFolder) -> Manifest:
     return manifest
 
 
-def _parsed_manifest(folder: Path | RemoteFolder) -> Manifest | None:
-    if isinstance(folder, RemoteFolder):
-        if not folder.has(MANIFEST_NAME):
-            return None
-        content = folder.read_file(MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
-    else:
-        if not folder.is_dir():
-            raise StorageError(f"{folder}: {'not a directory' if folder.exists() else 'no such directory'}")
-        if not (folder / MANIFEST_NAME).exists():
-            return None
-        content = read_file(folder / MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
+def _parsed_manifest(folder: Folder) -> Manifest | None:
+    folder.check()
+    if not folder.has(MANIFEST_NAME):
+        return None
+    content = folder.read_file(MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
     return parse_manifest(content, where=str(folder / MANIFEST_NAME))
 
 
-def _check_finished(folder: Path | RemoteFolder) -> None:
-    if isinstance(folder, RemoteFolder):
-        unfinished = MANIFEST_NAME + PART if folder.has(MANIFEST_NAME + PART) else None
+def _check_finished(folder: Folder) -> None:
+    marker = MANIFEST_NAME + PART
+    if folder.waits:  # not every store can list
+        unfinished = marker if folder.has(marker) else None
     else:
-        unfinished = next((name for name in file_names(folder) if name.endswith(PART)), None)
+        unfinished = next((name for name in folder.names() if name.endswith(PART)), None)
     if unfinished:
-        where = folder.where if isinstance(folder, RemoteFolder) else folder
-        raise StorageError(f"{where} holds an unfinished pack ({unfinished}); pack again")
+        raise StorageError(f"{folder} holds an unfinished pack ({unfinished}); pack again")
 
 
-def _no_manifest(folder: Path | RemoteFolder) -> ManifestError:
-    if isinstance(folder, RemoteFolder):
-        return ManifestError(f"{folder.where} has no {MANIFEST_NAME}; for tars of others, see mps-shards index")
+def _no_manifest(folder: Folder) -> ManifestError:
     hint = "it is no finished shard set"
     if below := set_folders(folder):
         hint = f"name one of the sets in it: {', '.join(map(str, below))}"
-    elif tars_in(folder):
+    elif folder.waits or tars_in(folder):
         hint = "for tars of others, see mps-shards index"
     return ManifestError(f"{folder} has no {MANIFEST_NAME}; {hint}")
 
 
-def load_index(file: Path | RemoteFile, manifest: Manifest, *, check_digest: bool) -> Rows:
+def load_index(file: File, manifest: Manifest, *, check_digest: bool) -> Rows:
     """Return all rows of an index: memory-mapped from a local disk, held in memory from a store.
 
     Args:
-        check_digest: compare a local file with the manifest's SHA-256. One from a store is always compared.
+        check_digest: compare a mapped file with the manifest's SHA-256. One from a store is always compared.
 
     Raises:
         ManifestError: it is not the index that the manifest describes.
@@ -127,7 +123,7 @@ def load_index(file: Path | RemoteFile, manifest: Manifest, *, check_digest: boo
     return _load_array(file, "index", ROW, manifest.samples, manifest.index_sha256, check_digest=check_digest)
 
 
-def load_labels(file: Path | RemoteFile, manifest: Manifest) -> Labels | None:
+def load_labels(file: File, manifest: Manifest) -> Labels | None:
     """Return the class id of each sample from ``labels.npy``; None for a set without that file.
 
     Raises:
@@ -140,25 +136,21 @@ def load_labels(file: Path | RemoteFile, manifest: Manifest) -> Labels | None:
 
 
 def _load_array(
-    file: Path | RemoteFile, what: str, dtype: np.dtype[Any], samples: int, sha256: str, *, check_digest: bool
+    file: File, what: str, dtype: np.dtype[Any], samples: int, sha256: str, *, check_digest: bool
 ) -> npt.NDArray[Any]:
-    content = b"" if isinstance(file, Path) else file.folder.read_file(file.name, max_bytes=_MAX_ARRAY)
+    content = file.folder.map_file(file.name, max_bytes=_MAX_ARRAY)
     try:
-        found = map_array(file) if isinstance(file, Path) else array_in(content)
+        found = array_in(content)
     except ValueError as error:
         raise ManifestError(f"{file} is no {what}: {error}") from error
     if found.dtype != dtype or found.shape != (samples,):
         raise ManifestError(f"{file} has {found.shape} rows of {found.dtype}, the manifest says {samples} of {dtype}")
-    if isinstance(file, Path) and not check_digest:
+    if not check_digest and not file.folder.waits:
         return found
-    digest = hashlib.sha256(content)
-    if isinstance(file, Path):
-        with open_stream(file) as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
-    if digest.hexdigest() != sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
         raise ManifestError(
-            f"{file} has SHA-256 {digest.hexdigest()[:12]}…, its manifest says {sha256[:12]}…: run 'mps-shards repair'"
+            f"{file} has SHA-256 {digest[:12]}…, its manifest says {sha256[:12]}…: run 'mps-shards repair'"
         )
     return found
 
@@ -173,7 +165,7 @@ class StoredSet:
         labels_fault: what is wrong with ``labels.npy``.
     """
 
-    folder: Path | RemoteFolder
+    folder: Folder
     manifest: Manifest
     rows: Mapping[str, Rows] = field(repr=False)
     index_fault: str | None
@@ -182,9 +174,9 @@ class StoredSet:
 
     @property
     def here(self) -> Path:
-        """Its folder, for what works on sets of this machine only."""
-        assert isinstance(self.folder, Path)
-        return self.folder
+        """The path of the folder, for what works only on local sets."""
+        assert self.folder.path is not None
+        return self.folder.path
 
     @functools.cached_property
     def choice(self) -> FieldChoice:
@@ -193,7 +185,7 @@ class StoredSet:
         recorded = FieldChoice.recorded(manifest.packed.options) or FieldChoice()
         return recorded.of_kind(manifest.task, manifest.column_names).naming(manifest.classes)
 
-    def content(self, shard: str, number: int, reader: AnyReader) -> bytes:
+    def content(self, shard: str, number: int) -> bytes:
         """Return the tar blocks of one sample.
 
         Raises:
@@ -201,7 +193,7 @@ class StoredSet:
             StorageError: they cannot be read.
         """
         offset, size, crc32 = self.rows[shard][number].item()
-        content = reader.read_of(self.folder / shard, offset, size)
+        content = bytes(self.folder.read(shard, offset, offset + size))
         if zlib.crc32(content) != crc32:
             raise ShardError(
                 f"sample number {number} of {self.folder / shard} is damaged: its bytes have CRC-32 "
@@ -210,7 +202,7 @@ class StoredSet:
         return content
 
 
-def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
+def open_set(folder: Folder | str | os.PathLike[str], *, whole: bool = False) -> StoredSet:
     """Open a shard set for maintenance.
 
     Args:
@@ -221,6 +213,7 @@ def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
         ShardError: with `whole`, a tar has another size.
         StorageError: a file is missing or cannot be read.
     """
+    folder = open_folder(folder)
     manifest = read_manifest(folder)
     fault, rows = None, {}
     try:
@@ -230,7 +223,7 @@ def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
     if whole:
         if fault:
             raise ManifestError(fault if "mps-shards repair" in fault else f"{fault}: run 'mps-shards repair'")
-        for shard in manifest.shards if isinstance(folder, Path) else ():
+        for shard in () if folder.waits else manifest.shards:
             check_size(folder / shard.name, shard)
     labels, labels_fault = None, None
     try:
@@ -247,7 +240,7 @@ def open_set(folder: Path | RemoteFolder, *, whole: bool = False) -> StoredSet:
     )
 
 
-def _rows_by_shard(file: Path | RemoteFile, manifest: Manifest) -> dict[str, Rows]:
+def _rows_by_shard(file: File, manifest: Manifest) -> dict[str, Rows]:
     by_shard = _by_shard(manifest, load_index(file, manifest, check_digest=True))
     for shard in manifest.shards:
         check_rows(shard.name, by_shard[shard.name], shard_bytes=shard.bytes)
@@ -261,24 +254,27 @@ def _by_shard(manifest: Manifest, values: npt.NDArray[Any]) -> dict[str, npt.NDA
     }
 
 
-def check_size(file: Path | RemoteFile, shard: ShardRecord, size: int | None = None) -> None:
+def check_size(file: File, shard: ShardRecord, size: int | None = None) -> None:
     """Raise ShardError unless a tar has the size that its manifest states.
 
     Args:
         size: of the tar, where it is known already.
     """
-    size = size_of(file) if size is None else size
+    size = file.size() if size is None else size
     if size != shard.bytes:
         raise ShardError(f"shard {file} has {size} bytes, its manifest says {shard.bytes}")
 
 
-def set_folders(folder: Path) -> list[Path]:
-    """Return the shard sets right below a folder, sorted; the folder alone where it is one."""
-    if (folder / MANIFEST_NAME).exists():
-        return [folder]
-    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST_NAME}"))
+def set_folders(folder: Folder) -> list[Folder]:
+    """Return the shard sets directly below a folder, sorted; the folder alone if it is one. Empty if there are none."""
+    with contextlib.suppress(StorageError):  # opening the folder says what is wrong with it
+        if folder.has(MANIFEST_NAME):
+            return [folder]
+        below = [folder.folder(name) for name in folder.subfolders()]
+        return [each for each in below if each.has(MANIFEST_NAME)]
+    return []
 
 
-def tars_in(folder: Path) -> list[str]:
-    """Return the file names of the uncompressed tars right in a folder, sorted."""
-    return sorted(path.name for path in folder.glob("*.tar") if path.is_file())
+def tars_in(folder: Folder) -> list[str]:
+    """Return the file names of the uncompressed tars directly in a folder, sorted."""
+    return [name for name in folder.names() if name.endswith(".tar")]

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from mps_shards.errors import DataError, ManifestError, ShardError
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON, Manifest, SetDescription
+from mps_shards.shards.raw_sample import Buffer
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import END
@@ -20,8 +21,8 @@ from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
 from mps_shards.shardset.sealing import sealed
 from mps_shards.shardset.staged_changes import ASIDE, Journal, StagedChanges
 from mps_shards.shardset.verification import damaged_rows, target_faults, whole_rows
-from mps_shards.storage.local_disk import PART, RangeReader, read_file, replacing
-from mps_shards.storage.open_files import size_of
+from mps_shards.storage.folder import File
+from mps_shards.storage.local_disk import PART, LocalFolder, local_file, replacing
 
 __all__ = ["QUARANTINE", "Loss", "RepairReport", "Step", "repair"]
 
@@ -116,11 +117,13 @@ def repair(
         if not dry_run:
             changes.carry_out(journal)
         return msgspec.convert({"folder": folder, "dry_run": dry_run, **journal.report}, RepairReport)
-    stored, claimed = _opened(folder)
-    names = tars_in(folder)
-    paths = [folder / name for name in names]
-    on_start(sum(map(size_of, paths)))
-    found = scan_shards(paths, workers=workers, choice=stored.choice, on_progress=on_progress)
+    local = LocalFolder(folder)  # a store cannot rename: download the set, repair it and upload it
+    stored, claimed = _opened(local)
+    names = tars_in(local)
+    on_start(sum(map(local.size, names)))
+    found = scan_shards(
+        [local / name for name in names], workers=workers, choice=stored.choice, on_progress=on_progress
+    )
     scans = dict(zip(names, found, strict=True))
     trusted = () if claimed is None or _is_proven(stored, claimed, scans) else _unproven(stored.manifest)
     if trusted and not trust_manifest:
@@ -151,16 +154,15 @@ class _Claims(SetDescription, frozen=True, kw_only=True):
     fingerprint: str = ""
 
 
-def _opened(folder: Path) -> tuple[StoredSet, _Claims | None]:
+def _opened(folder: LocalFolder) -> tuple[StoredSet, _Claims | None]:
     """The set; where its manifest is malformed but still says task and classes, with an empty one and those claims."""
     try:
         return open_set(folder), None
     except ManifestError as error:
-        path = folder / MANIFEST_NAME
-        if not path.exists():
+        if not folder.has(MANIFEST_NAME):
             raise
         try:
-            claims = msgspec.json.decode(read_file(path, max_bytes=1 << 28), type=_Claims)
+            claims = msgspec.json.decode(folder.read_file(MANIFEST_NAME, max_bytes=1 << 28), type=_Claims)
         except NOT_JSON:
             error.add_note("task and classes cannot be read from it: move it away, and run mps-shards index --classes")
             raise error from None
@@ -253,10 +255,10 @@ def _rows_fit(stored: StoredSet, plan: _Plan) -> bool:
 def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) -> None:
     """A listed tar with another digest than the manifest says: damaged, or replaced by another one."""
     name = scan.record.name
-    path = stored.here / name
+    file = stored.folder / name
     known = stored.rows.get(name)
-    whole = None if known is None else whole_rows(path, known)
-    bad = {} if whole is None else {number: (key, why) for number, key, why in damaged_rows(path, whole)}
+    whole = None if known is None else whole_rows(file, known)
+    bad = {} if whole is None else {number: (key, why) for number, key, why in damaged_rows(file, whole)}
     sound = not scan.faults and not any(target_faults(stored.manifest, scan))
     if sound and whole is not None and len(bad) == len(whole):
         plan.kept[name] = scan
@@ -284,14 +286,14 @@ def _part_twins(stored: StoredSet, plan: _Plan) -> None:
     """Put tars into quarantine whose keys an earlier one holds."""
     present = {final: name for name, final in plan.restored.items()}
     kept = [name for name in plan.order if name in plan.kept]
-    paths = [stored.here / present.get(name, name) for name in kept]
-    found = {twin.shard: twin for twin in twins_in(paths, [plan.kept[name].hashes for name in kept])}
+    files = [stored.folder / present.get(name, name) for name in kept]
+    found = {twin.shard: twin for twin in twins_in(files, [plan.kept[name].hashes for name in kept])}
     for shard, twin in found.items():
-        name, path = kept[shard], paths[shard]
+        name, file = kept[shard], files[shard]
         plan.order.remove(name)
         del plan.kept[name]
-        plan.quarantined.append(path.name)
-        plan.restored.pop(path.name, None)
+        plan.quarantined.append(file.name)
+        plan.restored.pop(file.name, None)
         plan.steps = [step for step in plan.steps if step.where != name]
         why = f"its key {twin.key!r} is also in {kept[twin.first]}"
         plan.note("quarantine", name, why)
@@ -308,8 +310,8 @@ def _carry_out(stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
     changes = StagedChanges(folder)
     changes.begin()
     for name, rows in plan.salvaged.items():
-        _copy_rows(folder / name, rows, changes.path(name))
-    whole = {name: scan_shard(changes.path(name), choice=stored.choice) for name in plan.salvaged}
+        _copy_rows(stored.folder / name, rows, changes.path(name))
+    whole = {name: scan_shard(local_file(changes.path(name)), choice=stored.choice) for name in plan.salvaged}
     contents = [(plan.kept.get(name) or whole[name]).contents(name) for name in plan.order]
     sealed_files = sealed(stored.manifest.description, contents, with_labels=_has_labels(stored)).files
     for name, content in sealed_files.items():
@@ -322,20 +324,18 @@ def _carry_out(stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
     changes.carry_out(Journal(taken=tuple(taken), placed=placed, report=msgspec.to_builtins(told)))
 
 
-def _copy_rows(source: Path, rows: Rows, out: Path) -> None:
+def _copy_rows(source: File, rows: Rows, out: Path) -> None:
     with replacing(out) as file:
         file.writelines(_contents(source, rows))
         file.write(END)
 
 
-def _contents(source: Path, rows: Rows) -> Iterator[bytes]:
-    reader = RangeReader()
+def _contents(source: File, rows: Rows) -> Iterator[Buffer]:
     for offset, size, crc32 in rows.tolist():
-        content = reader.read(str(source), offset, size)
+        content = source.read(offset, offset + size)
         if zlib.crc32(content) != crc32:
             raise ShardError(f"{source} changed while it was repaired")
         yield content
-    reader.close()
 
 
 def _free(folder: Path, name: str) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +11,7 @@ from mps_shards.shards.key_names import split_member
 from mps_shards.shards.sample_index import Rows
 from mps_shards.shards.tar import walk
 from mps_shards.shardset.scan import Hashes, scan_shard
-from mps_shards.storage.open_files import AnyReader
-from mps_shards.storage.remote_folder import RemoteFile
+from mps_shards.storage.folder import File
 
 __all__ = ["Twin", "key_at", "twins", "twins_in"]
 
@@ -48,29 +46,25 @@ def twins(hashes: Sequence[Hashes], key_of: Callable[[int, int], str]) -> Iterat
                 yield Twin(shard, sample, key, first[key])
 
 
-def twins_in(
-    paths: Sequence[Path | RemoteFile], hashes: Sequence[Hashes], rows: Sequence[Rows] | None = None
-) -> Iterator[Twin]:
+def twins_in(files: Sequence[File], hashes: Sequence[Hashes], rows: Sequence[Rows] | None = None) -> Iterator[Twin]:
     """`twins` of tars that may have no index.
 
     Args:
         rows: of each tar, if known; else a tar with suspects is read again.
     """
-    reader = AnyReader()
-    rows_of = rows.__getitem__ if rows else lru_cache(maxsize=1)(lambda shard: scan_shard(paths[shard]).rows)
+    rows_of = rows.__getitem__ if rows else lru_cache(maxsize=1)(lambda shard: scan_shard(files[shard]).rows)
 
     def key_of(shard: int, sample: int) -> str:
         offset, size, _ = rows_of(shard)[sample].item()
-        return key_at(reader, paths[shard], offset, size)
+        return key_at(files[shard], offset, size)
 
     yield from twins(hashes, key_of)
-    reader.close()
 
 
-def key_at(reader: AnyReader, path: Path | RemoteFile, offset: int, size: int) -> str:
+def key_at(file: File, offset: int, size: int) -> str:
     """Key of the sample in a byte range, of which no more than the first header is read."""
 
     def read(start: int, stop: int) -> bytes:
-        return reader.read_of(path, offset + start, stop - start)
+        return bytes(file.read(offset + start, offset + stop))
 
-    return split_member(next(walk(read, size, where=f"shard {path.name}")).name)[0]
+    return split_member(next(walk(read, size, where=f"shard {file.name}")).name)[0]

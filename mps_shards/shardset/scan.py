@@ -4,7 +4,6 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import msgspec
@@ -19,9 +18,8 @@ from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows, rows
 from mps_shards.shards.tar import BLOCK, END, REGULAR, Entry, walk
 from mps_shards.shardset.sealing import ShardContents
-from mps_shards.storage.open_files import opened, size_of
+from mps_shards.storage.folder import File
 from mps_shards.storage.ordered_map import Job, WorkerPool, ordered_map, raise_if_stopped, worker_pool
-from mps_shards.storage.remote_folder import RemoteFile
 
 __all__ = ["Fault", "Hashes", "Scan", "hash_of", "scan_shard", "scan_shards"]
 
@@ -78,7 +76,7 @@ def hash_of(key: str) -> int:
 
 
 def scan_shard(
-    path: Path | RemoteFile,
+    file: File,
     *,
     choice: FieldChoice | None = None,
     on_progress: Callable[[int], None] = lambda size: None,
@@ -92,12 +90,12 @@ def scan_shard(
     Raises:
         StorageError: it cannot be read. Whatever is wrong with its content becomes a fault instead.
     """
-    size = size_of(path)
-    with opened(path) as file, worker_pool(1, name="mps-shards-digest") as pool:
-        tape = _Tape(file, path, on_progress, pool)
-        samples = _Samples(tape, path.name, choice or FieldChoice())
+    size = file.size()
+    with file.open_stream() as stream, worker_pool(1, name="mps-shards-digest") as pool:
+        tape = _Tape(stream, file, on_progress, pool)
+        samples = _Samples(tape, file.name, choice or FieldChoice())
         try:
-            for entry in walk(tape.read, size, where=f"shard {path.name}"):
+            for entry in walk(tape.read, size, where=f"shard {file.name}"):
                 samples.take(entry)
             samples.close()
             samples.faults += _faults_of_the_end(tape, size)
@@ -106,7 +104,7 @@ def scan_shard(
         while tape.advance():
             tape.position = tape.end
         digest = tape.digest()
-    record = ShardRecord(name=path.name, samples=len(samples.rows), bytes=tape.end, sha256=digest)
+    record = ShardRecord(name=file.name, samples=len(samples.rows), bytes=tape.end, sha256=digest)
     return Scan(
         record=record,
         rows=rows(samples.rows),
@@ -120,7 +118,7 @@ def scan_shard(
 
 
 def scan_shards(
-    paths: Sequence[Path | RemoteFile],
+    files: Sequence[File],
     *,
     workers: int | None,
     choice: FieldChoice | None = None,
@@ -128,8 +126,8 @@ def scan_shards(
 ) -> Iterator[Scan]:
     """`scan_shard` of each, in order, several at a time: one a core by default."""
     return ordered_map(
-        lambda path: scan_shard(path, choice=choice, on_progress=on_progress),
-        paths,
+        lambda file: scan_shard(file, choice=choice, on_progress=on_progress),
+        files,
         workers=workers,
         name="mps-shards-scan",
     )
@@ -138,7 +136,7 @@ def scan_shards(
 class _Tape:
     """A file on its way through memory: read in order, digested on a thread of its own."""
 
-    def __init__(self, file: BinaryIO, path: Path | RemoteFile, on_progress: Callable[[int], None], pool: WorkerPool):
+    def __init__(self, file: BinaryIO, path: File, on_progress: Callable[[int], None], pool: WorkerPool):
         self._file, self._path, self._on_progress = file, path, on_progress
         self._sha256 = hashlib.sha256()
         self._pool = pool

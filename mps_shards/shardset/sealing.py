@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,8 +13,7 @@ from mps_shards.errors import DataError
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, SetDescription, ShardRecord, manifest_bytes
 from mps_shards.shards.sample_index import INDEX_NAME, Rows, index_bytes
 from mps_shards.shards.sample_labels import LABELS_NAME, labels_bytes
-from mps_shards.storage.local_disk import replacing, sync_folder
-from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["Sealed", "ShardContents", "add_labels", "sealed", "write_set"]
 
@@ -63,7 +61,7 @@ def sealed(description: SetDescription, shards: Sequence[ShardContents], *, with
 
 
 def write_set(
-    folder: Path | RemoteFolder,
+    folder: WritableFolder,
     description: SetDescription,
     shards: Sequence[ShardContents],
     *,
@@ -79,7 +77,7 @@ def write_set(
     return manifest
 
 
-def add_labels(folder: Path | RemoteFolder, manifest: Manifest, labels: Sequence[npt.NDArray[Any]]) -> Manifest:
+def add_labels(folder: WritableFolder, manifest: Manifest, labels: Sequence[npt.NDArray[Any]]) -> Manifest:
     """Write ``labels.npy`` for a finished set that has none, and the manifest that names it.
 
     Args:
@@ -97,12 +95,6 @@ def add_labels(folder: Path | RemoteFolder, manifest: Manifest, labels: Sequence
     return manifest
 
 
-def _write(folder: Path | RemoteFolder, files: Mapping[str, bytes]) -> None:
+def _write(folder: WritableFolder, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
-        if isinstance(folder, RemoteFolder):
-            folder.write(name, content)
-            continue
-        # not name.part: that of a manifest marks a folder whose pack is not finished
-        with replacing(folder / name, part=folder / f".{name}.new") as file:
-            file.write(content)
-        sync_folder(folder)
+        folder.write(name, content)

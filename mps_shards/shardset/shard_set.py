@@ -6,7 +6,6 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 from msgspec import UNSET
@@ -21,10 +20,9 @@ from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels
 from mps_shards.shards.tar import sample_from
 from mps_shards.shardset.contents import keys_in, labels_in
 from mps_shards.shardset.opening import check_size, load_index, load_labels, read_manifest
-from mps_shards.storage.file_cache import Cache, CachedReader
-from mps_shards.storage.local_disk import RangeReader, file_size
+from mps_shards.storage.file_cache import Cache, CachedFolder
+from mps_shards.storage.folder import File, Folder, Stop, Traffic
 from mps_shards.storage.location import Location
-from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder, Stop
 
 __all__ = ["ShardSet"]
 
@@ -50,8 +48,7 @@ class ShardSet:
         manifest: of the set, where it was parsed already.
 
     Attributes:
-        store: the folder as a store; None for one of this machine that is read directly.
-        remote: it is read in ranges, which can be fetched ahead.
+        remote: Reading waits for a network, so that ranges are fetched ahead.
         task, classes: the manifest's, unless another target was chosen.
         counts: samples of each shard.
         fingerprint: the manifest's, or one of the chosen shards.
@@ -72,13 +69,11 @@ class ShardSet:
         manifest: Manifest | None = None,
     ):
         self.folder = location.folder
-        here = cache is None and isinstance(location.folder, Path)
-        self.store = None if here else RemoteFolder(location.folder)
-        self.remote = self.store is not None and cache is None
-        self._home: Path | RemoteFolder = self.store or Path(str(self.folder))
-        self._verify = verify or (self.store is not None and not self.store.tells_identity)
         self._index_folder = location.index
-        self.manifest = manifest or read_manifest(location.index or self._home)
+        self.manifest = manifest or read_manifest(location.index or self.folder)
+        self._home: Folder = self.folder if cache is None else CachedFolder(cache, self.folder, self._digests())
+        self.remote = self._home.waits
+        self._verify = verify or not self._home.tells_identity
         self._choose(choice)
         place = {shard.name: number for number, shard in enumerate(self.manifest.shards)}
         missing = [name for name in location.names or () if name not in place]
@@ -96,14 +91,14 @@ class ShardSet:
         first_row = [0, *accumulate(shard.samples for shard in self.manifest.shards)]
         self._first_row = [first_row[number] for number in chosen]
         self._starts = [0, *accumulate(self.counts)]
-        self._paths = [str(self.folder / shard.name) if here else shard.name for shard in self.shards]
-        self._reader = self._opened(cache)
         self._rows: list[Rows | None] = [None] * len(self.shards)
         self._index: Rows | None = None
         self._labels: Labels | None = None
-        if isinstance(self.folder, Path) and here:
+        self._unchecked = set(range(len(self.shards)))  # shards whose size is not known to be the manifest's
+        if self._home.path is not None:
             for shard in self.shards:
-                check_size(self.folder / shard.name, shard)
+                check_size(self._home / shard.name, shard)
+            self._unchecked.clear()
         self._index = self._map_index()  # before anything is allocated from the manifest's numbers
 
     def _choose(self, choice: FieldChoice | None) -> None:
@@ -120,14 +115,12 @@ class ShardSet:
         chosen = choice.over(recorded) if choice is not None else recorded
         self._choice = None if chosen is None else chosen.naming(self.classes)
 
-    def _opened(self, cache: Cache | None) -> RangeReader | CachedReader:
-        if self.store is None or cache is None:
-            return RangeReader()
-        digests = {shard.name: shard.sha256 for shard in self.shards}
+    def _digests(self) -> dict[str, str]:
+        digests = {shard.name: shard.sha256 for shard in self.manifest.shards}
         digests[INDEX_NAME] = self.manifest.index_sha256
         if self.manifest.labels_sha256 is not UNSET:
             digests[LABELS_NAME] = self.manifest.labels_sha256
-        return CachedReader(cache, self.store, digests)
+        return digests
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -148,19 +141,7 @@ class ShardSet:
             rows = self._rows[at] = self._checked_rows(at)
         row = rows[number - self._starts[at]].item()
         offset, size, _ = row
-        try:
-            if self.remote:
-                content: Buffer = self.read_span(at, offset, offset + size)
-            else:
-                content = self._reader.read(self._paths[at], offset, size)
-        except StorageError as error:
-            found = file_size(Path(self._paths[at])) if self.store is None else shard.bytes
-            if found == shard.bytes:
-                raise
-            raise ShardError(
-                f"shard {shard.name} has {found} bytes now, its manifest says {shard.bytes}; it changed while in use"
-            ) from error
-        return self._sample(shard.name, row, content)
+        return self._sample(shard.name, row, self.read_span(at, offset, offset + size))
 
     def parse(self, number: int, content: Buffer) -> RawSample:
         """The sample of this number, whose bytes were read already. Raises ShardError as `read`."""
@@ -192,21 +173,39 @@ class ShardSet:
         start, size = rows["offset"].astype(np.int64), rows["size"].astype(np.int64)
         return at, inside, start, start + size
 
-    def read_span(self, at: int, start: int, stop: int, stopped: Stop | None = None) -> memoryview:
-        """Bytes of a remote shard, by one request if all goes well.
+    def read_span(self, at: int, start: int, stop: int, stopped: Stop | None = None) -> Buffer:
+        """Bytes of a shard, by one request if all goes well.
 
         Raises:
             ShardError: the shard has not the size that the manifest states.
             StorageError: they cannot be read, or the shard was replaced.
         """
-        assert self.store is not None
         shard = self.shards[at]
         try:
-            return self.store.read(shard.name, start, stop, stopped=stopped)
-        finally:  # also where it failed: that it is another file is the better reason
-            seen = self.store.seen(shard.name)
-            if seen is not None:
-                check_size(RemoteFile(self.store, shard.name), shard, seen.size)
+            content = self._home.read(shard.name, start, stop, stopped=stopped)
+        except StorageError as error:
+            self._check_size(at, error)  # that it is another file is the better reason
+            raise
+        if at in self._unchecked:
+            self._check_size(at, None)
+        return content
+
+    def _check_size(self, at: int, error: StorageError | None) -> None:
+        shard = self.shards[at]
+        seen = self._home.seen(shard.name)
+        if seen is None:
+            return
+        if seen.size != shard.bytes and at not in self._unchecked:
+            raise ShardError(
+                f"shard {self._home / shard.name} has {seen.size} bytes now, its manifest says {shard.bytes}; "
+                "it changed while in use"
+            ) from error
+        check_size(self._home / shard.name, shard, seen.size)
+        self._unchecked.discard(at)
+
+    def traffic(self) -> Traffic:
+        """Return what was asked of a store so far, by this process."""
+        return self._home.traffic
 
     def read_runs(self, numbers: Numbers, *, max_bytes: int) -> Iterator[tuple[int, RawSample]]:
         """Some samples of a store by number (ascending): each run of neighbours of a shard by one request.
@@ -271,28 +270,30 @@ class ShardSet:
     def _read_labels(self) -> Labels:
         _log.warning(
             "%s has no %s for these labels: reading %d labels from its shards; 'mps-shards index' can keep them",
-            self.folder,
+            str(self.folder),
             LABELS_NAME,
             len(self),
         )
         choice = self._choice or FieldChoice()
         files = [self._file(shard.name) for shard in self.shards]
-        parts = [labels_in(file, self._rows_of(at), choice) for at, file in enumerate(files)]
+        try:
+            parts = [labels_in(file, self._rows_of(at), choice) for at, file in enumerate(files)]
+        finally:
+            self._home.close()
         return np.concatenate([np.empty(0, LABEL_TYPE), *parts])
 
     def close(self) -> None:
         """Close open files; the set can be used again."""
-        self._reader.close()
+        self._home.close()
         self._index, self._labels, self._rows = None, None, [None] * len(self.shards)
 
     def _map_index(self) -> Rows:
         return load_index(self._file(INDEX_NAME), self.manifest, check_digest=self._verify)
 
-    def _file(self, name: str) -> Path | RemoteFile:
-        """A file of the set: beside the manifest, in the cache, or in its folder."""
-        if self._index_folder is not None and name in (INDEX_NAME, LABELS_NAME):
-            return self._index_folder / name
-        return self._reader.path(name) if isinstance(self._reader, CachedReader) else self._home / name
+    def _file(self, name: str) -> File:
+        """A file of the set; the index and labels may lie in a folder of their own."""
+        in_index_folder = self._index_folder is not None and name in (INDEX_NAME, LABELS_NAME)
+        return (self._index_folder if in_index_folder and self._index_folder else self._home) / name
 
     def _rows_of(self, at: int) -> Rows:
         rows = self._rows[at]

@@ -1,6 +1,5 @@
 """Shard sets -> files again: class folders, flat folders, or images with masks; never outside the folder named."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
 from mps_shards.shardset.opening import StoredSet, open_set, set_folders
 from mps_shards.storage.cores import available_cores
+from mps_shards.storage.folder import Folder
 from mps_shards.storage.local_disk import PART
-from mps_shards.storage.open_files import AnyReader
+from mps_shards.storage.location import open_folder
 from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
 
 __all__ = ["UnpackReport", "files_of", "unpack"]
@@ -36,7 +36,7 @@ class UnpackReport:
     """
 
     out: Path
-    sets: tuple[Path, ...]
+    sets: tuple[str, ...]
     samples: int
     files: int
     already: int
@@ -47,7 +47,7 @@ class UnpackReport:
 
 
 def unpack(
-    folder: Path,
+    folder: Folder | str | os.PathLike[str],
     out: Path,
     *,
     overwrite: bool = False,
@@ -74,6 +74,7 @@ def unpack(
         StorageError: something cannot be read or written.
     """
     began = time.monotonic()
+    folder = open_folder(folder)
     sets = [open_set(found, whole=True) for found in set_folders(folder) or [folder]]
     on_start(sum(stored.manifest.samples for stored in sets))
     _make_folder(out)
@@ -88,7 +89,7 @@ def unpack(
     written = reduce(_Written.plus, done, _Written())
     return UnpackReport(
         out=out,
-        sets=tuple(stored.here for stored in sets),
+        sets=tuple(str(stored.folder) for stored in sets),
         samples=sum(stored.manifest.samples for stored in sets),
         **written._asdict(),
         seconds=time.monotonic() - began,
@@ -117,17 +118,16 @@ def _unpack_shard(
     stored: StoredSet, shard: str, writer: "_Writer", part: str, on_progress: Callable[[int], None]
 ) -> _Written:
     written = _Written()
-    with contextlib.closing(AnyReader()) as reader:
-        for number in range(len(stored.rows[shard])):
-            content = stored.content(shard, number, reader)
-            for path, data in files_of(stored, shard, content):
-                where = f"sample number {number} of shard {stored.folder / shard}"
-                written = written.plus(writer.write(path, data, part=part, where=where))
-            on_progress(1)
+    for number in range(len(stored.rows[shard])):
+        content = stored.content(shard, number)
+        for path, data in files_of(stored, shard, content):
+            where = f"sample number {number} of shard {stored.folder / shard}"
+            written = written.plus(writer.write(path, data, part=part, where=where))
+        on_progress(1)
     return written
 
 
-def files_of(stored: StoredSet, shard: str, content: bytes) -> Iterator[tuple[str, Buffer]]:
+def files_of(stored: StoredSet, shard: str, content: Buffer) -> Iterator[tuple[str, Buffer]]:
     """The files that a sample's tar blocks stand for: relative paths, forward slashes, and contents.
 
     Raises:

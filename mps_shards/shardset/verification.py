@@ -1,30 +1,29 @@
 """Is a shard set what its manifest says? Every byte is read once, and every problem found is told."""
 
+import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from mps_shards.errors import DataError, DecodeError, ShardError
+from mps_shards.errors import DataError, DecodeError, ShardError, StorageError
 from mps_shards.shards.field_choice import is_mask
 from mps_shards.shards.key_names import split_member
 from mps_shards.shards.manifest import Manifest, ShardRecord
-from mps_shards.shards.raw_sample import MASK_FIELD
+from mps_shards.shards.raw_sample import MASK_FIELD, Buffer
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import sample_from, walk
-from mps_shards.shardset.opening import StoredSet, open_set, tars_in
+from mps_shards.shardset.opening import StoredSet, open_set
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
 from mps_shards.shardset.staged_changes import ASIDE, StagedChanges
+from mps_shards.storage.folder import File, Folder
 from mps_shards.storage.local_disk import PART
-from mps_shards.storage.open_files import AnyReader, size_of
+from mps_shards.storage.location import open_folder
 from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
-from mps_shards.storage.remote_folder import RemoteFile, RemoteFolder
-from mps_shards.storage.urls import Prefix
 
 __all__ = ["Problem", "VerifyReport", "damaged_rows", "target_faults", "verify", "whole_rows"]
 
@@ -57,7 +56,7 @@ class VerifyReport:
         decoded: whether every image, mask and label was decoded, too.
     """
 
-    folder: Path | Prefix
+    folder: str
     shards: int
     samples: int
     bytes: int
@@ -67,7 +66,7 @@ class VerifyReport:
 
 
 def verify(
-    folder: Path | RemoteFolder,
+    folder: Folder | str | os.PathLike[str],
     *,
     decode: bool = False,
     workers: int | None = None,
@@ -76,7 +75,7 @@ def verify(
 ) -> VerifyReport:
     """Check the tars of a set against manifest and index: sizes, SHA-256, headers, counts, keys, labels, rows.
 
-    Holds 8 bytes a sample, to find keys that come twice. Of a store, the tars that the manifest lists are streamed.
+    Holds 8 bytes a sample, to find keys that come twice. Tars in a store are streamed.
 
     Args:
         decode: decode every image and mask, too; images as training does.
@@ -89,23 +88,26 @@ def verify(
         StorageError: a file cannot be read.
     """
     began = time.monotonic()
+    folder = open_folder(folder)
     stored = open_set(folder)
     listed = {shard.name: shard for shard in stored.manifest.shards}
-    found = tars_in(folder) if isinstance(folder, Path) else [name for name in listed if folder.has(name)]
+    names = _names(folder, listed)
+    found = [name for name in names if name.endswith(".tar")]
     problems = [_missing(shard) for shard in stored.manifest.shards if shard.name not in found]
     problems += [_extra(name) for name in found if name not in listed]
     problems += [
-        Problem(kind="unfinished file", where=path.name, detail="left by an interrupted run")
-        for path in (sorted(folder.glob(f"*{PART}")) if isinstance(folder, Path) else ())
+        Problem(kind="unfinished file", where=name, detail="left by an interrupted run")
+        for name in names
+        if name.endswith(PART)
     ]
-    if isinstance(folder, Path) and StagedChanges(folder).is_unfinished():
+    if folder.path is not None and StagedChanges(folder.path).is_unfinished():
         problems.append(Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again"))
     if stored.index_fault:
         problems.append(Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault))
     if stored.labels_fault:
         problems.append(Problem(kind="stale labels", where=LABELS_NAME, detail=stored.labels_fault))
     there = [folder / shard.name for shard in stored.manifest.shards if shard.name in found]
-    on_start(sum(map(size_of, there)))
+    on_start(sum(file.size() for file in there))
     hashes: list[Hashes] = []
     size = 0
     checks = ordered_map(
@@ -130,7 +132,7 @@ def verify(
         for twin in (twins_in(there, hashes) if not repeats else ())
     ]
     return VerifyReport(
-        folder=folder if isinstance(folder, Path) else folder.where,
+        folder=str(folder),
         shards=len(there),
         samples=sum(len(part) for part in hashes),
         bytes=size,
@@ -140,25 +142,33 @@ def verify(
     )
 
 
-def whole_rows(path: Path | RemoteFile, rows: Rows) -> Rows:
+def _names(folder: Folder, listed: Iterable[str]) -> list[str]:
+    """Names of the files in the folder; where a store cannot list, those tars of the manifest that are there."""
+    try:
+        return folder.names()
+    except StorageError:
+        if not folder.waits:
+            raise
+        return [name for name in listed if folder.has(name)]
+
+
+def whole_rows(file: File, rows: Rows) -> Rows:
     """The rows up to the first that lies behind the file's end."""
-    return rows[: int(np.sum(rows["offset"] + rows["size"] <= size_of(path)))]
+    return rows[: int(np.sum(rows["offset"] + rows["size"] <= file.size()))]
 
 
-def damaged_rows(path: Path | RemoteFile, rows: Rows) -> Iterator[tuple[int, str | None, str]]:
+def damaged_rows(file: File, rows: Rows) -> Iterator[tuple[int, str | None, str]]:
     """Samples whose bytes are not those that the index names: number, key where it can be read, and what is wrong."""
-    reader = AnyReader()
     for number, (offset, size, crc32) in enumerate(rows.tolist()):
-        content = reader.read_of(path, offset, size)
+        content = file.read(offset, offset + size)
         if (actual := zlib.crc32(content)) != crc32:
             yield number, _key(content), f"its bytes have CRC-32 {actual:08x}, the index says {crc32:08x}"
-    reader.close()
 
 
-def _key(content: bytes) -> str | None:
+def _key(content: Buffer) -> str | None:
     """From the first header alone: what follows may be damaged."""
     try:
-        first = next(walk(lambda start, stop: content[start:stop], len(content), where=""), None)
+        first = next(walk(lambda start, stop: bytes(content[start:stop]), len(content), where=""), None)
         return split_member(first.name)[0] if first else None
     except DataError:
         return None
@@ -173,7 +183,7 @@ def _extra(name: str) -> Problem:
 
 
 def _check(
-    stored: StoredSet, path: Path | RemoteFile, *, decode: bool, on_progress: Callable[[int], None]
+    stored: StoredSet, path: File, *, decode: bool, on_progress: Callable[[int], None]
 ) -> tuple[Scan, list[Problem]]:
     """One shard against its record and its rows."""
     scan = scan_shard(path, choice=stored.choice, on_progress=on_progress)
@@ -202,7 +212,7 @@ def _check(
     ]
 
 
-def _against_record(stored: StoredSet, record: ShardRecord, path: Path | RemoteFile, scan: Scan) -> Iterator[Fault]:
+def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Scan) -> Iterator[Fault]:
     actual = scan.record
     if actual.samples != record.samples:
         yield Fault("wrong count", f"it holds {actual.samples} samples, its manifest says {record.samples}")
@@ -244,19 +254,16 @@ def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
             yield Fault("bad label", detail, None, number)
 
 
-def _undecodable(
-    stored: StoredSet, path: Path | RemoteFile, scan: Scan, on_progress: Callable[[int], None]
-) -> Iterator[Fault]:
+def _undecodable(stored: StoredSet, path: File, scan: Scan, on_progress: Callable[[int], None]) -> Iterator[Fault]:
     from mps_shards import native
     from mps_shards.vision.decoding import decode_image
     from mps_shards.vision.label_maps import label_map_of
 
-    reader = AnyReader()
     for number, (offset, size, _) in enumerate(scan.rows.tolist()):
         key = None
         raise_if_stopped()
         try:
-            sample = sample_from(reader.read_of(path, offset, size), shard=path.name)
+            sample = sample_from(path.read(offset, offset + size), shard=path.name)
             key = sample.key
             sample = stored.choice.plain(sample)
             content = sample.image()[1]
@@ -272,4 +279,3 @@ def _undecodable(
                 )
         except (DecodeError, ShardError) as error:
             yield Fault("undecodable", str(error), key, number)
-    reader.close()

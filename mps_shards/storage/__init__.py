@@ -1,9 +1,10 @@
-"""Where bytes lie: folders and files of this machine, objects in stores, and copies of them in a cache.
+"""Files and folders anywhere: one contract for local disks, object stores and what fsspec knows.
 
-One contract (`contract.Backend`), one file a backend: `local`, `remote` (obstore: S3, Google Cloud, Azure, HTTP) and
-`other` (fsspec). `folder` adds patience to them and never mixes two objects; `ahead` fetches before need;
-`store` writes where others may write, too.
+`folder.Folder` and `folder.WritableFolder` are the contract; `location.open_folder` and `location.locate` open what a
+user named. `LocalFolder` (local_disk) and `StoreFolder` (store_folder, over the backends object_store and
+fsspec_backend) implement it, and `CachedFolder` (file_cache) keeps whole files of another folder. `read_ahead` fetches
+ranges before they are needed. `ordered_map` runs a function on threads, and `cores` says how many.
 
-Monopoly: touching disks and stores (packing lists source folders itself, since a layout is about folders).
-Knows nothing of samples, manifests or tars. May import: errors.
+Only this package touches disks and stores, except that packing lists the source folders of images itself.
+It knows nothing of samples, manifests or tars, and imports only `errors`.
 """

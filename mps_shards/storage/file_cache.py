@@ -9,18 +9,18 @@ unused longest goes; a file that is deleted while somebody reads it stays readab
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mps_shards.errors import ConfigError, ShardError, StorageError
-from mps_shards.storage.backend import Identity
-from mps_shards.storage.local_disk import RangeReader, replacing
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.folder import FileMissing, Folder, Identity, Stop
+from mps_shards.storage.local_disk import LocalFolder, replacing
+from mps_shards.storage.range_reader import RangeReader
 
-__all__ = ["Cache", "CachedReader"]
+__all__ = ["Cache", "CachedFolder"]
 
 _CONTENT = "content"
 
@@ -51,7 +51,7 @@ class Cache:
             raise ConfigError(f"cache_bytes={max_bytes} needs a folder: cache=…")
         return None
 
-    def path(self, source: RemoteFolder, name: str, *, sha256: str | None = None) -> Path:
+    def path(self, source: Folder, name: str, *, sha256: str | None = None) -> Path:
         """Where the file lies, fetched if need be.
 
         Args:
@@ -62,7 +62,7 @@ class Cache:
             ShardError: it has not that digest. Nothing is kept.
         """
         identity = source.identity(name)
-        entry = self.folder / _entry_name(source.where, name, identity, sha256)
+        entry = self.folder / _entry_name(source.address, name, identity, sha256)
         content = entry / _CONTENT
         if _touched(content):
             source.traffic.add(hits=1)
@@ -100,8 +100,7 @@ class Cache:
                     total -= bytes_
 
 
-def _entry_name(where: Prefix | Path, name: str, identity: Identity, sha256: str | None) -> str:
-    address = where.url if isinstance(where, Prefix) else str(where)
+def _entry_name(address: str, name: str, identity: Identity, sha256: str | None) -> str:
     return hashlib.sha256("\n".join([address, name, *map(str, identity), sha256 or ""]).encode()).hexdigest()[:40]
 
 
@@ -114,14 +113,14 @@ def _touched(content: Path) -> bool:
     return True
 
 
-def _fetch(source: RemoteFolder, name: str, identity: Identity, content: Path, sha256: str | None) -> None:
+def _fetch(source: Folder, name: str, identity: Identity, content: Path, sha256: str | None) -> None:
     digest, size = hashlib.sha256(), 0
     with replacing(content) as file, source.open_stream(name) as stream:
         while piece := stream.read(1 << 20):
             digest.update(piece)
             size += len(piece)
             file.write(piece)
-        where = source.where / name
+        where = source / name
         if size != identity.size:
             raise StorageError(f"{where} gave {size} bytes, it has {identity.size}")
         if sha256 is not None and digest.hexdigest() != sha256:
@@ -144,37 +143,86 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-class CachedReader:
-    """Ranges of a store's files, each of which is fetched whole into the cache at its first read.
+class CachedFolder(Folder):
+    """A folder whose files are fetched whole into a cache at their first use. See `Folder`; it is only read from.
 
     Args:
-        sha256: of each file, by name.
+        sha256: Digests that files must have, by name.
     """
 
-    def __init__(self, cache: Cache, source: RemoteFolder, sha256: dict[str, str]):
-        self._cache, self._source, self._sha256 = cache, source, sha256
+    def __init__(self, cache: Cache, source: Folder, sha256: Mapping[str, str] | None = None):
+        self._cache, self._source, self._sha256 = cache, source, dict(sha256 or {})
+        self.address, self.traffic = source.address, source.traffic
+        self.tells_identity = source.tells_identity
         self._paths: dict[str, str] = {}
         self._reader = RangeReader()
 
-    def path(self, name: str) -> Path:
-        """Where a file lies in the cache."""
-        return self._cache.path(self._source, name, sha256=self._sha256.get(name))
+    def folder(self, name: str) -> "CachedFolder":
+        """See `Folder`."""
+        return CachedFolder(self._cache, self._source.folder(name))
 
-    def read(self, name: str, offset: int, size: int) -> bytes:
-        """See `RangeReader.read`."""
+    def check(self) -> None:
+        """See `Folder`."""
+        self._source.check()
+
+    def names(self) -> list[str]:
+        """See `Folder`."""
+        return self._source.names()
+
+    def subfolders(self) -> list[str]:
+        """See `Folder`."""
+        return self._source.subfolders()
+
+    def below(self, name: str = "") -> dict[str, Identity]:
+        """See `Folder`."""
+        return self._source.below(name)
+
+    def identity(self, name: str) -> Identity:
+        """See `Folder`."""
+        return self._source.identity(name)
+
+    def seen(self, name: str) -> Identity | None:
+        """See `Folder`."""
+        return self._source.seen(name)
+
+    def forget(self, name: str) -> None:
+        """See `Folder`."""
+        self._source.forget(name)
+
+    def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> bytes:
+        """See `Folder`."""
         path = self._paths.get(name)
         if path is not None:
             try:
-                return self._reader.read(path, offset, size)
-            except StorageError:  # the cache was full, and this one was unused longest
-                if os.path.exists(path):
-                    raise
-        path = self._paths[name] = str(self.path(name))
-        return self._reader.read(path, offset, size)
+                return self._reader.read(path, start, stop - start)
+            except FileMissing:  # the cache was full, and this file was the least recently used
+                pass
+        path = self._paths[name] = str(self._fetched(name))
+        return self._reader.read(path, start, stop - start)
+
+    def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
+        """See `Folder`."""
+        return self._fetched(name).open("rb")
+
+    def read_file(self, name: str, *, max_bytes: int) -> bytes:
+        """See `Folder`. Small files are not kept: they are read where they are."""
+        return self._source.read_file(name, max_bytes=max_bytes)
+
+    def map_file(self, name: str, *, max_bytes: int) -> memoryview:
+        """See `Folder`."""
+        path = self._fetched(name)
+        return LocalFolder(path.parent).map_file(path.name, max_bytes=max_bytes)
 
     def close(self) -> None:
-        """See `RangeReader.close`."""
+        """See `Folder`."""
         self._reader.close()
+        self._source.close()
+
+    def _fetched(self, name: str) -> Path:
+        return self._cache.path(self._source, name, sha256=self._sha256.get(name))
+
+    def __str__(self) -> str:
+        return str(self._source)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_paths": {}}

@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.backend import AccessDenied, Answer, FileMissing, FileThere, Identity, NoConditions, Transient
+from mps_shards.storage.folder import AccessDenied, FileMissing, Identity
+from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, Transient
 from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
 
-__all__ = ["OtherBackend"]
+__all__ = ["FsspecBackend"]
 
 _PIECE = 8 << 20
 
 
-class OtherBackend:
-    """A folder of a file system of fsspec's. See `Backend`."""
+class FsspecBackend:
+    """A folder of a file system of fsspec's. See `StoreBackend`."""
 
     tells_identity = False
 
@@ -40,14 +41,14 @@ class OtherBackend:
             raise ConfigError(f"{self._prefix}: {error}") from error
 
     def head(self, name: str) -> Identity:
-        """See `Backend`."""
+        """See `StoreBackend`."""
         system, folder = self._opened()
         with _Translated(self._prefix, name):
             found = system.info(f"{folder}/{name}")
         return _identity(found)
 
     def get(self, name: str, start: int, stop: int | None) -> Answer:
-        """See `Backend`."""
+        """See `StoreBackend`."""
         identity = self.head(name)
         return Answer(identity, self._pieces(name, start, identity.size if stop is None else min(stop, identity.size)))
 
@@ -62,21 +63,24 @@ class OtherBackend:
             start += len(piece)
             yield piece
 
-    def names(self) -> list[str]:
-        """See `Backend`."""
+    def listed(self) -> tuple[list[str], list[str]]:
+        """See `StoreBackend`."""
         system, folder = self._opened()
         with _Translated(self._prefix, ""):
             listed = system.ls(folder, detail=True)
-        return sorted(entry["name"].rpartition("/")[2] for entry in listed if entry["type"] == "file")
+        names: dict[str, list[str]] = {"file": [], "directory": []}
+        for entry in listed:
+            names.setdefault(entry["type"], []).append(entry["name"].rstrip("/").rpartition("/")[2])
+        return sorted(names["file"]), sorted(names["directory"])
 
     def put(self, name: str, content: bytes) -> None:
-        """See `Backend`."""
+        """See `StoreBackend`."""
         system, path = self._place_for(name)
         with _Translated(self._prefix, name):
             system.pipe_file(path, content)
 
     def create(self, name: str, content: bytes) -> None:
-        """See `Store`."""
+        """See `StoreBackend`."""
         system, path = self._place_for(name)
         with _Translated(self._prefix, name):
             try:
@@ -87,19 +91,19 @@ class OtherBackend:
                 raise NoConditions from None
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """See `Store`. The content is held in memory: of what fsspec offers, only `pipe_file` is whole or nothing."""
+        """See `StoreBackend`. The content is held in memory: in fsspec only `pipe_file` stores all or nothing."""
         system, path = self._place_for(name)
         with _Translated(self._prefix, name):
             system.pipe_file(path, content.read())
 
     def delete(self, name: str) -> None:
-        """See `Store`."""
+        """See `StoreBackend`."""
         system, folder = self._opened()
         with _Translated(self._prefix, name):
             system.rm_file(f"{folder}/{name}")
 
     def below(self, folder: str) -> dict[str, Identity]:
-        """See `Store`."""
+        """See `StoreBackend`."""
         system, root = self._opened()
         with _Translated(self._prefix, folder):
             system.invalidate_cache()  # others write there, too

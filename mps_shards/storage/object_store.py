@@ -2,7 +2,7 @@
 
 Credentials and endpoints come from the environment, by the names that obstore documents (``AWS_ACCESS_KEY_ID``,
 ``AWS_ENDPOINT_URL``, …). obstore's own retries are off, but for the parts of
-an upload: `RemoteFolder` counts and reports each attempt.
+an upload: `StoreFolder` counts and reports each attempt.
 """
 
 import base64
@@ -19,17 +19,9 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mps_shards.errors import StorageError
-from mps_shards.storage import retries
-from mps_shards.storage.backend import (
-    AccessDenied,
-    Answer,
-    FileMissing,
-    FileThere,
-    Identity,
-    NoConditions,
-    NoRanges,
-    Transient,
-)
+from mps_shards.storage.folder import AccessDenied, FileMissing, Identity
+from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, Transient
+from mps_shards.storage.store_options import StoreOptions
 from mps_shards.storage.urls import Prefix, without_secrets
 
 __all__ = ["SCHEMES", "ObjectBackend"]
@@ -50,18 +42,18 @@ class ObjectBackend:
 
     tells_identity = True
 
-    def __init__(self, prefix: Prefix):
-        self._prefix = prefix
+    def __init__(self, prefix: Prefix, options: StoreOptions):
+        self._prefix, self._options = prefix, options
         self._stores: dict[_Use, Any] = {}
         self._pid = os.getpid()
 
     def head(self, name: str) -> Identity:
-        """See `Backend`."""
+        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             return _identity(_native().head(self._store("asking"), name))
 
     def get(self, name: str, start: int, stop: int | None) -> Answer:
-        """See `Backend`."""
+        """See `StoreBackend`."""
         options: Any = None
         if stop is not None:
             options = {"range": (start, stop)}
@@ -87,19 +79,20 @@ class ObjectBackend:
                 return
             yield memoryview(piece)
 
-    def names(self) -> list[str]:
-        """See `Backend`."""
+    def listed(self) -> tuple[list[str], list[str]]:
+        """See `StoreBackend`."""
         with _Translated(self._prefix, ""):
-            listed = _native().list_with_delimiter(self._store("asking"))["objects"]
-        return sorted(str(meta["path"]) for meta in listed)
+            found = _native().list_with_delimiter(self._store("asking"))
+        folders = sorted(str(prefix).strip("/") for prefix in found["common_prefixes"])
+        return sorted(str(meta["path"]) for meta in found["objects"]), folders
 
     def put(self, name: str, content: bytes) -> None:
-        """See `Backend`."""
+        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             _native().put(self._store("streaming"), name, content)
 
     def create(self, name: str, content: bytes) -> None:
-        """See `Store`."""
+        """See `StoreBackend`."""
         native = _native()
         with _Translated(self._prefix, name):
             try:
@@ -110,18 +103,18 @@ class ObjectBackend:
                 raise
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """See `Store`."""
+        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             store = self._store("uploading")
             _native().put(store, name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_A_TIME)
 
     def delete(self, name: str) -> None:
-        """See `Store`."""
+        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             _native().delete(self._store("asking"), name)
 
     def below(self, folder: str) -> dict[str, Identity]:
-        """See `Store`."""
+        """See `StoreBackend`."""
         with _Translated(self._prefix, folder):
             pages = _native().list(self._store("asking"), prefix=folder or None, chunk_size=1000)
             return {str(meta["path"]): _identity(meta) for page in pages for meta in page}
@@ -131,25 +124,24 @@ class ObjectBackend:
             self._stores, self._pid = {}, os.getpid()
         found = self._stores.get(use)
         if found is None:
-            found = self._stores[use] = _client(self._prefix.url, use)
+            found = self._stores[use] = _client(self._prefix.url, use, self._options)
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_prefix": self._prefix, "_stores": {}, "_pid": os.getpid()}
+        return {"_prefix": self._prefix, "_options": self._options, "_stores": {}, "_pid": os.getpid()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _pid=os.getpid())
 
 
-def _client(url: str, use: _Use) -> Any:
-    limits = retries.PATIENCE
+def _client(url: str, use: _Use, limits: StoreOptions) -> Any:
     options: dict[str, Any] = {
         "allow_http": True,  # a store is asked over plain HTTP only where its address says so
-        "connect_timeout": _milliseconds(limits.connect_s),
+        "connect_timeout": _milliseconds(limits.connect_timeout_s),
         # a store says nothing until it has a part whole
-        "read_timeout": _milliseconds(limits.request_s if use == "uploading" else limits.silence_s),
+        "read_timeout": _milliseconds(limits.request_timeout_s if use == "uploading" else limits.read_timeout_s),
         # a shard may stream for hours, since it is read as fast as it is used
-        "timeout": "1day" if use == "streaming" else _milliseconds(limits.request_s),
+        "timeout": "1day" if use == "streaming" else _milliseconds(limits.request_timeout_s),
     }
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")

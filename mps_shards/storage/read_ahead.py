@@ -8,12 +8,11 @@ from threading import RLock
 from typing import NamedTuple
 
 from mps_shards.errors import StorageError
-from mps_shards.storage.backend import Traffic
-from mps_shards.storage.remote_folder import Stop
+from mps_shards.storage.folder import Stop, Traffic
 
 __all__ = ["REQUEST_BYTES", "Piece", "ReadAhead"]
 
-_Read = Callable[[tuple[int, ...], int, int, Stop], memoryview]
+_Read = Callable[[tuple[int, ...], int, int, Stop], bytes | memoryview]
 
 REQUEST_BYTES = 8 << 20  # of one request at most: what Amazon and Google advise for ranges is 8 to 16 MB
 _GAP = 256 << 10  # less than this between two pieces is fetched too: a request costs more
@@ -222,7 +221,7 @@ class ReadAhead:
         wanted = sum(piece.stop - piece.start for piece in run)
         failure: Exception | None = None
         try:
-            content = self._read(run[0].file, start, stop, self._stopped)
+            content = memoryview(self._read(run[0].file, start, stop, self._stopped))
             pieces = {piece.ticket: content[piece.start - start : piece.stop - start] for piece in run}
             answer = _Answer(pieces, spare=stop - start - wanted)
             if answer.spare > wanted // 8:

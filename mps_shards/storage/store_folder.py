@@ -1,49 +1,117 @@
-"""A folder in a store, written to with patience, while others may write there, too."""
+"""Folders in stores: requests are repeated where that can help, and two versions of a file are never mixed."""
 
 import contextlib
-from typing import BinaryIO
+import io
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
-from mps_shards.errors import StorageError
-from mps_shards.storage.backend import FileMissing, FileThere, Identity, NoConditions, Store
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.errors import ConfigError, StorageError
+from mps_shards.storage.folder import FileMissing, Identity, Stop, Traffic, WritableFolder
+from mps_shards.storage.fsspec_backend import FsspecBackend
+from mps_shards.storage.local_disk import scratch
+from mps_shards.storage.object_store import SCHEMES, ObjectBackend
+from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, StoreBackend, Transient
+from mps_shards.storage.store_options import StoreOptions
+from mps_shards.storage.urls import Prefix, scheme_of
 
 __all__ = ["StoreFolder"]
 
+_T = TypeVar("_T")
+_Pieces: TypeAlias = Generator[memoryview, None, None]
 
-class StoreFolder(RemoteFolder):
-    """Files below a prefix, by names that may hold slashes. From any thread, and safe to pickle and to fork."""
+_PROGRESS = 64 << 10  # an attempt that brings less than this before it breaks counts as one without progress
 
-    where: Prefix
-    _backend: Store  # which every prefix has
 
-    def __init__(self, where: Prefix):
-        super().__init__(where)
+class StoreFolder(WritableFolder):
+    """See `Folder`. The first answer about a file fixes which object it is; an answer of another object is an error."""
 
-    def read_now(self, name: str, *, max_bytes: int) -> bytes | None:
-        """A small file as it is now, whatever it was before; None where there is none."""
-        self._seen.pop(name, None)
+    waits = True
+
+    def __init__(self, prefix: Prefix, options: StoreOptions | None = None):
+        self.prefix, self.address = prefix, prefix.url
+        self.traffic = Traffic()
+        self._options = options or StoreOptions()
+        self._backend = _backend(prefix, self._options)
+        self.tells_identity = self._backend.tells_identity
+        self._seen: dict[str, Identity] = {}
+
+    def folder(self, name: str) -> "StoreFolder":
+        """See `Folder`."""
+        return StoreFolder(self.prefix.inside(name), self._options)
+
+    def check(self) -> None:
+        """See `Folder`."""
+
+    def names(self) -> list[str]:
+        """See `Folder`."""
+        return self._listed()[0]
+
+    def subfolders(self) -> list[str]:
+        """See `Folder`."""
+        return self._listed()[1]
+
+    def _listed(self) -> tuple[list[str], list[str]]:
         try:
-            return self.read_file(name, max_bytes=max_bytes)
-        except FileMissing:
-            return None
+            return self._repeated("", self._backend.listed)
+        except StorageError as error:
+            raise StorageError(f"{error}; where a folder cannot be listed, name its tars") from None
 
-    def identity_now(self, name: str) -> Identity | None:
-        """Size and etag of a file as it is now; None where there is none."""
+    def below(self, name: str = "") -> dict[str, Identity]:
+        """See `Folder`."""
+        return self._repeated(name, lambda: self._backend.below(name))
+
+    def identity(self, name: str) -> Identity:
+        """See `Folder`."""
+        if name not in self._seen:
+            self._check_identity(name, self._repeated(name, lambda: self._backend.head(name)))
+        return self._seen[name]
+
+    def seen(self, name: str) -> Identity | None:
+        """See `Folder`."""
+        return self._seen.get(name)
+
+    def forget(self, name: str) -> None:
+        """See `Folder`."""
         self._seen.pop(name, None)
-        try:
-            return self.identity(name)
-        except FileMissing:
-            return None
+
+    def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> memoryview:
+        """See `Folder`."""
+        pieces = list(self._pieces(name, start, stop, stopped))
+        content = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
+        if len(content) != stop - start:
+            end = start + len(content)
+            raise StorageError(f"{self / name} ends at byte {end}, {stop - start} bytes from {start} were asked for")
+        return content
+
+    def read_file(self, name: str, *, max_bytes: int) -> bytes:
+        """See `Folder`."""
+        size = self.identity(name).size
+        if size > max_bytes:
+            raise StorageError(f"{self / name} has {size} bytes, at most {max_bytes} are accepted")
+        return b"".join(self._pieces(name, 0, None, None))
+
+    def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
+        """See `Folder`. Connects again where the connection broke."""
+        return io.BufferedReader(_ObjectStream(self._pieces(name, 0, None, stopped)), 1 << 20)
+
+    def check_writable(self) -> None:
+        """See `Folder`."""
+        if scheme_of(self.prefix.url) in ("http", "https"):
+            raise ConfigError(f"{self}: web servers cannot be written to")
+
+    def write(self, name: str, content: bytes) -> None:
+        """See `Folder`."""
+        self._repeated(name, lambda: self._backend.put(name, content))
+        self.forget(name)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Store a small file, unless there is one of this name; of several who do so at a time one succeeds.
-
-        Where a store cannot promise that (no ``If-None-Match``), the file is stored after having looked.
-        """
-        self._seen.pop(name, None)
+        """See `Folder`. Where the store has no ``If-None-Match``, the file is stored after having looked."""
+        self.forget(name)
         try:
-            self._patiently(name, lambda: self._backend.create(name, content))
+            self._repeated(name, lambda: self._backend.create(name, content))
         except FileThere:
             return False
         except NoConditions:
@@ -52,29 +120,180 @@ class StoreFolder(RemoteFolder):
             self.write(name, content)
         return True
 
+    @contextlib.contextmanager
+    def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
+        """See `Folder`. The file is made on the local disk and uploaded at the end of the block."""
+        with scratch(scratch_folder) as file:
+            yield file
+            self.upload(name, file)
+
     def upload(self, name: str, content: BinaryIO) -> None:
         """Store what a file holds, however large, whole or not at all.
 
         Raises:
-            StorageError: the store does not take it, or has another size now.
+            StorageError: The store does not take it, or reports another size afterwards.
         """
 
         def attempt() -> None:
             content.seek(0)
             self._backend.upload(name, content)
 
-        self._patiently(name, attempt)
-        self._seen.pop(name, None)
+        self._repeated(name, attempt)
+        self.forget(name)
         size, stored = content.seek(0, 2), self.identity(name).size
         if stored != size:
-            raise StorageError(f"{self.where / name} has {stored} bytes, {size} were written")
+            raise StorageError(f"{self / name} has {stored} bytes, {size} were written")
 
     def delete(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """See `Folder`."""
         with contextlib.suppress(FileMissing):
-            self._patiently(name, lambda: self._backend.delete(name))
-        self._seen.pop(name, None)
+            self._repeated(name, lambda: self._backend.delete(name))
+        self.forget(name)
 
-    def below(self, folder: str = "") -> dict[str, Identity]:
-        """All files in a folder of it and further down, by their names here, as they are now."""
-        return self._patiently(folder, lambda: self._backend.below(folder))
+    def _pieces(
+        self, name: str, start: int, stop: int | None, stopped: Stop | None
+    ) -> Generator[memoryview, None, None]:
+        """The bytes in pieces. After a break goes on at the offset; where a server has no ranges, from the start."""
+        offset = start
+        failures, mark = 0, start
+        while True:
+            try:
+                if failures > 1 and stop is None:  # was its size a lie?
+                    self._check_identity(name, self._backend.head(name))
+                    if offset == self._seen[name].size:
+                        return
+                identity, pieces = self._answer(name, offset, stop)
+                end = identity.size if stop is None else min(stop, identity.size)
+                for piece in pieces:
+                    if offset + len(piece) > end:
+                        raise Transient(f"more than the {end - offset} bytes from {offset} on came")
+                    offset += len(piece)
+                    self.traffic.add(bytes=len(piece))
+                    yield memoryview(piece)
+                    _give_up_if(stopped)
+                if offset == end:
+                    return
+                raise Transient(f"the answer ended at byte {offset} of {end}")
+            except Transient as error:
+                if offset == stop:  # all came that was asked for, though more was promised
+                    return
+                if offset - mark >= _PROGRESS:
+                    failures, mark = 0, offset
+                failures += 1
+                self._wait(name, failures, error, stopped)
+
+    def _answer(self, name: str, offset: int, stop: int | None) -> Answer:
+        self.traffic.add(requests=1)
+        try:
+            answer = self._backend.get(name, offset, stop)
+            self._check_identity(name, answer.identity)
+            return answer
+        except NoRanges:
+            if stop is not None:
+                raise StorageError(
+                    f"{self / name}: this server cannot give a part of a file (no HTTP ranges); "
+                    "give a cache folder, into which shards are fetched whole"
+                ) from None
+        answer = self._backend.get(name, 0, None)
+        self._check_identity(name, answer.identity)
+        return Answer(answer.identity, _beyond(answer, offset))
+
+    def _check_identity(self, name: str, identity: Identity) -> None:
+        seen = self._seen.setdefault(name, identity)
+        if seen == identity:
+            return
+        if seen.tag == identity.tag and seen.tag.endswith('"'):  # an etag names the content, so one size was a lie
+            self._seen[name] = identity
+            raise Transient(f"the answer states {identity.size} bytes, one before it stated {seen.size}")
+        raise StorageError(
+            f"{self / name} was replaced while it was in use: it had {seen.size} bytes and tag {seen.tag}, "
+            f"now {identity.size} and {identity.tag}"
+        )
+
+    def _repeated(self, name: str, attempt: Callable[[], _T]) -> _T:
+        failures = 0
+        while True:
+            self.traffic.add(requests=1)
+            try:
+                return attempt()
+            except Transient as error:
+                failures += 1
+                self._wait(name, failures, error, None)
+
+    def _wait(self, name: str, failures: int, error: Transient, stopped: Stop | None) -> None:
+        """Before the next attempt.
+
+        Raises:
+            StorageError: that was the last.
+        """
+        _give_up_if(stopped)
+        limits = self._options
+        if failures >= limits.attempts:
+            raise StorageError(f"{self / name}: given up after {failures} attempts; the last one: {error}") from None
+        self.traffic.add(retries=1)
+        if stopped is None:
+            time.sleep(limits.wait_s(failures))
+            return
+        try:
+            stopped.result(limits.wait_s(failures))
+        except FutureTimeout:
+            return
+        _give_up_if(stopped)
+
+    def __str__(self) -> str:
+        return str(self.prefix)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "traffic": Traffic()}
+
+
+def _backend(prefix: Prefix, options: StoreOptions) -> StoreBackend:
+    scheme = scheme_of(prefix.url)
+    if scheme == "pipe":
+        raise ConfigError("pipe: runs a shell command, which a list of shards must not do; download the shards instead")
+    return ObjectBackend(prefix, options) if scheme in SCHEMES else FsspecBackend(prefix)
+
+
+def _beyond(answer: Answer, offset: int) -> Iterator[memoryview]:
+    """What an answer from the start holds from an offset on."""
+    for piece in answer.pieces:
+        if offset < len(piece):
+            yield memoryview(piece)[offset:]
+        offset = max(0, offset - len(piece))
+
+
+def _give_up_if(stopped: Stop | None) -> None:
+    if stopped is not None and stopped.done():
+        raise StorageError("reading was stopped")
+
+
+class _ObjectStream(io.RawIOBase):
+    def __init__(self, pieces: _Pieces):
+        self._pieces = pieces
+        self._held = memoryview(b"")
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer, but for the last time."""
+        wanted, filled = memoryview(buffer).cast("B"), 0
+        while filled < len(wanted):
+            if not self._held:
+                self._held = next(self._pieces, memoryview(b""))
+                if not self._held:
+                    break
+            part = self._held[: len(wanted) - filled]
+            wanted[filled : filled + len(part)] = part
+            self._held = self._held[len(part) :]
+            filled += len(part)
+        self._position += filled
+        return filled
+
+    def close(self) -> None:
+        self._pieces.close()
+        super().close()

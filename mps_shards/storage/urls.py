@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 __all__ = ["Prefix", "scheme_of", "split_url", "without_secrets"]
 
@@ -20,6 +20,11 @@ class Prefix:
     """
 
     url: str = field(repr=False)
+
+    def inside(self, name: str) -> "Prefix":
+        """The folder of this name inside this one."""
+        parts = urlsplit(self.url)
+        return Prefix(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))) if name else self
 
     def __str__(self) -> str:
         return _public(self.url)  # whole, as it may hold spaces

@@ -11,6 +11,7 @@ import pytest
 from mps_shards import pack
 from mps_shards.cli import cli
 from mps_shards.shardset.opening import read_manifest
+from mps_shards.storage.local_disk import LocalFolder
 from tests.support.images import class_folders, tiny_jpeg, write
 from tests.support.sets import shard_set
 
@@ -161,7 +162,7 @@ def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
     made, summary = done.stdout.splitlines()
     assert made.startswith(f"{tmp_path / 'imgs-shards'}: 12 samples in 1 shard, 0.0 MB")
     assert summary.startswith("Packed 12 images in 0.")
-    assert read_manifest(tmp_path / "imgs-shards").samples == 12
+    assert read_manifest(LocalFolder(tmp_path / "imgs-shards")).samples == 12
 
 
 def test_pack_hands_its_options_on(source: Path, tmp_path: Path):
@@ -177,7 +178,7 @@ def test_pack_hands_its_options_on(source: Path, tmp_path: Path):
 def test_pack_keeps_the_order_where_that_is_asked_for(source: Path, tmp_path: Path):
     said("pack", source, tmp_path / "out", "--no-shuffle", "--shard-size", "8kB").check_returncode()
 
-    assert read_manifest(tmp_path / "out").packed.seed is None
+    assert read_manifest(LocalFolder(tmp_path / "out")).packed.seed is None
 
 
 def test_pack_s_report_as_json(source: Path, tmp_path: Path):
@@ -188,7 +189,7 @@ def test_pack_s_report_as_json(source: Path, tmp_path: Path):
     assert report["out"] == str(tmp_path / "out")
     assert report["classes"] == ["class-0", "class-1", "class-2"]
     assert report["sets"][0]["samples"] == 12
-    assert report["sets"][0]["fingerprint"] == read_manifest(tmp_path / "out").fingerprint
+    assert report["sets"][0]["fingerprint"] == read_manifest(LocalFolder(tmp_path / "out")).fingerprint
 
 
 def test_a_terminal_sees_a_bar(source: Path, tmp_path: Path):
@@ -249,7 +250,7 @@ def test_info_shows_what_a_set_holds(source: Path, tmp_path: Path):
     assert shown["classes"] == "3 (class-0, class-1, class-2)"
     assert shown["shards"].startswith("3, ")
     assert shown["packed"] == "from class folders, shuffled with seed 0, by mps-shards 0.1.0"
-    assert shown["fingerprint"] == read_manifest(tmp_path / "out").fingerprint
+    assert shown["fingerprint"] == read_manifest(LocalFolder(tmp_path / "out")).fingerprint
 
 
 def test_info_as_json_is_the_manifest(source: Path, tmp_path: Path):

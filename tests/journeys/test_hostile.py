@@ -21,6 +21,7 @@ from mps_shards.errors import DataError, DecodeError, ManifestError, ShardError
 from mps_shards.shards.manifest import MANIFEST_NAME, manifest_bytes, parse_manifest
 from mps_shards.shards.sample_index import INDEX_NAME, ROW
 from mps_shards.shardset.shard_set import ShardSet
+from mps_shards.storage.local_disk import LocalFolder
 from mps_shards.storage.location import Location
 from tests.support.dangers import dangers, sources
 from tests.support.foreign import by_tarfile, samples
@@ -175,7 +176,7 @@ def test_rows_are_checked_before_a_byte_is_read_by_them(tmp_path: Path, little_m
     np.save(folder / INDEX_NAME, index)
 
     with pytest.raises(ManifestError, match=r"index row 1 of shard s-000000\.tar"):
-        ShardSet(Location(folder)).read(0)
+        ShardSet(Location(LocalFolder(folder))).read(0)
 
 
 # Bombs

@@ -16,6 +16,7 @@ from mps_shards.errors import ShardError
 from mps_shards.shards.key_names import key_to_path
 from mps_shards.shards.sample_index import check_rows
 from mps_shards.shardset.opening import read_manifest
+from mps_shards.storage.local_disk import LocalFolder
 from tests.support.foreign import by_webdataset_s_reader
 from tests.support.images import expected, tiny_jpeg, write
 
@@ -79,7 +80,7 @@ def test_packing_mixes_the_classes_over_the_shards(shards: Path):
 
 
 def test_plain_webdataset_reads_the_original_bytes_and_labels(photos: Path, shards: Path):
-    classes = read_manifest(shards).classes
+    classes = read_manifest(LocalFolder(shards)).classes
 
     samples = by_webdataset_s_reader(sorted(shards.glob("*.tar")))
 
@@ -122,7 +123,7 @@ def test_large_files_are_described_as_rightly_as_small_ones(tmp_path: Path):
 
 def assert_described(shards: Path) -> None:
     """Sizes, digests and checksums of manifest and index are those of the tars."""
-    manifest = read_manifest(shards)
+    manifest = read_manifest(LocalFolder(shards))
     index = np.load(shards / "index.npy")
     row = 0
 

@@ -14,9 +14,9 @@ import pytest
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
 from mps_shards.packing import commit
-from mps_shards.storage import retries
-from mps_shards.storage.store_folder import StoreFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.folder import WritableFolder
+from mps_shards.storage.location import open_folder
+from mps_shards.storage.store_options import StoreOptions
 from tests.support import commands
 from tests.support.batches import assert_same
 from tests.support.files import contents
@@ -54,7 +54,7 @@ def local(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 def stored(url: str) -> dict[str, bytes]:
     """Every file at a prefix, hidden ones too, by relative path."""
-    folder = StoreFolder(Prefix(url))
+    folder = open_folder(url)
     return {name: folder.read_file(name, max_bytes=1 << 30) for name in folder.below()}
 
 
@@ -156,9 +156,9 @@ def test_an_unfinished_pack_is_not_taken_for_a_set_of_tars(unfinished: str):
     ids=["nothing", "replaced", "gone", "record", "marker"],
 )
 def test_finished_shards_are_kept_unless_they_were_harmed_meanwhile(
-    source: Path, unfinished: str, local: dict[str, bytes], harm: Callable[[StoreFolder], object], kept: int
+    source: Path, unfinished: str, local: dict[str, bytes], harm: Callable[[WritableFolder], object], kept: int
 ):
-    harm(StoreFolder(Prefix(unfinished)))
+    harm(open_folder(unfinished))
 
     report = pack(source, unfinished, **OPTIONS)
 
@@ -173,7 +173,7 @@ def test_missing_shards_are_named_when_tasks_are_joined(unfinished: str):
 
 def test_a_shard_that_was_replaced_meanwhile_is_not_joined(source: Path, unfinished: str):
     pack(source, unfinished, executor="array", task_index=1, num_tasks=2, **OPTIONS)
-    there = StoreFolder(Prefix(unfinished))
+    there = open_folder(unfinished)
     there.write("val/val-000000.tar", bytes(there.identity("val/val-000000.tar").size))
 
     with pytest.raises(StorageError, match=r"some shards lacks 1 of 9 shards: val-000000.tar; run their tasks again"):
@@ -203,7 +203,7 @@ def test_what_is_finished_is_replaced_only_on_request(source: Path, url: str, tm
 
 @pytest.mark.parametrize("strange", ["mine.txt", "train/deep/train-000000.tar", "other/o-000000.tar"])
 def test_what_no_pack_wrote_is_never_overwritten(source: Path, url: str, strange: str):
-    StoreFolder(Prefix(url)).write(strange, b"x")
+    open_folder(url).write(strange, b"x")
 
     with pytest.raises(ConfigError, match="some shards is not empty"):
         pack(source, url, **OPTIONS)
@@ -217,7 +217,7 @@ def test_a_pack_that_is_overwritten_meanwhile_stops_and_adds_nothing(source: Pat
     other = {"seed": 1, "overwrite": True, "on_bad_sample": "skip"}
 
     def overwrite(samples: int, size: int) -> None:
-        if not StoreFolder(Prefix(url)).has("manifest.json"):
+        if not open_folder(url).has("manifest.json"):
             pack(source, url, **other)
 
     with pytest.raises(ConfigError, match="some shards was finished or overwritten by another pack meanwhile"):
@@ -293,7 +293,7 @@ def test_killed_in_the_middle_of_an_upload_nothing_looks_finished_and_the_rest_i
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
 
     assert process.returncode == -9
-    visible = {name for name in StoreFolder(Prefix(url)).below() if not name.startswith(".pack/")}
+    visible = {name for name in open_folder(url).below() if not name.startswith(".pack/")}
     assert visible == {"manifest.json.part", "shard-000000.tar"}
     assert pack(large, url, shard_samples=2).kept == 1
     assert stored(url) == contents(pack(large, tmp_path / "out", shard_samples=2).out)
@@ -302,14 +302,13 @@ def test_killed_in_the_middle_of_an_upload_nothing_looks_finished_and_the_rest_i
 def test_a_burst_of_errors_is_survived(
     large: Path, url: str, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=4, first_wait_s=0.01))
 
     def first_of_each(asked: str, number: int) -> int | None:
         return 500 if asked not in between.asked else None
 
     with proxy(address, first_of_each) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
-        pack(large, url, shard_samples=2)
+        pack(large, open_folder(url, options=StoreOptions(attempts=4, first_wait_s=0.01)), shard_samples=2)
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
 
     assert any("partNumber=2" in asked for asked in between.failed)
@@ -321,7 +320,6 @@ def test_a_burst_of_errors_is_survived(
 def test_a_store_that_fails_for_good_is_said_without_secrets(
     source: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, status: int, complaint: str
 ):
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=2, first_wait_s=0.01))
     secret = f"s3://me:hunter2@{stores.BUCKET}/{tmp_path.name}/a b?signature=hunter2"
 
     with proxy(
@@ -329,7 +327,7 @@ def test_a_store_that_fails_for_good_is_said_without_secrets(
     ) as between:
         monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
         with pytest.raises(StorageError, match=rf"/a b/.*\.tar: {complaint}") as raised:
-            pack(source, secret, **OPTIONS)
+            pack(source, open_folder(secret, options=StoreOptions(attempts=2, first_wait_s=0.01)), **OPTIONS)
         with pytest.raises(ShardsError) as committed:
             commit(secret)
 
@@ -354,12 +352,12 @@ def test_the_command_tells_the_url_without_secrets(source: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("out", "options", "complaint"),
     [
-        ("https://me:pw@host/out?sig=1", {}, r"^https://host/out: web servers are only read from"),
+        ("https://me:pw@host/out?sig=1", {}, r"^https://host/out: web servers cannot be written to"),
         ("s3://bucket/a.tar", {}, "s3://bucket/a.tar names a tar, a folder is needed"),
         ("s3:/bucket/out", {}, "a URL begins with s3://"),
         ("s3://", {}, "names no bucket"),
         ("nowhere://x/y", {}, "neither obstore nor fsspec knows nowhere:"),
-        ("here", {"work_dir": "there"}, "a work folder goes with a URL"),
+        ("here", {"work_dir": "there"}, "work_dir goes with a URL"),
     ],
 )
 def test_places_that_cannot_be_packed_to_are_refused(source: Path, out: str, options: dict, complaint: str):

@@ -54,6 +54,7 @@ def test_a_packed_set_reads_back_from_s3_with_any_number_of_threads(packed, uplo
 def test_dataloader_workers_read_what_their_parent_has_read_before(packed, uploaded, method):
     remote, local = data(uploaded), list(data(packed))
     next(iter(remote))  # obstore's threads run in this process now, and will not in a fork
+    remote.set_epoch(0)
 
     loader = DataLoader(remote, batch_size=None, num_workers=2, multiprocessing_context=method)
 
@@ -89,8 +90,10 @@ def test_a_bucket_or_prefix_that_is_not_there_is_said_to_be_missing(s3):
 def assert_reads_as(found: ShardDataset, local: list, *, method: str = "fork") -> None:
     """By 1, 2 and 4 threads, and by two worker processes of a DataLoader."""
     for workers in (1, 2, 4):
+        found.set_epoch(0)
         with DeviceLoader(found, device="cpu", num_threads=workers) as loader:
             assert_same(loader, local)
+    found.set_epoch(0)
     assert_same(DataLoader(found, batch_size=None, num_workers=2, multiprocessing_context=method), local)
 
 
@@ -117,10 +120,10 @@ def test_contents_that_no_etag_vouches_for_are_verified():
     url = stores.upload(folder, "memory://damaged")
     content = bytearray((folder / "s-000000.tar").read_bytes())
     content[len(content) // 2] ^= 1
-    from mps_shards.storage.remote_folder import RemoteFolder
-    from mps_shards.storage.urls import Prefix
 
-    RemoteFolder(Prefix(url)).write("s-000000.tar", bytes(content))
+    from mps_shards.storage.location import open_folder
+
+    open_folder(url).write("s-000000.tar", bytes(content))
 
     with pytest.raises(ShardError, match="the shard was damaged or replaced"):
         list(data(url))

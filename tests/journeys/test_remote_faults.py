@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,25 @@ import pytest
 from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import ShardError, StorageError
 from mps_shards.storage import object_store as remote
-from mps_shards.storage import retries
+from mps_shards.storage.store_options import StoreOptions
 from tests.support.batches import assert_same
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import BROKEN_BODIES, Asked, web
 
 COUNTS = [60, 0, 90, 50]
 SET = shard_set(COUNTS)
+QUICK = StoreOptions(attempts=4, first_wait_s=0.01, read_timeout_s=0.5)
 NAMED = "s-{000000..000003}.tar"
 
 
 @pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=4, first_wait_s=0.01, silence_s=0.5))
+def every_byte_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
 
 
-def data(shards, **options) -> ShardDataset:
-    return ShardDataset(shards, **{"batch_size": 16, "keys": True, "shuffle": True, **options})
+def data(shards, read_options: ReadOptions = ReadOptions(), **options) -> ShardDataset:  # noqa: B008  # frozen
+    options = {"batch_size": 16, "keys": True, "shuffle": True, **options}
+    return ShardDataset(shards, read_options=replace(read_options, store=QUICK), **options)
 
 
 PASSING = [500, 503, 429, *BROKEN_BODIES]
@@ -143,7 +145,7 @@ def test_a_tar_of_the_same_size_is_found_out_by_verified_reads_where_a_server_ha
 
 
 def test_waits_grow_and_differ():
-    waits = [[retries.Patience(longest_wait_s=1.0).wait_s(failures) for _ in range(50)] for failures in range(1, 8)]
+    waits = [[StoreOptions(longest_wait_s=1.0).wait_s(failures) for _ in range(50)] for failures in range(1, 8)]
 
     assert all(0.1 <= wait <= 0.2 for wait in waits[0]) and len(set(waits[0])) > 1
     assert all(max(one) <= 2 * min(next_one) * 1.01 for one, next_one in itertools.pairwise(waits))

@@ -8,7 +8,7 @@ import pytest
 from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import StorageError
 from mps_shards.storage import object_store as remote
-from mps_shards.storage import retries
+from mps_shards.storage.store_options import StoreOptions
 from tests.support.batches import assert_same
 from tests.support.commands import refused, run
 from tests.support.damage import copied, flip
@@ -18,17 +18,19 @@ from tools.support import stores
 
 COUNTS = [30, 0, 50]
 TARS, SET = foreign_tars(COUNTS), shard_set(COUNTS)
+QUICK = StoreOptions(attempts=3, first_wait_s=0.01)
 NAMED = "s-{000000..000002}.tar"
 
 
 @pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=3, first_wait_s=0.01))
+def every_byte_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
 
 
 def data(shards, **options) -> ShardDataset:
-    return ShardDataset(shards, batch_size=16, keys=True, shuffle=True, read_options=ReadOptions(**options))
+    return ShardDataset(
+        shards, batch_size=16, keys=True, shuffle=True, read_options=ReadOptions(store=QUICK, **options)
+    )
 
 
 def test_tars_of_a_store_become_a_set_in_place():
@@ -38,7 +40,7 @@ def test_tars_of_a_store_become_a_set_in_place():
 
     assert (said.code, said.stdout.splitlines()[0]) == (0, f"{url}: 80 samples in 3 shards, 0.2 MB")
     assert_same(data(url), data(SET))
-    assert refused("index", url).endswith("has a manifest.json already")
+    assert refused("index", url).startswith(f"{url} has a manifest.json already")
     assert run("verify", url, "--decode").stdout.startswith(f"{url}: all is well (80 samples in 3 shards, ")
 
 
@@ -94,7 +96,7 @@ def test_a_damaged_tar_of_a_store_is_refused_and_nothing_is_written(tmp_path):
     with web(folder) as server:
         assert "s-000002.tar: " in refused("index", f"{server.url}/{NAMED}", "--out", tmp_path / "index")
 
-    assert list((tmp_path / "index").iterdir()) == []
+    assert not (tmp_path / "index").exists()
 
 
 def test_a_broken_connection_is_mended_and_a_replaced_tar_refused(tmp_path):

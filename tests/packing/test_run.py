@@ -12,6 +12,7 @@ from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
 from mps_shards.shardset.opening import read_manifest
 from mps_shards.storage import local_disk as local
+from mps_shards.storage.local_disk import LocalFolder
 from tests.support.files import contents
 from tests.support.images import EXAMPLES, PACKED_AS_IT_IS, class_folders, write
 
@@ -73,7 +74,7 @@ def test_the_report_says_what_was_packed(source: Path, tmp_path: Path):
     assert (done.folder, done.split, done.task) == (tmp_path / "out", "", "classification")
     assert (done.samples, done.shards) == (48, 3)
     assert done.bytes == sum(path.stat().st_size for path in (tmp_path / "out").glob("*.tar"))
-    assert done.fingerprint == read_manifest(tmp_path / "out").fingerprint
+    assert done.fingerprint == read_manifest(LocalFolder(tmp_path / "out")).fingerprint
 
 
 @pytest.mark.parametrize("given", ["imgs", "imgs/", "./imgs", "imgs/../imgs", "imgs/class-0/.."])

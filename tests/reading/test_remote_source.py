@@ -5,6 +5,7 @@ import pickle
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,14 @@ import pytest
 from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import ManifestError, ShardError, StorageError
 from mps_shards.sampling.order import Shuffle
-from mps_shards.storage import retries
+from mps_shards.storage.store_options import StoreOptions
 from tests.support.batches import assert_same
 from tests.support.sets import foreign_tars, keys, shard_set
 from tests.support.web import Asked, web
 
 COUNTS = [300, 0, 500, 200]
 SET = shard_set(COUNTS)
-
-
-@pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=3, first_wait_s=0.01, silence_s=1))
+QUICK = StoreOptions(attempts=3, first_wait_s=0.01, read_timeout_s=1)
 
 
 @pytest.fixture
@@ -32,8 +29,9 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(SET, tmp_path / "set"))
 
 
-def data(shards, **options) -> ShardDataset:
-    return ShardDataset(shards, **{"batch_size": 32, "keys": True, **options})
+def data(shards, read_options: ReadOptions = ReadOptions(), **options) -> ShardDataset:  # noqa: B008  # frozen
+    options = {"batch_size": 32, "keys": True, **options}
+    return ShardDataset(shards, read_options=replace(read_options, store=QUICK), **options)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError,
 from mps_shards.shardset.indexing import adopt
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.shardset.verification import verify
+from mps_shards.storage.local_disk import LocalFolder
 from mps_shards.storage.location import Location
 from tests.support.damage import copied, cut, flip
 from tests.support.files import contents
@@ -151,7 +152,7 @@ def test_manifest_and_index_may_lie_in_another_folder(folder: Path, tmp_path: Pa
         by_tarfile(folder / f"{number}.tar", labelled(3, start=10 * number))
     tars, index = sorted(folder.glob("*.tar")), tmp_path / "index"
 
-    adopt(Location(folder, ("2.tar", "0.tar")), out=index)
+    adopt(Location(LocalFolder(folder), ("2.tar", "0.tar")), out=index)
 
     data = ShardDataset(tars[:1], batch_size=None, keys=True, read_options=ReadOptions(index=index, verify=True))
     assert [key for *_, key in data] == ["000000", "000001", "000002"] and len(data) == 3
@@ -161,7 +162,7 @@ def test_manifest_and_index_may_lie_in_another_folder(folder: Path, tmp_path: Pa
     with pytest.raises(ManifestError, match=r"has a manifest\.json already; name another folder"):
         adopt(folder, out=index)
     with pytest.raises(ConfigError, match=r"some tars of .* cannot be a set in place"):
-        adopt(Location(folder, ("0.tar",)))
+        adopt(Location(LocalFolder(folder), ("0.tar",)))
 
 
 def test_links_to_tars_elsewhere_become_a_set(folder: Path, tmp_path: Path):
@@ -221,7 +222,7 @@ def test_what_systems_put_into_tars_is_passed_over_and_counted(folder: Path):
     assert [(key, int(label)) for _, label, key in ShardDataset(folder, batch_size=None, keys=True)] == [
         (key, int(fields["cls"])) for key, fields in held.items()
     ]
-    assert ShardSet(Location(folder)).labels().tolist() == [0, 1, 2, 0]
+    assert ShardSet(Location(LocalFolder(folder))).labels().tolist() == [0, 1, 2, 0]
 
 
 def test_names_written_on_windows_are_paths(folder: Path):

@@ -14,9 +14,8 @@ from mps_shards.shardset.indexing import adopt, index_labels
 from mps_shards.shardset.repairs import repair
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.shardset.verification import verify
-from mps_shards.storage.location import Location
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.local_disk import LocalFolder
+from mps_shards.storage.location import Location, open_folder
 from tests.support.damage import copied, flip, manifest_of
 from tests.support.files import contents
 from tests.support.foreign import by_tarfile
@@ -29,7 +28,7 @@ LABELS = [n % 3 for n in range(9)]
 
 
 def opened(folder: Path, *names: str) -> ShardSet:
-    return ShardSet(Location(folder, names or None))
+    return ShardSet(Location(LocalFolder(folder), names or None))
 
 
 @pytest.fixture
@@ -92,9 +91,9 @@ def test_a_set_without_the_file_gets_labels_from_its_tars_and_says_so(caplog: py
 
 def test_labels_of_a_store(indexed: Path):
     with web(indexed) as server, web(shard_set(COUNTS)) as older:
-        assert ShardSet(Location(Prefix(server.url))).labels().tolist() == LABELS
+        assert ShardSet(Location(open_folder(server.url))).labels().tolist() == LABELS
         assert not any(asked.name.endswith(".tar") for asked in server.asked)
-        assert ShardSet(Location(Prefix(older.url))).labels().tolist() == LABELS
+        assert ShardSet(Location(open_folder(older.url))).labels().tolist() == LABELS
 
 
 def test_a_label_that_is_no_number_is_an_error_not_a_class(tmp_path: Path):
@@ -113,8 +112,8 @@ def test_index_adds_labels_to_a_set_that_lacks_them(tmp_path: Path):
     folder = copied(COUNTS, tmp_path / "set")
     fingerprint = manifest_of(folder).fingerprint
 
-    assert index_labels(folder) == 9
-    assert index_labels(folder) is None
+    assert index_labels(LocalFolder(folder)) == 9
+    assert index_labels(LocalFolder(folder)) is None
 
     assert np.load(folder / LABELS_NAME).tolist() == LABELS
     assert manifest_of(folder).fingerprint == fingerprint
@@ -183,4 +182,4 @@ def test_verifying_a_store_reads_its_labels(indexed: Path):
     flip(indexed / LABELS_NAME, (indexed / LABELS_NAME).stat().st_size - 4)
 
     with web(indexed) as server:
-        assert [problem.kind for problem in verify(RemoteFolder(Prefix(server.url))).problems] == ["stale labels"]
+        assert [problem.kind for problem in verify(open_folder(server.url)).problems] == ["stale labels"]

@@ -13,6 +13,7 @@ from mps_shards.shardset.contents import listed
 from mps_shards.shardset.opening import open_set
 from mps_shards.shardset.repairs import QUARANTINE, RepairReport, repair
 from mps_shards.shardset.verification import verify
+from mps_shards.storage.local_disk import LocalFolder
 from tests.support.damage import copied, cut, flip, row_of, swap
 from tests.support.files import contents
 from tests.support.sets import foreign_tars, keys, shard_set
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 def held(folder: Path) -> list[str]:
     """Keys of a set that must be a good one."""
     assert verify(folder).problems == ()
-    stored = open_set(folder, whole=True)
+    stored = open_set(LocalFolder(folder), whole=True)
     return [sample.key for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
 
 

@@ -14,6 +14,7 @@ from mps_shards.errors import StorageError
 from mps_shards.shards.tar import END, header, padding, sample_from
 from mps_shards.shardset import scan
 from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
+from mps_shards.storage.local_disk import local_file
 from tests.support.damage import copied, cut, flip, manifest_of
 from tests.support.foreign import MAKERS, by_webdataset_s_reader, samples
 from tests.support.sets import shard_set
@@ -27,7 +28,7 @@ def tar(*held: tuple[str, bytes], end: bytes = END) -> bytes:
 
 def scanned(path: Path, content: bytes) -> Scan:
     path.write_bytes(content)
-    return scan_shard(path)
+    return scan_shard(local_file(path))
 
 
 def kinds(found: Scan) -> list[str]:
@@ -37,7 +38,7 @@ def kinds(found: Scan) -> list[str]:
 def test_a_packed_shard_is_what_manifest_and_index_say():
     folder = shard_set([5, 3])
 
-    found = list(scan_shards(sorted(folder.glob("*.tar")), workers=2))
+    found = list(scan_shards(map(local_file, sorted(folder.glob("*.tar"))), workers=2))
 
     assert tuple(one.record for one in found) == manifest_of(folder).shards
     assert np.array_equal(np.concatenate([one.rows for one in found]), np.load(folder / "index.npy"))
@@ -51,7 +52,7 @@ def test_any_maker_s_tar_gives_the_samples_that_webdataset_reads(maker: str, tmp
     path = MAKERS[maker](tmp_path / "x.tar", samples(4))
     content = path.read_bytes()
 
-    found = scan_shard(path)
+    found = scan_shard(local_file(path))
 
     assert not found.faults
     assert found.record.sha256 == hashlib.sha256(content).hexdigest()
@@ -81,11 +82,11 @@ def test_where_the_reads_end_changes_nothing(
             ]
         )
     )
-    whole = scan_shard(path)
+    whole = scan_shard(local_file(path))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_CHUNK", chunk)
-        pieces = scan_shard(path)
+        pieces = scan_shard(local_file(path))
 
     assert (pieces.record, pieces.rows.tolist()) == (whole.record, whole.rows.tolist())
     assert not whole.faults and not pieces.faults
@@ -130,7 +131,7 @@ def test_links_are_a_fault_and_folders_are_none(tmp_path: Path):
             info.type = kind
             archive.addfile(info)
 
-    found = scan_shard(path)
+    found = scan_shard(local_file(path))
 
     assert kinds(found) == ["link or device"]
     assert found.record.samples == 1
@@ -142,7 +143,7 @@ def test_samples_are_found_up_to_the_one_before_the_damage(tmp_path: Path):
     shard = folder / "s-000000.tar"
     flip(shard, int(rows[3]["offset"]) + 150)
 
-    found = scan_shard(shard)
+    found = scan_shard(local_file(shard))
 
     assert kinds(found) == ["damaged"]
     assert found.rows.tolist() == rows[:2].tolist()  # the third may have had more fields
@@ -160,7 +161,7 @@ def test_progress_adds_up_to_the_file(tmp_path: Path):
     path = copied([3], tmp_path / "set") / "s-000000.tar"
     told: list[int] = []
 
-    scan_shard(path, on_progress=told.append)
+    scan_shard(local_file(path), on_progress=told.append)
 
     assert sum(told) == path.stat().st_size
 
@@ -174,14 +175,14 @@ def test_a_failure_stops_the_other_shards_where_they_are(tmp_path: Path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(scan_shards(paths, workers=1, on_progress=stop_at_the_first))
+        list(scan_shards(map(local_file, paths), workers=1, on_progress=stop_at_the_first))
 
     assert len(told) < len(paths)
 
 
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path):
     with pytest.raises(StorageError, match=r"gone\.tar: No such file"):
-        scan_shard(tmp_path / "gone.tar")
+        scan_shard(local_file(tmp_path / "gone.tar"))
 
 
 def test_cut_off_anywhere_is_a_fault(tmp_path: Path):
@@ -191,4 +192,4 @@ def test_cut_off_anywhere_is_a_fault(tmp_path: Path):
     for size in range(0, len(content), 256):
         path.write_bytes(content)
         cut(path, size)
-        assert kinds(scan_shard(path)), size
+        assert kinds(scan_shard(local_file(path))), size

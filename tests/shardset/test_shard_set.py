@@ -12,6 +12,7 @@ from mps_shards import ReadOptions, ShardDataset
 from mps_shards.errors import ConfigError, ManifestError, ShardError, StorageError
 from mps_shards.shards.tar import header, padding
 from mps_shards.shardset.shard_set import ShardSet, sample_from
+from mps_shards.storage.local_disk import LocalFolder
 from mps_shards.storage.location import Location
 from tests.support.sets import keys, sample_bytes, shard_set
 
@@ -25,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, *names: str) -> ShardSet:
-    return ShardSet(Location(folder, names or None))
+    return ShardSet(Location(LocalFolder(folder), names or None))
 
 
 def test_any_sample_by_its_number_from_any_thread():
@@ -147,7 +148,7 @@ def test_an_index_of_another_set_is_found_out(folder):
     with pytest.raises(ShardError, match=r"shard s-000003.tar"):
         opened(folder).read(7)
     with pytest.raises(ManifestError, match=r"index.npy has SHA-256 .*, its manifest says .*: run 'mps-shards repair'"):
-        ShardSet(Location(folder), verify=True)
+        ShardSet(Location(LocalFolder(folder)), verify=True)
 
 
 def member(name: str) -> bytes:
@@ -171,17 +172,17 @@ def test_bytes_that_are_not_one_sample_are_refused(content, complaint):
 
 def test_a_flipped_bit_inside_an_image_is_found_where_reads_are_verified(folder):
     offset, size, crc32 = np.load(folder / "index.npy")[4].item()
-    shard = folder / ShardSet(Location(folder)).read(4).shard
+    shard = folder / ShardSet(Location(LocalFolder(folder))).read(4).shard
     content = bytearray(shard.read_bytes())
     content[offset + 600] ^= 1
     shard.write_bytes(content)
 
-    ShardSet(Location(folder)).read(4)
+    ShardSet(Location(LocalFolder(folder))).read(4)
     with pytest.raises(
         ShardError, match=f"bytes {offset} to {offset + size} have CRC-32 .* the index says {crc32:08x}"
     ):
-        ShardSet(Location(folder), verify=True).read(4)
-    assert ShardSet(Location(folder), verify=True).read(2).key
+        ShardSet(Location(LocalFolder(folder)), verify=True).read(4)
+    assert ShardSet(Location(LocalFolder(folder)), verify=True).read(2).key
 
 
 def test_verified_reads_need_an_index(folder):

@@ -10,39 +10,33 @@ import pytest
 
 from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import ConfigError, ShardError, StorageError
-from mps_shards.storage import retries
 from mps_shards.storage.file_cache import Cache
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.location import open_folder
+from mps_shards.storage.store_options import StoreOptions
 from tests.support.batches import assert_same
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import Asked, web
 
 SET = shard_set([30, 0, 50, 20])
+QUICK = StoreOptions(attempts=3, first_wait_s=0.01)
 ROOT = Path(__file__).parents[2]
 
 FETCH = """
 import sys
 from pathlib import Path
 from mps_shards.storage.file_cache import Cache
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.location import open_folder
 
 folder, url, *names = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
 for name in names:
-    print(Cache(Path(folder)).path(RemoteFolder(Prefix(url)), name), flush=True)
+    print(Cache(Path(folder)).path(open_folder(url), name), flush=True)
 """
 
 
-@pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "PATIENCE", retries.Patience(attempts=3, first_wait_s=0.01))
-
-
 def data(shards, cache: Path | None = None, *, cache_bytes: int | None = None, **options) -> ShardDataset:
-    reading = ReadOptions(cache=cache, cache_bytes=cache_bytes)
+    reading = ReadOptions(cache=cache, cache_bytes=cache_bytes, store=QUICK)
     return ShardDataset(shards, **{"batch_size": 16, "keys": True, "shuffle": True, "read_options": reading, **options})
 
 
@@ -109,7 +103,7 @@ def test_a_tar_of_another_digest_is_refused_and_not_kept(tmp_path):
 
 def test_a_fetch_that_fails_leaves_nothing(tmp_path):
     with web(SET, fault=lambda asked, number: "dropped" if asked.method == "GET" else None) as server:
-        source = RemoteFolder(Prefix(server.url))
+        source = open_folder(server.url, options=QUICK)
         with pytest.raises(StorageError, match="given up after 3 attempts"):
             Cache(tmp_path).path(source, "s-000002.tar")
 
@@ -155,7 +149,7 @@ def test_a_killed_process_leaves_no_bad_entry_and_no_lock(tmp_path):
         process.communicate()
         assert [path.name for path in contents(tmp_path)] == ["content.part"]
 
-        found = Cache(tmp_path).path(RemoteFolder(Prefix(server.url)), "s-000002.tar")
+        found = Cache(tmp_path).path(open_folder(server.url, options=QUICK), "s-000002.tar")
         release.set()
 
     assert found.read_bytes() == (SET / "s-000002.tar").read_bytes()

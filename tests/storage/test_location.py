@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.location import Location, locate, locate_out
+from mps_shards.storage.folder import Folder
+from mps_shards.storage.local_disk import LocalFolder
+from mps_shards.storage.location import Location, locate, open_folder
+from mps_shards.storage.store_folder import StoreFolder
 from mps_shards.storage.urls import Prefix
 
 
@@ -19,36 +22,42 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_directory_stands_for_all_that_it_holds(folder: Path):
-    assert locate([folder]) == locate([str(folder)]) == locate([f"{folder}/"]) == [Location(folder)]
+    assert locate([folder]) == locate([str(folder)]) == locate([f"{folder}/"]) == [Location(LocalFolder(folder))]
 
 
 def test_tars_that_follow_each_other_in_one_folder_are_taken_together_in_order(folder: Path):
     named = [folder / name for name in ("b.tar", "a.tar", "other/c.tar", "a.tar")]
 
     assert locate(named) == [
-        Location(folder, ("b.tar", "a.tar")),
-        Location(folder / "other", ("c.tar",)),
-        Location(folder, ("a.tar",)),
+        Location(LocalFolder(folder), ("b.tar", "a.tar")),
+        Location(LocalFolder(folder / "other"), ("c.tar",)),
+        Location(LocalFolder(folder), ("a.tar",)),
     ]
 
 
 def test_a_tar_behind_its_own_folder_is_a_choice_of_its_own(folder: Path):
-    assert locate([folder, folder / "a.tar"]) == [Location(folder), Location(folder, ("a.tar",))]
+    assert locate([folder, folder / "a.tar"]) == [
+        Location(LocalFolder(folder)),
+        Location(LocalFolder(folder), ("a.tar",)),
+    ]
 
 
 def test_a_relative_path_is_made_absolute(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
 
-    assert locate(["other", "a.tar"]) == [Location(folder / "other"), Location(folder, ("a.tar",))]
+    assert locate(["other", "a.tar"]) == [
+        Location(LocalFolder(folder / "other")),
+        Location(LocalFolder(folder), ("a.tar",)),
+    ]
 
 
 @pytest.mark.parametrize("form", ["file:{}", "file://{}", "file://localhost{}", "FILE://{}"])
 def test_a_file_url_is_a_path(folder: Path, form: str):
-    assert locate([form.format(folder / "a.tar")]) == [Location(folder, ("a.tar",))]
+    assert locate([form.format(folder / "a.tar")]) == [Location(LocalFolder(folder), ("a.tar",))]
 
 
 def test_a_colon_inside_a_path_makes_no_url_of_it(folder: Path):
-    assert locate([folder / "with space" / "d:1.tar"]) == [Location(folder / "with space", ("d:1.tar",))]
+    assert locate([folder / "with space" / "d:1.tar"]) == [Location(LocalFolder(folder / "with space"), ("d:1.tar",))]
 
 
 @pytest.mark.parametrize(
@@ -64,15 +73,15 @@ def test_a_colon_inside_a_path_makes_no_url_of_it(folder: Path):
     ],
 )
 def test_a_url_names_a_tar_if_it_ends_like_one_and_else_a_folder(url: str, folder: str, name: str | None):
-    assert locate([url]) == [Location(Prefix(folder), (name,) if name else None)]
+    assert locate([url]) == [Location(open_folder(folder), (name,) if name else None)]
 
 
 def test_tars_of_one_prefix_are_taken_together():
     urls = [f"s3://bucket/a/{name}.tar" for name in "xy"]
 
     assert locate([*urls, "s3://bucket/b/x.tar"]) == [
-        Location(Prefix("s3://bucket/a"), ("x.tar", "y.tar")),
-        Location(Prefix("s3://bucket/b"), ("x.tar",)),
+        Location(open_folder("s3://bucket/a"), ("x.tar", "y.tar")),
+        Location(open_folder("s3://bucket/b"), ("x.tar",)),
     ]
 
 
@@ -124,15 +133,15 @@ def test_nothing_named_is_an_error_that_says_what_could_be():
 @pytest.mark.parametrize(
     ("named", "found"),
     [
-        ("not/there", Path("not/there")),
-        (Path("not/there"), Path("not/there")),
-        ("file:///not/there.tar", Path("/not/there.tar")),
-        ("S3://bucket/a b/", Prefix("s3://bucket/a b")),
-        ("local:///not/there", Prefix("local:///not/there")),
+        ("not/there", LocalFolder(Path("not/there"))),
+        (Path("not/there"), LocalFolder(Path("not/there"))),
+        ("file:///not/there.tar", LocalFolder(Path("/not/there.tar"))),
+        ("S3://bucket/a b/", StoreFolder(Prefix("s3://bucket/a b"))),
+        ("local:///not/there", StoreFolder(Prefix("local:///not/there"))),
     ],
 )
-def test_what_is_written_to_need_not_be_there(named: str | Path, found: Path | Prefix):
-    assert locate_out(named) == found
+def test_what_is_written_to_need_not_be_there(named: str | Path, found: Folder):
+    assert open_folder(named) == found
 
 
 def test_a_prefix_shows_no_secret_even_behind_a_space():

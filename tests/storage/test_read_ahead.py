@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mps_shards.storage.backend import Traffic
+from mps_shards.storage.folder import Traffic
 from mps_shards.storage.read_ahead import Piece, ReadAhead
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8).tobytes()

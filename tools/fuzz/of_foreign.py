@@ -12,6 +12,7 @@ from mps_shards.errors import ShardError
 from mps_shards.reading.foreign_shards import ForeignShards
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.shards.tar import members
+from mps_shards.storage.local_disk import LocalFolder
 from mps_shards.storage.location import Location
 from tools.fuzz.examples import folder, tars
 from tools.fuzz.of_tar import with_checksums
@@ -42,7 +43,7 @@ def check(data: bytes) -> None:
     content = _WRAPPERS[data[0] % len(_WRAPPERS)](data[1:])
     path = folder() / "foreign.tar"
     path.write_bytes(content)
-    shards = ForeignShards([Location(path.parent, (path.name,))], buffer=0)
+    shards = ForeignShards([Location(LocalFolder(path.parent), (path.name,))], buffer=0)
     with contextlib.suppress(ShardError):
         samples = []
         for sample in shards.sequence(seed=0, epoch=0):

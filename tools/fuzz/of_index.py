@@ -8,6 +8,7 @@ from pathlib import Path
 from mps_shards.errors import ShardsError
 from mps_shards.shards.sample_index import INDEX_NAME
 from mps_shards.shardset.shard_set import ShardSet
+from mps_shards.storage.local_disk import LocalFolder
 from mps_shards.storage.location import Location
 from tools.fuzz.examples import folder, packed_set
 
@@ -24,7 +25,7 @@ def check(data: bytes) -> None:
     """Every sample is read, or is an error."""
     (_beside() / INDEX_NAME).write_bytes(data)
     with contextlib.suppress(ShardsError):
-        shards = ShardSet(Location(_beside()))
+        shards = ShardSet(Location(LocalFolder(_beside())))
         try:
             for number in range(len(shards)):
                 with contextlib.suppress(ShardsError):

@@ -14,8 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from mps_shards.storage.remote_folder import RemoteFolder
-from mps_shards.storage.urls import Prefix
+from mps_shards.storage.location import open_folder
 
 BUCKET = "mps-shards-tests"
 
@@ -65,7 +64,7 @@ def environment(address: str) -> dict[str, str]:
 
 def upload(folder: Path, url: str) -> str:
     """Copy a folder's files to a prefix, whose URL is given back."""
-    there = RemoteFolder(Prefix(url))
+    there = open_folder(url)
     for path in sorted(folder.iterdir()):
         there.write(path.name, path.read_bytes())
     return url

@@ -18,10 +18,9 @@ from mps_shards.packing.destinations.claim import check_claim, check_overwritabl
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
-from mps_shards.storage.backend import Identity
+from mps_shards.storage.folder import Identity, WritableFolder
 from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.ordered_map import ordered_map
-from mps_shards.storage.store_folder import StoreFolder
 
 __all__ = ["StoreDestination"]
 
@@ -40,7 +39,7 @@ class StoreDestination:
         fingerprint: of the plan that it is occupied for.
     """
 
-    def __init__(self, folder: StoreFolder, *, work_dir: Path | None = None, fingerprint: str = ""):
+    def __init__(self, folder: WritableFolder, *, work_dir: Path | None = None, fingerprint: str = ""):
         self._folder = folder
         self._work_dir = work_dir
         self._fingerprint = fingerprint
@@ -48,7 +47,7 @@ class StoreDestination:
 
     def where(self, split: str = "") -> str:
         """See `Destination`."""
-        return self._folder.where / split
+        return str(self._folder / split)
 
     def anywhere(self) -> "StoreDestination":
         """See `Destination`."""
@@ -118,10 +117,9 @@ class StoreDestination:
     @contextlib.contextmanager
     def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
         """See `Destination`."""
-        with scratch(self._work_dir) as file:
+        with self._folder.writing(_path(split, shard), scratch_folder=self._work_dir) as file:
             yield file
             self._check_ours()
-            self._folder.upload(_path(split, shard), file)
 
     def remove(self, split: str, shard: str) -> None:
         """See `Destination`."""

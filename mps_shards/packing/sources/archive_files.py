@@ -17,7 +17,8 @@ from mps_shards.packing.sources.files import Content, stamp_of
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.packing.sources.tar_archive import GzipBytes, tar_members
 from mps_shards.packing.sources.zip_archive import ZipArchive
-from mps_shards.storage.local_disk import RangeReader, file_size, open_stream
+from mps_shards.storage.local_disk import local_file
+from mps_shards.storage.range_reader import RangeReader
 
 __all__ = ["ARCHIVE_SUFFIXES", "ArchiveFiles", "archive_stem", "is_archive"]
 
@@ -40,7 +41,7 @@ def is_archive(path: Path) -> bool:
         return False
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
         return True
-    with open_stream(path) as file:
+    with local_file(path).open_stream() as file:
         head = file.read(8)
     return head.startswith((b"PK\3\4", *_UNREAD))
 
@@ -150,7 +151,7 @@ class ArchiveFiles:
         return self._members
 
     def _list(self) -> ArchiveMembers:
-        self._size = file_size(self._path)
+        self._size = local_file(self._path).size()
         head = self._from_disk(0, 512)
         if kind := next((kind for start, kind in _UNREAD.items() if head.startswith(start)), None):
             raise ConfigError(f"{self._path} is a {kind} archive, of which no single file can be read; unpack it first")

@@ -10,7 +10,7 @@ from mps_shards.packing.sources.files import stamp_of
 from mps_shards.packing.sources.parquet_pages import ColumnChunk, PageReader
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.packing.sources.table_source import Chunk, split_of
-from mps_shards.storage.local_disk import RangeReader
+from mps_shards.storage.range_reader import RangeReader
 
 __all__ = ["ParquetFiles", "import_pyarrow"]
 

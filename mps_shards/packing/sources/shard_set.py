@@ -24,8 +24,7 @@ from mps_shards.shardset.contents import labels_in, listed
 from mps_shards.shardset.opening import StoredSet, open_set
 from mps_shards.shardset.repeated_keys import key_at, twins
 from mps_shards.shardset.scan import hash_of
-from mps_shards.storage.open_files import AnyReader
-from mps_shards.storage.remote_folder import RemoteFolder
+from mps_shards.storage.folder import Folder
 
 __all__ = ["SetSelection", "ShardSetSource"]
 
@@ -63,7 +62,7 @@ class ShardSetSource:
     is_repeatable = True
     is_comparable = False  # samples are read whole
 
-    def __init__(self, folders: Sequence[Path | RemoteFolder], selection: SetSelection | None = None):
+    def __init__(self, folders: Sequence[Folder], selection: SetSelection | None = None):
         if not folders:
             raise ConfigError("no shard set was named")
         self._folders = tuple(folders)
@@ -77,7 +76,7 @@ class ShardSetSource:
     @property
     def name(self) -> str:
         """See `Source`."""
-        return ", ".join(_shown(folder) for folder in self._folders)
+        return ", ".join(map(str, self._folders))
 
     def close(self) -> None:
         """See `Source`."""
@@ -135,7 +134,7 @@ class ShardSetSource:
         sets = self._sets()
         which, shard, start = sets.shard_of(entry.place)
         stored = sets.stored[which]
-        content = stored.content(shard.name, entry.place - start, sets.reader)
+        content = stored.content(shard.name, entry.place - start)
         sample = sample_from(content, shard=shard.name)
         named = {}
         for name, begin, end in members(content, where=f"shard {shard.name}"):
@@ -203,7 +202,6 @@ class _OpenSets:
 
     def __init__(self, stored: Sequence[StoredSet]):
         self.stored = stored
-        self.reader = AnyReader()
         shards = [(which, shard) for which, each in enumerate(stored) for shard in each.manifest.shards]
         self._starts = list(accumulate((shard.samples for _, shard in shards), initial=0))
         self.shards = [(which, shard, start) for (which, shard), start in zip(shards, self._starts, strict=False)]
@@ -216,7 +214,7 @@ class _OpenSets:
         """What the keys of each set begin with."""
         if not selection.prefix:
             return [""] * len(self.stored)
-        prefixes = [f"{encode_key(_folder_name(stored.folder))}/" for stored in self.stored]
+        prefixes = [f"{encode_key(stored.folder.name)}/" for stored in self.stored]
         if len(set(prefixes)) < len(prefixes):
             raise ConfigError("two of the sets have the same folder name, so it tells no keys apart; rename one")
         return prefixes
@@ -227,7 +225,7 @@ class _OpenSets:
         def key_of(part: int, number: int) -> str:
             which, shard, _ = self.shards[part]
             offset, size, _ = self.stored[which].rows[shard.name][number].item()
-            return key_at(self.reader, self.stored[which].folder / shard.name, offset, size)
+            return key_at(self.stored[which].folder / shard.name, offset, size)
 
         hashes = [
             np.array([hash_of(key_of(part, number)) for number in range(shard.samples)], dtype=np.uint64)
@@ -304,11 +302,3 @@ def _check_alike(sets: Sequence[StoredSet]) -> None:
                 f"{first.folder} and {other.folder} have different classes, and only labels of classification are "
                 "renumbered"
             )
-
-
-def _shown(folder: Path | RemoteFolder) -> str:
-    return str(folder.where).rstrip("/") if isinstance(folder, RemoteFolder) else str(folder)
-
-
-def _folder_name(folder: Path | RemoteFolder) -> str:
-    return _shown(folder).rpartition("/")[2] if isinstance(folder, RemoteFolder) else folder.resolve().name

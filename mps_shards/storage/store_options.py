@@ -1,0 +1,45 @@
+"""How long a store may take to answer, and how often a failed request is repeated."""
+
+import random
+from dataclasses import dataclass
+
+from mps_shards.errors import ConfigError
+
+__all__ = ["StoreOptions"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """Time-outs in seconds, and retries with exponential back-off and jitter, for everything that is not a local disk.
+
+    Example:
+        ShardDataset("s3://bucket/imgs-shards", batch_size=64, store_options=StoreOptions(attempts=3))
+
+    Attributes:
+        attempts: Failed attempts in a row, without progress, after which a request is given up.
+        first_wait_s: Wait before the second attempt. Each further wait is twice as long.
+        longest_wait_s: Upper bound of a wait. Every wait is shortened at random by up to a half.
+        connect_timeout_s: Time for making a connection.
+        read_timeout_s: Time without a byte after which an attempt has failed.
+        request_timeout_s: Time for one ranged request, which asks for 8 MiB at most, or for one part of an upload.
+    """
+
+    attempts: int = 8  # waits of 0.2 s and more, 23 s in all: longer than a store's usual burst of 503s
+    first_wait_s: float = 0.2
+    longest_wait_s: float = 10.0
+    connect_timeout_s: float = 10.0
+    read_timeout_s: float = 30.0
+    request_timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigError(f"attempts must be at least 1, not {self.attempts}")
+        for name in ("first_wait_s", "longest_wait_s", "connect_timeout_s", "read_timeout_s", "request_timeout_s"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ConfigError(f"{name} must be a positive number of seconds, not {value}")
+
+    def wait_s(self, failures: int) -> float:
+        """Seconds to wait before the next attempt, after this many failures in a row."""
+        full = min(self.first_wait_s * 2.0 ** (failures - 1), self.longest_wait_s)
+        return full * random.uniform(0.5, 1.0)

@@ -1,0 +1,159 @@
+"""Ranged reads of local files: few descriptors whatever happens, from any thread and process."""
+
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mps_shards.errors import StorageError
+from mps_shards.storage.range_reader import RangeReader
+
+
+def numbered(folder: Path, count: int, size: int = 3000) -> list[Path]:
+    """Files whose bytes tell file and place apart."""
+    paths = [folder / f"{n}.tar" for n in range(count)]
+    for n, path in enumerate(paths):
+        path.write_bytes(bytes((n + place) % 251 for place in range(size)))
+    return paths
+
+
+def open_tars(folder: Path) -> list[str]:
+    """Files of the folder that this process holds open."""
+    held = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            continue
+        if target.startswith(str(folder)):
+            held.append(target)
+    return held
+
+
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc to count descriptors in")
+
+
+@needs_proc
+def test_two_hundred_files_are_read_through_eight_descriptors(tmp_path: Path):
+    paths, reader = numbered(tmp_path, 200), RangeReader(limit=8)
+
+    for n, path in enumerate(paths):
+        assert reader.read(str(path), n, 5) == bytes((2 * n + place) % 251 for place in range(5))
+        assert len(open_tars(tmp_path)) <= 8
+
+    assert sorted(open_tars(tmp_path)) == sorted(map(str, paths[-8:]))
+    reader.close()
+    assert open_tars(tmp_path) == []
+
+
+@needs_proc
+def test_the_file_that_was_unused_longest_is_closed_first(tmp_path: Path):
+    [first, second, third], reader = numbered(tmp_path, 3), RangeReader(limit=2)
+
+    for path in (first, second, first, third):
+        reader.read(str(path), 0, 1)
+
+    assert sorted(open_tars(tmp_path)) == sorted(map(str, (first, third)))
+    reader.close()
+
+
+@needs_proc
+def test_eight_threads_read_rightly_and_leave_no_more_than_the_limit_open(tmp_path: Path):
+    paths, reader = numbered(tmp_path, 40), RangeReader(limit=3)
+    rng = np.random.default_rng(0)
+    asked = [(int(n), int(at)) for n, at in zip(rng.integers(0, 40, 4000), rng.integers(0, 2900, 4000), strict=True)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda ask: reader.read(str(paths[ask[0]]), ask[1], 100), asked))
+
+    assert found == [bytes((n + at + place) % 251 for place in range(100)) for n, at in asked]
+    assert len(open_tars(tmp_path)) <= 3
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "end"), [(2990, 11, 3000), (3000, 1, 3000), (5000, 10, 5000), (0, 3001, 3000)]
+)
+def test_reading_past_the_end_is_an_error_with_the_numbers(tmp_path: Path, offset: int, size: int, end: int):
+    [path] = numbered(tmp_path, 1)
+    reader = RangeReader()
+
+    with pytest.raises(StorageError, match=rf"0\.tar ends at byte {end}, {size} bytes from {offset} were asked for"):
+        reader.read(str(path), offset, size)
+    assert reader.read(str(path), 2990, 10) == path.read_bytes()[-10:]
+    reader.close()
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path):
+    reader = RangeReader()
+
+    with pytest.raises(StorageError, match=r"gone\.tar: No such file or directory"):
+        reader.read(str(tmp_path / "gone.tar"), 0, 1)
+
+
+def test_a_file_that_is_gone_can_be_read_again_once_it_is_back(tmp_path: Path):
+    [path], reader = numbered(tmp_path, 1), RangeReader()
+    path.rename(tmp_path / "away")
+    with pytest.raises(StorageError):
+        reader.read(str(path), 0, 3)
+
+    (tmp_path / "away").rename(path)
+
+    assert reader.read(str(path), 0, 3) == b"\0\1\2"
+    reader.close()
+
+
+@needs_proc
+def test_a_reader_can_be_used_after_closing(tmp_path: Path):
+    [path], reader = numbered(tmp_path, 1), RangeReader()
+    reader.read(str(path), 0, 1)
+    reader.close()
+    reader.close()
+
+    assert reader.read(str(path), 1, 2) == b"\1\2"
+    del reader
+    assert open_tars(tmp_path) == []
+
+
+@needs_proc
+def test_a_pickled_reader_opens_its_own_files(tmp_path: Path):
+    [path], reader = numbered(tmp_path, 1), RangeReader(limit=5)
+    reader.read(str(path), 0, 1)
+
+    copy = pickle.loads(pickle.dumps(reader))
+
+    assert copy.read(str(path), 7, 2) == b"\7\10"
+    assert len(open_tars(tmp_path)) == 2
+    copy.close()
+    assert reader.read(str(path), 0, 2) == b"\0\1"
+    reader.close()
+
+
+@needs_proc
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_reads_with_its_own_descriptors_and_locks(tmp_path: Path):
+    paths, reader = numbered(tmp_path, 2), RangeReader()
+    reader.read(str(paths[0]), 0, 1)
+    shared = {os.fstat(file.descriptor).st_ino for file in reader._open.values()}
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        contents = [reader.read(str(path), 100, 50) for path in paths]
+        sender.send((contents, len(open_tars(tmp_path))))
+
+    with reader._lock:  # as if a thread of the parent were reading at that moment
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+    assert receiver.poll(30)
+    contents, held = receiver.recv()
+    process.join()
+
+    assert contents == [path.read_bytes()[100:150] for path in paths]
+    assert held == 2 and shared
+    assert reader.read(str(paths[0]), 5, 1) == b"\5"  # the child closed only what was its own
+    for end in (reader, receiver, sender):
+        end.close()
