@@ -157,6 +157,11 @@ class DeviceLoader:
                     self._on_stats(self.stats())
                 if content[0] is not None:
                     yield content.pop()
+                if workers.is_forked:
+                    raise ConfigError(
+                        "this process was forked in the middle of an iteration, whose threads are in the parent: "
+                        "start an iteration of its own here, with iter(loader)"
+                    )
             iteration.end()
             _measure(stats, began, iteration)
             if self._on_stats is not None:

@@ -75,13 +75,18 @@ class Workers:
             self.stop()
             raise
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a forked child's copy, where neither the threads nor the holders of the locks exist."""
+        return self._pid != os.getpid()
+
     def stop(self) -> None:
         """Let the threads end, and wait for them. May be called any number of times.
 
         Raises:
             ShutdownTimeout: a thread is busy for too long.
         """
-        if self._pid != os.getpid():  # in a forked child: neither the threads nor the holders of the locks exist
+        if self.is_forked:
             return
         with self._lock:
             self._stopped = True
@@ -142,6 +147,8 @@ class Workers:
 
     def levels(self) -> tuple[int, int, int]:
         """The numbers of batches that are being filled, ready, and in flight."""
+        if self.is_forked:
+            return 0, 0, 0
         with self._lock:
             ready = sum(batch.rows_left == 0 for batch in self._batches)
             in_flight = sum(buffer.state is BufferState.IN_FLIGHT for buffer in self.buffers)

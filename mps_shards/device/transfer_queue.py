@@ -74,6 +74,8 @@ class TransferQueue:
                 raise
 
     def _close(self) -> None:
+        if self._workers.is_forked:  # the copies, and a thread that makes them, are the parent's
+            return
         self._issued.clear()
         self._wait_for_all()
         self._engine.close()

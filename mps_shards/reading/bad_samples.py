@@ -116,9 +116,8 @@ class BadSamples:
         return True
 
     def report(self) -> SkipReport:
-        """What was skipped so far."""
-        with self._lock:
-            return SkipReport(self._count, tuple(self._first))
+        """What was skipped so far. Takes no lock, which a forked child could wait for in vain."""
+        return SkipReport(self._count, tuple(self._first))
 
     def finish(self) -> None:
         """Log what the epoch skipped, if anything, and check the budget for the last time.

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mps_shards import DeviceLoader, ShardDataset, classify
+from mps_shards.errors import ConfigError
 from tests.support import leaks
 
 LoaderOf = Callable[..., DeviceLoader]
@@ -190,6 +191,35 @@ def test_a_fork_in_the_middle_leaves_both_processes_working(loader_of: LoaderOf)
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert len(list(held)) == 14
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("transfer", TRANSFERS)
+@pytest.mark.parametrize("taken", [1, 15])
+def test_going_on_in_a_forked_child_is_an_error_that_says_what_to_do(
+    loader_of: LoaderOf, transfer: str | None, taken: int
+) -> None:
+    loader = loader_of(transfer=transfer)
+    running = iter(loader)
+    for _ in range(taken):
+        next(running)
+
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.alarm(20)  # ends a child that hangs
+            loader.stats()
+            next(running)
+        except ConfigError as error:
+            status = 0 if "forked in the middle of an iteration" in str(error) else 2
+            loader.close()
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert len(list(running)) == 15 - taken
 
 
 PROGRAM = """
