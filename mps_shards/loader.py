@@ -166,7 +166,7 @@ class DeviceLoader:
             _measure(stats, began, iteration)
             if self._on_stats is not None:
                 self._on_stats(self.stats())
-            _log.info("%d images in %.1f s; %s", stats.images, stats.elapsed_s, stats.verdict())
+            _log.info("%s; %s", self.stats().summary(), stats.verdict())
         finally:
             try:
                 _shut_down(deliveries, iteration, workers)

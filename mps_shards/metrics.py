@@ -1,14 +1,17 @@
-"""What a loader measured: plain numbers, added up by those who did the work.
+"""What a loader measured: plain numbers, added up by the threads that did the work.
 
-Nothing here locks. A `StageTimes` belongs to one thread; a `LoaderStats` is written by `feed.workers` under its lock
-and by the one thread that takes batches, each its own fields, and is read as a copy; the rest are constants.
+Nothing in this module locks. A `StageTimes` belongs to one thread. A `LoaderStats` is written by the worker threads
+under their lock and by the one thread that takes batches, each in fields of its own, and is read as a copy.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from html import escape
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-__all__ = ["STAGES", "Bottleneck", "LoaderStats", "Skip", "SkipReport", "StageTimes", "scalars_to"]
+from mps_shards.wording import counted, megabytes
+
+__all__ = ["STAGES", "Bottleneck", "LoaderStats", "Skip", "SkipReport", "StageTimes", "html_table", "scalars_to"]
 
 Stage: TypeAlias = Literal["read", "decode", "transform", "assemble"]
 Bottleneck: TypeAlias = Literal["nothing", "loop", "transfer"] | Stage
@@ -67,27 +70,29 @@ class StageTimes:
 
 @dataclass(slots=True, kw_only=True)
 class LoaderStats:
-    """What a `DeviceLoader` did since its current (or last) iteration began. Times in seconds.
+    """What a `DeviceLoader` did since its current or last iteration began. Times are in seconds.
+
+    ``print(stats)`` gives a short table; `verdict` says in one line what limits the speed.
 
     Attributes:
         batches, images: delivered.
-        skipped: samples left out by ``on_bad_sample``, of batches that are still to come too.
-        skips: the first hundred of them.
+        skipped: samples that ``on_bad_sample`` skipped, also of batches that are still to come.
+        skips: the first hundred of the skipped samples.
         elapsed_s: since the iteration began, up to its end.
-        starved_s: of that, the training loop waited for a batch.
-        blocked_s: workers, added up, waited for a free slot: the training loop is slower than the loader.
-        read_s, decode_s, transform_s, assemble_s: of the workers, added up. What is decided before pixels are known
-            (an image's size, its class, the crop) counts as reading.
-        bytes_read: of shards.
-        requests, bytes_fetched: asked of stores, and received; `request_retries` of the requests were repeats.
-        cache_hits: files that the cache had already.
-        waited_s: of `read_s`, for bytes of a store that were not there yet.
-        bytes_sent: host memory that went to the device (or was handed over, on the CPU).
-        send_s: the training loop's thread spent issuing transfers.
-        flight_s: from issuing a copy to seeing it finished, added up over the batches.
-        retries: copies issued again after the device ran out of memory.
-        ready, filling, in_flight: batches in that state now.
-        workers: threads.
+        starved_s: how long the training loop waited for a batch.
+        blocked_s: how long the workers waited for a free host buffer, summed: the training loop is slower than they.
+        read_s, decode_s, transform_s, assemble_s: time of the workers in each stage, summed. What is decided before
+            pixels are known (the size of an image, its class, the crop) counts as reading.
+        bytes_read: bytes of samples that were read.
+        requests, bytes_fetched, request_retries: requests to object stores, bytes received, and repeated requests.
+        cache_hits: files that were in the cache already.
+        waited_s: the part of `read_s` in which a worker waited for bytes of an object store.
+        bytes_sent: host memory that was sent to the device, or handed over on the CPU.
+        send_s: time of the training loop's thread in issuing transfers.
+        flight_s: from issuing a transfer to seeing that it is finished, summed over the batches.
+        retries: transfers that were issued again after the device ran out of memory.
+        ready, filling, in_flight: batches that are in this state now.
+        workers: number of worker threads.
     """
 
     batches: int = 0
@@ -128,7 +133,7 @@ class LoaderStats:
 
     @property
     def blocked(self) -> float:
-        """Share of the workers' time, 0..1, that they waited for a free slot."""
+        """Share of the workers' time, 0..1, that they waited for a free host buffer."""
         return self.blocked_s / (self.elapsed_s * self.workers) if self.elapsed_s and self.workers else 0.0
 
     def add(self, times: StageTimes) -> None:
@@ -139,7 +144,7 @@ class LoaderStats:
         self.bytes_read += times.bytes_read
 
     def since(self, earlier: "LoaderStats") -> "LoaderStats":
-        """What came after an earlier snapshot of the same iteration; levels and workers as they are now."""
+        """The difference to an earlier snapshot of the same iteration; the state of batches as it is now."""
         left = replace(self)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -148,7 +153,7 @@ class LoaderStats:
         return left
 
     def shares(self) -> dict[str, float]:
-        """Of the time that workers were busy, 0..1, by stage."""
+        """Share of each stage, 0..1, in the time that workers were busy."""
         spent = {stage: float(getattr(self, f"{stage}_s")) for stage in STAGES}
         busy = sum(spent.values()) or 1.0
         return {stage: seconds / busy for stage, seconds in spent.items()}
@@ -160,31 +165,81 @@ class LoaderStats:
         if self.starved < _WAITS:
             sending = self.send_s / self.elapsed_s if self.elapsed_s else 0.0
             return "transfer" if sending > _SENDS else "loop"
-        if self.blocked > 0.5:  # workers wait for slots, the loop waits for batches: copies hold the slots
+        if self.blocked > 0.5:  # workers wait for buffers and the loop for batches: copies hold the buffers
             return "transfer"
         shares = self.shares()
         return max(STAGES, key=lambda stage: shares[stage])
 
     def verdict(self) -> str:
-        """One line: what limits the speed, the loader (and which of its stages) or the training loop."""
-        found = self.bottleneck()
+        """One line that says what limits the speed: a stage of the loader, the transfer, or the training loop."""
+        limit = self.bottleneck()
         waited = f"the training loop waited {self.starved:.0%} of the time"
-        if found == "nothing":
+        if limit == "nothing":
             return "nothing was delivered yet"
-        if found == "loop":
+        if limit == "loop":
             return f"device-bound: {waited} for batches"
-        if found == "transfer":
+        if limit == "transfer":
             sending = self.send_s / self.elapsed_s if self.elapsed_s else 0.0
             return f"transfer-bound: {waited}, and spent {sending:.0%} of it sending batches"
-        return f"loader-bound: {waited}; {self.shares()[found]:.0%} of the workers' time went into {found}"
+        return f"loader-bound: {waited}; {self.shares()[limit]:.0%} of the workers' time went into {limit}"
+
+    def summary(self) -> str:
+        """One line: images, speed, how long the training loop waited, and how many samples were skipped."""
+        skipped = f", {counted(self.skipped, 'sample')} skipped" if self.skipped else ""
+        return (
+            f"{counted(self.images, 'image')} in {self.elapsed_s:.1f} s, {self.images_per_s:,.0f} images/s, "
+            f"waited {self.starved:.0%}{skipped}"
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Names and values of the table that ``print(stats)`` shows; without what did not occur."""
+        rows = [
+            ("delivered", f"{counted(self.images, 'image')} in {counted(self.batches, 'batch')}"),
+            ("time", f"{self.elapsed_s:.1f} s, {self.images_per_s:,.0f} images/s"),
+            ("training loop", f"waited for batches {self.starved:.0%} of the time"),
+            (
+                counted(self.workers, "worker"),
+                ", ".join(f"{stage} {share:.0%}" for stage, share in self.shares().items())
+                + f"; waited for a free host buffer {self.blocked:.0%} of the time",
+            ),
+            ("read", f"{megabytes(self.bytes_read)} of samples"),
+            ("sent", f"{megabytes(self.bytes_sent)} of batches"),
+        ]
+        if self.requests or self.cache_hits:
+            repeated = f", {self.request_retries:,} repeated" if self.request_retries else ""
+            requests = f"{megabytes(self.bytes_fetched)} in {counted(self.requests, 'request')}{repeated}"
+            rows.append(("object store", f"{requests}; {counted(self.cache_hits, 'file')} in the cache"))
+        if self.retries:
+            rows.append(("device memory", f"ran out; {counted(self.retries, 'batch')} sent again"))
+        if self.skipped:
+            first = f"; the first is {self.skips[0]}" if self.skips else ""
+            rows.append(("skipped", f"{counted(self.skipped, 'sample')}{first}"))
+        return [*rows, ("verdict", self.verdict())]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return html_table(self.rows())
+
+
+def html_table(rows: list[tuple[str, str]]) -> str:
+    """Names and values as a table in HTML."""
+    lines = (
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
+    )
+    return f"<table>{''.join(lines)}</table>"
 
 
 def scalars_to(writer: Any, *, tag: str = "loader") -> Callable[[LoaderStats], None]:
-    """For ``DeviceLoader(on_stats=…)``: writes speed and waiting of each interval as scalars.
+    """A callback for ``DeviceLoader(on_stats=...)`` that writes speed and waiting of each interval as scalars.
 
     Args:
-        writer: anything with ``add_scalar(name, value, step)``, as TensorBoard's SummaryWriter has it; a step is a
-            delivered batch, counted on over the epochs.
+        writer: anything with a method ``add_scalar(name, value, step)``, such as TensorBoard's SummaryWriter. A step is
+            a delivered batch; steps go on over the epochs.
     """
     last, done = LoaderStats(), 0
 

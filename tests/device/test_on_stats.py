@@ -2,6 +2,8 @@
 
 import io
 import logging
+import re
+import sys
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mps_shards import DeviceLoader, ShardDataset, scalars_to, watch
+from mps_shards import DeviceLoader, ShardDataset, SkipRules, scalars_to, watch
 from mps_shards.metrics import LoaderStats
 from tests.support.sets import shard_set
 
@@ -93,6 +95,59 @@ def test_elsewhere_one_line_at_the_end(data: dict[str, Any]) -> None:
 
     (line,) = paper.file.getvalue().splitlines()
     assert line.startswith(f"epoch: {40 if data else 41} images in ")
+
+
+def skipping(shards: Path) -> DeviceLoader:
+    rules = SkipRules(policy="skip", max_bad=None)
+    return DeviceLoader(ShardDataset(shards, batch_size=4, on_bad_sample=rules), device="cpu", num_threads=2)
+
+
+def test_skipped_samples_are_in_the_line_of_an_epoch_and_in_its_table(caplog: pytest.LogCaptureFixture) -> None:
+    shards = shard_set([41], broken=[2, 7, 30])
+    paper = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, width=40)
+    screen = Console(file=io.StringIO(), force_terminal=True, width=160)
+
+    with caplog.at_level(logging.INFO, logger="mps_shards"), skipping(shards) as loader:
+        list(watch(loader, console=paper))
+        list(watch(loader, console=screen))
+        table = str(loader.stats())
+
+    (line,) = paper.file.getvalue().splitlines()
+    assert line.startswith("epoch: 38 images in ") and line.endswith(", 3 samples skipped")
+    assert "3 skipped" in screen.file.getvalue()
+    logged = [record.getMessage() for record in caplog.records]
+    assert any(text.startswith("38 images in ") and "3 samples skipped" in text for text in logged)
+    assert re.search(r"^skipped +3 samples; the first is sample '", table, re.MULTILINE)
+
+
+def test_a_notebook_needs_no_widgets_and_keeps_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], *, raw: bool) -> None:
+            shown.append(data["text/plain"])
+
+    def display(data: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
+        shown.append(data["text/plain"])
+        return Handle()
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+
+    list(watch(loader_of(shard_set([40])), "epoch 3", console=Console(force_jupyter=True)))
+
+    assert shown[0] == "epoch 3: starting"
+    assert re.fullmatch(r"epoch 3: 10/10 batches, 40 images in .* s, .* images/s, waited \d+%", shown[-1])
+
+
+def test_leaving_early_says_how_far_the_epoch_came() -> None:
+    paper = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False)
+
+    for _ in watch(loader_of(shard_set([40])), console=paper):
+        break
+
+    assert paper.file.getvalue().startswith("epoch: 4 images in ")
 
 
 def test_leaving_the_line_early_leaves_nothing_behind() -> None:

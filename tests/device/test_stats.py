@@ -1,5 +1,6 @@
 """What a loader says of itself."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from mps_shards import DeviceLoader, ShardDataset, classify
-from mps_shards.metrics import LoaderStats
+from mps_shards.metrics import LoaderStats, Skip
 from mps_shards.reading.foreign_source import ForeignSource
 from tests.support.sets import foreign_tars
 
@@ -94,19 +95,19 @@ def test_an_interval_is_what_came_after_a_snapshot() -> None:
 
 
 def test_the_time_that_foreign_tars_are_read_counts_as_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = ForeignSource.steps
+    plans = ForeignSource.plans
 
     def slow(source: ForeignSource, *arguments: Any, **options: Any) -> Any:
-        for step in steps(source, *arguments, **options):
+        for plan in plans(source, *arguments, **options):
             time.sleep(0.01)
-            yield step
+            yield plan
 
-    monkeypatch.setattr(ForeignSource, "steps", slow)
+    monkeypatch.setattr(ForeignSource, "plans", slow)
     loader = DeviceLoader(ShardDataset(foreign_tars([40]), batch_size=4), device="cpu", num_threads=2)
 
     list(loader)
 
-    assert loader.stats().read_s >= 0.1  # ten steps
+    assert loader.stats().read_s >= 0.1  # ten batches
 
 
 def test_a_slow_transform_is_found_to_be_the_bottleneck(shard_set: Path) -> None:
@@ -121,3 +122,27 @@ def test_a_slow_transform_is_found_to_be_the_bottleneck(shard_set: Path) -> None
     list(loader)
 
     assert loader.stats().verdict().endswith("went into transform")
+
+
+def test_printed_figures_are_a_short_table_that_ends_with_the_verdict(loader_of: Callable[..., DeviceLoader]) -> None:
+    loader = loader_of()
+    list(loader)
+
+    lines = str(loader.stats()).splitlines()
+
+    assert re.fullmatch(r"delivered +60 images in 15 batches", lines[0])
+    assert lines[-1].endswith(loader.stats().verdict()) and len(lines) <= 8
+    assert len({re.match(r"(\d workers|[a-z]+( [a-z]+)?) +", line).end() for line in lines}) == 1  # type: ignore
+
+
+def test_the_table_of_figures_is_safe_to_show_in_a_notebook() -> None:
+    stats = LoaderStats(batches=1, images=1, skipped=1, skips=(Skip("<b>", "s.tar", 3, "not an image"),), elapsed_s=1.0)
+
+    html = stats._repr_html_()
+
+    assert html.startswith("<table>") and "&lt;b&gt;" in html and "<b>" not in html
+    assert "1 image in 1 batch<" in html
+
+
+def test_a_loader_that_delivered_nothing_prints_that() -> None:
+    assert str(LoaderStats()).endswith("nothing was delivered yet")
