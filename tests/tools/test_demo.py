@@ -23,7 +23,8 @@ def test_the_journey_ends_well_and_a_second_one_starts_clean(tmp_path):
     done = subprocess.run(
         [
             sys.executable,
-            "tools/scripts/demo.py",
+            "-m",
+            "tools.scripts.demo",
             "--out",
             str(out),
             "--photos",
