@@ -25,9 +25,9 @@ from mps_shards.sampling.order import Numbers
 from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.shards import keyed
-from mps_shards.shards.key_names import split_member
+from mps_shards.shards.key_names import is_hidden, split_member
 from mps_shards.shards.raw_sample import RawSample
-from mps_shards.shards.tar import BLOCK, NO_DATA, data_size, pax_records
+from mps_shards.shards.tar import BLOCK, NO_DATA, REGULAR, data_size, pax_records
 from mps_shards.shardset.opening import TARS
 from mps_shards.storage.file_cache import Cache, CachedFolder
 from mps_shards.storage.folder import File, Folder, Traffic
@@ -50,6 +50,7 @@ class Repeated(NamedTuple):
 
     key: str
     shard: str
+    fields: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -114,11 +115,16 @@ class ForeignShards:
         start: int,
         remainder: Remainder,
         damaged: Damaged = refused,
+        look: Callable[[Iterator[Streamed]], Iterator[Streamed]] = lambda sequence: sequence,
     ) -> Iterator[tuple[int, Streamed]]:
-        """Positions and samples of one rank, from a position on, its end arranged by `remainder` (see `Deal`)."""
+        """Positions and samples of one rank, from a position on, its end arranged by `remainder` (see `Deal`).
+
+        Args:
+            look: Gives the samples of all ranks on, and may look at them first.
+        """
         row: list[tuple[int, Streamed]] = []  # one sample a rank
         first: list[tuple[int, Streamed]] = []
-        for position, sample in enumerate(self.sequence(seed=seed, epoch=epoch, damaged=damaged)):
+        for position, sample in enumerate(look(self.sequence(seed=seed, epoch=epoch, damaged=damaged))):
             if len(first) < share.world_size - 1 and remainder == "pad":
                 first.append((position, sample))
             if position >= start:
@@ -159,7 +165,7 @@ def _samples_of(tar: File) -> Iterator[Streamed]:
         for sample in group_by_keys(files, handler=handler):
             key = sample["__key__"]
             if key in keys:
-                yield Repeated(key, tar.name)
+                yield Repeated(key, tar.name, tuple(name for name in sample if not name.startswith("__")))
                 continue
             keys.add(key)
             fields = {name: value for name, value in sample.items() if not name.startswith("__")}
@@ -167,21 +173,44 @@ def _samples_of(tar: File) -> Iterator[Streamed]:
 
 
 def _checked(files: Iterator[Any], stream: "_WatchedTar") -> Iterator[Any]:
-    """The files, and the end of the tar checked before the last sample counts as whole."""
-    passed_over = []
+    """The files, and the end of the tar checked before the last sample counts as whole.
+
+    What belongs to no sample is passed over and counted: hidden files, names that are no key and field, names that
+    webdataset takes for its own (``__x__/``), and entries that are neither files nor folders.
+    """
+    nameless: list[str] = []
+    given = hidden = 0
     for file in files:
+        given += 1
+        if is_hidden(name := file["fname"]):
+            hidden += 1
+            continue
         try:
-            split_member(file["fname"])
+            split_member(name)
         except DataError:
-            passed_over.append(file["fname"])
-        yield file
+            nameless.append(name)
+        # written on Windows: webdataset would take the folders for a part of the name
+        yield {**file, "fname": name.replace("\\", "/")} if "\\" in name else file
     stream.finish()
-    if passed_over:
+    if nameless:
+        count, first = len(nameless), nameless[0]
         _log.warning(
-            "shard %r: %d files have no key and field, and belong to no sample; the first: %r",
+            "shard %r: %d files have no key and field, and belong to no sample; the first: %r", stream, count, first
+        )
+    if hidden:
+        _log.info("shard %r: %d hidden files were passed over", stream, hidden)
+    if stream.files > given:
+        _log.warning(
+            "shard %r: %d files have names that webdataset keeps for itself (__x__), and belong to no sample",
             stream,
-            len(passed_over),
-            passed_over[0],
+            stream.files - given,
+        )
+    if stream.others:
+        _log.warning(
+            "shard %r: %d entries are links, devices or of an unknown type, and belong to no sample; the first: %r",
+            stream,
+            len(stream.others),
+            stream.others[0],
         )
 
 
@@ -229,6 +258,8 @@ class _WatchedTar(io.RawIOBase):
         self._naming: bytearray | None = None  # what a pax header holds, as far as it has passed
         self._for_all = False  # whether that is a global header
         self._size: int | None = None  # of the next member, by a pax header
+        self.files = 0  # members that are files
+        self.others: list[str] = []  # names in the headers of what is neither file nor folder
 
     def readable(self) -> bool:
         return True
@@ -282,6 +313,11 @@ class _WatchedTar(io.RawIOBase):
             self._naming = None
             if not self._for_all:
                 self._size = int(records["size"]) if "size" in records else None
+        if kind in REGULAR:
+            # before POSIX.1, a folder was an empty file whose name ends in a slash
+            self.files += kind != 0 or not block[:100].partition(b"\0")[0].endswith(b"/")
+        elif kind not in b"5VxXgLK":
+            self.others.append(block[:100].partition(b"\0")[0].decode("utf-8", "backslashreplace"))
         if kind in b"xXg":
             self._naming, self._for_all = bytearray(), kind == ord("g")
         elif kind not in NO_DATA and self._size is not None:

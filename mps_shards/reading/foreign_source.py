@@ -1,17 +1,18 @@
 """The source of tars without a manifest, which are streamed from their start."""
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence, Set
+from typing import Any, NamedTuple
 
-from mps_shards.errors import DecodeError, ShardError
+from mps_shards.errors import ConfigError, DecodeError, ShardError
 from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.foreign_shards import ForeignShards, Repeated, Streamed
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.sampling.order import Shuffle
-from mps_shards.shards.field_choice import NO_TARGET, FieldChoice, is_mask
+from mps_shards.shards.field_choice import NO_TARGET, FieldChoice
 from mps_shards.shards.manifest import Task
-from mps_shards.shards.raw_sample import RawSample
+from mps_shards.shards.raw_sample import MASK_FIELD, RawSample
 from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.folder import Traffic
 from mps_shards.storage.location import Location
@@ -21,7 +22,18 @@ __all__ = ["ForeignSource"]
 # Samples that foreign tars are shuffled among: a tenth of a second's reading, 110 MB at ImageNet's sizes.
 _SHUFFLE_BUFFER = 1000
 
+# Samples without a target that are looked at before a set is taken to have none: 7 MB at ImageNet's sizes.
+_LOOKED_AT = 64
+
 _log = logging.getLogger("mps_shards")
+
+
+class _Look(NamedTuple):
+    """What a sample holds, and which of it are image and target."""
+
+    fields: Set[str]
+    image: str
+    target: str | None
 
 
 class ForeignPlan:
@@ -43,7 +55,14 @@ class ForeignPlan:
         sample = self._samples[row]
         if isinstance(sample, Repeated):
             raise ShardError(str(sample))
-        return self._choice.plain(sample)
+        plain = self._choice.plain(sample)
+        if self.task == "unlabeled" and (held := plain.fields.keys() & {"cls", MASK_FIELD}):
+            raise ConfigError(
+                f"sample {sample.key!r} of shard {sample.shard} has a target ({held.pop()}), but none of the first "
+                f"{_LOOKED_AT} samples had: name it with target=, so that samples without it are bad samples, or read "
+                'all of them without: target="none"'
+            )
+        return plain
 
     def name(self, row: int) -> SampleName:
         """See `BatchPlan`."""
@@ -55,7 +74,7 @@ class ForeignSource:
     """Tars without a manifest.
 
     Args:
-        choice: The fields to take for image and target; what it leaves open is guessed from the first sample.
+        choice: The fields to take for image and target; what it leaves open is guessed from the first samples.
     """
 
     def __init__(
@@ -77,7 +96,6 @@ class ForeignSource:
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`. Reads from the epoch's start, passing over what comes before `request.start`."""
         share, number = request.share, 0
-        task, guessed = self._choice.task, False
         positions: list[int] = []
         samples: list[Streamed] = []
         for position, sample in self._shards.of_rank(
@@ -87,37 +105,70 @@ class ForeignSource:
             start=request.start,
             remainder=request.remainder,
             damaged=damaged,
+            look=self._settled,
         ):
-            if not guessed and isinstance(sample, RawSample):
-                task, guessed = self._guess(sample, task)
             positions.append(position)
             samples.append(sample)
             if len(samples) == request.batch_size:
                 if number % share.num_workers == share.worker:
-                    yield ForeignPlan(self._choice, task, positions, samples, request.deal(None).after(number))
+                    yield ForeignPlan(self._choice, self.task, positions, samples, request.deal(None).after(number))
                 positions, samples = [], []
                 number += 1
         if samples and not request.drop_last and number % share.num_workers == share.worker:
             # as after a full batch: with "keep" another rank may have more of them
-            yield ForeignPlan(self._choice, task, positions, samples, request.deal(None).after(number))
+            yield ForeignPlan(self._choice, self.task, positions, samples, request.deal(None).after(number))
 
-    def _guess(self, sample: RawSample, task: Task | None) -> tuple[Task | None, bool]:
-        """Settle what the targets are, and log which fields are taken; False where the sample leaves it in doubt."""
+    def _settled(self, sequence: Iterator[Streamed]) -> Iterator[Streamed]:
+        """Give the samples on; settle before the first what the targets are, from the first sample that has one.
+
+        All ranks see the same samples, so they agree. A sample without a target settles it only if `_LOOKED_AT` others
+        have none either: it may be a damaged sample of a set with labels.
+        """
+        held: list[Streamed] = []
+        without: _Look | None = None
+        failure = None
+        while not self._guess_was_logged and len(held) < _LOOKED_AT:
+            try:
+                sample = next(sequence, None)
+            except Exception as error:  # raised below, behind the samples before it
+                failure = error
+                break
+            if sample is None:
+                break
+            held.append(sample)
+            found = self._look(sample)
+            if found is not None and (found.target is not None or self._choice.task is not None):
+                self._settle(found)
+            without = without or found
+        if without is not None and not self._guess_was_logged:
+            self._settle(without)
+        yield from held
+        if failure is not None:
+            raise failure
+        yield from sequence
+
+    def _look(self, sample: Streamed) -> _Look | None:
+        """Which fields of a sample are image and target; None where the target is in doubt."""
+        if isinstance(sample, Repeated):
+            sample = RawSample(key=sample.key, shard=sample.shard, fields=dict.fromkeys(sample.fields, b""))
+        image = "in doubt"
         try:
-            image, target = self._choice.image_field(sample), self._choice.target_field(sample)
-        except DecodeError:  # the plan raises it when this very sample is read
-            return task, False
-        if task is None:
-            task = "unlabeled" if target is None else "segmentation" if is_mask(target) else "classification"
-        self.task = task
-        if not self._guess_was_logged:
-            unused = sorted(sample.fields.keys() - {image, (target or "").partition(":")[0]})
-            aside = f"; not used: {', '.join(unused)}" if unused else ""
-            # labels that nobody asked for are seldom missed, but those that were overlooked are
-            level = logging.WARNING if target is None and unused and not self._choice.target else logging.INFO
-            _log.log(level, "reading as %s: image %s, target %s%s", task, image, target or NO_TARGET, aside)
-            self._guess_was_logged = True
-        return task, True
+            target = self._choice.target_field(sample)
+            with contextlib.suppress(DecodeError):  # the plan raises it when this very sample is read
+                image = self._choice.image_field(sample)
+        except DecodeError:
+            return None
+        return _Look(sample.fields.keys(), image, target)
+
+    def _settle(self, found: _Look) -> None:
+        self.task = self._choice.kind_of(found.target)
+        unused = sorted(found.fields - {found.image, (found.target or "").partition(":")[0]})
+        aside = f"; not used: {', '.join(unused)}" if unused else ""
+        # labels that nobody asked for are seldom missed, but those that were overlooked are
+        level = logging.WARNING if found.target is None and unused and not self._choice.target else logging.INFO
+        target = found.target or NO_TARGET
+        _log.log(level, "reading as %s: image %s, target %s%s", self.task, found.image, target, aside)
+        self._guess_was_logged = True
 
     def stop(self, request: Request) -> None:
         """See `Source`. Nobody waits to read a sample."""

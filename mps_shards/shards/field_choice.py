@@ -106,6 +106,10 @@ class FieldChoice:
         """What the named target makes of a set; None where it is guessed."""
         return self.kind or (_kind(self.target[0]) if self.target else None)
 
+    def kind_of(self, target: str | None) -> Task:
+        """What a set is for whose samples have this target, by the names of `target`."""
+        return self.kind or ("unlabeled" if target is None else _kind(target))
+
     @property
     def has_other_targets(self) -> bool:
         """Whether targets are neither class numbers nor label maps: multi-label, numbers or captions."""
