@@ -150,6 +150,11 @@ class PackReport:
     finished: bool = True
     seconds: float
 
+    @property
+    def samples(self) -> int:
+        """Number of samples in all sets."""
+        return sum(one.samples for one in self.sets)
+
 
 def printable(text: str) -> str:
     r"""The text, with bytes of file names that are no UTF-8 spelled out as ``\xff``, so that it can be written down."""
