@@ -57,8 +57,8 @@ class DeviceLoader:
         num_threads: threads that read and decode; by default as many as this process may use cores.
         host_batches: how many finished batches may wait in host memory.
         device_batches: how many batches to send to the device before the one that is delivered.
-        memory: limit in bytes for all host buffers together; a single batch may be larger. With ``pad=``, the samples
-            of the batches that are being made come on top, until the last sample of each decides the batch's size.
+        memory: limit in bytes for all host buffers together; a single batch may be larger. A batch of ``pad=`` counts
+            with the samples that it is made of, and is refused where it is larger than the limit.
         transfer: a transfer engine ("inline", "thread", "cpu") instead of the device's default, followed by "-blocking"
             for copies that block.
         verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit

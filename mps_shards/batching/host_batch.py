@@ -92,6 +92,8 @@ class HostBatch:
 
     Attributes:
         buffer: where the batch lies; set and guarded by the worker threads.
+        reserve: makes room for so many bytes of the batch that is being made, before they are taken. Returns the limit
+            where that is smaller. Set by the worker threads where memory is limited.
         rows: samples of the batch; fewer than planned once `complete` has closed the gaps of skipped samples.
         keys: of the samples, in order.
         leaves: one tensor for each leaf of a sample, [rows, ...], all views of the allocated memory.
@@ -111,6 +113,7 @@ class HostBatch:
     ):
         self.plan, self.image_format = plan, image_format
         self.buffer: HostBuffer | None = None
+        self.reserve: Callable[[int], int | None] = _no_limit
         self.rows = self.rows_left = len(plan)
         self.next_row = 0
         self.keys: list[str] = [""] * self.rows
@@ -310,6 +313,10 @@ class HostBatch:
             converts = sample.image.dtype == torch.uint8 and self.leaves[0].dtype == torch.float32
             self._fast_path = _FastPath(sample.image.shape, sample.image.dtype, images, targets, converts)
         self._layout = layout  # last, because other threads read it without the lock
+
+
+def _no_limit(nbytes: int) -> None:
+    """Memory is not limited."""
 
 
 def _array_of(tensor: torch.Tensor) -> npt.NDArray[Any]:

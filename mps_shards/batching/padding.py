@@ -1,21 +1,23 @@
-"""Batches of images of unequal sizes: each padded at the right and the bottom to the size of the largest."""
+"""Batches of images of unequal sizes: each image is padded at the right and the bottom to the size of the largest."""
 
+import threading
 from collections.abc import Callable, Sized
-from typing import Any
 
 import torch
 
 from mps_shards.batching.host_batch import HostBatch, ImageFormat, Sample
+from mps_shards.batching.tensor_layout import image_leaf, target_leaf
 from mps_shards.errors import ConfigError
+from mps_shards.wording import counted, megabytes
 
 __all__ = ["PaddedBatch"]
 
 
 class PaddedBatch(HostBatch):
-    """Collects the samples first, since their sizes decide the batch's; then writes them, in `complete`.
+    """Keeps the samples until all of them are made, since their sizes decide that of the batch, and writes them then.
 
-    Images are padded with 0 and masks with `ignore_index`. Targets become (targets, sizes), sizes int64 (batch, 2):
-    height and width before padding.
+    Images are padded with 0 and label maps with `ignore_index`. Targets become (targets, sizes), where sizes is
+    int64 [batch, 2]: the height and width of each image before padding.
 
     Args:
         multiple: height and width of the batch are rounded up to a multiple of this.
@@ -34,6 +36,10 @@ class PaddedBatch(HostBatch):
         super().__init__(plan, allocate, pixels=pixels, image_format=image_format)
         self._multiple, self._ignore_index = multiple, ignore_index
         self._samples: list[Sample | None] = [None] * len(plan)
+        self._sizes_lock = threading.Lock()
+        self._height = self._width = 0  # of the batch so far
+        self._kept_bytes = 0
+        self._values_bytes = 0  # of the largest value of a pixel so far: all channels, and its place in a label map
 
     def image_rows(self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8) -> None:
         """None: the size of rows is not known before all samples are."""
@@ -42,35 +48,63 @@ class PaddedBatch(HostBatch):
         """Keep a sample.
 
         Raises:
-            ConfigError: its image is not one tensor (channels, height, width).
+            ConfigError: its image is not one tensor [channels, height, width], or the padded batch would take more
+                memory than is allowed.
         """
-        if not isinstance(sample.image, torch.Tensor) or sample.image.ndim != 3:
-            raise ConfigError(f"pad takes images (channels, height, width); sample {sample.key!r} is none")
-        # cloned: what a transform gives may be memory that it uses again
-        self._samples[row] = sample._replace(image=sample.image.clone())
+        image, target = sample.image, sample.target
+        if not isinstance(image, torch.Tensor) or image.ndim != 3:
+            raise ConfigError(f"pad takes images [channels, height, width]; sample {sample.key!r} is none")
+        self._make_room(sample)
+        # cloned, since a transform may use the memory of what it returns again
+        self._samples[row] = sample._replace(
+            image=image.clone(), target=target.clone() if isinstance(target, torch.Tensor) else target
+        )
+
+    def _make_room(self, sample: Sample) -> None:
+        """Reserve what the batch takes with this sample: samples that are kept, the padded batch, and one padded row.
+
+        Raises:
+            ConfigError: that is more than is allowed.
+        """
+        image, target = sample.image, sample.target
+        has_label_map = _is_label_map(sample)
+        values = image.shape[0] * image_leaf(image, self._pixels, sample.key).dtype.itemsize
+        if has_label_map:
+            values += target_leaf(target, self._pixels, sample.key).dtype.itemsize
+        with self._sizes_lock:
+            height, width = (side + -side % self._multiple for side in image.shape[1:])
+            self._height, self._width = max(self._height, height), max(self._width, width)
+            self._values_bytes = max(self._values_bytes, values)
+            self._kept_bytes += image.nbytes + (target.nbytes if has_label_map else 0)
+            padded = self._height * self._width * self._values_bytes
+            needed = (len(self.plan) + 1) * padded + self._kept_bytes
+            limit = self.reserve(needed)
+        if limit is not None:
+            raise ConfigError(
+                f"a batch of {counted(len(self.plan), 'image')}, padded to {self._height} x {self._width} because of "
+                f"sample {sample.key!r} ({image.shape[1]} x {image.shape[2]}), takes {megabytes(needed)} while it is "
+                f"made, more than memory={limit:,} allows ({megabytes(limit)}): resize in the transform, take a "
+                "smaller batch_size, or allow more memory"
+            )
 
     def complete(self) -> int:
         """Write all samples, padded."""
         kept = [sample for sample in self._samples if sample is not None]
         skipped, self.rows = self.rows - len(kept), len(kept)
         self._samples, self._skipped_rows, self.keys = [], [], [""] * len(kept)
-        if not kept:
-            return skipped
-        height, width = (max(sample.image.shape[side] for sample in kept) for side in (1, 2))
-        height, width = (side + -side % self._multiple for side in (height, width))
-        for row, sample in enumerate(kept):
+        for row in range(len(kept)):
+            sample, kept[row] = kept[row], None  # type: ignore[call-overload]  # written samples are not kept longer
             sizes = torch.tensor(sample.image.shape[1:])
-            image = _padded(sample.image, height, width, 0)
-            super().put(row, Sample(image, (self._target(sample, height, width), sizes), sample.key))
+            image = self._padded(sample.image, 0)
+            target = self._padded(sample.target, self._ignore_index) if _is_label_map(sample) else sample.target
+            super().put(row, Sample(image, (target, sizes), sample.key))
         super().complete()
         return skipped
 
-    def _target(self, sample: Sample, height: int, width: int) -> Any:
-        if isinstance(sample.target, torch.Tensor) and sample.target.shape == sample.image.shape[1:]:
-            return _padded(sample.target, height, width, self._ignore_index)
-        return sample.target
+    def _padded(self, tensor: torch.Tensor, value: int) -> torch.Tensor:
+        right, bottom = self._width - tensor.shape[-1], self._height - tensor.shape[-2]
+        return torch.nn.functional.pad(tensor, [0, right, 0, bottom], value=value) if right or bottom else tensor
 
 
-def _padded(tensor: torch.Tensor, height: int, width: int, value: int) -> torch.Tensor:
-    right, bottom = width - tensor.shape[-1], height - tensor.shape[-2]
-    return torch.nn.functional.pad(tensor, [0, right, 0, bottom], value=value) if right or bottom else tensor
+def _is_label_map(sample: Sample) -> bool:
+    return isinstance(sample.target, torch.Tensor) and sample.target.shape == sample.image.shape[1:]

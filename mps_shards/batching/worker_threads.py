@@ -4,11 +4,13 @@ Each thread lives exactly as long as somebody can still take batches: until the 
 takes batches has ended (as when the interpreter exits, which would otherwise wait for ever).
 """
 
+import itertools
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -205,6 +207,7 @@ class Workers:
             self.stats.skipped += skipped
             batch.rows_left = 0
             if batch.buffer is not None:
+                batch.buffer.nbytes = min(batch.buffer.nbytes, batch.nbytes)  # what was reserved to make it is free
                 batch.buffer.state = BufferState.READY if batch.failure is None else BufferState.QUARANTINED
             self._changed.notify_all()
             self._batch_ready.set()
@@ -247,6 +250,8 @@ class Workers:
                 return None
             batch = self._work.new_batch(plan, lambda nbytes: self._allocate(buffer, nbytes), self._pixels)
             batch.buffer = buffer
+            if self._max_bytes is not None:
+                batch.reserve = partial(self._reserve, batch, buffer, self._max_bytes)
             self._batches.append(batch)
             return batch
 
@@ -280,9 +285,27 @@ class Workers:
                 if self._stopped or not self._consumer.is_alive():
                     raise _Stopped
                 self._changed.wait(_POLL_S)
-            buffer.nbytes = nbytes
+            buffer.nbytes = max(buffer.nbytes, nbytes)
             self._changed.notify_all()
             return buffer.memory(nbytes)
+
+    def _reserve(self, batch: HostBatch, buffer: HostBuffer, limit: int, nbytes: int) -> int | None:
+        """Wait until `nbytes` fit for a batch that keeps samples until it is complete; the limit if they never do.
+
+        One such batch is made at a time. Another that kept samples, too, could hold what the older one still needs.
+        """
+        if nbytes > limit:
+            return limit
+        with self._lock:
+            while self._has_unfinished_before(batch) or not self._make_room(buffer, nbytes, limit):
+                if self._stopped or not self._consumer.is_alive():
+                    raise _Stopped
+                self._changed.wait(_POLL_S)
+            buffer.nbytes = max(buffer.nbytes, nbytes)
+            return None
+
+    def _has_unfinished_before(self, batch: HostBatch) -> bool:
+        return any(older.rows_left for older in itertools.takewhile(lambda each: each is not batch, self._batches))
 
     def _make_room(self, buffer: HostBuffer, nbytes: int, limit: int) -> bool:
         """Whether the buffer may take so many bytes now. Frees idle memory of other buffers if that helps."""
@@ -291,9 +314,12 @@ class Workers:
                 break
             if older.rows_left and older.buffer is not None and not older.buffer.nbytes:
                 return False
-        in_use = sum(max(other.nbytes, other.capacity) for other in self.buffers if other.nbytes)
+        in_use = sum(
+            max(other.nbytes, other.capacity) for other in self.buffers if other.nbytes and other is not buffer
+        )
+        nbytes = max(nbytes, buffer.nbytes)
         # memory that larger batches left behind counts, too; this buffer's own comes last, since it may serve again
-        idle = [other for other in self.buffers if not other.nbytes]
+        idle = [other for other in self.buffers if not other.nbytes or other is buffer]
         idle.sort(key=lambda other: other is buffer)
         for other in idle:
             kept = sum(each.capacity for each in idle if each is not buffer)
