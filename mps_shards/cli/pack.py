@@ -48,8 +48,9 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
 
     SOURCE may be a folder of class folders (cat/x.jpg), of splits (train/cat/x.jpg) or of images without labels; a
     list of paths and labels (CSV, TSV, JSONL); a folder with Hugging Face metadata; image and mask pairs, Pascal VOC,
-    Cityscapes or COCO instances. Files are stored unchanged, unless an option changes them. Equal folders give equal
-    bytes, whoever does the work. If a pack was interrupted, the same command continues it.
+    Cityscapes or COCO instances; a zip or tar archive of any of these; a Parquet file with images, a folder of them or
+    of save_to_disk, or hf://datasets/NAME. Files are stored unchanged, unless an option changes them. Equal sources
+    give equal bytes, whoever does the work. If a pack was interrupted, the same command continues it.
 
     \b
     Examples:
@@ -59,6 +60,9 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
       mps-shards pack ./photos --max-size 512 --split train=0.9,val=0.1
       mps-shards pack ./photos s3://bucket/photos-shards
       mps-shards pack ./imgs --dry-run
+      mps-shards pack ./imgs.zip
+      mps-shards pack ./train.parquet ./train-shards
+      mps-shards pack ./imgs ./imgs-shards --append             when new images have come
       mps-shards pack /nfs/imgs /nfs/shards --executor ray --ray-address auto
       mps-shards pack /nfs/imgs /nfs/shards --executor array    in each task of: sbatch --array=0-63
       mps-shards pack --commit /nfs/shards                         when all tasks are done

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +60,14 @@ def pack(
         DataError: a file is empty, is not an image, changed while it was packed, or shares a key with another.
         StorageError: something cannot be read or written.
     """
+    from mps_shards.packing.appending import append_pack
     from mps_shards.packing.run import run_pack
     from mps_shards.packing.sources.opening import open_source
 
     bundles = PackOptions.of(**options)
     with contextlib.closing(open_source(source, root=bundles.read.root)) as opened:
-        return run_pack(
+        packed = partial(append_pack, run=run_pack) if bundles.work.append else run_pack
+        return packed(
             opened,
             out,
             bundles,

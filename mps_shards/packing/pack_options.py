@@ -275,6 +275,7 @@ class WorkOptions:
     """Who does the work, and where; none of these changes a byte of the shards."""
 
     overwrite: bool = declared(False, "Replace the pack in OUT, finished or not.")
+    append: bool = declared(False, "Add the images that the finished pack in OUT lacks, as new shards beside its own.")
     work_dir: str | None = declared(
         None, "Folder in which shards for a URL are made before the upload.", metavar="DIR", shown_default="TMPDIR"
     )

@@ -22,13 +22,14 @@ from mps_shards.errors import ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
 from mps_shards.shards.npy_file import array_in
-from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows
-from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels
+from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows, index_bytes
+from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels, labels_bytes
 from mps_shards.storage.folder import File, Folder
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import open_folder
 
 __all__ = [
+    "APPENDING",
     "TARS",
     "StoredSet",
     "check_size",
@@ -41,6 +42,7 @@ __all__ = [
     "tars_in",
 ]
 
+APPENDING = ".append"  # folder in a set, or beside the sets of a pack, in which ``pack --append`` makes new shards
 TARS = (".tar", ".tar.gz", ".tgz")  # what can be streamed without an index
 
 _MAX_MANIFEST = 1 << 28  # bytes; a million shards need 150 MB
@@ -143,6 +145,12 @@ def _load_array(
         found = array_in(content)
     except ValueError as error:
         raise ManifestError(f"{file} is no {what}: {error}") from error
+    if found.dtype == dtype and found.ndim == 1 and len(found) > samples:
+        # appending was interrupted before the manifest was replaced: the old manifest's part is the beginning
+        beginning = found[:samples]
+        old = index_bytes([beginning]) if dtype == ROW else labels_bytes([beginning]) or b""
+        if hashlib.sha256(old).hexdigest() == sha256:
+            return beginning
     if found.dtype != dtype or found.shape != (samples,):
         raise ManifestError(f"{file} has {found.shape} rows of {found.dtype}, the manifest says {samples} of {dtype}")
     if not check_digest and not file.folder.waits:

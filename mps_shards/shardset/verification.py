@@ -16,7 +16,7 @@ from mps_shards.shards.raw_sample import MASK_FIELD, Buffer
 from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import sample_from, walk
-from mps_shards.shardset.opening import StoredSet, open_set
+from mps_shards.shardset.opening import APPENDING, StoredSet, open_set
 from mps_shards.shardset.repeated_keys import twins_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
 from mps_shards.shardset.staged_changes import ASIDE, StagedChanges
@@ -94,11 +94,14 @@ def verify(
     names = _names(folder, listed)
     found = [name for name in names if name.endswith(".tar")]
     problems = [_missing(shard) for shard in stored.manifest.shards if shard.name not in found]
-    problems += [_extra(name) for name in found if name not in listed]
+    path = folder.path
+    appending = path is not None and any((place / APPENDING).is_dir() for place in (path, path.parent))
+    # what an interrupted append left belongs to no set: the same command takes it, and this set is whole without it
+    problems += [_extra(name) for name in found if name not in listed and not appending]
     problems += [
         Problem(kind="unfinished file", where=name, detail="left by an interrupted run")
         for name in names
-        if name.endswith(PART)
+        if name.endswith(PART) and not appending
     ]
     if folder.path is not None and StagedChanges(folder.path).is_unfinished():
         problems.append(Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again"))

@@ -228,6 +228,19 @@ def test_samples_of_every_task_are_copied(tmp_path: Path, task: str):
     assert manifest_of(tmp_path / "out").task == task
 
 
+@pytest.mark.parametrize("target", [[2, 0], 23.5, "caption"], ids=str)
+def test_targets_of_every_kind_are_copied(tmp_path: Path, target: object):
+    image = tiny_jpeg()
+    sample = {"image": image, "caption": "a cat"} if target == "caption" else (image, target)
+    source = pack([sample, sample], tmp_path / "set").out
+
+    reshard([source], tmp_path / "out")
+
+    assert contents(tmp_path / "out")["shard-000000.tar"] == contents(source)["shard-000000.tar"]
+    for field in ("task", "classes", "column_names"):
+        assert getattr(manifest_of(tmp_path / "out"), field) == getattr(manifest_of(source), field)
+
+
 def test_samples_are_dropped_by_their_keys(tmp_path: Path):
     write(tmp_path, {"keys.txt": b"\xef\xbb\xbfs00001\r\n\ns00003\n"})
 

@@ -121,6 +121,7 @@ class ShardSetSource:
             splits=(Split(name="", task=first.task, entries=entries),),
             ignore_index=first.ignore_index,
             ignored=left_out,
+            numbers=first.column_names,
             identity=" ".join([*(each.manifest.fingerprint for each in sets.stored), *sets.prefixes(self._selection)]),
             recorded=recorded,
         )

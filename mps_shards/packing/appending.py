@@ -1,0 +1,268 @@
+"""Appending: new images become new shards of a finished set; the shards that are there stay as they are.
+
+The new shards are packed into ``OUT/.append``, a pack like any other. Then they are moved beside the old ones, and the
+index, the labels and at last the manifest are replaced, each by one rename. Until the manifest is replaced the old one
+counts: it does not name the new shards, and its index is the beginning of the new one, as readers know.
+"""
+
+import dataclasses
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.packing.destinations.destination import SKIPPED_NAME, STATE
+from mps_shards.packing.destinations.folder_lock import locked
+from mps_shards.packing.destinations.local_folder import LocalDestination
+from mps_shards.packing.pack_options import PackOptions
+from mps_shards.packing.pack_report import PackReport
+from mps_shards.packing.plan import key_of, shard_name
+from mps_shards.packing.sources.listing import Entries, Listing, Split
+from mps_shards.packing.sources.source import Source
+from mps_shards.shards.manifest import Manifest, SetDescription, ShardRecord
+from mps_shards.shards.sample_labels import LABEL_TYPE
+from mps_shards.shardset.contents import listed
+from mps_shards.shardset.opening import APPENDING, StoredSet, open_set, set_folders
+from mps_shards.shardset.scan import hash_of
+from mps_shards.shardset.sealing import ShardContents, write_set
+from mps_shards.storage.folder import WritableFolder
+from mps_shards.storage.local_disk import replacing, sync_folder
+from mps_shards.storage.location import open_folder
+
+__all__ = ["append_pack"]
+
+_SHARD = re.compile(r"(.+)-(\d{6,})\.tar")
+# Options that may differ from those of the set: they concern the shards, or the work
+_FREE = frozenset(["shard_size", "shard_samples", "split", "subset", "drop_duplicates", "check", "repeated_keys"])
+
+
+def append_pack(
+    source: Source,
+    out: str | PathLike[str] | WritableFolder | None,
+    options: PackOptions,
+    run: Callable[..., PackReport],
+    **callbacks: Any,
+) -> PackReport:
+    """Add the images of a source that a finished set does not hold yet. See `mps_shards.pack`.
+
+    Args:
+        run: `run_pack`, which makes the new shards.
+
+    Raises:
+        ConfigError: there is no finished set, or the images do not fit it: another task, class, split or option.
+        DataError: an image has the key of a sample of the set, and is another image.
+        StorageError: something cannot be read or written.
+    """
+    began = time.monotonic()
+    folder = open_folder(out or source.default_out or "")
+    if folder.path is None:
+        raise ConfigError(f"{folder}: images are appended to sets on this machine; reshard can merge sets in a store")
+    place = folder.path
+    if options.work.overwrite or options.work.executor == "array" or callbacks.get("dry_run"):
+        raise ConfigError("append goes with neither overwrite, nor the executor 'array', nor dry_run")
+    if not (folders := set_folders(folder) if place.is_dir() else []):
+        raise ConfigError(f"{place} holds no finished set to append to; pack without --append makes one")
+    with locked(place / STATE, shared=False, what=str(place)):
+        try:
+            _merge(place)  # what an earlier call had packed when it was killed
+            sets = {"" if each == folder else each.name: open_set(each, whole=True) for each in folders}
+            new = _NewImages(source, sets, options)
+            report = _packed(new, place / APPENDING, partial(run, options=options, **callbacks))
+            _merge(place)
+        finally:
+            shutil.rmtree(place / STATE, ignore_errors=True)
+    if report is None:
+        return PackReport(
+            source=source.name,
+            out=place,
+            layout=f"nothing new: the set holds all {new.known:,} images already",
+            sets=(),
+            classes=next(iter(sets.values())).manifest.classes,
+            ignored={},
+            empty=(),
+            seconds=time.monotonic() - began,
+        )
+    return dataclasses.replace(
+        report,
+        out=place,
+        sets=tuple(dataclasses.replace(each, folder=place / each.split) for each in report.sets),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _packed(new: "_NewImages", staging: Path, run: Callable[..., PackReport]) -> PackReport | None:
+    """Make the new shards; None if there is nothing new."""
+    try:
+        return run(new, str(staging))
+    except _NothingNewError:
+        return None
+    except ConfigError as error:
+        if staging.is_dir():
+            error.add_note(f"an earlier append was interrupted: repeat its command, or remove {staging}")
+        raise
+
+
+class _NothingNewError(Exception):
+    """Every image of the source is in the set."""
+
+
+class _NewImages:
+    """The images of a source that the sets do not hold, with the class numbers of the sets. See `Source`."""
+
+    default_out: Path | None = None
+
+    def __init__(self, source: Source, sets: Mapping[str, StoredSet], options: PackOptions):
+        self._source, self._sets, self._options = source, sets, options
+        self.is_repeatable, self.is_comparable = source.is_repeatable, source.is_comparable
+        self.name = source.name
+        self.read, self.stamp, self.ending, self.close = source.read, source.stamp, source.ending, source.close
+        self.known = 0
+
+    def listing(self, options: Any) -> Listing:
+        """See `Source`."""
+        listing = self._source.listing(options)
+        first = next(iter(self._sets.values())).manifest
+        _check_options(first, self._options, self.name)
+        numbers = _numbers_of(listing, first, self.name)
+        splits = []
+        for split in listing.splits:
+            if split.name not in self._sets:
+                names = ", ".join(self._sets) or "no splits"
+                raise ConfigError(f"{self.name} has a split {split.name!r}, and the pack has {names}")
+            stored = self._sets[split.name]
+            if split.task != stored.manifest.task:
+                raise ConfigError(f"{self.name} is for {split.task}, and {stored.folder} for {stored.manifest.task}")
+            entries = self._unknown(split.entries, stored)
+            labels = entries.labels
+            labels[:] = numbers[labels]
+            if len(entries):
+                splits.append(Split(name=split.name, task=split.task, entries=entries))
+        if not splits:
+            raise _NothingNewError
+        return dataclasses.replace(
+            listing,
+            classes=first.classes or listing.classes,
+            splits=tuple(splits),
+            notes=(*listing.notes, *([f"{self.known:,} images are in the set already"] if self.known else [])),
+        )
+
+    def _unknown(self, entries: Entries, stored: StoredSet) -> Entries:
+        """The entries whose key no sample of the set has."""
+        samples = [sample for shard in stored.manifest.shards for sample in _keys_and_sizes(stored, shard.name)]
+        held = np.array(samples, np.uint64).reshape(-1, 2)
+        held = held[np.argsort(held[:, 0], kind="stable")]
+        keys, kept = self._options.read.keys, []
+        for number, entry in enumerate(entries):
+            wanted = np.uint64(hash_of(key_of(entry.path, keys)))
+            at = int(np.searchsorted(held[:, 0], wanted))
+            if at == len(held) or held[at, 0] != wanted:
+                kept.append(number)
+                continue
+            self.known += 1
+            if not self._options.images.alters and entry.size and int(held[at, 1]) != entry.size:
+                raise DataError(
+                    f"{self.name}/{entry.path} has {entry.size} bytes, and the sample of this key in {stored.folder} "
+                    f"has {held[at, 1]}: another image of the same name? Rename it, or pack it into a set of its own"
+                )
+        return entries.take(kept)
+
+
+def _keys_and_sizes(stored: StoredSet, shard: str) -> list[tuple[int, int]]:
+    """A hash of the key, and the bytes of the image, of each sample of a shard."""
+    found = []
+    for sample in listed(stored, shard):
+        sizes = [size for name, size in sample.fields.items() if name not in ("cls", "json", "txt", "mask.png")]
+        found.append((hash_of(sample.key), sizes[0] if sizes else 0))
+    return found
+
+
+def _check_options(manifest: Manifest, options: PackOptions, name: str) -> None:
+    """Refuse options for images by which other pixels would be appended than the set holds."""
+    held, given = manifest.packed.options, options.recorded(None)
+    for option in sorted({*held, *given} - _FREE - {"palette"}):
+        if held.get(option) != given.get(option):
+            raise ConfigError(
+                f"the set was packed with {option} = {held.get(option)!r}, and {name} is appended with "
+                f"{given.get(option)!r}: give the same option"
+            )
+
+
+def _numbers_of(listing: Listing, manifest: Manifest, name: str) -> Any:
+    """The class number in the set for each class number of the source; -1 for none stays, as the last."""
+    places = {each: number for number, each in enumerate(manifest.classes)}
+    if manifest.task == "classification":
+        if unknown := [each for each in listing.classes if each not in places]:
+            shown = ", ".join(manifest.classes[:10]) + (" ..." if len(places) > 10 else "")
+            raise ConfigError(
+                f"{name} has the class {unknown[0]!r}, and the set has {shown}: the classes of a finished set stay as "
+                "they are. Pack it apart, and merge the sets by mps-shards reshard"
+            )
+    elif listing.classes and listing.classes != manifest.classes:
+        raise ConfigError(f"{name} names other classes than the set, in which label ids would mean something else")
+    return np.array([*(places.get(each, -1) for each in listing.classes), -1], LABEL_TYPE)
+
+
+def _merge(place: Path) -> None:
+    """Move what was packed aside into the sets, if all of it is finished. May be repeated after every interruption."""
+    staging = place / APPENDING
+    if not staging.is_dir() or LocalDestination(staging).plan() is not None:  # the plan goes when all is finished
+        return
+    for staged in set_folders(open_folder(staging)):
+        if staged.path is not None:
+            _merge_set(place if staged.path == staging else place / staged.name, staged.path)
+    skipped = staging / SKIPPED_NAME
+    if skipped.exists():
+        before = place / SKIPPED_NAME
+        lines = (before.read_bytes() if before.exists() else b"").splitlines(keepends=True)
+        new = [line for line in skipped.read_bytes().splitlines(keepends=True) if line not in lines]
+        with replacing(before) as file:
+            file.writelines([*lines, *new])
+    shutil.rmtree(staging)
+
+
+def _merge_set(folder: Path, staged: Path) -> None:
+    old = open_set(folder, whole=True)
+    new = open_set(staged)
+    digests = {shard.sha256 for shard in old.manifest.shards}
+    if all(shard.sha256 in digests for shard in new.manifest.shards):
+        return  # killed between the manifest and the end
+    names = _next_names(old.manifest, len(new.manifest.shards))
+    for shard, name in zip(new.manifest.shards, names, strict=True):
+        _move(staged / shard.name, folder / name, shard)
+    sync_folder(folder)
+    manifest = old.manifest
+    description = SetDescription(**{each: getattr(manifest, each) for each in SetDescription.__struct_fields__})
+    contents = [_contents(old, shard, shard.name) for shard in manifest.shards]
+    contents += [_contents(new, shard, name) for shard, name in zip(new.manifest.shards, names, strict=True)]
+    write_set(open_folder(folder), description, contents, with_labels=manifest.labels_sha256 is not msgspec.UNSET)
+
+
+def _move(staged: Path, target: Path, shard: ShardRecord) -> None:
+    """Move a shard, unless an earlier call has done so."""
+    if staged.exists():
+        os.rename(staged, target)
+    elif not target.exists() or target.stat().st_size != shard.bytes:
+        raise StorageError(f"{target} is missing, which was to be appended; remove {staged.parent} and append again")
+
+
+def _next_names(manifest: Manifest, count: int) -> list[str]:
+    """File names behind those of the set."""
+    matches = [match for shard in manifest.shards if (match := _SHARD.fullmatch(shard.name))]
+    prefix = matches[-1][1] if matches else "shard"
+    first = max((int(match[2]) for match in matches if match[1] == prefix), default=-1) + 1
+    return [shard_name(prefix, first + number) for number in range(count)]
+
+
+def _contents(stored: StoredSet, shard: ShardRecord, name: str) -> ShardContents:
+    record = msgspec.structs.replace(shard, name=name)
+    labels = stored.labels.get(shard.name, np.full(shard.samples, -1, LABEL_TYPE))
+    return ShardContents(record, stored.rows[shard.name], labels)
