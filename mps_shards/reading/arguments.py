@@ -9,6 +9,7 @@ from mps_shards.reading.collate import Collate
 from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.sampling.subset import Subset
+from mps_shards.storage.urls import without_secrets
 
 __all__ = ["Shards", "check_arguments", "shown"]
 
@@ -42,6 +43,6 @@ def check_arguments(
 def shown(shards: Shards) -> str:
     """The shards, as short as one path."""
     if isinstance(shards, str | os.PathLike):
-        return repr(str(shards))
-    names = [repr(str(each)) for each in shards]
+        return repr(without_secrets(str(shards)))
+    names = [repr(without_secrets(str(each))) for each in shards]
     return names[0] if len(names) == 1 else f"{len(names)} sets or shards from {names[0]}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.folder import AccessDenied, FileMissing, Identity
+from mps_shards.storage.folder import AccessDenied, FileMissing, Identity, Stop
 from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, Transient
 from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
 
@@ -47,7 +47,7 @@ class FsspecBackend:
             found = system.info(f"{folder}/{name}")
         return _identity(found)
 
-    def get(self, name: str, start: int, stop: int | None) -> Answer:
+    def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
         """See `StoreBackend`."""
         identity = self.head(name)
         return Answer(identity, self._pieces(name, start, identity.size if stop is None else min(stop, identity.size)))

@@ -6,20 +6,16 @@ an upload: `StoreFolder` counts and reports each attempt.
 """
 
 import base64
-import importlib.machinery
-import importlib.util
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from threading import Lock
 from typing import Any, BinaryIO, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mps_shards.errors import StorageError
-from mps_shards.storage.folder import AccessDenied, FileMissing, Identity
+from mps_shards.storage.folder import AccessDenied, FileMissing, Identity, Stop
+from mps_shards.storage.obstore_runtime import answer_of, obstore_module
+from mps_shards.storage.store_advice import advice_for
 from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, Transient
 from mps_shards.storage.store_options import StoreOptions
 from mps_shards.storage.urls import Prefix, without_secrets
@@ -34,7 +30,7 @@ _PARTS_AT_A_TIME = 4
 _PART_RETRIES = 3  # obstore's own: or else one lost part would cost all that was sent before it
 _Use: TypeAlias = Literal["asking", "streaming", "uploading"]
 # Not worth another attempt: 4xx but for "timed out" and "too many requests", and "not implemented".
-_LASTING = re.compile(r"status code: (4(?!08|29)\d\d|501)")
+_LASTING = re.compile(r"status code: (301|4(?!08|29)\d\d|501)|must be specified")
 
 
 class ObjectBackend:
@@ -50,9 +46,9 @@ class ObjectBackend:
     def head(self, name: str) -> Identity:
         """See `StoreBackend`."""
         with _Translated(self._prefix, name):
-            return _identity(_native().head(self._store("asking"), name))
+            return _identity(self._ask("asking", "head", name))
 
-    def get(self, name: str, start: int, stop: int | None) -> Answer:
+    def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
         """See `StoreBackend`."""
         options: Any = None
         if stop is not None:
@@ -60,64 +56,72 @@ class ObjectBackend:
         elif start:
             options = {"range": {"offset": start}}
         with _Translated(self._prefix, name):
-            found = _native().get(self._store("asking" if stop is not None else "streaming"), name, options=options)
+            use: _Use = "asking" if stop is not None else "streaming"
+            found = self._ask(use, "get", name, options=options, stopped=stopped)
         if found.range[0] != start:
             raise Transient(f"bytes from {start} on were asked for, the answer begins at {found.range[0]}")
-        return Answer(_identity(found.meta), self._pieces(found, name, whole=stop is not None))
+        return Answer(_identity(found.meta), self._pieces(found, name, stopped, whole=stop is not None))
 
-    def _pieces(self, found: Any, name: str, *, whole: bool) -> Iterator[memoryview]:
+    def _pieces(self, found: Any, name: str, stopped: Stop | None, *, whole: bool) -> Iterator[memoryview]:
         if whole:  # gathered by obstore, without the GIL and without a copy
             with _Translated(self._prefix, name):
-                content = found.bytes()
+                content = answer_of(found.bytes_async, timeout_s=self._options.request_timeout_s, stopped=stopped)
             yield memoryview(content)
             return
-        pieces = iter(found.stream(min_chunk_size=_PIECE))
+        pieces = found.stream(min_chunk_size=_PIECE)
         while True:
-            with _Translated(self._prefix, name):
-                piece = next(pieces, None)
-            if piece is None:
+            try:
+                with _Translated(self._prefix, name):
+                    piece = answer_of(pieces.__anext__, stopped=stopped)  # the client has a time-out for silence
+            except StopAsyncIteration:
                 return
             yield memoryview(piece)
 
     def listed(self) -> tuple[list[str], list[str]]:
         """See `StoreBackend`."""
         with _Translated(self._prefix, ""):
-            found = _native().list_with_delimiter(self._store("asking"))
+            found = self._ask("asking", "list_with_delimiter")
         folders = sorted(str(prefix).strip("/") for prefix in found["common_prefixes"])
         return sorted(str(meta["path"]) for meta in found["objects"]), folders
 
     def put(self, name: str, content: bytes) -> None:
         """See `StoreBackend`."""
         with _Translated(self._prefix, name):
-            _native().put(self._store("streaming"), name, content)
+            self._ask("uploading", "put", name, content, use_multipart=False)
 
     def create(self, name: str, content: bytes) -> None:
         """See `StoreBackend`."""
-        native = _native()
+        kinds = obstore_module().exceptions
         with _Translated(self._prefix, name):
             try:
-                native.put(self._store("uploading"), name, content, mode="create", use_multipart=False)
-            except native.exceptions.BaseError as error:
-                if isinstance(error, native.exceptions.NotSupportedError) or "status code: 501" in str(error):
+                self._ask("uploading", "put", name, content, mode="create", use_multipart=False)
+            except kinds.BaseError as error:
+                if isinstance(error, kinds.NotSupportedError) or "status code: 501" in str(error):
                     raise NoConditions from None
                 raise
 
     def upload(self, name: str, content: BinaryIO) -> None:
         """See `StoreBackend`."""
         with _Translated(self._prefix, name):
-            store = self._store("uploading")
-            _native().put(store, name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_A_TIME)
+            self._ask("uploading", "put", name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_A_TIME)
 
     def delete(self, name: str) -> None:
         """See `StoreBackend`."""
         with _Translated(self._prefix, name):
-            _native().delete(self._store("asking"), name)
+            self._ask("asking", "delete", name)
 
     def below(self, folder: str) -> dict[str, Identity]:
         """See `StoreBackend`."""
         with _Translated(self._prefix, folder):
-            pages = _native().list(self._store("asking"), prefix=folder or None, chunk_size=1000)
-            return {str(meta["path"]): _identity(meta) for page in pages for meta in page}
+            pages = obstore_module().list(self._store("asking"), prefix=folder or None, chunk_size=1000)
+            listed = answer_of(pages.collect_async)
+            return {str(meta["path"]): _identity(meta) for meta in listed}
+
+    def _ask(self, use: _Use, what: str, *arguments: Any, stopped: Stop | None = None, **options: Any) -> Any:
+        store, function = self._store(use), getattr(obstore_module(), f"{what}_async")
+        # the client's own time-outs come first; but it also looks for credentials, for minutes
+        timeout_s = None if use == "uploading" else self._options.read_timeout_s + self._options.connect_timeout_s
+        return answer_of(lambda: function(store, *arguments, **options), timeout_s=timeout_s, stopped=stopped)
 
     def _store(self, use: _Use) -> Any:
         if self._pid != os.getpid():
@@ -150,9 +154,9 @@ def _client(url: str, use: _Use, limits: StoreOptions) -> Any:
         url = urlunsplit(parts._replace(netloc=host))
     try:
         retry_config = {"max_retries": _PART_RETRIES if use == "uploading" else 0}
-        return _native()._store.from_url(url, client_options=options, retry_config=retry_config)
+        return obstore_module().store.from_url(url, client_options=options, retry_config=retry_config)
     except Exception as error:  # obstore raises its own, ValueError and more
-        reason = without_secrets(str(error)).partition("\n")[0]
+        reason = advice_for(url, str(error)) or without_secrets(str(error)).partition("\n")[0]
         raise StorageError(f"{Prefix(url)} cannot be opened: {reason}") from None
 
 
@@ -164,7 +168,7 @@ def _identity(meta: Any) -> Identity:
     return Identity(int(meta["size"]), str(meta["e_tag"] or meta["last_modified"]))
 
 
-_OURS = (StorageError, Transient, NoRanges, NoConditions)
+_OURS = (StorageError, Transient, NoRanges, NoConditions, StopAsyncIteration)
 
 
 class _Translated:
@@ -179,19 +183,21 @@ class _Translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, _OURS):
             return
-        kinds, reason, where = _native().exceptions, _reason(str(error)), self._prefix / self._name
+        advice = advice_for(self._prefix.url, str(error))
+        kinds, reason, where = obstore_module().exceptions, _reason(str(error)), self._prefix / self._name
         if isinstance(error, kinds.NotFoundError | FileNotFoundError):
-            raise FileMissing(f"{where}: no such object") from None
+            raise FileMissing(f"{where}: {advice or 'no such object'}") from None
         if isinstance(error, kinds.AlreadyExistsError):
             raise FileThere(f"{where}: there is such an object") from None
         if isinstance(error, kinds.NotSupportedError) and "ange request" in reason:
             raise NoRanges from None
         refused = kinds.PermissionDeniedError | kinds.UnauthenticatedError | PermissionError
         if isinstance(error, refused):
-            raise AccessDenied(f"{where}: access denied ({reason})") from None
+            raise AccessDenied(f"{where}: access denied ({reason}){f'; {advice}' if advice else ''}") from None
+        told = f"{reason}; {advice}" if advice else reason
         if isinstance(error, kinds.GenericError) and not _LASTING.search(reason):
-            raise Transient(reason) from None
-        raise StorageError(f"{where}: {reason}") from None
+            raise Transient(told) from None
+        raise StorageError(f"{where}: {told}") from None
 
 
 def _reason(text: str) -> str:
@@ -201,38 +207,3 @@ def _reason(text: str) -> str:
     inner = re.findall(r"message: \"(.*?)\"|kind: (TimedOut|Timeout)|(IncompleteBody)", details)
     causes = ["".join(found) for found in inner]
     return without_secrets(f"{outer.partition('<')[0].strip(': ')}{f': {causes[-1]}' if causes else ''}")[:300]
-
-
-_loading = Lock()
-os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
-_loaded: dict[int, Any] = {}
-
-
-def _native() -> Any:
-    """obstore's native module, for this process.
-
-    Its threads do not survive a fork, and a child that uses them waits for ever (seen with 0.12.1). So the child of a
-    process that has used obstore loads a copy of the module under another name, whose threads are its own.
-    """
-    pid = os.getpid()
-    found = _loaded.get(pid)
-    if found is None:
-        with _loading:
-            found = _loaded.get(pid)
-            if found is None:
-                from obstore import _obstore
-
-                found = _loaded[pid] = _copy_of(_obstore) if _loaded else _obstore
-    return found
-
-
-def _copy_of(module: Any) -> Any:
-    original = Path(module.__file__)
-    with tempfile.TemporaryDirectory(prefix="mps-shards-") as folder:
-        path = shutil.copy(original, folder)
-        loader = importlib.machinery.ExtensionFileLoader(module.__name__, path)
-        spec = importlib.util.spec_from_file_location(module.__name__, path, loader=loader)
-        assert spec is not None
-        copy = importlib.util.module_from_spec(spec)
-        loader.exec_module(copy)
-    return copy

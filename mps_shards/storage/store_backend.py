@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from mps_shards.errors import StorageError
-from mps_shards.storage.folder import Identity
+from mps_shards.storage.folder import Identity, Stop
 
 __all__ = ["Answer", "FileThere", "NoConditions", "NoRanges", "StoreBackend", "Transient"]
 
@@ -47,8 +47,8 @@ class StoreBackend(Protocol):
         """What is stored under a name."""
         ...
 
-    def get(self, name: str, start: int, stop: int | None) -> Answer:
-        """Bytes from `start` up to `stop`, or to the object's end."""
+    def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
+        """Bytes from `start` up to `stop`, or to the object's end; gives up as soon as `stopped` is done."""
         ...
 
     def listed(self) -> tuple[list[str], list[str]]:

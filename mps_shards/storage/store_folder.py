@@ -4,7 +4,6 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
@@ -13,6 +12,7 @@ from mps_shards.storage.folder import FileMissing, Identity, Stop, Traffic, Writ
 from mps_shards.storage.fsspec_backend import FsspecBackend
 from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.object_store import SCHEMES, ObjectBackend
+from mps_shards.storage.ordered_map import raise_if_stopped
 from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, StoreBackend, Transient
 from mps_shards.storage.store_options import StoreOptions
 from mps_shards.storage.urls import Prefix, scheme_of
@@ -22,6 +22,7 @@ __all__ = ["StoreFolder"]
 _T = TypeVar("_T")
 _Pieces: TypeAlias = Generator[memoryview, None, None]
 
+_POLL_S = 0.1  # how soon a wait ends that nobody needs any more
 _PROGRESS = 64 << 10  # an attempt that brings less than this before it breaks counts as one without progress
 
 
@@ -138,7 +139,7 @@ class StoreFolder(WritableFolder):
             content.seek(0)
             self._backend.upload(name, content)
 
-        self._repeated(name, attempt)
+        self._repeated(name, attempt, give_up=False)  # how far a part has come is not known
         self.forget(name)
         size, stored = content.seek(0, 2), self.identity(name).size
         if stored != size:
@@ -155,14 +156,15 @@ class StoreFolder(WritableFolder):
     ) -> Generator[memoryview, None, None]:
         """The bytes in pieces. After a break goes on at the offset; where a server has no ranges, from the start."""
         offset = start
-        failures, mark = 0, start
+        streak, mark = _Failures(), start
         while True:
             try:
-                if failures > 1 and stop is None:  # was its size a lie?
+                streak.begin_attempt()
+                if streak.count > 1 and stop is None:  # was its size a lie?
                     self._check_identity(name, self._backend.head(name))
                     if offset == self._seen[name].size:
                         return
-                identity, pieces = self._answer(name, offset, stop)
+                identity, pieces = self._answer(name, offset, stop, stopped)
                 end = identity.size if stop is None else min(stop, identity.size)
                 for piece in pieces:
                     if offset + len(piece) > end:
@@ -171,6 +173,7 @@ class StoreFolder(WritableFolder):
                     self.traffic.add(bytes=len(piece))
                     yield memoryview(piece)
                     _give_up_if(stopped)
+                    streak.begin_attempt()
                 if offset == end:
                     return
                 raise Transient(f"the answer ended at byte {offset} of {end}")
@@ -178,14 +181,14 @@ class StoreFolder(WritableFolder):
                 if offset == stop:  # all came that was asked for, though more was promised
                     return
                 if offset - mark >= _PROGRESS:
-                    failures, mark = 0, offset
-                failures += 1
-                self._wait(name, failures, error, stopped)
+                    mark = offset
+                    streak.forget()
+                self._wait(name, streak, error, stopped)
 
-    def _answer(self, name: str, offset: int, stop: int | None) -> Answer:
+    def _answer(self, name: str, offset: int, stop: int | None, stopped: Stop | None) -> Answer:
         self.traffic.add(requests=1)
         try:
-            answer = self._backend.get(name, offset, stop)
+            answer = self._backend.get(name, offset, stop, stopped)
             self._check_identity(name, answer.identity)
             return answer
         except NoRanges:
@@ -194,7 +197,7 @@ class StoreFolder(WritableFolder):
                     f"{self / name}: this server cannot give a part of a file (no HTTP ranges); "
                     "give a cache folder, into which shards are fetched whole"
                 ) from None
-        answer = self._backend.get(name, 0, None)
+        answer = self._backend.get(name, 0, None, stopped)
         self._check_identity(name, answer.identity)
         return Answer(answer.identity, _beyond(answer, offset))
 
@@ -210,35 +213,37 @@ class StoreFolder(WritableFolder):
             f"now {identity.size} and {identity.tag}"
         )
 
-    def _repeated(self, name: str, attempt: Callable[[], _T]) -> _T:
-        failures = 0
+    def _repeated(self, name: str, attempt: Callable[[], _T], *, give_up: bool = True) -> _T:
+        streak = _Failures()
         while True:
             self.traffic.add(requests=1)
             try:
+                streak.begin_attempt()
                 return attempt()
             except Transient as error:
-                failures += 1
-                self._wait(name, failures, error, None)
+                self._wait(name, streak, error, None, give_up=give_up)
 
-    def _wait(self, name: str, failures: int, error: Transient, stopped: Stop | None) -> None:
+    def _wait(
+        self, name: str, streak: "_Failures", error: Transient, stopped: Stop | None, *, give_up: bool = True
+    ) -> None:
         """Before the next attempt.
 
         Raises:
             StorageError: that was the last.
         """
         _give_up_if(stopped)
-        limits = self._options
-        if failures >= limits.attempts:
-            raise StorageError(f"{self / name}: given up after {failures} attempts; the last one: {error}") from None
+        streak.add()
+        wait_s = self._options.wait_s(streak.count)
+        late = give_up and streak.lost_s + wait_s + streak.last_s > self._options.give_up_s
+        if streak.count >= self._options.attempts or late:
+            attempts = f"{streak.count} attempt{'s' if streak.count > 1 else ''}"
+            raise StorageError(f"{self / name}: given up after {attempts}; the last one: {error}") from None
         self.traffic.add(retries=1)
-        if stopped is None:
-            time.sleep(limits.wait_s(failures))
-            return
-        try:
-            stopped.result(limits.wait_s(failures))
-        except FutureTimeout:
-            return
-        _give_up_if(stopped)
+        until = time.monotonic() + wait_s
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL_S))
+            raise_if_stopped()
+            _give_up_if(stopped)
 
     def __str__(self) -> str:
         return str(self.prefix)
@@ -252,6 +257,27 @@ def _backend(prefix: Prefix, options: StoreOptions) -> StoreBackend:
     if scheme == "pipe":
         raise ConfigError("pipe: runs a shell command, which a list of shards must not do; download the shards instead")
     return ObjectBackend(prefix, options) if scheme in SCHEMES else FsspecBackend(prefix)
+
+
+class _Failures:
+    """Failed attempts in a row without progress, and the seconds that they took."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.count, self.lost_s, self.last_s = 0, 0.0, 0.0
+        self._since: float | None = None
+
+    def begin_attempt(self) -> None:
+        """Now a request is sent, or more of its answer is waited for."""
+        self._began = time.monotonic()
+
+    def add(self) -> None:
+        """The attempt that was begun last has failed."""
+        now = time.monotonic()
+        self._since = self._began if self._since is None else self._since
+        self.count, self.last_s, self.lost_s = self.count + 1, now - self._began, now - self._since
 
 
 def _beyond(answer: Answer, offset: int) -> Iterator[memoryview]:

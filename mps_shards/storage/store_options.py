@@ -21,20 +21,30 @@ class StoreOptions:
         longest_wait_s: Upper bound of a wait. Every wait is shortened at random by up to a half.
         connect_timeout_s: Time for making a connection.
         read_timeout_s: Time without a byte after which an attempt has failed.
+        give_up_s: Time without progress after which a request is given up, however few the attempts. An upload, whose
+            progress is not known, is bounded by the attempts alone.
         request_timeout_s: Time for one ranged request, which asks for 8 MiB at most, or for one part of an upload.
     """
 
     attempts: int = 8  # waits of 0.2 s and more, 23 s in all: longer than a store's usual burst of 503s
     first_wait_s: float = 0.2
     longest_wait_s: float = 10.0
-    connect_timeout_s: float = 10.0
-    read_timeout_s: float = 30.0
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 10.0
+    give_up_s: float = 30.0
     request_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ConfigError(f"attempts must be at least 1, not {self.attempts}")
-        for name in ("first_wait_s", "longest_wait_s", "connect_timeout_s", "read_timeout_s", "request_timeout_s"):
+        for name in (
+            "first_wait_s",
+            "longest_wait_s",
+            "connect_timeout_s",
+            "read_timeout_s",
+            "give_up_s",
+            "request_timeout_s",
+        ):
             value = getattr(self, name)
             if not value > 0:
                 raise ConfigError(f"{name} must be a positive number of seconds, not {value}")

@@ -1,0 +1,131 @@
+"""obstore in this process: the module, and a thread that runs its requests, so that waiting for them can be ended.
+
+obstore's blocking functions cannot be interrupted (0.12.1: Ctrl-C waits for the request's time-out). So its
+asynchronous ones are used: whoever waits for them can give up, and the request is cancelled.
+
+The threads of obstore do not survive a fork, and a child that uses them waits for ever (seen with 0.12.1). The child of
+a process that has used obstore therefore imports a copy of the package from another folder, whose threads are its own.
+Only public names are used. tests/storage/test_obstore_runtime.py proves both.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from mps_shards.storage.folder import Stop
+from mps_shards.storage.interrupts import uninterrupted
+from mps_shards.storage.ordered_map import raise_if_stopped
+from mps_shards.storage.store_backend import Transient
+
+__all__ = ["answer_of", "obstore_module"]
+
+_T = TypeVar("_T")
+
+_POLL_S = 0.1  # how soon a wait ends that nobody needs any more
+
+
+def obstore_module() -> Any:
+    """obstore, as this process may use it."""
+    return _of_this_process().module
+
+
+def answer_of(
+    request: Callable[[], Awaitable[_T]], *, timeout_s: float | None = None, stopped: Stop | None = None
+) -> _T:
+    """Wait for a request. Ctrl-C, `ordered_map` when it is stopped, and `stopped` end the wait and cancel the request.
+
+    Args:
+        request: Calls an asynchronous function of obstore. It runs on obstore's thread.
+
+    Raises:
+        Transient: There was no answer in time.
+        Exception: What the request raises.
+    """
+    runtime = _of_this_process()
+    outcome: SimpleQueue[tuple[_T | None, BaseException | None]] = SimpleQueue()
+    task: list[asyncio.Task[None]] = []
+
+    async def run() -> None:
+        try:
+            outcome.put((await request(), None))
+        except BaseException as error:
+            outcome.put((None, error))
+
+    runtime.loop.call_soon_threadsafe(lambda: task.append(runtime.loop.create_task(run())))
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    try:
+        while True:
+            with contextlib.suppress(Empty):
+                result, error = outcome.get(timeout=_POLL_S)
+                if error is not None:
+                    raise error
+                return result  # type: ignore[return-value]  # None only where it is the result
+            raise_if_stopped()
+            if stopped is not None and stopped.done():
+                raise Transient("reading was stopped")
+            if until is not None and time.monotonic() > until:
+                raise Transient(f"no answer in {timeout_s:g} s")
+    except BaseException:
+        runtime.loop.call_soon_threadsafe(lambda: [each.cancel() for each in task])
+        raise
+
+
+class _Runtime:
+    """The module and the thread of one process. The thread is a daemon: it never ends before the process."""
+
+    def __init__(self, *, copied: bool) -> None:
+        self.module = _copy_of_obstore() if copied else importlib.import_module("obstore")
+        self.loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self.loop.run_forever, name="obstore-requests", daemon=True)
+        with uninterrupted():
+            thread.start()
+
+
+_making = threading.Lock()
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
+_runtimes: dict[int, _Runtime] = {}  # by process; those of parents are kept: their module must not be unloaded
+
+
+def _of_this_process() -> _Runtime:
+    pid = os.getpid()
+    runtime = _runtimes.get(pid)
+    if runtime is None:
+        with _making:
+            runtime = _runtimes.get(pid)
+            if runtime is None:
+                runtime = _runtimes[pid] = _Runtime(copied=bool(_runtimes))
+    return runtime
+
+
+def _copy_of_obstore() -> Any:
+    """obstore, imported once more from a copy of its folder: a library is loaded again only from another file."""
+    import obstore
+
+    names = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "obstore"}
+    with tempfile.TemporaryDirectory(prefix="mps-shards-") as folder:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(obstore.__path__[0], Path(folder) / "obstore", ignore=ignored)
+        for name in names:
+            del sys.modules[name]
+        sys.path.insert(0, folder)
+        try:
+            importlib.invalidate_caches()
+            copy = importlib.import_module("obstore")
+            importlib.import_module("obstore.store")
+            importlib.import_module("obstore.exceptions")
+        finally:
+            sys.path.remove(folder)
+            for name in [name for name in sys.modules if name.partition(".")[0] == "obstore"]:
+                del sys.modules[name]
+            sys.modules.update(names)
+    return copy
