@@ -1,4 +1,4 @@
-"""The samples of a set as a list: keys, sizes, labels, fields; no image is read."""
+"""Listing of the samples of a set: keys, sizes, targets and fields, without reading images."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,13 +21,13 @@ __all__ = ["Listed", "keys_in", "labels_in", "listed"]
 
 
 class Listed(NamedTuple):
-    """One sample.
+    """One listed sample.
 
     Attributes:
-        shard, sample: where it lies: the name of its shard, and its number there.
-        label: its class id; -1 for none.
-        fields: bytes of its fields, by name.
-        target: its class ids, numbers by column, or caption, in a set for these.
+        shard, sample: name of its shard, and its number in the shard.
+        label: class index; -1 for none.
+        fields: size of each field in bytes, by name.
+        target: class indices, numbers by column, or caption, depending on the task of the set.
     """
 
     shard: str
@@ -39,7 +39,7 @@ class Listed(NamedTuple):
 
 
 def listed(stored: StoredSet, shard: str, where: Sequence[Condition] = ()) -> Iterator[Listed]:
-    """The samples of one shard in order, by a few small reads each.
+    """List the samples of one shard in order, with a few small reads per sample.
 
     Args:
         where: conditions that all must hold.
@@ -50,13 +50,13 @@ def listed(stored: StoredSet, shard: str, where: Sequence[Condition] = ()) -> It
         StorageError: the shard cannot be read.
     """
     file = stored.folder / shard
-    if file.folder.waits:  # else opening the set has checked it
+    if file.folder.waits:  # otherwise opening the set has checked it
         check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
     return _listed(file, stored.rows[shard], stored.choice, where)
 
 
 def keys_in(file: File, rows: Rows) -> Iterator[str]:
-    """The keys of these samples of a shard, by a few small reads each. Raises ShardError and StorageError."""
+    """Return the keys of some samples of a shard, with a few small reads each. Raises ShardError and StorageError."""
     return (sample.key for sample in _listed(file, rows, FieldChoice(target=(NO_TARGET,))))
 
 

@@ -1,4 +1,4 @@
-"""Tars that others made, here or in a store -> a shard set: manifest and index, once all of it is checked."""
+"""Indexing of foreign tars, local or in a store: a manifest and an index, written after everything was checked."""
 
 import os
 from collections import Counter
@@ -13,7 +13,7 @@ from mps_shards.shards.field_choice import FieldChoice, is_mask
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Task
 from mps_shards.shardset.contents import labels_in
 from mps_shards.shardset.opening import find_manifest, open_set
-from mps_shards.shardset.repeated_keys import twins_in
+from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Scan, scan_shards
 from mps_shards.shardset.sealing import add_labels, write_set
 from mps_shards.storage.folder import File, Folder, WritableFolder
@@ -26,21 +26,21 @@ __all__ = ["AdoptReport", "adopt", "index_labels"]
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 _ENDINGS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TOLD = 20  # faults
-_ASKED = 16  # tars whose beginnings are asked for at once
+_ASKED = 16  # number of tars whose first bytes are requested at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptReport:
-    """What the tars were found to be.
+    """Result of indexing.
 
     Attributes:
-        folder: where they are.
-        out: where manifest and index were written.
-        fields: how many samples hold each.
-        passed_over: how many entries of the tars belong to no sample, by what they are.
-        target: the fields, or parts of them, that targets were found in.
-        largest_label: -1 without labels.
-        repeated_key: one that several shards hold; None where keys are unique.
+        folder: folder of the tars.
+        out: folder of the manifest and the index.
+        fields: number of samples that hold each field.
+        passed_over: number of entries that belong to no sample, by kind.
+        target: fields, or parts of JSON fields, that hold the targets.
+        largest_label: largest class index; -1 without labels.
+        repeated_key: a key that several shards hold; None if keys are unique.
     """
 
     folder: str
@@ -68,23 +68,23 @@ def adopt(
     on_start: Callable[[int], None] = lambda size: None,
     on_progress: Callable[[int], None] = lambda size: None,
 ) -> AdoptReport:
-    """Write manifest and index for the tars in a folder, taken in the order of their names. The tars stay as they are.
+    """Write a manifest and an index for the tars in a folder, in the order of their names. The tars are not changed.
 
-    The tars of a store are streamed once, several at a time: digests and checks need every byte.
+    Tars in a store are streamed once, several at the same time, because digests and checks need every byte.
 
     Args:
-        location: a folder, or chosen tars of one.
-        out: the folder for manifest and index, which `ShardDataset` is given as `index`; by default they go beside the
-            tars.
-        choice: of the fields for image and target, which the manifest records. Else `cls` is a class number, `mask.png`
-            a label map, neither an unlabeled set, and the image is the one field named by an image file's extension.
-        classes: names of the classes, in the order of their numbers; without them labels have no names.
+        location: a folder, or some tars of a folder.
+        out: folder for manifest and index, later given to `ShardDataset` as `index`; beside the tars by default.
+        choice: which fields are image and target; the manifest records the choice. By default `cls` is a class index,
+            `mask.png` a label map, a sample with neither is unlabelled, and the image is the only field that is named
+            like the extension of an image file.
+        classes: class names in the order of the class indices; without them classes have no names.
         workers, on_start, on_progress: as for `verify`.
 
     Raises:
-        ConfigError: no plain tars, nowhere to write, or too few class names.
-        DataError: a tar is damaged, or its samples are not of one kind; all that was found is told.
-        ManifestError: there is a manifest already.
+        ConfigError: there are no uncompressed tars, the folder cannot be written to, or there are too few class names.
+        DataError: a tar is damaged, or its samples are of several kinds; the message lists all faults.
+        ManifestError: the folder already has a manifest.
         StorageError: something cannot be read or written.
     """
     location = location if isinstance(location, Location) else Location(open_folder(location))
@@ -105,8 +105,8 @@ def adopt(
     largest = max((int(scan.labels.max()) for scan in scans if len(scan.labels)), default=-1)
     if classes and task == "classification" and largest >= len(classes):
         raise ConfigError(f"{location.folder} has labels up to {largest}, but only {len(classes)} classes are named")
-    twins = twins_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans])
-    repeated = next((twin.key for twin in twins), None)
+    repetitions = repeated_keys_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans])
+    repeated = next((repetition.key for repetition in repetitions), None)
     fields = _counted(scan.fields for scan in scans)
     description = SetDescription(
         task=task,
@@ -172,7 +172,7 @@ def index_labels(folder: WritableFolder | str | os.PathLike[str], *, workers: in
 
 
 def _check_out(location: Location, out: WritableFolder | None) -> None:
-    """That there is no manifest yet, and that one can be written: before all is read."""
+    """Check before reading that there is no manifest yet and that one can be written."""
     folder = location.folder
     folder.check()
     if out is not None:
@@ -194,7 +194,7 @@ def _check_out(location: Location, out: WritableFolder | None) -> None:
 
 
 def _tars(location: Location) -> tuple[list[File], int]:
-    """The tars and their bytes together; a first look at each."""
+    """Return the tars and their total size, after reading the first bytes of each."""
     folder = location.folder
     held = list(location.names) if location.names and folder.waits else folder.names()
     if unfinished := next((name for name in held if name.endswith(PART)), None):
@@ -207,7 +207,7 @@ def _tars(location: Location) -> tuple[list[File], int]:
 
 
 def _looked_at(file: File) -> int:
-    """Bytes of a tar that is not compressed."""
+    """Return the size of a tar; raises for one that is compressed."""
     with file.open_stream() as stream:
         command = _COMPRESSED.get(stream.read(2))
     if command or file.name.endswith(_ENDINGS):

@@ -1,4 +1,4 @@
-"""Make a damaged set whole again from what is sound in it; nothing is deleted, and every loss is told."""
+"""Repair of a damaged set from its sound samples. Nothing is deleted, and every loss is reported."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import END
 from mps_shards.shardset.opening import StoredSet, open_set, tars_in
-from mps_shards.shardset.repeated_keys import twins_in
+from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
 from mps_shards.shardset.sealing import sealed
 from mps_shards.shardset.staged_changes import ASIDE, Journal, StagedChanges
@@ -31,7 +31,7 @@ QUARANTINE = "quarantine"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that repairing does: salvage, quarantine, restore, adopt or rebuild; with which file; and why."""
+    """One step of a repair: the action (salvage, quarantine, restore, adopt or rebuild), the file, and the reason."""
 
     what: str
     where: str
@@ -40,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """Samples that the repaired set lacks: one, or several of a shard of which no more is known."""
+    """Samples that the repaired set lacks: one sample, or a number of unknown samples of a shard."""
 
     shard: str
     samples: int
@@ -51,12 +51,12 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairReport:
-    """What was done, or with `dry_run` would be. No steps: the set was whole, and was not touched.
+    """Result of a repair, or of a dry run. Without steps, the set was sound and was not changed.
 
     Attributes:
-        before: samples that the manifest promised; None where it could not be read.
-        after: samples of the repaired set.
-        trusted: what was taken from a malformed manifest although its shards cannot prove it.
+        before: number of samples that the manifest states; None if the manifest cannot be read.
+        after: number of samples of the repaired set.
+        trusted: values that were taken from a malformed manifest although the shards cannot prove them.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class RepairReport:
 
 @dataclass(slots=True, kw_only=True)
 class _Plan:
-    """What becomes of each tar. Final names stand in the order of the new manifest."""
+    """Plan of a repair: the future of each tar. Final names are in the order of the new manifest."""
 
     steps: list[Step] = field(default_factory=list)
     lost: list[Loss] = field(default_factory=list)
@@ -96,20 +96,20 @@ def repair(
 ) -> RepairReport:
     """Rebuild index and manifest from the sound tars of a set.
 
-    A damaged tar goes to ``SET/quarantine``; its samples whose CRC-32 is the index's are written anew under its name.
-    Tars that only changed names get them back. Sound tars that the manifest does not list are taken in. Killed at any
-    time and repeated, it ends as if it had not been: what was begun is finished.
+    A damaged tar is moved to ``SET/quarantine``; its samples whose CRC-32 matches the index are written to a new tar of
+    the same name. Renamed tars get their names back. Sound tars that the manifest does not list are added. A repair
+    that was killed at any time and is repeated gives the same result as an undisturbed one.
 
     Args:
         dry_run: change nothing.
-        salvage: else damaged tars are lost whole.
+        salvage: keep the sound samples of damaged tars; otherwise such tars are dropped entirely.
         trust_manifest: take task, class names and ignore_index from a malformed manifest although nothing proves them.
         workers, on_start, on_progress: as for `verify`.
 
     Raises:
-        DataError: nothing sound is left.
-        ManifestError: there is no manifest, task and classes cannot be read in it, or they can but nothing proves them
-            and `trust_manifest` is not set.
+        DataError: the set has no sound samples.
+        ManifestError: there is no manifest, its task and classes cannot be read, or nothing proves them and
+            `trust_manifest` is not set.
         StorageError: the folder cannot be read or written.
     """
     changes = StagedChanges(folder)
@@ -144,18 +144,18 @@ def repair(
     if plan.steps and not dry_run:
         _carry_out(stored, plan, report)
     elif not dry_run:
-        changes.tidy()  # what a run left that was stopped while it prepared
+        changes.tidy()  # leftovers of a run that was stopped while it prepared
     return report
 
 
 class _Claims(SetDescription, frozen=True, kw_only=True):
-    """What a malformed manifest still says."""
+    """Values that a malformed manifest still holds."""
 
     fingerprint: str = ""
 
 
 def _opened(folder: LocalFolder) -> tuple[StoredSet, _Claims | None]:
-    """The set; where its manifest is malformed but still says task and classes, with an empty one and those claims."""
+    """Open the set; for a malformed but readable manifest, return an empty one and the values that it claims."""
     try:
         return open_set(folder), None
     except ManifestError as error:
@@ -171,7 +171,7 @@ def _opened(folder: LocalFolder) -> tuple[StoredSet, _Claims | None]:
 
 
 def _is_proven(stored: StoredSet, claims: _Claims, scans: dict[str, Scan]) -> bool:
-    """Whether the fingerprint that a malformed manifest holds is that of its claims together with these shards."""
+    """Return whether the fingerprint in a malformed manifest matches its claims together with these shards."""
     if any(scan.faults for scan in scans.values()):
         return False
     contents = [scans[name].contents() for name in sorted(scans)]
@@ -179,7 +179,7 @@ def _is_proven(stored: StoredSet, claims: _Claims, scans: dict[str, Scan]) -> bo
 
 
 def _unproven(manifest: Manifest) -> tuple[str, ...]:
-    """What a manifest says that no shard can show."""
+    """Return what a manifest states that no shard can prove."""
     names = ", ".join(manifest.classes[:5]) + (", …" if len(manifest.classes) > 5 else "")
     said = [f"the task {manifest.task}"]
     if manifest.classes:
@@ -205,7 +205,7 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
             strangers.discard(home)
             if home != shard.name:
                 plan.restored[home] = shard.name
-                plan.note("restore", shard.name, f"it lies there under the name {home}")
+                plan.note("restore", shard.name, f"it has the name {home}")
                 if shard.name in scans:
                     strangers.add(shard.name)
         elif scan is None:
@@ -226,7 +226,7 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
             plan.kept[name] = scans[name]
             plan.order.append(name)
             plan.note("adopt", name, f"sound, {scans[name].record.samples} samples that the manifest does not list")
-    _part_twins(stored, plan)
+    _part_repeated_keys(stored, plan)
     plan.steps += [
         Step(what="quarantine", where=path.name, why="left by an interrupted run")
         for path in sorted(stored.here.glob(f"*{PART}"))
@@ -253,7 +253,7 @@ def _rows_fit(stored: StoredSet, plan: _Plan) -> bool:
 
 
 def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) -> None:
-    """A listed tar with another digest than the manifest says: damaged, or replaced by another one."""
+    """Plan for a tar whose digest differs from the manifest: it is damaged, or was replaced."""
     name = scan.record.name
     file = stored.folder / name
     known = stored.rows.get(name)
@@ -282,20 +282,23 @@ def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) 
         plan.lost.append(Loss(shard=name, samples=rest, why=why))
 
 
-def _part_twins(stored: StoredSet, plan: _Plan) -> None:
-    """Put tars into quarantine whose keys an earlier one holds."""
+def _part_repeated_keys(stored: StoredSet, plan: _Plan) -> None:
+    """Quarantine tars whose keys occur in an earlier tar."""
     present = {final: name for name, final in plan.restored.items()}
     kept = [name for name in plan.order if name in plan.kept]
     files = [stored.folder / present.get(name, name) for name in kept]
-    found = {twin.shard: twin for twin in twins_in(files, [plan.kept[name].hashes for name in kept])}
-    for shard, twin in found.items():
+    found = {
+        repetition.shard: repetition
+        for repetition in repeated_keys_in(files, [plan.kept[name].hashes for name in kept])
+    }
+    for shard, repetition in found.items():
         name, file = kept[shard], files[shard]
         plan.order.remove(name)
         del plan.kept[name]
         plan.quarantined.append(file.name)
         plan.restored.pop(file.name, None)
         plan.steps = [step for step in plan.steps if step.where != name]
-        why = f"its key {twin.key!r} is also in {kept[twin.first]}"
+        why = f"its key {repetition.key!r} is also in {kept[repetition.first]}"
         plan.note("quarantine", name, why)
         plan.lost += [
             Loss(shard=name, samples=shard.samples, why=f"another shard has taken its place: {why}")
@@ -305,7 +308,7 @@ def _part_twins(stored: StoredSet, plan: _Plan) -> None:
 
 
 def _carry_out(stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
-    """Write salvaged shards, index and manifest aside, then move everything into its place."""
+    """Write salvaged shards, index and manifest to temporary files, then move everything into place."""
     folder = stored.here
     changes = StagedChanges(folder)
     changes.begin()
@@ -339,6 +342,6 @@ def _contents(source: File, rows: Rows) -> Iterator[Buffer]:
 
 
 def _free(folder: Path, name: str) -> str:
-    """A path in the quarantine where no file is: nothing there is overwritten."""
+    """Return an unused path in the quarantine, so that nothing is overwritten."""
     numbered = (f"{name}.{number}" if number else name for number in range(1 << 20))
     return next(f"{QUARANTINE}/{free}" for free in numbered if not (folder / free).exists())

@@ -1,4 +1,4 @@
-"""Keys that come twice, found with 8 bytes a sample."""
+"""Search for repeated keys with 8 bytes of memory per sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -13,11 +13,11 @@ from mps_shards.shards.tar import walk
 from mps_shards.shardset.scan import Hashes, scan_shard
 from mps_shards.storage.folder import File
 
-__all__ = ["Twin", "key_at", "twins", "twins_in"]
+__all__ = ["RepeatedKey", "key_at", "repeated_keys", "repeated_keys_in"]
 
 
-class Twin(NamedTuple):
-    """A sample whose key an earlier shard holds, too. Shards by their number among those given."""
+class RepeatedKey(NamedTuple):
+    """A sample whose key also occurs in an earlier shard. Shards are given by number."""
 
     shard: int
     sample: int
@@ -25,12 +25,12 @@ class Twin(NamedTuple):
     first: int
 
 
-def twins(hashes: Sequence[Hashes], key_of: Callable[[int, int], str]) -> Iterator[Twin]:
-    """Samples whose key came in an earlier shard. Equal hashes are no proof: those keys are compared themselves.
+def repeated_keys(hashes: Sequence[Hashes], key_of: Callable[[int, int], str]) -> Iterator[RepeatedKey]:
+    """Iterate over samples whose key occurs in an earlier shard. Keys with equal hashes are compared themselves.
 
     Args:
-        hashes: of the keys of each shard's samples.
-        key_of: the key of a shard's sample, both by number; asked for few, shard after shard.
+        hashes: hashes of the keys of each shard's samples.
+        key_of: returns the key of a sample, given the numbers of shard and sample; called for few, in shard order.
     """
     merged = np.concatenate([np.empty(0, np.uint64), *hashes])
     order = np.argsort(merged, kind="stable")
@@ -43,14 +43,16 @@ def twins(hashes: Sequence[Hashes], key_of: Callable[[int, int], str]) -> Iterat
         for sample in here.tolist():
             key = key_of(shard, sample)
             if first.setdefault(key, shard) != shard:
-                yield Twin(shard, sample, key, first[key])
+                yield RepeatedKey(shard, sample, key, first[key])
 
 
-def twins_in(files: Sequence[File], hashes: Sequence[Hashes], rows: Sequence[Rows] | None = None) -> Iterator[Twin]:
-    """`twins` of tars that may have no index.
+def repeated_keys_in(
+    files: Sequence[File], hashes: Sequence[Hashes], rows: Sequence[Rows] | None = None
+) -> Iterator[RepeatedKey]:
+    """Find repeated keys in tars that may have no index.
 
     Args:
-        rows: of each tar, if known; else a tar with suspects is read again.
+        rows: index rows of each tar, or None where unknown; such a tar is read again if it may repeat keys.
     """
     rows_of = rows.__getitem__ if rows else lru_cache(maxsize=1)(lambda shard: scan_shard(files[shard]).rows)
 
@@ -58,11 +60,11 @@ def twins_in(files: Sequence[File], hashes: Sequence[Hashes], rows: Sequence[Row
         offset, size, _ = rows_of(shard)[sample].item()
         return key_at(files[shard], offset, size)
 
-    yield from twins(hashes, key_of)
+    yield from repeated_keys(hashes, key_of)
 
 
 def key_at(file: File, offset: int, size: int) -> str:
-    """Key of the sample in a byte range, of which no more than the first header is read."""
+    """Return the key of the sample in a byte range; only the first header is read."""
 
     def read(start: int, stop: int) -> bytes:
         return bytes(file.read(offset + start, offset + stop))

@@ -1,4 +1,4 @@
-"""One pass over a tar: what it holds, its digest and index rows, and all that is wrong with it."""
+"""Scan of a tar in one pass: its samples, digest and index rows, and everything that is wrong with it."""
 
 import hashlib
 import zlib
@@ -26,12 +26,12 @@ __all__ = ["Fault", "Hashes", "Scan", "hash_of", "scan_shard", "scan_shards"]
 Hashes = npt.NDArray[np.uint64]
 Labels = npt.NDArray[np.int64]
 
-_CHUNK = 1 << 20  # stays in a core's cache from reading to the second digest
-_MAX_FAULTS = 20  # of one kind are told of one shard: a tar of something else has a million
+_CHUNK = 1 << 20  # small enough to stay in a core's cache from reading to the second digest
+_MAX_FAULTS = 20  # faults of one kind that are reported per shard; a tar that is no shard may have millions
 
 
 class Fault(NamedTuple):
-    """One thing that is wrong: what kind, in two or three words; with which sample, if with one; and exactly what."""
+    """One fault of a tar: its kind in two or three words, the number of the sample, if any, and a description."""
 
     kind: str
     detail: str
@@ -41,18 +41,18 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What a tar holds.
+    """Result of scanning a tar.
 
     Attributes:
-        record: its name, samples, bytes and SHA-256.
-        rows: byte range and CRC-32 of each whole sample, in order. Where there is damage, up to
-            the last that is followed by another: more fields may have come.
-        hashes: uint64 (samples,), of each key.
-        labels: int64 (samples,), class numbers; -1 where there is none.
-        fields: how many samples hold each field, by lower-case name.
-        targets: how many have each target, by the names of `FieldChoice.target`.
-        passed_over: how many entries belong to no sample, by what they are: folders, volume labels, hidden files.
-        faults: what is wrong with it.
+        record: name, number of samples, bytes and SHA-256.
+        rows: byte range and CRC-32 of each complete sample, in order. In a damaged tar, the rows end with the last
+            sample that another one follows, because a later sample may lack fields.
+        hashes: uint64 [samples], hash of each key.
+        labels: int64 [samples], class indices; -1 for samples without a label.
+        fields: number of samples that hold each field, by lower-case name.
+        targets: number of samples with each target, by the names of `FieldChoice.target`.
+        passed_over: number of entries that belong to no sample, by kind: folders, volume labels, hidden files.
+        faults: faults that were found.
     """
 
     record: ShardRecord
@@ -65,13 +65,13 @@ class Scan:
     faults: tuple[Fault, ...]
 
     def contents(self, name: str | None = None) -> ShardContents:
-        """What a set is sealed from; under another name where the tar is to have one."""
+        """Return what sealing a set needs, under another name if the tar is to be renamed."""
         record = self.record if name is None else msgspec.structs.replace(self.record, name=name)
         return ShardContents(record, self.rows, self.labels)
 
 
 def hash_of(key: str) -> int:
-    """64 bits for a key, alike everywhere."""
+    """Return a 64-bit hash of a key that is equal on every machine."""
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
@@ -84,11 +84,11 @@ def scan_shard(
     """Read a tar once, from its first to its last byte, a few megabytes at a time.
 
     Args:
-        choice: of the fields that are image and target.
-        on_progress: told the bytes read since its last call.
+        choice: which fields are image and target.
+        on_progress: called with the number of bytes read since its last call.
 
     Raises:
-        StorageError: it cannot be read. Whatever is wrong with its content becomes a fault instead.
+        StorageError: the file cannot be read. Wrong content becomes a fault instead.
     """
     size = file.size()
     with file.open_stream() as stream, worker_pool(1, name="mps-shards-digest") as pool:
@@ -124,7 +124,7 @@ def scan_shards(
     choice: FieldChoice | None = None,
     on_progress: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Scan]:
-    """`scan_shard` of each, in order, several at a time: one a core by default."""
+    """Scan several tars at the same time, in order; as many as there are available cores by default."""
     return ordered_map(
         lambda file: scan_shard(file, choice=choice, on_progress=on_progress),
         files,
@@ -134,7 +134,7 @@ def scan_shards(
 
 
 class _Tape:
-    """A file on its way through memory: read in order, digested on a thread of its own."""
+    """Sequential reader of a file that computes the digest on a thread of its own."""
 
     def __init__(self, file: BinaryIO, path: File, on_progress: Callable[[int], None], pool: WorkerPool):
         self._file, self._path, self._on_progress = file, path, on_progress
@@ -142,11 +142,11 @@ class _Tape:
         self._pool = pool
         self._digesting: Job[None] | None = None
         self._held = memoryview(b"")
-        self.position = 0  # what lies before is done with
-        self.end = 0  # of what was read
+        self.position = 0  # offset of the first byte that is still needed
+        self.end = 0  # digest of what was read
 
     def advance(self) -> bool:
-        """Read on, keeping what lies behind `position`; False at the file's end."""
+        """Read more and keep what follows `position`; returns False at the end of the file."""
         raise_if_stopped()
         kept = self._held[len(self._held) - (self.end - self.position) :]
         try:
@@ -164,7 +164,7 @@ class _Tape:
         return bool(fresh)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes that lie at or behind `position`."""
+        """Return bytes at or after `position`."""
         while stop > self.end:
             if not self.advance():
                 raise StorageError(f"{self._path} became shorter while it was read: it ends at byte {self.end}")
@@ -172,7 +172,7 @@ class _Tape:
         return bytes(self._held[start - base : stop - base])
 
     def pieces(self, stop: int) -> Iterator[memoryview]:
-        """What lies between `position` and `stop`, which becomes the position."""
+        """Iterate over the bytes from `position` to `stop`, and move the position there."""
         while self.position < stop:
             if self.position == self.end and not self.advance():
                 raise ShardError(f"it is truncated: it needs {stop} bytes and ends at byte {self.end}")
@@ -182,20 +182,20 @@ class _Tape:
             yield piece
 
     def digest(self) -> str:
-        """SHA-256 (hex) of all that was read."""
+        """Return the SHA-256 (hex) of everything that was read."""
         if self._digesting is not None:
             self._digesting.result()
         return self._sha256.hexdigest()
 
 
 class _Samples:
-    """Entries as they come, grouped by key."""
+    """Groups consecutive entries by key."""
 
     def __init__(self, tape: _Tape, shard: str, choice: FieldChoice):
         self._tape, self._shard, self._choice = tape, shard, choice
         self._label_bytes = choice.label_bytes()
         self._key: str | None = None
-        self._held: dict[str, Buffer] = {}  # what counts of each field: empty but for targets
+        self._held: dict[str, Buffer] = {}  # content of each field that is needed: only targets
         self._begin = self._crc32 = 0
         self._seen: set[int] = set()
         self._told: dict[str, int] = {}
@@ -208,7 +208,7 @@ class _Samples:
         self.faults: list[Fault] = []
 
     def take(self, entry: Entry) -> None:
-        """The next entry, whose data have not passed yet."""
+        """Add the next entry, whose data were not read yet."""
         unused = _unused_kind(entry)
         if unused:
             self.passed_over[unused] = self.passed_over.get(unused, 0) + 1
@@ -232,7 +232,7 @@ class _Samples:
             self._crc32 = zlib.crc32(piece, self._crc32)
 
     def close(self) -> None:
-        """The last sample is whole."""
+        """Complete the last sample."""
         if self._key is not None:
             self._finish(self._key)
         self._key, self._crc32 = None, 0
@@ -272,14 +272,14 @@ class _Samples:
             return -1
 
     def fault(self, kind: str, detail: str, key: str | None = None) -> None:
-        """Note what is wrong with the sample at hand; but not the same a thousand times."""
+        """Record a fault of the current sample, up to a limit per kind."""
         self._told[kind] = told = self._told.get(kind, 0) + 1
         if told <= _MAX_FAULTS:
             self.faults.append(Fault(kind, detail, key, None if key is None else len(self.rows)))
 
 
 def _unused_kind(entry: Entry) -> str | None:
-    """What to count an entry as that belongs to no sample; None for all others."""
+    """Return the kind of an entry that belongs to no sample; None for all other entries."""
     if entry.kind == ord("5"):
         return "folders"
     if entry.kind == ord("V"):  # GNU tar's --label
@@ -288,7 +288,7 @@ def _unused_kind(entry: Entry) -> str | None:
 
 
 def _faults_of_the_end(tape: _Tape, size: int) -> list[Fault]:
-    """The two zero blocks that end a tar, and nothing but zeros behind them."""
+    """Check that two zero blocks end the tar and that only zeros follow."""
     end = tape.position
     if size - end < len(END):
         return [Fault("damaged", f"it ends at byte {size} without the two zero blocks that end a tar")]

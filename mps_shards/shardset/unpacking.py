@@ -1,4 +1,4 @@
-"""Shard sets -> files again: class folders, flat folders, or images with masks; never outside the folder named."""
+"""Unpacking of shard sets into files below one folder: class folders, flat folders, or images with label maps."""
 
 import os
 import time
@@ -25,14 +25,14 @@ __all__ = ["UnpackReport", "files_of", "unpack"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackReport:
-    """What was unpacked.
+    """Result of unpacking.
 
     Attributes:
         sets: folders of the sets that were read.
-        files: in `out` now, with those that were there already.
-        already: files that were there with the very content.
-        clashes: files whose paths differ from others in upper and lower case only.
-        tiled: images that packing rewrote as tiles: the pixels of their sources, in other bytes.
+        files: number of files in `out`, including those that existed before.
+        already: number of files that existed before with the same content.
+        clashes: number of files whose paths differ from others only in upper and lower case.
+        tiled: number of images that packing rewrote in tiles; their pixels equal the source, their bytes do not.
     """
 
     out: Path
@@ -55,23 +55,23 @@ def unpack(
     on_start: Callable[[int], None] = lambda samples: None,
     on_progress: Callable[[int], None] = lambda samples: None,
 ) -> UnpackReport:
-    """Write the files that a shard set, or each set right below a folder, was packed from.
+    """Write the files of a shard set, or of each shard set directly below a folder.
 
-    Images get the paths that their keys hold, so packing and unpacking a folder gives it back, bit for bit. Where the
-    class of a sample is no part of its path, it becomes the top folder. Images with masks go to ``images/``, their
-    masks to ``masks/``; other fields lie beside the image. Each file appears whole, so a run that was killed can be
-    repeated: files that are there with the right content stay.
+    Images get the paths that their keys name, so packing and unpacking a folder gives equal files. If the class of a
+    sample is not part of its path, the class becomes the top folder. Images with label maps go to ``images/`` and label
+    maps to ``masks/``; other fields are written beside the image. Each file appears complete, so a killed run can be
+    repeated: files that exist with the right content are kept.
 
     Args:
-        overwrite: replace files that are there with other content.
-        workers: threads, one shard each at a time; by default the cores, 8 at most.
-        on_start: told how many samples there are.
-        on_progress: told the samples done since its last call, from any thread.
+        overwrite: replace existing files with other content.
+        workers: number of shards to unpack at the same time; the available cores by default, at most 8.
+        on_start: called with the number of samples.
+        on_progress: called with the number of samples done since its last call, from any thread.
 
     Raises:
-        DataError: a sample is damaged, names a path outside of `out`, or one that another sample or file has.
-        ManifestError: no set, or one whose index does not fit.
-        StorageError: something cannot be read or written.
+        DataError: a sample is damaged, or its path is outside of `out` or taken by another sample or file.
+        ManifestError: there is no shard set, or its index does not match.
+        StorageError: a file cannot be read or written.
     """
     began = time.monotonic()
     folder = open_folder(folder)
@@ -128,10 +128,10 @@ def _unpack_shard(
 
 
 def files_of(stored: StoredSet, shard: str, content: Buffer) -> Iterator[tuple[str, Buffer]]:
-    """The files that a sample's tar blocks stand for: relative paths, forward slashes, and contents.
+    """Return the files of one sample as relative paths with forward slashes, and contents.
 
     Raises:
-        DataError: a name would lead outside, or is none.
+        DataError: a name is empty or leads outside of the folder.
     """
     view = memoryview(content)
     held: dict[str, tuple[str, Buffer]] = {}
@@ -139,7 +139,7 @@ def files_of(stored: StoredSet, shard: str, content: Buffer) -> Iterator[tuple[s
     for name, start, stop in members(content, where=f"shard {shard}"):
         key, field = split_member(name)
         held[field] = (name[len(key) + 1 :], view[start:stop])
-        if "\\" in name:  # ours are percent-encoded
+        if "\\" in name:  # keys that pack makes are percent-encoded
             raise DataError(f"member {name!r} of shard {shard} has a backslash in its name; it is not unpacked")
     fields = {field: data for field, (_, data) in held.items()}
     stem = _stem(key)
@@ -168,7 +168,7 @@ def files_of(stored: StoredSet, shard: str, content: Buffer) -> Iterator[tuple[s
 
 
 def _stem(key: str) -> str:
-    """The source path that the key was made from; foreign keys stand for themselves."""
+    """Return the source path of a key; keys of foreign shards are paths themselves."""
     path = key_to_path(key)
     return path if encode_key(path) == key else key.removeprefix("./")
 
@@ -180,7 +180,7 @@ def _check_path(path: str, where: str) -> None:
 
 
 class _Writer:
-    """Puts files below a folder, whole and each once. From any thread: what is shared is touched by single steps."""
+    """Writes files below a folder, each once and complete. Safe to use from any thread."""
 
     def __init__(self, out: Path, *, overwrite: bool):
         self._out, self._overwrite = out, overwrite
@@ -189,13 +189,13 @@ class _Writer:
         self._folded: dict[int, int] = {}  # hash of the path by that of its lower case
 
     def write(self, path: str, content: Buffer, *, part: str, where: str) -> "_Written":
-        """A file, unless it is there already.
+        """Write a file unless it exists with the same content.
 
         Args:
-            part: name of the file while it is being written; no other thread's.
+            part: temporary name of the file, different for each thread.
 
         Raises:
-            DataError: another sample has this path, or another file is there.
+            DataError: another sample has this path, or a file with other content exists.
         """
         raise_if_stopped()
         clash = self._claim(path, where)
@@ -213,7 +213,7 @@ class _Writer:
         return _Written(1, int(already), len(content), int(clash), int(is_tiled(content)))
 
     def _claim(self, path: str, where: str) -> bool:
-        """Take the path; whether another differs from it in case only."""
+        """Reserve a path; returns whether another path differs from it only in case."""
         whole, owner = hash(path), object()
         if self._owners.setdefault(whole, owner) is not owner:
             raise DataError(f"{where} would become {path!r}, and so would another sample")
@@ -233,7 +233,7 @@ class _Writer:
         return lost
 
     def _folder(self, folder: str) -> Path:
-        """The folder, made if need be, and surely no link to elsewhere."""
+        """Create the folder if needed, and make sure that it is not a link."""
         if folder not in self._folders:
             step = self._out
             for part in folder.split("/") if folder else []:

@@ -1,4 +1,4 @@
-"""Is a shard set what its manifest says? Every byte is read once, and every problem found is told."""
+"""Verification of a shard set: every byte is read once, and every problem is reported."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from mps_shards.shards.sample_index import INDEX_NAME, Rows
 from mps_shards.shards.sample_labels import LABELS_NAME
 from mps_shards.shards.tar import sample_from, walk
 from mps_shards.shardset.opening import APPENDING, StoredSet, open_set
-from mps_shards.shardset.repeated_keys import twins_in
+from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
 from mps_shards.shardset.staged_changes import ASIDE, StagedChanges
 from mps_shards.storage.folder import File, Folder
@@ -30,14 +30,14 @@ __all__ = ["Problem", "VerifyReport", "damaged_rows", "target_faults", "verify",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of a shard set.
 
     Attributes:
-        kind: in two or three words, always the same for the same thing.
-        where: the file's name.
-        sample: number within the shard; None where it is not about one sample.
-        key: of the sample, where it could be read.
-        detail: exactly what.
+        kind: two or three words; equal problems have equal kinds.
+        where: name of the file.
+        sample: number of the sample in its shard; None if the problem is not about one sample.
+        key: key of the sample, if it could be read.
+        detail: description with the numbers.
     """
 
     kind: str
@@ -49,11 +49,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was checked, and what is wrong with it.
+    """Result of a verification.
 
     Attributes:
-        bytes: read from the tars.
-        decoded: whether every image, mask and label was decoded, too.
+        bytes: number of bytes read from the tars.
+        decoded: whether every image, label map and target was decoded as well.
     """
 
     folder: str
@@ -75,16 +75,16 @@ def verify(
 ) -> VerifyReport:
     """Check the tars of a set against manifest and index: sizes, SHA-256, headers, counts, keys, labels, rows.
 
-    Holds 8 bytes a sample, to find keys that come twice. Tars in a store are streamed.
+    Uses 8 bytes of memory per sample to find repeated keys. Tars in a store are streamed.
 
     Args:
-        decode: decode every image and mask, too; images as training does.
-        workers: shards that are read at a time; one a core by default.
-        on_start: told how many bytes there are to read.
-        on_progress: told the bytes read since its last call, from any thread.
+        decode: decode every image and label map as well, images in the same way as training.
+        workers: number of shards to read at the same time; the available cores by default.
+        on_start: called with the number of bytes to read.
+        on_progress: called with the number of bytes read since its last call, from any thread.
 
     Raises:
-        ManifestError: no manifest, or a malformed one.
+        ManifestError: the manifest is missing or malformed.
         StorageError: a file cannot be read.
     """
     began = time.monotonic()
@@ -123,16 +123,16 @@ def verify(
         problems += wrong
         hashes.append(scan.hashes)
         size += scan.record.bytes
-    repeats = stored.manifest.packed.options.get("repeated_keys")  # tars of others, which came so
+    repeats = stored.manifest.packed.options.get("repeated_keys")  # tars of other tools, which may repeat keys
     problems += [
         Problem(
             kind="duplicate key",
-            where=there[twin.shard].name,
-            detail=f"{there[twin.first].name} holds the key {twin.key!r}, too",
-            sample=twin.sample,
-            key=twin.key,
+            where=there[repetition.shard].name,
+            detail=f"{there[repetition.first].name} holds the key {repetition.key!r}, too",
+            sample=repetition.sample,
+            key=repetition.key,
         )
-        for twin in (twins_in(there, hashes) if not repeats else ())
+        for repetition in (repeated_keys_in(there, hashes) if not repeats else ())
     ]
     return VerifyReport(
         folder=str(folder),
@@ -146,7 +146,7 @@ def verify(
 
 
 def _names(folder: Folder, listed: Iterable[str]) -> list[str]:
-    """Names of the files in the folder; where a store cannot list, those tars of the manifest that are there."""
+    """Return the names of the files in the folder; for a store that cannot list, the existing tars of the manifest."""
     try:
         return folder.names()
     except StorageError:
@@ -156,12 +156,12 @@ def _names(folder: Folder, listed: Iterable[str]) -> list[str]:
 
 
 def whole_rows(file: File, rows: Rows) -> Rows:
-    """The rows up to the first that lies behind the file's end."""
+    """Return the rows up to the first one that ends beyond the end of the file."""
     return rows[: int(np.sum(rows["offset"] + rows["size"] <= file.size()))]
 
 
 def damaged_rows(file: File, rows: Rows) -> Iterator[tuple[int, str | None, str]]:
-    """Samples whose bytes are not those that the index names: number, key where it can be read, and what is wrong."""
+    """Return the samples whose bytes differ from the index, each as number, key (if it can be read) and description."""
     for number, (offset, size, crc32) in enumerate(rows.tolist()):
         content = file.read(offset, offset + size)
         if (actual := zlib.crc32(content)) != crc32:
@@ -169,7 +169,7 @@ def damaged_rows(file: File, rows: Rows) -> Iterator[tuple[int, str | None, str]
 
 
 def _key(content: Buffer) -> str | None:
-    """From the first header alone: what follows may be damaged."""
+    """Return the key from the first header alone, because the rest may be damaged."""
     try:
         first = next(walk(lambda start, stop: bytes(content[start:stop]), len(content), where=""), None)
         return split_member(first.name)[0] if first else None
@@ -188,7 +188,7 @@ def _extra(name: str) -> Problem:
 def _check(
     stored: StoredSet, path: File, *, decode: bool, on_progress: Callable[[int], None]
 ) -> tuple[Scan, list[Problem]]:
-    """One shard against its record and its rows."""
+    """Check one shard against its record and its rows."""
     scan = scan_shard(path, choice=stored.choice, on_progress=on_progress)
     number = {shard.name: n for n, shard in enumerate(stored.manifest.shards)}[path.name]
     wrong = list(_against_record(stored, stored.manifest.shards[number], path, scan))
@@ -221,9 +221,9 @@ def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Sc
         yield Fault("wrong count", f"it holds {actual.samples} samples, its manifest says {record.samples}")
     if actual.sha256 == record.sha256:
         return
-    twin = next((shard.name for shard in stored.manifest.shards if shard.sha256 == actual.sha256), None)
-    if twin:
-        yield Fault("swapped shards", f"it is what the manifest calls {twin}")
+    other = next((shard.name for shard in stored.manifest.shards if shard.sha256 == actual.sha256), None)
+    if other:
+        yield Fault("swapped shards", f"it is what the manifest calls {other}")
         return
     if actual.bytes != record.bytes:
         kind = "truncated shard" if actual.bytes < record.bytes else "wrong size"
@@ -239,7 +239,7 @@ def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Sc
 
 
 def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
-    """Targets are there, or not, as the task asks; and labels are classes of the set."""
+    """Check that targets exist as the task requires and that labels are classes of the set."""
     task, classes, samples = manifest.task, len(manifest.classes), scan.record.samples
     masked = sum(count for name, count in scan.targets.items() if is_mask(name))
     labelled = sum(scan.targets.values()) - masked

@@ -22,7 +22,7 @@ from mps_shards.shards.sample_labels import LABEL_TYPE, Labels
 from mps_shards.shards.tar import BLOCK, members, sample_from
 from mps_shards.shardset.contents import labels_in, listed
 from mps_shards.shardset.opening import StoredSet, open_set
-from mps_shards.shardset.repeated_keys import key_at, twins
+from mps_shards.shardset.repeated_keys import key_at, repeated_keys
 from mps_shards.shardset.scan import hash_of
 from mps_shards.storage.folder import Folder
 
@@ -232,9 +232,11 @@ class _OpenSets:
             np.array([hash_of(key_of(part, number)) for number in range(shard.samples)], dtype=np.uint64)
             for part, (_, shard, _) in enumerate(self.shards)
         ]
-        for twin in twins(hashes, key_of):
-            paths = [self.stored[self.shards[part][0]].folder for part in (twin.first, twin.shard)]
-            raise DataError(f"{paths[0]} and {paths[1]} both hold the key {twin.key!r}; tell them apart with --prefix")
+        for repetition in repeated_keys(hashes, key_of):
+            paths = [self.stored[self.shards[part][0]].folder for part in (repetition.first, repetition.shard)]
+            raise DataError(
+                f"{paths[0]} and {paths[1]} both hold the key {repetition.key!r}; tell them apart with --prefix"
+            )
 
     def numbers_of(self, keys: frozenset[str]) -> frozenset[int]:
         """Numbers of the samples with these keys.
