@@ -11,7 +11,7 @@ from webdataset.pipeline import DataPipeline
 from mps_shards.batching.host_batch import ImageFormat
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import SkipReport, StageTimes
-from mps_shards.reading.arguments import Shards, check_arguments, shown
+from mps_shards.reading.arguments import Shards, check_arguments, check_field_arguments, shown
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.collate import Collate
 from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration
@@ -20,6 +20,7 @@ from mps_shards.reading.read_position import ReadPosition, SampleSequence
 from mps_shards.reading.rendering import log_inexact_resizing
 from mps_shards.reading.sample_maker import SampleOptions, is_scaled
 from mps_shards.reading.source_opening import expanded, open_source
+from mps_shards.reading.target_readers import target_reader
 from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.epoch_progress import Progress
 from mps_shards.sampling.order import Shuffle
@@ -55,7 +56,9 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         for images, labels in data: ...
 
     Yields (images, targets), and with ``keys=True`` also the list of keys. images: float32 [batch, 3, height, width],
-    RGB, 0..1. targets: int64 [batch], -1 where a set has no labels; or label maps, int64 [batch, height, width].
+    RGB, 0..1. targets by the task of the set: class indices int64 [batch], -1 where a set has no labels; label maps
+    int64 [batch, height, width]; several classes each as float32 [batch, classes] of 0 and 1; numbers as float32
+    [batch, columns]; captions as a list of str.
     Images are, bit for bit, what torchvision's ToTensor gives for Pillow's RGB image, after `transform`.
 
     Works alone, in `DeviceLoader`, in ``DataLoader(data, batch_size=None, num_workers=n)`` and in torchdata's
@@ -99,6 +102,9 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         image, target: Fields of other people's tars, such as ``image="jpg;png"`` and ``target="cls"``,
             ``"json:label"``, ``"seg.png"`` or ``"none"``. Of alternatives, the first that a sample holds counts. By
             default they are what the manifest records, or else guessed where there is no doubt.
+        fields: Yield a dict of several values by name: ``{"image": "jpg", "caption": "txt", "age": "json:age"}``.
+            Kinds: "cls" (class index), "txt" (list of str), "json:key" (float32; "json:key:int" as int64; a list of
+            numbers as float32 [batch, n]; text as list of str), "npy" (an array), a label map such as "mask.png".
         subset: `Subset(…)`: some classes, a fraction, a fold, a few samples of each class, or a list of keys.
         balance: "classes" uses each class equally often, ``{"cat": 1, "dog": 3}`` by weights; `Balance(…)` has weights
             of samples and more. The uses of the samples of a class differ by at most one in an epoch. An epoch keeps
@@ -129,6 +135,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         normalize: Normalize | None = None,
         image: str | None = None,
         target: str | None = None,
+        fields: Mapping[str, str] | None = None,
         subset: Subset | None = None,
         balance: Literal["classes"] | Mapping[str, float] | Balance | None = None,
         collate: Collate = Collate(),  # noqa: B008  # frozen
@@ -136,11 +143,13 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
     ):
         check_seed(seed, epoch or 0)
         check_arguments(batch_size, shuffle, remainder, collate, subset)
+        check_field_arguments(image, target, fields, collate)
         mixing = Shuffle() if shuffle is True else shuffle or None
         self.shards, self.batch_size, self.transform, self.seed = shards, batch_size, transform, seed
         self._batch_options = BatchOptions(
             single=batch_size is None,
             keys=keys,
+            names=None if fields is None else tuple(fields),
             image_format=ImageFormat.parse(normalize=normalize, channels_last=collate.channels_last),
             mix=collate.mix,
             pad=collate.pad,
@@ -159,20 +168,22 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
             verify=read_options.verify,
             ahead_bytes=read_options.ahead_bytes,
             cache=read_options.open_cache(),
-            choice=FieldChoice.parsed(image, target),
+            choice=FieldChoice(keeps_all=True) if fields is not None else FieldChoice.parsed(image, target),
         )
+        targets, task = target_reader(self.source, fields, max_pixels=read_options.max_pixels)
         sample_transform = recognise(
             transform,
             views=views,
-            task=self.source.task,
+            task=task,
             classes=len(self.source.classes),
             ignore_index=self.source.ignore_index,
         )
         log_inexact_resizing(sample_transform)
         self._samples = SampleOptions(
             transform=sample_transform,
+            targets=targets,
             max_pixels=read_options.max_pixels,
-            scaled=is_scaled(read_options.decode, sample_transform, self.source.task),
+            scaled=is_scaled(read_options.decode, sample_transform, task),
         )
         sequence = SampleSequence(
             seed=seed,
@@ -267,6 +278,11 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
     def class_to_idx(self) -> dict[str, int]:
         """Class names to class indices."""
         return {name: number for number, name in enumerate(self.source.classes)}
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the numbers that are the target of a regression set. Empty for other tasks."""
+        return list(self.source.columns)
 
     @property
     def num_classes(self) -> int:

@@ -13,12 +13,12 @@ from mps_shards.reading.arguments import Shards
 from mps_shards.reading.indexed_source import IndexedSource
 from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.source_opening import expanded, open_source
+from mps_shards.reading.target_readers import target_reader
 from mps_shards.sampling.subset import Subset
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.keyed import check_seed
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.storage.location import locate
-from mps_shards.vision.targets import image_and_target, opened
 from mps_shards.vision.transforms.sample_transform import ThreadTransform, Transform, recognise
 
 __all__ = ["ShardSamples"]
@@ -88,7 +88,8 @@ class ShardSamples(Dataset[tuple[Any, Any]]):
         self._transform = recognise(
             transform, task=source.task, classes=len(source.classes), ignore_index=source.ignore_index
         )
-        self._seed, self._max_pixels = seed, read_options.max_pixels
+        self._seed = seed
+        self._targets, _ = target_reader(source, None, max_pixels=read_options.max_pixels)
         self._numbers: Any = range(source.total) if subset is None else source.chosen()
         self._of_thread = threading.local()
 
@@ -168,14 +169,7 @@ class ShardSamples(Dataset[tuple[Any, Any]]):
         source = self.source
         try:
             raw = read()
-            known = opened(raw, task=source.task, classes=len(source.classes))
-            image, target = image_and_target(
-                raw,
-                known,
-                classes=len(source.classes),
-                ignore_index=source.ignore_index,
-                max_pixels=self._max_pixels,
-            )
+            image, target = self._targets.decoded(raw, self._targets.opened(raw, source.task))
         except ShardsError as error:
             error.add_note(f"in sample {number} of shard {source.name(number).shard}")
             raise

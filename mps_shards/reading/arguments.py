@@ -11,7 +11,7 @@ from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.sampling.subset import Subset
 from mps_shards.storage.urls import without_secrets
 
-__all__ = ["Shards", "check_arguments", "shown"]
+__all__ = ["Shards", "check_arguments", "check_field_arguments", "shown"]
 
 Path: TypeAlias = str | os.PathLike[str]
 Shards: TypeAlias = Path | Sequence[Path] | Mapping[Path, float]
@@ -38,6 +38,20 @@ def check_arguments(
         raise ConfigError("mix and pad are for batches: give a batch_size")
     if subset is not None and not isinstance(subset, Subset):
         raise ConfigError(f"subset must be Subset(…), such as Subset(fraction=0.1), not {subset!r}")
+
+
+def check_field_arguments(image: object, target: object, fields: object, collate: Collate) -> None:
+    """Raise ConfigError where `image`, `target` and `fields` exclude each other, or are no names of fields."""
+    for name, value in (("image", image), ("target", target)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(
+                f'{name} must name a field, such as {name}="{"jpg" if name == "image" else "json:label"}", not '
+                f"{value!r}; what a sample becomes is up to the transform, or to map()"
+            )
+    if fields is not None and (image is not None or target is not None):
+        raise ConfigError("fields names the image and all targets: leave out image= and target=")
+    if fields is not None and (collate.mix is not None or collate.pad is not None):
+        raise ConfigError("mix and pad are for (image, target): leave out fields")
 
 
 def shown(shards: Shards) -> str:

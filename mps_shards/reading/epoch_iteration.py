@@ -18,6 +18,7 @@ from mps_shards.reading.batch_plan import BatchPlan
 from mps_shards.reading.read_position import ReadPosition
 from mps_shards.reading.sample_maker import SampleOptions, ThreadSampleMaker
 from mps_shards.reading.sample_sources import Source
+from mps_shards.reading.target_readers import SampleKey
 from mps_shards.sampling.cursor import Cursor
 from mps_shards.shards import keyed
 from mps_shards.storage.folder import Traffic
@@ -35,11 +36,13 @@ class BatchOptions:
     Attributes:
         single: Yield samples without the batch dimension.
         keys: Yield the list of keys as well.
+        names: Of the values of a dict, in order, where samples have several by name; None for (image, target).
         pad: The multiple that the sizes of unequal images are padded to; None to refuse them.
     """
 
     single: bool
     keys: bool
+    names: tuple[str, ...] | None
     image_format: ImageFormat
     mix: classify.mix | None
     pad: int | None
@@ -91,7 +94,7 @@ class EpochIteration:
 
     def sample_maker(self, times: StageTimes) -> ThreadSampleMaker:
         """Makes samples in one thread."""
-        return ThreadSampleMaker(self._source, self._start.request, self._samples, bad=self._bad, times=times)
+        return ThreadSampleMaker(self._start.request, self._samples, bad=self._bad, times=times)
 
     def new_batch(self, plan: BatchPlan, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
         """An empty batch, to be filled by one thread or many."""
@@ -171,7 +174,16 @@ class EpochIteration:
 
     def _content(self, tensors: tuple[Any, Any], keys: list[str]) -> Any:
         """What is yielded: with keys if asked for, without the batch dimension for ``batch_size=None``."""
-        if self._batches.single:
-            images, targets = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])
-            return (images, targets, keys[0]) if self._batches.keys else (images, targets)
-        return (*tensors, keys) if self._batches.keys else tensors
+        options = self._batches
+        if options.single:
+            tensors = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])
+        images, targets = tensors
+        carried = [key.texts for key in keys if isinstance(key, SampleKey)]
+        for name in carried[0] if carried else ():
+            texts = carried[0][name] if options.single else [each[name] for each in carried]
+            targets = {**targets, name: texts} if name else texts
+        shown = str(keys[0]) if options.single else [str(key) for key in keys]
+        if options.names is not None:
+            values = {name: images if name == "image" else targets[name] for name in options.names}
+            return {**values, "key": shown} if options.keys else values
+        return (images, targets, shown) if options.keys else (images, targets)

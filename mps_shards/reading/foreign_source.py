@@ -90,8 +90,9 @@ class ForeignSource:
         self.task: Task | None = self._choice.task
         self.classes: tuple[str, ...] = ()
         self.ignore_index: int | None = None
+        self.columns: tuple[str, ...] = ()
         self.fingerprint: dict[str, Any] = {"set": self._shards.fingerprint}
-        self._guess_was_logged = False
+        self._guess_was_logged = self._choice.keeps_all  # then nothing has to be guessed
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`. Reads from the epoch's start, passing over what comes before `request.start`."""

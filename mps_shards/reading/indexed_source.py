@@ -68,9 +68,9 @@ class IndexedSource:
     ):
         first = sets[0]
         for other in sets[1:]:
-            if (other.task, other.classes) != (first.task, first.classes):
+            if len({(one.task, one.classes, one.manifest.column_names) for one in (first, other)}) > 1:
                 raise ConfigError(
-                    f"{first.folder} and {other.folder} cannot be mixed: their tasks or class names differ "
+                    f"{first.folder} and {other.folder} cannot be mixed: their tasks, class names or columns differ "
                     f"({first.task}, {len(first.classes)} classes; {other.task}, {len(other.classes)} classes)"
                 )
         self.sets = sets
@@ -78,6 +78,7 @@ class IndexedSource:
         self.task: Task | None = first.task
         self.classes = first.classes
         self.ignore_index = first.manifest.ignore_index
+        self.columns = first.manifest.column_names
         shares([len(one) for one in sets], weights)  # raises early where the weights cannot work
         self.fingerprint: dict[str, Any] = {
             "set": first.fingerprint if len(sets) == 1 else _digest(one.fingerprint for one in sets)

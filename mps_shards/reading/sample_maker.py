@@ -12,11 +12,12 @@ from mps_shards.metrics import StageTimes
 from mps_shards.reading.bad_samples import BadSamples
 from mps_shards.reading.batch_plan import BatchPlan
 from mps_shards.reading.rendering import Renderable, Renderer
-from mps_shards.reading.sample_sources import Request, Source
+from mps_shards.reading.sample_sources import Request
+from mps_shards.reading.target_readers import TargetReader, with_texts
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.vision.decoding import decode_image
-from mps_shards.vision.targets import Opened, image_and_target, opened
+from mps_shards.vision.targets import Opened
 from mps_shards.vision.transforms.sample_transform import PlannedView, SampleTransform, ThreadTransform
 from mps_shards.vision.views import View
 
@@ -45,9 +46,11 @@ class SampleOptions:
     Attributes:
         max_pixels: of an image or a mask; a larger one is a bad sample.
         scaled: decode JPEGs no larger than the transform shows them.
+        targets: reads what belongs to an image.
     """
 
     transform: SampleTransform
+    targets: TargetReader
     max_pixels: int
     scaled: bool
 
@@ -73,8 +76,8 @@ class ThreadSampleMaker:
         times: where the seconds of each stage are added.
     """
 
-    def __init__(self, source: Source, request: Request, options: SampleOptions, *, bad: BadSamples, times: StageTimes):
-        self._source, self._bad, self._epoch = source, bad, request.epoch
+    def __init__(self, request: Request, options: SampleOptions, *, bad: BadSamples, times: StageTimes):
+        self._targets, self._bad, self._epoch = options.targets, bad, request.epoch
         self._transform = ThreadTransform(options.transform, seed=request.seed)
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
         renders = options.transform.is_view and native.is_available()
@@ -90,7 +93,8 @@ class ThreadSampleMaker:
             for prepared in bunch:
                 if prepared.row in rendered:
                     assert prepared.raw is not None and prepared.known is not None
-                    yield Sample(RENDERED, prepared.known.target, prepared.raw.key)
+                    key, target = with_texts(prepared.raw.key, prepared.known.target)
+                    yield Sample(RENDERED, target, key)
                 else:
                     yield self._finished(plan, prepared)
 
@@ -106,7 +110,7 @@ class ThreadSampleMaker:
 
     def _renderable(self, prepared: _Prepared) -> Renderable | None:
         row, raw, known, views, _ = prepared
-        if raw is None or known is None or known.size is None or known.target is None:
+        if raw is None or known is None or known.size is None or type(known.target) not in (int, str):
             return None
         view = views[0].view if views is not None else View((0, 0, *known.size), known.size, None, False)
         return Renderable(row, raw.key, known.image, view, view.factor() if self._scaled else 1)
@@ -121,12 +125,12 @@ class ThreadSampleMaker:
         return bunch
 
     def _prepared(self, plan: BatchPlan, row: int) -> _Prepared:
-        source, transform = self._source, self._transform
+        transform = self._transform
         raw = known = views = failure = None
         try:
             raw = plan.read(row)
             self._times.bytes_read += sum(map(len, raw.fields.values()))
-            known = opened(raw, task=plan.task, classes=len(source.classes))
+            known = self._targets.opened(raw, plan.task)
             if transform.plans and known.size is not None and known.target is not None:
                 views = transform.plan(known.size, self._epoch, plan.positions[row])
         except ShardsError as error:
@@ -136,7 +140,7 @@ class ThreadSampleMaker:
     def _finished(self, plan: BatchPlan, prepared: _Prepared) -> Sample | None:
         row, raw, known, views, failure = prepared
         position = plan.positions[row]
-        times, source = self._times, self._source
+        times = self._times
         began = time.perf_counter()
         factor = min(each.view.factor() for each in views) if views is not None and self._scaled else 1
         try:
@@ -146,13 +150,7 @@ class ThreadSampleMaker:
             if views is not None:
                 pixels = decode_image(known.image, factor=factor, max_pixels=self._max_pixels, size=known.size)
             else:
-                image, target = image_and_target(
-                    raw,
-                    known,
-                    classes=len(source.classes),
-                    ignore_index=source.ignore_index,
-                    max_pixels=self._max_pixels,
-                )
+                image, target = self._targets.decoded(raw, known)
         except ShardsError as error:
             error.add_note(f"in sample {raw.key!r} of shard {raw.shard}" if raw else f"at position {position}")
             shard, key = plan.name(row) if raw is None else (raw.shard, raw.key)
@@ -165,9 +163,10 @@ class ThreadSampleMaker:
             if views is not None:
                 image, target = self._transform.show(pixels, views, factor), known.target
             else:
-                image, target = self._transform(image, target, self._epoch, position)
+                image, target = self._targets.transformed(self._transform, image, target, self._epoch, position)
         except Exception as error:
             error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
             raise
         times.transform += time.perf_counter() - decoded
-        return Sample(image, target, raw.key)
+        key, target = with_texts(raw.key, target)
+        return Sample(image, target, key)

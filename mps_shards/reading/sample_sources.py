@@ -63,6 +63,7 @@ class Source(Protocol):
         task: What the targets are; None until the first sample was seen.
         ignore_index: Mask value that stands for no class, if known.
         classes: Their names; a label is an index into this list. Empty where unknown.
+        columns: Names of the numbers that are the target, for regression.
         fingerprint: Of the data and their order, apart from the seed.
     """
 
@@ -70,6 +71,7 @@ class Source(Protocol):
     task: Task | None
     classes: tuple[str, ...]
     ignore_index: int | None
+    columns: tuple[str, ...]
     fingerprint: dict[str, Any]
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:

@@ -40,6 +40,7 @@ class FieldChoice:
         classes: numbers of class names, for labels that are names.
         kind: what the targets are, where their names do not say it: "multilabel", "regression", "captions".
         columns: names of the numbers in the JSON, for "regression".
+        keeps_all: leave samples as they are, with all their fields.
     """
 
     image: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class FieldChoice:
     classes: Mapping[str, int] = field(default_factory=dict, repr=False)
     kind: Task | None = None
     columns: tuple[str, ...] = ()
+    keeps_all: bool = False
 
     def __post_init__(self) -> None:
         if (self.kind == "regression") != bool(self.columns):
@@ -91,7 +93,7 @@ class FieldChoice:
         image = self.image or other.image
         if self.target or self.kind:
             return replace(self, image=image)
-        return replace(other, image=image, classes=self.classes)
+        return replace(other, image=image, classes=self.classes, keeps_all=self.keeps_all)
 
     def naming(self, classes: tuple[str, ...]) -> "FieldChoice":
         """This choice for a set with these class names."""
@@ -225,6 +227,8 @@ class FieldChoice:
         Raises:
             DecodeError: naming the sample, what it holds and what to say.
         """
+        if self.keeps_all:
+            return raw
         image, target = self.image_field(raw), self.target_field(raw)
         kind = _extension(image)
         fields: dict[str, Buffer] = {kind if kind in IMAGE_FIELDS else IMAGE_FIELDS[0]: raw.fields[image]}

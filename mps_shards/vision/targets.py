@@ -1,5 +1,6 @@
 """Decode a raw sample into an image and its target, as the task of the set requires."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from mps_shards.errors import DecodeError
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.shards.target_values import caption, class_ids, numbers
 from mps_shards.vision.decoding import MAX_PIXELS, decode_image, image_size
 from mps_shards.vision.label_maps import label_map_of
 
@@ -24,21 +26,23 @@ class Opened(NamedTuple):
 
     image: Buffer
     size: tuple[int, int] | None
-    target: int | None
+    target: Any
 
 
-def opened(raw: RawSample, *, task: Task | None, classes: int) -> Opened:
+def opened(raw: RawSample, *, task: Task | None, classes: int, columns: Sequence[str] = ()) -> Opened:
     """Return what is known of a sample without decoding its pixels.
 
     Args:
-        task: "classification" gives the class number, "unlabeled" -1, "segmentation" None.
+        task: "classification" gives the class number, "unlabeled" -1, "segmentation" None, "multilabel" a float32
+            tensor [classes] of 0 and 1, "regression" a float32 tensor [columns], "captions" a text.
         classes: number of classes of the set; 0 where that is not known.
+        columns: names of the numbers of a regression set.
 
     Raises:
         DecodeError: the sample has no image or several, or its label is missing, malformed or no class of the set.
     """
     _, image = raw.image()
-    return Opened(image, image_size(image), None if task == "segmentation" else _class_of(raw, task, classes))
+    return Opened(image, image_size(image), _target_of(raw, task, classes, columns))
 
 
 def image_and_target(
@@ -70,6 +74,20 @@ def image_and_target(
         return image, known.target
     mask = label_map_of(raw, size=pixels.shape[:2], classes=classes, ignore_index=ignore_index, max_pixels=max_pixels)
     return image, torch.from_numpy(mask)
+
+
+def _target_of(raw: RawSample, task: Task | None, classes: int, columns: Sequence[str]) -> Any:
+    if task == "segmentation":
+        return None
+    if task == "captions":
+        return caption(raw)
+    if task == "regression":
+        return torch.tensor(numbers(raw, columns), dtype=torch.float32)
+    if task == "multilabel":
+        target = torch.zeros(classes)
+        target[list(class_ids(raw, classes=classes))] = 1.0
+        return target
+    return _class_of(raw, task, classes)
 
 
 def _class_of(raw: RawSample, task: Task | None, classes: int) -> int:

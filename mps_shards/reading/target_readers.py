@@ -1,0 +1,229 @@
+"""How the targets of a sample are read: the one target of a set, or several values by name."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.reading.sample_sources import Source
+from mps_shards.shards.field_choice import FieldChoice, is_mask
+from mps_shards.shards.manifest import Task
+from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
+from mps_shards.shards.target_values import caption, json_value
+from mps_shards.vision.decoding import decode_image, image_size
+from mps_shards.vision.label_maps import label_map_of
+from mps_shards.vision.targets import Opened, image_and_target, opened
+from mps_shards.vision.transforms.sample_transform import ThreadTransform
+
+__all__ = ["NamedFields", "SampleKey", "SetTargets", "TargetReader", "target_reader", "with_texts"]
+
+
+class SampleKey(str):
+    """A key that carries the texts of its sample, which no tensor can hold, through the assembly of a batch.
+
+    Attributes:
+        texts: By field name; "" names the only target of a sample.
+    """
+
+    __slots__ = ("texts",)
+    texts: dict[str, str]
+
+
+def with_texts(key: str, target: Any) -> tuple[str, Any]:
+    """The key with the texts of a target, and the target with 0 in the place of each text."""
+    values = target if isinstance(target, dict) else {"": target}
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    if not texts:
+        return key, target
+    carrying = SampleKey(key)
+    carrying.texts = texts
+    return carrying, {name: 0 if name in texts else value for name, value in values.items()} if "" not in texts else 0
+
+
+class TargetReader(Protocol):
+    """Reads the targets of samples. Safe to use from any thread."""
+
+    def opened(self, raw: RawSample, task: Task | None) -> Opened:
+        """What is known of a sample without decoding its pixels; the target None where pixels decide it."""
+        ...
+
+    def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
+        """The image uint8 [3, height, width] and the target."""
+        ...
+
+    def transformed(
+        self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
+    ) -> tuple[Any, Any]:
+        """Image and target after the transform."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTargets:
+    """The target of each sample, as the task of its set says.
+
+    Attributes:
+        classes: Number of classes of the set; 0 where that is not known.
+        columns: Names of the numbers that are the target, for regression.
+    """
+
+    classes: int
+    ignore_index: int | None
+    columns: tuple[str, ...]
+    max_pixels: int
+
+    def opened(self, raw: RawSample, task: Task | None) -> Opened:
+        """See `TargetReader`."""
+        return opened(raw, task=task, classes=self.classes, columns=self.columns)
+
+    def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
+        """See `TargetReader`."""
+        return image_and_target(
+            raw, known, classes=self.classes, ignore_index=self.ignore_index, max_pixels=self.max_pixels
+        )
+
+    def transformed(
+        self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
+    ) -> tuple[Any, Any]:
+        """See `TargetReader`."""
+        return transform(image, target, epoch, position)
+
+
+class NamedFields:
+    """Several values of a sample by name, as ``fields=`` names them.
+
+    Args:
+        fields: "image" and the field that it is in, such as "jpg" or "jpg;png"; and for each other name "cls" (class
+            index), "txt" (text), "json:age" (a number as float32, a list of numbers, a text; "json:id:int" as int64),
+            "npy" (an array without pickle), or a label map such as "mask.png".
+        classes: Class names of the set, for labels that are names; label maps are checked against them.
+
+    Attributes:
+        image: The fields that the image may be in.
+        mask: Name of the value that is a label map; None without one.
+
+    Raises:
+        ConfigError: There is no image, more than one label map, or a field of no known kind.
+    """
+
+    def __init__(self, fields: Any, *, classes: tuple[str, ...], ignore_index: int | None, max_pixels: int):
+        if not isinstance(fields, Mapping) or not all(isinstance(value, str) for value in fields.values()):
+            raise ConfigError(
+                f'fields must be {{name: field}}, such as {{"image": "jpg", "age": "json:age"}}, not {fields!r}'
+            )
+        if "image" not in fields:
+            raise ConfigError(f'fields must name the image: {{"image": "jpg", …}}, not {dict(fields)!r}')
+        self.names = list(fields)
+        self.image = fields["image"]
+        self._choice = FieldChoice.parsed(self.image, None) or FieldChoice()
+        self._labels = FieldChoice().naming(classes)
+        self._fields = {name: field.lstrip(".") for name, field in fields.items() if name != "image"}
+        masks = [name for name, field in self._fields.items() if is_mask(field)]
+        if len(masks) > 1:
+            raise ConfigError(f"fields names {len(masks)} label maps ({', '.join(masks)}); one is possible")
+        self.mask = masks[0] if masks else None
+        for name, field in self._fields.items():
+            known = field in ("cls", "txt", "npy") or field.endswith((".txt", ".npy")) or field.startswith("json:")
+            if not known and not is_mask(field):
+                raise ConfigError(
+                    f'fields[{name!r}]={field!r} is of no known kind: give "cls", "txt", "json:key", "npy" or a label '
+                    'map such as "mask.png"'
+                )
+        self._classes, self._ignore_index, self._max_pixels = len(classes), ignore_index, max_pixels
+
+    def opened(self, raw: RawSample, task: Task | None) -> Opened:
+        """See `TargetReader`."""
+        image = raw.fields[self._choice.image_field(raw)]
+        return Opened(image, image_size(image), None if self.mask is not None else self._values(raw))
+
+    def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
+        """See `TargetReader`."""
+        pixels = decode_image(known.image, max_pixels=self._max_pixels, size=known.size)
+        image = torch.from_numpy(pixels.transpose(2, 0, 1))
+        values = self._values(raw) if known.target is None else known.target
+        if self.mask is not None:
+            held = RawSample(
+                key=raw.key, shard=raw.shard, fields={MASK_FIELD: _field(raw, self._fields[self.mask], self.mask)}
+            )
+            ids = label_map_of(
+                held,
+                size=pixels.shape[:2],
+                classes=self._classes,
+                ignore_index=self._ignore_index,
+                max_pixels=self._max_pixels,
+            )
+            values[self.mask] = torch.from_numpy(ids)
+        return image, values
+
+    def transformed(
+        self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
+    ) -> tuple[Any, Any]:
+        """See `TargetReader`. A label map is transformed with its image; other values are left as they are."""
+        if self.mask is None:
+            return transform(image, target, epoch, position)
+        image, mask = transform(image, target[self.mask], epoch, position)
+        return image, {**target, self.mask: mask}
+
+    def _values(self, raw: RawSample) -> dict[str, Any]:
+        return {name: self._value(raw, name, field) for name, field in self._fields.items() if name != self.mask}
+
+    def _value(self, raw: RawSample, name: str, field: str) -> Any:
+        if field == "cls":
+            _field(raw, field, name)
+            return self._labels.label(raw, field)
+        if field == "txt" or field.endswith(".txt"):
+            return caption(raw, field)
+        if field == "npy" or field.endswith(".npy"):
+            return _array(raw, _field(raw, field, name), name)
+        _, _, path = field.partition(":")
+        whole = path.endswith(":int")
+        return _tensor(raw, name, json_value(raw, "json", path.removesuffix(":int")), whole=whole)
+
+
+def target_reader(source: Source, fields: Any, *, max_pixels: int) -> tuple[TargetReader, Task | None]:
+    """What reads the targets of a source, and the task as a transform needs to know it."""
+    if fields is None:
+        targets = SetTargets(
+            classes=len(source.classes),
+            ignore_index=source.ignore_index,
+            columns=source.columns,
+            max_pixels=max_pixels,
+        )
+        return targets, source.task
+    named = NamedFields(fields, classes=source.classes, ignore_index=source.ignore_index, max_pixels=max_pixels)
+    return named, "unlabeled" if named.mask is None else "segmentation"
+
+
+def _field(raw: RawSample, field: str, name: str) -> Buffer:
+    if field not in raw.fields:
+        held = ", ".join(raw.fields) or "nothing"
+        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {field} for {name!r} (fields: {held})")
+    return raw.fields[field]
+
+
+def _array(raw: RawSample, content: Buffer, name: str) -> torch.Tensor:
+    try:
+        array = np.load(io.BytesIO(content), allow_pickle=False)
+        kind = np.float32 if np.issubdtype(array.dtype, np.floating) else np.int64
+        return torch.from_numpy(array.astype(kind))
+    except (ValueError, EOFError, OSError, TypeError) as error:
+        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard}: {name} is not an .npy array: {error}") from error
+
+
+def _tensor(raw: RawSample, name: str, value: Any, *, whole: bool) -> Any:
+    """A value of JSON as what a batch holds: a number, a vector, or a text."""
+    if isinstance(value, str) and not whole:
+        return value
+    numbers = value if isinstance(value, list) else [value]
+    kinds = (int,) if whole else (int, float, bool)
+    if all(type(number) in kinds for number in numbers) and all(abs(number) < 1 << 63 for number in numbers):
+        tensor = torch.tensor(numbers, dtype=torch.int64 if whole else torch.float32)
+        return tensor if isinstance(value, list) else tensor[0].item()
+    raise DecodeError(
+        f"sample {raw.key!r} of shard {raw.shard}: {name} is {str(value)[:40]!r}, which is not "
+        f"{'a whole number' if whole else 'a number, a list of numbers or a text'}"
+    )
