@@ -1,24 +1,28 @@
 """``mps-shards unpack``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mps_shards.cli.output import say_json
-from mps_shards.cli.path_arguments import HERE
+from mps_shards.cli.path_arguments import SET
 from mps_shards.cli.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
+
+if TYPE_CHECKING:
+    from mps_shards.storage.folder import Folder
 
 __all__ = ["command"]
 
 
 @click.command("unpack")
-@click.argument("folder", metavar="SET", type=HERE)
+@click.argument("folder", metavar="SET", type=SET)
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace files that are there with other content.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores, 8 at most]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(folder: Path, out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
+def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
     """Write the files that SET, or each set in the folder SET, was packed from into OUT.
 
     Class folders come back bit for bit, but for images that pack --tiles has rewritten; samples whose path does not
@@ -29,6 +33,7 @@ def command(folder: Path, out: Path, overwrite: bool, workers: int | None, as_js
     Examples:
       mps-shards unpack ./imgs-shards ./imgs-again
       mps-shards unpack ./imgs-shards/val ./val --overwrite
+      mps-shards unpack s3://bucket/imgs-shards ./imgs
     """
     from mps_shards.shardset.unpacking import unpack
 

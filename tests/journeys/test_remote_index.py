@@ -12,6 +12,7 @@ from mps_shards.storage.store_options import StoreOptions
 from tests.support.batches import assert_same
 from tests.support.commands import refused, run
 from tests.support.damage import copied, flip
+from tests.support.files import contents
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import Asked, web
 from tools.support import stores
@@ -161,11 +162,17 @@ def test_a_set_in_a_store_is_resharded_there(tmp_path):
     assert "is, or holds, a set that is read" in refused("reshard", url, "-o", url, "--overwrite")
 
 
-@pytest.mark.parametrize("command", ["repair", "unpack"])
-def test_commands_for_folders_here_say_so_of_urls(command, tmp_path):
-    more = {"unpack": [tmp_path / "out"]}.get(command, [])
+def test_a_set_in_a_store_is_unpacked(tmp_path):
+    url = stores.upload(SET, "memory://unpack")
 
-    said = run(command, "s3://bucket/set?secret=hunter2", *more)
+    said = run("unpack", url, tmp_path / "theirs")
+
+    run("unpack", SET, tmp_path / "ours")
+    assert said.code == 0 and contents(tmp_path / "theirs") == contents(tmp_path / "ours")
+
+
+def test_repairing_says_of_urls_that_it_works_here():
+    said = run("repair", "s3://bucket/set?secret=hunter2")
 
     assert said.code == 2 and "s3://bucket/set: this works on folders of this machine; download the set" in said.stderr
 
