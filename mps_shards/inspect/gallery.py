@@ -8,6 +8,7 @@ from mps_shards.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from mps_shards.inspect.contact_sheet import Sheet
     from mps_shards.inspect.palette_colours import Colour
@@ -136,8 +137,10 @@ class Gallery:
         picture = torch.from_numpy(image).permute(2, 0, 1)
         given = torch.from_numpy(target) if has_label_map else target
         for epoch in range(self._times):
-            made, label_map = apply(picture, given, epoch, number)
-            pixels = made.permute(1, 2, 0).contiguous().numpy()
+            images, targets = apply(picture, given, epoch, number)
+            first = isinstance(images, tuple)  # of several views, the first is shown
+            pixels = shown(images[0] if first else images)
+            label_map = targets[0] if first and has_label_map else targets
             yield self._overlaid(pixels, label_map.numpy()) if has_label_map else pixels
 
     def _overlaid(self, image: "np.ndarray[Any, Any]", mask: "np.ndarray[Any, Any]") -> Any:
@@ -153,6 +156,18 @@ class Gallery:
 
         pictures = (2 if self._set.manifest.task == "segmentation" else 1) + self._times
         return Tile([None] * pictures, key)
+
+
+def shown(image: "torch.Tensor") -> "np.ndarray[Any, Any]":
+    """A training image as uint8 [height, width, 3]; normalized floats are stretched over 0..255."""
+    image = image.permute(1, 2, 0).expand(-1, -1, 3).contiguous()
+    if image.is_floating_point():
+        low, high = image.min(), image.max()
+        if low < 0 or high > 1:
+            image = (image - low) / (high - low)
+        image = (image * 255).round().byte()
+    pixels: np.ndarray[Any, Any] = image.numpy()
+    return pixels
 
 
 def class_number(manifest: "Manifest", name: str) -> int:

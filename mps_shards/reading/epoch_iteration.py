@@ -22,11 +22,10 @@ from mps_shards.reading.target_readers import SampleKey
 from mps_shards.sampling.cursor import Cursor
 from mps_shards.shards import keyed
 from mps_shards.storage.folder import Traffic
+from mps_shards.vision.label_maps import DEFAULT_IGNORE_INDEX
 from mps_shards.vision.transforms import classify
 
 __all__ = ["BatchOptions", "EpochIteration"]
-
-_IGNORE_INDEX = 255  # of a set whose manifest names none: torchvision's and Cityscapes' "void"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +100,7 @@ class EpochIteration:
         options = self._batches
         if options.pad is None:
             return HostBatch(plan, allocate, pixels=pixels, image_format=options.image_format)
-        ignore = _IGNORE_INDEX if self._source.ignore_index is None else self._source.ignore_index
+        ignore = DEFAULT_IGNORE_INDEX if self._source.ignore_index is None else self._source.ignore_index
         return PaddedBatch(
             plan,
             allocate,

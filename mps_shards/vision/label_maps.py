@@ -16,6 +16,7 @@ from mps_shards.vision.decoding import MAX_PIXELS, decode_image, decode_mask
 from mps_shards.vision.encoding import Size, read_header
 
 __all__ = [
+    "DEFAULT_IGNORE_INDEX",
     "Colour",
     "LabelIds",
     "check_ids",
@@ -31,6 +32,8 @@ __all__ = [
 
 LabelIds: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16, (height, width)
 Colour: TypeAlias = tuple[int, int, int, int]  # red, green, blue, label id
+
+DEFAULT_IGNORE_INDEX = 255  # pads the label maps of sets that name none; Pascal VOC's and Cityscapes' id for no class
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # PNG colour types (PNG 3, 11.2.1)

@@ -96,8 +96,17 @@ def test_the_validation_set_is_looked_at_after_each_epoch(
     assert shares[-1] > 40  # of four classes
 
 
+def test_a_segmentation_set_is_evaluated_at_its_stored_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    shards = segmentation_set()
+
+    segmentation.main([*arguments(shards, tmp_path, "seen", epochs=2), "--val", str(shards)])
+
+    shares = [float(share) for share in re.findall(r"training, ([\d.]+) on ", capsys.readouterr().out)]
+    assert len(shares) == 2 and all(0 < share <= 1 for share in shares)
+
+
 def test_masks_are_asked_for_where_there_are_none(photo_set: Path, tmp_path: Path):
-    with pytest.raises(SystemExit, match="photos-shards holds no masks: it is a set for classification"):
+    with pytest.raises(SystemExit, match="segment transforms need label maps, but this is a set for classification"):
         segmentation.main(arguments(photo_set, tmp_path, "none"))
 
 

@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from mps_shards.errors import ConfigError
 from mps_shards.vision.randomness import KeyedRandom
-from mps_shards.vision.transforms import classify
+from mps_shards.vision.transforms import classify, segment
+from mps_shards.vision.transforms.keyed_draws import keyed_draws
 from tests.support.images import pixels
 
 
@@ -162,6 +163,18 @@ def test_the_fast_way_to_resize_and_crop_gives_torchvision_s_pixels(sides, size:
         lambda: classify.train(8, ratio=(2.0, 1.0)),
         lambda: classify.train(8, flip=1.5),
         lambda: classify.train(8, interpolation="lanczos"),
+        lambda: classify.train(8, augment="cutout"),
+        lambda: classify.train(8, augment=3),
+        lambda: classify.train(8, jitter=-0.1),
+        lambda: classify.train(8, jitter=(0.1, 0.1)),
+        lambda: classify.train(8, jitter=(0.1, 0.1, 0.1, 0.6)),
+        lambda: classify.train(8, jitter=0.1, jitter_p=1.1),
+        lambda: classify.train(8, grayscale=-0.1),
+        lambda: classify.train(8, blur=2),
+        lambda: classify.train(8, erase=1.5),
+        lambda: segment.train(8, jitter=-0.1),
+        lambda: segment.evaluate(8, scale=1.0),
+        lambda: segment.evaluate(scale=0.0),
         lambda: classify.evaluate(0),
         lambda: classify.evaluate(224, resize=200),
         lambda: classify.evaluate(8, interpolation="area"),
@@ -170,3 +183,42 @@ def test_the_fast_way_to_resize_and_crop_gives_torchvision_s_pixels(sides, size:
 def test_a_number_that_cannot_work_is_an_error_at_once(wrong):
     with pytest.raises(ConfigError):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("option", "reference"),
+    [
+        ({"augment": "randaugment"}, v2.RandAugment()),
+        ({"augment": "trivialaugment"}, v2.TrivialAugmentWide()),
+        ({"augment": "autoaugment"}, v2.AutoAugment()),
+        ({"augment": v2.RandAugment(3, 5)}, v2.RandAugment(3, 5)),
+        ({"jitter": 0.4}, v2.ColorJitter(0.4, 0.4, 0.4)),
+        ({"jitter": (0.8, 0.8, 0.8, 0.2), "jitter_p": 0.8}, v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8)),
+        ({"grayscale": 0.5}, v2.RandomGrayscale(0.5)),
+        ({"blur": 1.0}, v2.GaussianBlur(23, (0.1, 2.0))),
+        ({"erase": 0.7}, v2.RandomErasing(0.7, value=(124, 116, 104))),
+    ],
+    ids=str,
+)
+def test_changes_of_colour_are_torchvision_s_with_keyed_numbers(option, reference):
+    train, plain, random, changed = classify.train(32, **option), classify.train(32), KeyedRandom(seed=7), 0
+    reference = v2.RandomApply([reference], 1.0) if "blur" in option else reference
+
+    for position in range(20):
+        delivered, _ = train(image(90, 70), 0, random.at(0, position))
+
+        generator = random.at(0, position)
+        view, _ = plain(image(90, 70), 0, generator)
+        with keyed_draws(generator):
+            expected = reference(view)
+        assert torch.equal(delivered, expected) and delivered.dtype == torch.uint8
+        changed += not torch.equal(view, expected)
+    assert changed > 5
+
+
+def test_colours_change_in_the_order_of_simclr_and_erasing_comes_last():
+    train = classify.train(32, augment="randaugment", jitter=0.4, grayscale=0.2, blur=0.5, erase=0.1)
+
+    names = [type(step).__name__ for step in train._steps]
+
+    assert names == ["RandAugment", "ColorJitter", "RandomGrayscale", "RandomApply", "RandomErasing"]

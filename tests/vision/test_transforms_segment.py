@@ -158,3 +158,22 @@ def test_a_mask_of_another_size_is_an_error_with_both_sizes():
 def test_a_number_that_cannot_work_is_an_error_at_once(wrong):
     with pytest.raises(ConfigError):
         wrong()
+
+
+def test_evaluation_keeps_the_stored_size_or_a_scale_of_it():
+    image, mask = coordinates(50, 100)
+
+    stored, labels = apply(segment.evaluate(), image, mask)
+    doubled, larger = apply(segment.evaluate(scale=2.0), image, mask)
+
+    assert torch.equal(stored, image) and torch.equal(labels, mask)
+    assert doubled.shape == (3, 100, 200) and torch.equal(larger[::2, ::2], mask)
+
+
+def test_changes_of_colour_leave_the_label_map_as_it_is():
+    image, mask = coordinates(40, 50)
+
+    plain, labels = apply(segment.train(32), image, mask)
+    coloured, same = apply(segment.train(32, jitter=0.5, grayscale=1.0, blur=1.0), image, mask)
+
+    assert torch.equal(labels, same) and not torch.equal(plain, coloured)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a file, too
 
-from mps_shards import DeviceLoader, ShardDataset, segment, watch
+from mps_shards import Collate, DeviceLoader, ShardDataset, segment, watch
+from mps_shards.errors import ConfigError
 from tools.examples.training import Interrupt, Recorder, load, save
 
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train; 0 when done, 130 when stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shards", help="a shard set with masks")
+    parser.add_argument("--val", help="another set, evaluated at its stored size after each epoch")
     parser.add_argument("--checkpoint", type=Path, default=Path("segmentation.pt"), help="default: %(default)s")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=8)
@@ -34,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(given: argparse.Namespace) -> int:
     """The loop."""
     torch.manual_seed(0)
-    source = ShardDataset(given.shards, batch_size=None).source
-    if source.task != "segmentation":
-        sys.exit(f"{given.shards} holds no masks: it is a set for {source.task}")
-    ignored = 255 if source.ignore_index is None else source.ignore_index
-    transform = segment.train(given.size, ignore_index=ignored)
-    data = ShardDataset(given.shards, batch_size=given.batch_size, transform=transform, shuffle=True, keys=True)
-    classes = len(source.classes)
+    try:
+        data = ShardDataset(
+            given.shards, batch_size=given.batch_size, transform=segment.train(given.size), shuffle=True, keys=True
+        )
+    except ConfigError as error:  # such as: the set has no label maps
+        sys.exit(str(error))
+    ignored, classes = ignored_id(data), data.num_classes
     record = Recorder(given.record)
     with DeviceLoader(data, device=given.device) as loader, Interrupt() as interrupt:
         net = Network(classes).to(loader.device)
@@ -61,8 +63,27 @@ def train(given: argparse.Namespace) -> int:
                     print(f"stopped in epoch {epoch}; the next start goes on from {given.checkpoint}", flush=True)
                     return 130
             save(given.checkpoint, net, optimizer, loader, 0)
-            print(f"epoch {epoch}: mean IoU {mean_iou(counts):.3f} while training", flush=True)
+            held_out = f", {evaluated(net, given):.3f} on {given.val}" if given.val else ""
+            print(f"epoch {epoch}: mean IoU {mean_iou(counts):.3f} while training{held_out}", flush=True)
     return 0
+
+
+@torch.no_grad()
+def evaluated(net: nn.Module, given: argparse.Namespace) -> float:
+    """The mean IoU on the other set, at the stored size of its pictures: the size that training saw on average."""
+    data = ShardDataset(given.val, batch_size=given.batch_size, transform=segment.evaluate(), collate=Collate(pad=8))
+    counts = torch.zeros(data.num_classes, data.num_classes, dtype=torch.int64)
+    net.eval()
+    with DeviceLoader(data, device=given.device) as loader:
+        for images, (masks, _) in loader:
+            counts += confusion(net(images).argmax(1), masks, data.num_classes, ignored_id(data)).cpu()
+    net.train()
+    return mean_iou(counts)
+
+
+def ignored_id(data: ShardDataset) -> int:
+    """What the loss and the IoU pass over: also the padding of pictures, which is 255 where the set names no id."""
+    return 255 if data.ignore_index is None else data.ignore_index
 
 
 class Network(nn.Module):

@@ -8,15 +8,13 @@ import torch
 from torchvision.transforms.v2 import functional as kernels
 
 from mps_shards.errors import ConfigError
-from mps_shards.vision.label_maps import check_size
+from mps_shards.vision.label_maps import DEFAULT_IGNORE_INDEX, check_size
 from mps_shards.vision.transforms.colour import Jitter, Step, apply_steps, colour_steps
 from mps_shards.vision.views import View, seen
 
 __all__ = ["evaluate", "train"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
-
-_VOID = 255  # the padding of a set that names no ignore_index: what Pascal VOC, Cityscapes and torchvision use
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def _bound(transform: Transform, ignore_index: int | None, classes: int) -> Tran
         )
     padding = ignore_index if own is None else own
     if padding is None:
-        padding = _VOID
+        padding = DEFAULT_IGNORE_INDEX
     if ignore_index is None and 0 <= padding < classes:
         raise ConfigError(f"padding with {padding} would be class {padding} of the set: give ignore_index=-100")
     return replace(transform, ignore_index=padding)
@@ -159,7 +157,7 @@ def _resized_and_cropped(
 
 
 def _padded(image: torch.Tensor, label_map: torch.Tensor, size: int, ignore_index: int | None) -> Pair:
-    padding = _VOID if ignore_index is None else ignore_index
+    padding = DEFAULT_IGNORE_INDEX if ignore_index is None else ignore_index
     if label_map.dtype == torch.uint8 and not 0 <= padding <= 255:
         label_map = label_map.to(torch.int64)  # padded or not, all label maps of a batch have one dtype
     right, bottom = max(0, size - image.shape[-1]), max(0, size - image.shape[-2])
