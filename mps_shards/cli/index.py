@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json
-from mps_shards.cli.progress_bar import Bar
 from mps_shards.errors import StorageError
+from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,12 @@ import click
 from mps_shards.cli.declared_options import array_task, declared_options
 from mps_shards.cli.grouped_command import GroupedCommand
 from mps_shards.cli.output import say_json
-from mps_shards.cli.progress_bar import Bar
 from mps_shards.packing import commit, pack
 from mps_shards.packing.pack_options import PackOptions
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackedSet, PackReport
-    from mps_shards.packing.understanding import Understanding
 
 __all__ = ["command"]
 
@@ -68,6 +67,7 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
       mps-shards pack --commit /nfs/shards                         when all tasks are done
     """
     signal.signal(signal.SIGTERM, _stop)
+    warnings.filterwarnings("ignore", module="PIL")  # they name no file; damage that matters is an error
     commit_out: str | None = options.pop("commit_out")
     if commit_out is not None:
         if source is not None:
@@ -78,7 +78,8 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
     else:
         if options["executor"] == "array":
             options.update(array_task(options["task_index"], options["num_tasks"]))
-        report = _packed(source, out, quiet=as_json, options=options)
+        with _explained():
+            report = pack(source, out, progress=not as_json, **options)
     if as_json:
         say_json(report)
     else:
@@ -87,26 +88,6 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
         from mps_shards.packing.understanding import refuse_doubts
 
         refuse_doubts(report.understanding)
-
-
-def _packed(source: str, out: str | None, *, quiet: bool, options: dict[str, Any]) -> "PackReport":
-    with contextlib.ExitStack() as shown:
-        bars: list[Bar] = []
-
-        def understood(understanding: "Understanding") -> None:
-            if not quiet:
-                for line in understanding.lines():
-                    click.echo(line, err=True)
-            if understanding.doubts and not options["yes"]:
-                return
-            total = sum(split.images for split in understanding.splits)
-            bars.append(shown.enter_context(Bar("pack", unit="images", total=total, quiet=quiet or options["dry_run"])))
-
-        def advance(samples: int, size: int) -> None:
-            bars[0].advance(samples, size)
-
-        with _explained():
-            return pack(source, out, on_understanding=understood, on_progress=advance, **options)
 
 
 @contextlib.contextmanager
@@ -130,6 +111,8 @@ def _summary(report: "PackReport", dry_run: bool) -> str:
     lines += _findings(report)
     if dry_run:
         return "\n".join([*lines, f"Would pack {samples:,} images, {megabytes(size)}; nothing was written"])
+    if report.already_packed:
+        return "\n".join([*lines, f"Already packed: {report.out} holds these images, packed with the same options"])
     if not report.finished:
         return f"This task's shards are done. When all tasks are: mps-shards pack --commit {report.out}"
     rate = f"{samples / report.seconds:,.0f} images/s, {size / 1e6 / report.seconds:,.0f} MB/s"

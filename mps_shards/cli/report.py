@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.path_arguments import SET, elsewhere
-from mps_shards.cli.progress_bar import Bar
 from mps_shards.cli.stats import surveyed
 from mps_shards.errors import ConfigError
+from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import click
 
 from mps_shards.cli.declared_options import array_task, declared_options
 from mps_shards.cli.output import say_json
-from mps_shards.cli.progress_bar import Bar
 from mps_shards.packing.resharding import DEFAULTS, keys_to_drop, reshard
+from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import click
 
 from mps_shards.cli.output import say_json, say_table
 from mps_shards.cli.path_arguments import SET
-from mps_shards.cli.progress_bar import Bar
+from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ Only this package makes shard sets. It never imports torch, so that packing star
 
 import contextlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,7 @@ def pack(
     *,
     dry_run: bool = False,
     yes: bool = False,
+    progress: bool | None = None,
     on_understanding: "Callable[[Understanding], None] | None" = None,
     on_progress: "Progress | None" = None,
     **options: Any,
@@ -51,6 +53,8 @@ def pack(
             `mps_shards.storage.location.open_folder` with other time-outs and retries.
         dry_run: write nothing, and report what would be packed; doubts stand in ``report.understanding.doubts``.
         yes: pack by the first guess where the source can be read in two ways; otherwise that is refused.
+        progress: show what was understood and a progress bar on stderr; by default on a terminal, unless
+            `on_understanding` or `on_progress` is given.
         on_understanding: called with what was understood of the source, before anything is written.
         on_progress: called with the numbers of samples and bytes since its last call, from worker threads.
 
@@ -61,11 +65,17 @@ def pack(
         StorageError: something cannot be read or written.
     """
     from mps_shards.packing.appending import append_pack
+    from mps_shards.packing.progress_display import ProgressDisplay
     from mps_shards.packing.run import run_pack
     from mps_shards.packing.sources.opening import open_source
 
     bundles = PackOptions.of(**options)
-    with contextlib.closing(open_source(source, root=bundles.read.root)) as opened:
+    if progress is None:
+        progress = on_understanding is None and on_progress is None and sys.stderr.isatty()
+    with (
+        contextlib.closing(open_source(source, root=bundles.read.root)) as opened,
+        ProgressDisplay(quiet=not progress, shows_bar=not dry_run) as display,
+    ):
         packed = partial(append_pack, run=run_pack) if bundles.work.append else run_pack
         return packed(
             opened,
@@ -73,8 +83,8 @@ def pack(
             bundles,
             dry_run=dry_run,
             yes=yes,
-            on_understanding=on_understanding or (lambda understanding: None),
-            on_progress=on_progress or (lambda samples, size: None),
+            on_understanding=on_understanding or display.understood,
+            on_progress=on_progress or display.advance,
         )
 
 

@@ -133,6 +133,7 @@ class PackReport:
         skipped: images that could not become samples; ``skipped.jsonl`` beside the sets lists them, too.
         understanding: what was understood of the source; None for `commit`.
         kept: shards that an earlier, interrupted run had finished.
+        already_packed: whether `out` held the finished pack of the same images with the same options already.
         finished: whether the sets can be read now: not after a dry run, nor after one task of an array.
     """
 
@@ -148,6 +149,7 @@ class PackReport:
     understanding: "Understanding | None" = None
     kept: int = 0
     finished: bool = True
+    already_packed: bool = False
     seconds: float
 
     @property

@@ -4,12 +4,13 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import overload
 
-from mps_shards.errors import ConfigError
+from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.destinations.destination import Destination
 from mps_shards.packing.destinations.local_folder import LocalDestination
 from mps_shards.packing.destinations.object_store_folder import StoreDestination
@@ -25,6 +26,7 @@ from mps_shards.packing.plan import SetPlan, plan_shards
 from mps_shards.packing.sample_fields import FieldRules, rules_of, settled
 from mps_shards.packing.sealing import finish
 from mps_shards.packing.shard_writer import Progress, ShardTask
+from mps_shards.packing.source_checks import count_bad_samples, is_packed_already, refuse_changed
 from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.splits import split_listing, subset_listing
@@ -86,17 +88,11 @@ def run_pack(
     """
     began = time.monotonic()
     destination = _destination(source.default_out if out is None else out, options.work)
-    rules = rules_of(options)
     if not source.is_repeatable and options.work.executor != "local":
         raise ConfigError(
             f"an iterator is read once, by this process, so executor must not be {options.work.executor!r}"
         )
-    listing = source.listing(options.read)
-    if options.shards.split is not None:
-        listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
-    if options.shards.subset is not None:
-        listing = subset_listing(listing, options.shards.subset, seed=options.shards.seed)
-    listing, rules = settled(listing, rules)
+    listing, rules = _listed(source, options)
     understanding = understand(source, listing, rules, skip_bad=options.read.skip_bad, looks=asks)
     on_understanding(understanding)
     if asks and not (yes or dry_run):
@@ -107,27 +103,39 @@ def run_pack(
         plan = held
     elif source.is_comparable and not options.shards.drop_duplicates:
         plan = replace(plan, duplicates=find_duplicates(source, listing.splits, threads=options.work.threads)[0])
+    report = partial(_report, destination, plan, began=began, understanding=understanding)
     if dry_run:
-        return _report(destination, plan, _sets_of(destination, plan), began, understanding, finished=False)
+        return report(_sets_of(destination, plan), finished=False)
+    tasks = Tasks(
+        source=source,
+        destination=destination,
+        plans=plans,
+        splits=[split.name for split in listing.splits],
+        skip_bad=options.read.skip_bad,
+    )
+    may_be_packed = source.is_repeatable and not held and not options.work.overwrite
+    if may_be_packed and is_packed_already(plan, tasks, on_progress, threads=options.work.threads):
+        destination.leave()  # in case an earlier pack was killed after its last manifest
+        return report(_sets_of(destination, plan), kept=len(tasks), already_packed=True)
     shared = options.work.executor == "array"
     with destination.occupied(plan, shared=shared, overwrite=options.work.overwrite) as occupied:
-        tasks = Tasks(
-            source=source,
-            destination=occupied.anywhere(),
-            plans=plans,
-            splits=[split.name for split in listing.splits],
-            skip_bad=options.read.skip_bad,
-        )
-        try:
-            kept = _execute(tasks, options.work, on_progress)
-        except BaseException as error:
-            if not source.is_repeatable:
-                error.add_note("an iterator cannot be resumed: call pack with a new one")
-            raise
+        tasks = replace(tasks, destination=occupied.anywhere())
+        kept = _execute(tasks, options.work, on_progress)
         if shared:
-            return _report(occupied, plan, _sets_of(occupied, plan), began, understanding, kept=kept, finished=False)
-        sets, skipped = finish(occupied, plan)
-    return _report(destination, plan, sets, began, understanding, skipped=skipped, kept=kept)
+            return report(_sets_of(occupied, plan), kept=kept, finished=False)
+        sets, skipped = finish(occupied, plan, lambda made: refuse_changed(tasks, made, threads=options.work.threads))
+    return report(sets, skipped=skipped, kept=kept)
+
+
+def _listed(source: Source, options: PackOptions) -> tuple[Listing, FieldRules]:
+    """The listing, cut into the sets that are asked for, and the rules for its samples."""
+    rules = rules_of(options)
+    listing = source.listing(options.read)
+    if options.shards.split is not None:
+        listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
+    if options.shards.subset is not None:
+        listing = subset_listing(listing, options.shards.subset, seed=options.shards.seed)
+    return settled(listing, rules)
 
 
 def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
@@ -139,7 +147,7 @@ def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
         raise ConfigError(f"{destination.where()} holds no unfinished pack; there is nothing to commit")
     with destination.occupied(plan) as occupied:
         sets, skipped = finish(occupied, plan)
-    return _report(destination, plan, sets, began, skipped=skipped)
+    return _report(destination, plan, sets, began=began, skipped=skipped)
 
 
 def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOptions) -> Destination:
@@ -182,6 +190,18 @@ def _planned(
 
 
 def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
+    """Have the shards made; return how many had been finished before."""
+    try:
+        return _executed(tasks, work, on_progress)
+    except DataError as error:
+        raise count_bad_samples(tasks, error, threads=work.threads) from error
+    except BaseException as error:
+        if not tasks.source.is_repeatable:
+            error.add_note("an iterator cannot be resumed: call pack with a new one")
+        raise
+
+
+def _executed(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
     numbers = range(len(tasks))
     if work.executor == "ray":
         return run_ray(tasks, numbers, on_progress, address=work.ray_address)
@@ -210,12 +230,13 @@ def _report(
     destination: Destination,
     plan: PackPlan,
     sets: tuple[PackedSet, ...],
+    *,
     began: float,
     understanding: Understanding | None = None,
-    *,
     skipped: tuple[Skipped, ...] = (),
     kept: int = 0,
     finished: bool = True,
+    already_packed: bool = False,
 ) -> PackReport:
     return PackReport(
         source=plan.source,
@@ -230,5 +251,6 @@ def _report(
         understanding=understanding,
         kept=kept,
         finished=finished,
+        already_packed=already_packed,
         seconds=time.monotonic() - began,
     )

@@ -30,6 +30,7 @@ from mps_shards.vision.label_maps import (
     label_map_size,
     resized,
 )
+from mps_shards.vision.png_metadata import without_broken_metadata
 from mps_shards.vision.rgb_conversion import RgbConversion
 
 __all__ = ["NO_RULES", "FieldRules", "Fields", "fields_of", "rules_of", "settled", "stored_ids"]
@@ -153,6 +154,9 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
     if stored.is_packed and not rules.images.decodes:
         return Fields({**contents, **_label(entry)}, key=stored.key)
     _check_image(path, stored.image)
+    if mended := without_broken_metadata(stored.image):
+        stored = replace(stored, image=mended)
+        contents[stored.extension] = mended
     # JPEG loses nothing when it becomes 8-bit RGB; other formats may
     if rules.images.decodes or stored.mask or entry.shapes or not stored.image.startswith(b"\xff\xd8\xff"):
         with _naming(path):
@@ -189,8 +193,18 @@ def _naming(path: str) -> Iterator[None]:
 
 
 def _check_image(path: str, content: bytes) -> None:
-    if not begins_like_image(content):
-        raise DataError(f"{path} is not an image: it begins with {content[:8]!r}; remove it or replace it")
+    if begins_like_image(content):
+        return
+    head = content[:1024].lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path} is a Git LFS pointer, not the image itself: run 'git lfs pull', then pack again")
+    if head.startswith((b"<!doctype html", b"<html")):
+        raise DataError(f"{path} is an HTML page, not an image: its download failed; download it again or remove it")
+    if head.startswith(b"<?xml") or b"<error>" in head:
+        raise DataError(f"{path} is XML text, not an image: its download failed; download it again or remove it")
+    if not content.strip(b"\0"):
+        raise DataError(f"{path} is not an image: it holds {len(content):,} zero bytes; restore or remove it")
+    raise DataError(f"{path} is not an image: it begins with {content[:8]!r}; remove it or replace it")
 
 
 class _Frame(NamedTuple):

@@ -1,5 +1,6 @@
 """From finished shards to finished sets: indexes, the list of skipped images, and the manifests last."""
 
+from collections.abc import Callable
 from importlib.metadata import version
 
 import msgspec
@@ -16,9 +17,16 @@ from mps_shards.shardset.sealing import ShardContents, sealed
 
 __all__ = ["finish"]
 
+Check = Callable[[list[dict[str, Completion]]], None]
 
-def finish(destination: Destination, plan: PackPlan) -> tuple[tuple[PackedSet, ...], tuple[Skipped, ...]]:
+
+def finish(
+    destination: Destination, plan: PackPlan, check: Check = lambda made: None
+) -> tuple[tuple[PackedSet, ...], tuple[Skipped, ...]]:
     """Make sets of the finished shards, and remove what is only needed while packing. A manifest makes a set valid.
+
+    Args:
+        check: called with the completion records before anything is sealed.
 
     Raises:
         StorageError: shards are missing, or something cannot be written.
@@ -26,6 +34,7 @@ def finish(destination: Destination, plan: PackPlan) -> tuple[tuple[PackedSet, .
     """
     made = [destination.finished(each.split, _names(each)) for each in plan.sets]
     _check_complete(destination, plan, made)
+    check(made)
     unmade = (skip for shards in made for done in shards.values() for skip in done.skipped)
     skipped = sorted((*plan.passed_over, *unmade), key=lambda skip: skip.path)
     if skipped:

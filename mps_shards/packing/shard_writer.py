@@ -1,5 +1,6 @@
 """Make one shard: a deterministic tar, with its digest and its index rows computed while it is written."""
 
+import dataclasses
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from mps_shards.packing.pack_report import Skipped, printable
 from mps_shards.packing.plan import ShardPlan, key_of
 from mps_shards.packing.sample_fields import FieldRules, fields_of
 from mps_shards.packing.sources.listing import Entry
-from mps_shards.packing.sources.source import Source
+from mps_shards.packing.sources.source import Source, Stamp
 from mps_shards.shards.key_names import member_name
 from mps_shards.shards.sample_index import rows
 from mps_shards.shards.sample_labels import LABEL_TYPE
@@ -25,7 +26,7 @@ from mps_shards.shards.tar import END, header, padding
 from mps_shards.storage.local_disk import begin_writing
 from mps_shards.storage.ordered_map import Job, WorkerPool, raise_if_stopped, worker_pool
 
-__all__ = ["Progress", "ShardTask", "make_shard"]
+__all__ = ["Progress", "ShardTask", "content_of", "make_shard", "sample_of"]
 
 Progress = Callable[[int, int], None]  # samples and bytes written since the last call; called from any worker thread
 
@@ -67,18 +68,24 @@ def make_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None =
         StorageError: a file cannot be read, or the shard not written.
     """
     done = task.destination.completion(task.plan.name)
-    if done and _holds(task, done):
+    holds = done is not None and _holds(task, done)
+    if done and holds and done.is_sure and done.stamps == _stamps(task):
         on_progress(done.samples, done.size)
         return True
-    task.destination.complete(task.split, task.plan.name, _write_shard(task, on_progress, pool))
-    return False
+    made = _write_shard(task, on_progress, pool)  # also where only the content can tell whether the source changed
+    task.destination.complete(task.split, task.plan.name, made)
+    return done is not None and holds and done.sha256 == made.sha256
 
 
 def _holds(task: ShardTask, done: Completion) -> bool:
-    """Whether the shard that was recorded as finished still exists, and is the one that would be made now."""
+    """Whether the shard that was recorded as finished still exists, and nothing in it was skipped that must not be."""
     if done.skipped and not task.skip_bad:
         return False
     return not done.samples or task.destination.holds(task.split, task.plan.name, done)
+
+
+def _stamps(task: ShardTask) -> bytes:
+    return b"".join(task.source.stamp(entry).digest for entry in task.plan.entries)
 
 
 def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None) -> Completion:
@@ -86,14 +93,16 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
     sizes: list[int] = []
     labels: list[int] = []
     skipped: list[Skipped] = []
+    stamps: list[Stamp] = []
     rotated = tiled = 0
     with (
         task.destination.writing(task.split, task.plan.name) as file,
         worker_pool(1, name="mps-shards-digest") as pool_of_one,
     ):
         tar = _Digested(file, pool_of_one)
-        for made in _made(task, pool):
+        for stamp, made in _made(task, pool):
             raise_if_stopped()
+            stamps.append(stamp)
             if isinstance(made, Skipped):
                 skipped.append(made)
                 on_progress(1, 0)
@@ -118,23 +127,49 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
         rotated=rotated,
         tiled=tiled,
         skipped=tuple(skipped),
+        stamps=b"".join(stamp.digest for stamp in stamps),
+        is_sure=all(stamp.is_sure for stamp in stamps),
     )
 
 
-def _made(task: ShardTask, pool: WorkerPool | None) -> Iterator[_Sample | Skipped]:
-    """The samples of a shard, in order; with a pool, a few samples are made ahead."""
-    make = partial(_sample, task)
+def _made(task: ShardTask, pool: WorkerPool | None) -> Iterator[tuple[Stamp, _Sample | Skipped]]:
+    """The samples of a shard, in order, with their stamps; with a pool, a few samples are made ahead."""
+    make = partial(_stamped_sample, task)
     if pool is None or not task.plan.rules.images.decodes:
         yield from map(make, task.plan.entries)
         return
     yield from pool.ordered_map(make, task.plan.entries, ahead=_AHEAD)
 
 
-def _sample(task: ShardTask, entry: Entry) -> _Sample | Skipped:
+def _stamped_sample(task: ShardTask, entry: Entry) -> tuple[Stamp, _Sample | Skipped]:
+    stamp = task.source.stamp(entry)  # before it is read, so that a later change is noticed
+    return stamp, sample_of(task, entry, skips=task.skip_bad)
+
+
+def content_of(task: ShardTask, entry: Entry) -> bytes | None:
+    """The tar blocks of a sample that was packed before; None if it cannot become one.
+
+    JPEGs are not decoded where no option changes them, unless damaged ones were left out.
+    """
+    if entry.path.lower().endswith((".jpg", ".jpeg")) and not (task.skip_bad or entry.mask or entry.shapes):
+        images = dataclasses.replace(task.plan.rules.images, check=False)
+        plan = dataclasses.replace(task.plan, rules=dataclasses.replace(task.plan.rules, images=images))
+        task = dataclasses.replace(task, plan=plan)
+    made = sample_of(task, entry, skips=True)
+    return None if isinstance(made, Skipped) else made.content
+
+
+def sample_of(task: ShardTask, entry: Entry, *, skips: bool) -> _Sample | Skipped:
+    """One sample of a shard, or the reason why there is none.
+
+    Raises:
+        DataError: an image cannot become a sample, unless `skips`.
+        StorageError: a file cannot be read.
+    """
     try:
         return _sample_of(task.source, entry, task.plan.keys, task.plan.rules)
     except DataError as error:
-        if not task.skip_bad:
+        if not skips:
             raise
         reason = str(error).replace(f"{task.source.name}/", "")  # the same wherever the source lies
         return Skipped(path=printable(entry.path), reason=printable(reason), label=entry.label)

@@ -33,7 +33,7 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
     whole = listing.splits[0]
     part_of = _drawn(whole.entries.labels, [*shares.values(), *([Fraction(rest)] if rest else [])], seed=seed)
     counts = np.bincount(part_of, minlength=len(shares))
-    for name, count in zip(shares, counts, strict=True):
+    for name, count in zip(shares, counts[: len(shares)], strict=True):
         if not count:
             raise ConfigError(f"of {len(part_of)} images the split {name!r} would get none; give it a larger share")
     splits = [

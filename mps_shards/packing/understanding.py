@@ -14,6 +14,7 @@ from mps_shards.packing.sources.listing import Column, Doubt, Entry, Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.shards.manifest import Task
 from mps_shards.vision.encoding import read_header
+from mps_shards.vision.png_metadata import without_broken_metadata
 from mps_shards.vision.rgb_conversion import changes_to_rgb
 from mps_shards.wording import counted
 
@@ -152,11 +153,14 @@ def understand(
     """
     formats: Counter[str] = Counter()
     changes: Counter[str] = Counter()
-    rotated = looked_at = 0
+    rotated = looked_at = broken = 0
     unsettled: dict[str, Doubt] = {}
     for entry in _spread(listing, _IMAGES if looks else 0):
         try:
             image = source.read(entry).image
+            mended = without_broken_metadata(image)
+            broken += bool(mended)
+            image = mended or image
             header = read_header(image)
             losses = changes_to_rgb(image)
         except (DataError, ConfigError):
@@ -191,7 +195,7 @@ def understand(
         annotations=tuple(map(printable, listing.annotations)),
         empty=tuple(map(printable, listing.empty)),
         unnamed=listing.unnamed,
-        notes=listing.notes,
+        notes=(*listing.notes, *_note_of_broken(broken, looked_at)),
         doubts=(*listing.doubts, *masks.doubts(listing, rules), *unsettled.values()),
     )
 
@@ -265,6 +269,11 @@ def _look_at_masks(source: Source, listing: Listing, rules: FieldRules) -> _Mask
         values, counts = np.unique(ids, return_counts=True)
         found.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     return found
+
+
+def _note_of_broken(count: int, looked_at: int) -> Iterator[str]:
+    if count:
+        yield f"{count} of {looked_at} PNG images lose damaged or very long metadata; their pixels stay"
 
 
 def _doubt_of_image(path: str, error: DataError) -> Doubt:

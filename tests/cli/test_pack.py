@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mps_shards import pack
-from mps_shards.cli import progress_bar as progress
+from mps_shards import progress_bar as progress
 from tests.support.files import contents
 from tests.support.images import class_folders, tiny_jpeg, write
 

@@ -21,7 +21,7 @@ LARGE = tiny_jpeg() + bytes(300_000)
 # Packs; at the sample of this number, says so and waits to be let on, so that the moment is known. Says, too, when it
 # has heard of a signal.
 DRIVER = """
-import sys, mps_shards.cli.progress_bar as module
+import sys, mps_shards.progress_bar as module
 from mps_shards.storage.ordered_map import Job
 wait = Job.wait
 def said(self):

@@ -1,17 +1,27 @@
 """The same command goes on with an unfinished pack, after checking what is there; anything else is refused."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, StorageError
 from mps_shards.packing import commit
+from mps_shards.packing.sources import files
+from tests.support.commands import run
 from tests.support.files import contents
-from tests.support.images import class_folders, tiny_jpeg, write
+from tests.support.images import class_folders, encoded, tiny_jpeg, write
+
+
+@pytest.fixture(autouse=True)
+def sure_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files that were just made count as old, so that their times prove that nothing changed."""
+    monkeypatch.setattr(files, "_FINE_NS", 0)
 
 
 @pytest.fixture
@@ -168,9 +178,7 @@ def test_litter_of_a_pack_that_was_killed_when_all_was_done_goes(source: Path, t
     before = contents(out)
     write(out, {".pack/finished/shard-000000.tar.json": b"{}", ".pack/lock": b""})
 
-    with pytest.raises(ConfigError, match="holds a finished pack"):
-        pack(source, out)
-
+    assert pack(source, out).already_packed
     assert contents(out) == before
 
 
@@ -210,3 +218,100 @@ def test_a_folder_without_a_pack_is_not_committed(source: Path, tmp_path: Path):
     for folder in (tmp_path / "out", tmp_path / "gone", source):
         with pytest.raises(ConfigError, match="holds no unfinished pack; there is nothing to commit"):
             commit(folder)
+
+
+def test_a_resumed_pack_takes_images_that_were_replaced_by_others_of_the_same_size(source: Path, unfinished: Path):
+    replaced = source / "class-1" / "03.jpg"
+    content, other = replaced.read_bytes(), (source / "class-2" / "04.jpg").read_bytes()
+    about = replaced.stat()
+    replaced.write_bytes((other + bytes(len(content)))[: len(content)] if len(other) <= len(content) else other)
+    assert len(other) <= len(content)
+    os.utime(replaced, ns=(about.st_atime_ns, about.st_mtime_ns))  # as copying with times does
+
+    report = pack(source, unfinished, shard_samples=8)
+
+    assert contents(unfinished) == contents(pack(source, source.parent / "fresh", shard_samples=8).out)
+    assert report.kept < 2
+
+
+def test_where_times_cannot_tell_the_content_is_compared(
+    source: Path, unfinished: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    for path in source.rglob("*.jpg"):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)  # another inode, other times
+
+    report = pack(source, unfinished, shard_samples=8)
+
+    assert (report.kept, contents(unfinished)) == (2, whole)
+
+
+def test_masks_that_were_exported_anew_are_taken(tmp_path: Path):
+    images = {f"images/{n}.jpg": tiny_jpeg(n) for n in range(8)}
+    masks = {f"masks/{n}.png": encoded(Image.new("L", (8, 8), n % 2), "PNG") for n in range(8)}
+    source = write(tmp_path / "data", {**images, **masks})
+    task = {"executor": "array", "num_tasks": 2, "shard_samples": 4}
+    pack(source, tmp_path / "out", task_index=0, **task)
+    write(source, {path: encoded(Image.new("L", (8, 8), 1 - n % 2), "PNG") for n, path in enumerate(masks)})
+
+    pack(source, tmp_path / "out", shard_samples=4)
+
+    assert contents(tmp_path / "out") == contents(pack(source, tmp_path / "fresh", shard_samples=4).out)
+
+
+def test_a_file_that_changes_while_it_is_packed_is_named_and_packed_by_the_next_run(source: Path, tmp_path: Path):
+    changed = source / "class-0" / "00.jpg"
+
+    def change(samples: int, size: int) -> None:
+        content = bytearray(changed.read_bytes())
+        content[-1] ^= 1
+        changed.write_bytes(content)
+
+    options = {"shard_samples": 40, "check": False, "shuffle": False}
+    with pytest.raises(StorageError, match=r"class-0/00\.jpg, or its mask, changed while it was packed; pack again"):
+        pack(source, tmp_path / "out", on_progress=change, **options)
+
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    pack(source, tmp_path / "out", **options)
+    assert contents(tmp_path / "out") == contents(pack(source, tmp_path / "fresh", **options).out)
+
+
+def test_the_same_pack_again_finds_it_packed_and_writes_nothing(source: Path, tmp_path: Path):
+    first = pack(source, tmp_path / "out", shard_samples=8)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+
+    again = pack(source, tmp_path / "out", shard_samples=8, workers=1)
+
+    assert (again.already_packed, again.finished, again.kept) == (True, True, first.sets[0].shards)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == times
+    said = run("pack", source, tmp_path / "out", "--shard-samples", 8)
+    assert (said.code, f"Already packed: {tmp_path / 'out'} holds these images" in said.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("change", ["content", "option"])
+def test_a_finished_pack_of_other_content_or_options_is_not_taken_for_this_one(
+    source: Path, tmp_path: Path, change: str
+):
+    pack(source, tmp_path / "out", check=False)
+    if change == "content":
+        path = source / "class-0" / "00.jpg"
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match="holds a finished pack; replace it with --overwrite"):
+        pack(source, tmp_path / "out", check=False, **({"seed": 1} if change == "option" else {}))
+
+
+def test_every_image_that_cannot_be_packed_is_counted(source: Path, tmp_path: Path):
+    write(source, {f"class-{n}/bad.jpg": b"<html>gone" for n in range(3)})
+    write(source, {"class-0/pointer.jpg": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"})
+
+    with pytest.raises(DataError, match=r"4 images cannot be packed: .*bad\.jpg.*--on-bad-sample skip"):
+        pack(source, tmp_path / "out")
+    report = pack(source, tmp_path / "out", on_bad_sample="skip")
+
+    reasons = {skip.path: skip.reason for skip in report.skipped}
+    assert "is an HTML page, not an image" in reasons["class-1/bad.jpg"]
+    assert "is a Git LFS pointer" in reasons["class-0/pointer.jpg"]

@@ -120,7 +120,7 @@ def test_a_failure_leaves_out_as_it_was(source: Path, tmp_path: Path, existed: b
         (tmp_path / "out").mkdir()
     write(source, {"class-3/broken.jpg": b"<html>not found</html>"})
 
-    complaint = r"class-3/broken\.jpg is not an image: it begins with b'<html>no'; remove it or replace it"
+    complaint = r"class-3/broken\.jpg is an HTML page, not an image: its download failed"
     failing(source, tmp_path / "out", DataError, complaint)
 
 

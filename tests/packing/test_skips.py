@@ -25,7 +25,7 @@ def test_skipped_images_are_counted_and_listed(source: Path, tmp_path: Path):
     assert [skip.path for skip in report.skipped] == ["class-0/bad.jpg", "class-1/bad.jpg"]
     lines = list(map(json.loads, (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()))
     assert lines == [{"path": skip.path, "reason": skip.reason} for skip in report.skipped]
-    assert lines[0]["reason"].startswith("class-0/bad.jpg is not an image: it begins with b'<html>no'")
+    assert lines[0]["reason"].startswith("class-0/bad.jpg is an HTML page, not an image: its download failed")
     assert (report.sets[0].samples, report.sets[0].classes) == (12, {"class-0": 6, "class-1": 6})
     keys = [
         key for _, _, keys in ShardDataset(tmp_path / "out", batch_size=5, keys=True, remainder="keep") for key in keys
@@ -65,7 +65,7 @@ def test_a_set_without_any_good_image_is_an_error(tmp_path: Path):
 
 def test_a_pack_that_failed_goes_on_with_skipping(source: Path, tmp_path: Path):
     options = {"shard_samples": 1, "shuffle": False, "workers": 1}
-    with pytest.raises(DataError, match=r"class-0/bad\.jpg is not an image") as failure:
+    with pytest.raises(DataError, match=r"class-0/bad\.jpg is an HTML page") as failure:
         pack(source, tmp_path / "out", **options)
 
     assert "go on with --on-bad-sample skip" in failure.value.__notes__[0]
@@ -78,5 +78,5 @@ def test_shards_made_by_skipping_do_not_pass_where_nothing_may_be_skipped(source
     task = {"executor": "array", "task_index": 0, "num_tasks": 2}
     pack(source, tmp_path / "out", on_bad_sample="skip", shard_samples=14, shuffle=False, **task)
 
-    with pytest.raises(DataError, match=r"bad\.jpg is not an image"):
+    with pytest.raises(DataError, match=r"bad\.jpg is an HTML page"):
         pack(source, tmp_path / "out", shard_samples=14, shuffle=False)

@@ -9,6 +9,7 @@ import msgspec
 
 from mps_shards.packing.pack_report import PackPlan, Skipped
 from mps_shards.shards.manifest import MANIFEST_NAME
+from mps_shards.storage.folder import Folder
 from mps_shards.storage.local_disk import PART
 
 __all__ = ["MARKER", "SKIPPED_NAME", "STATE", "Completion", "Destination"]
@@ -27,6 +28,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         rows: of the index, as bytes.
         labels: class ids, as the bytes of ``labels.npy`` behind its header.
         tag: by which the store tells this object from others; "" in a folder.
+        stamps: digests of the stamps of the planned entries, 8 bytes each; see `Stamp`.
+        is_sure: whether equal stamps prove that no entry has changed.
     """
 
     samples: int
@@ -38,6 +41,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     tiled: int = 0
     skipped: tuple[Skipped, ...] = ()
     tag: str = ""
+    stamps: bytes = b""
+    is_sure: bool = False
 
 
 class Destination(Protocol):
@@ -45,6 +50,10 @@ class Destination(Protocol):
 
     def where(self, split: str = "") -> Path | str:
         """OUT, or a set's folder in it, to be shown."""
+        ...
+
+    def set_folder(self, split: str) -> Path | Folder:
+        """The folder of a set, to be opened."""
         ...
 
     def plan(self) -> PackPlan | None:

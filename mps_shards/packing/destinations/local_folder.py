@@ -40,6 +40,10 @@ class LocalDestination:
         """See `Destination`."""
         return self._out / split
 
+    def set_folder(self, split: str) -> Path:
+        """See `Destination`."""
+        return self._out / split
+
     def anywhere(self) -> "LocalDestination":
         """See `Destination`."""
         return LocalDestination(self._out.absolute())

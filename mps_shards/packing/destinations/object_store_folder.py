@@ -18,7 +18,7 @@ from mps_shards.packing.destinations.claim import check_claim, check_overwritabl
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
-from mps_shards.storage.folder import Identity, WritableFolder
+from mps_shards.storage.folder import Folder, Identity, WritableFolder
 from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.ordered_map import ordered_map
 
@@ -48,6 +48,10 @@ class StoreDestination:
     def where(self, split: str = "") -> str:
         """See `Destination`."""
         return str(self._folder / split)
+
+    def set_folder(self, split: str) -> Folder:
+        """See `Destination`."""
+        return self._folder.folder(split) if split else self._folder
 
     def anywhere(self) -> "StoreDestination":
         """See `Destination`."""

@@ -74,6 +74,7 @@ def list_classes(tree: FileTree) -> Listing:
         [split],
         empty=tuple(sorted(set(tree.folders()) - set(found))),
         why=f"every image lies in one of {counted(len(classes), 'folder')}",
+        notes=tuple(_notes_on_order(tree, classes)),
         doubts=tuple(_doubts_of_classes(tree, classes, len(entries), depths)),
     )
 
@@ -110,7 +111,7 @@ def list_splits(tree: FileTree) -> Listing:
         classes,
         sorted(splits, key=lambda split: split.name),
         why="every folder with images is named like a split" + (f": {', '.join(renamed)}" if renamed else ""),
-        notes=tuple(notes) if classes else (),
+        notes=(*(notes if classes else ()), *_notes_on_order(tree, classes)),
         doubts=tuple(_doubts_of_splits(tree, classes, splits)),
     )
 
@@ -193,6 +194,14 @@ def _doubts_of_classes(
                 "pack one of the folders, or take the outer folders for the classes (--layout classes)",
             )
     yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout classes")
+
+
+def _notes_on_order(tree: FileTree, classes: Sequence[str]) -> Iterator[str]:
+    is_fixed = tree.options.numeric_order or tree.options.classes is not None
+    are_numbers = bool(classes) and all(name.isdecimal() for name in classes)
+    if are_numbers and not is_fixed and sorted(classes, key=int) != list(classes):
+        shown = ", ".join(classes[:5])
+        yield f"classes are numbers in the order of text ({shown}, ...); --numeric-order orders them by value"
 
 
 def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[Split]) -> Iterator[Doubt]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mps_shards.errors import ConfigError, DataError, ShardsError
 from mps_shards.packing.pack_options import ReadOptions
 from mps_shards.packing.sources.class_list import read_class_list
-from mps_shards.packing.sources.files import Files, SubFiles
+from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles
 from mps_shards.packing.sources.listing import Bad
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
 from mps_shards.wording import counted
@@ -103,6 +103,11 @@ class FileTree:
                 yield path
                 continue
             name = posixpath.basename(path)
+            if name.endswith(ICLOUD):
+                self.leave_out(
+                    path, f"{self.shown(path)} lies in iCloud only; download it in the Finder, then pack again"
+                )
+                continue
             stem, dot, extension = name.rpartition(".")
             kind = dot + extension.lower() if stem else name
             self.ignored[kind] += 1
@@ -178,7 +183,7 @@ class FileTree:
 
     def holds_images(self, folder: str = "") -> bool:
         """Whether there is an image anywhere below a folder; "" is the root."""
-        return any(is_image(path) for path in self.paths(folder))
+        return any(is_image(path) or path.endswith(ICLOUD) for path in self.paths(folder))
 
     def below(self, folder: str) -> "FileTree":
         """A folder of this tree as a tree of its own; what is recorded in one is not recorded in the other."""

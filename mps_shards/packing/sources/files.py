@@ -13,12 +13,14 @@ from typing import BinaryIO, Protocol
 from mps_shards.errors import StorageError
 from mps_shards.packing.sources.source import Stamp
 
-__all__ = ["Content", "Files", "FolderFiles", "SubFiles", "stamp_of"]
+__all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "SubFiles", "stamp_of"]
 
 Content = bytes | mmap.mmap
 
+ICLOUD = ".icloud"  # macOS names what it has not downloaded .x.jpg.icloud
 _ENDING = 4096  # bytes; files of one size and one camera begin alike, but hardly end so
-_RESOLUTION_NS = 2_000_000_000  # the coarsest clock of a file system in use: FAT counts in steps of two seconds
+# How long after a change another one may get the same time: FAT counts in steps of two seconds, Linux in clock ticks.
+_COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
 
 
 class Files(Protocol):
@@ -75,6 +77,11 @@ class Files(Protocol):
     def relative(self, absolute: str) -> str:
         """The path of a file that is named by an absolute path; it begins with ``../`` outside of the root."""
         ...
+
+
+def is_shown(name: str) -> bool:
+    """Whether a file is listed: not if it is hidden, unless it stands for a file that lies in iCloud only."""
+    return not name.startswith(".") or name.endswith(ICLOUD)
 
 
 def stamp_of(*values: object, is_sure: bool) -> Stamp:
@@ -155,7 +162,7 @@ class FolderFiles:
         """See `Files`."""
         try:
             with os.scandir(self._root + folder) as items:
-                return sorted(f"{i.name}/" if i.is_dir() else i.name for i in items if not i.name.startswith("."))
+                return sorted(f"{i.name}/" if i.is_dir() else i.name for i in items if is_shown(i.name))
         except OSError as error:
             raise StorageError(f"cannot list {error.filename}: {error.strerror}") from error
 
@@ -218,7 +225,8 @@ class FolderFiles:
                 raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
             values.append((about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino))
             newest = max(newest, about.st_mtime_ns, about.st_ctime_ns)
-        return stamp_of(*values, is_sure=newest + _RESOLUTION_NS < time.time_ns())
+        resolution = _FINE_NS if newest % 1_000_000_000 else _COARSE_NS
+        return stamp_of(*values, is_sure=newest + resolution < time.time_ns())
 
     def identity(self, folder: str) -> tuple[int, int]:
         """See `Files`."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.sources.file_tree import FileTree, is_image, read_classes
+from mps_shards.packing.sources.file_tree import FileTree, is_image, read_classes, refusal
 from mps_shards.packing.sources.folder_names import split_names
 from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
 from mps_shards.packing.sources.mask_folders import MASK_FOLDERS, SUFFIXES, paired_folders, without_image_suffix
@@ -45,6 +45,8 @@ def list_pairs(tree: FileTree) -> Listing:
         ConfigError: no such folders, and no such suffixes.
         DataError: naming an image without mask, a mask without image, or two masks of one image.
     """
+    if "{id}" in f"{tree.options.images}{tree.options.masks}":
+        return _by_pattern(tree)
     groups = _groups(tree)
     if not groups:
         raise ConfigError(
@@ -74,6 +76,34 @@ def list_pairs(tree: FileTree) -> Listing:
     )
 
 
+def _by_pattern(tree: FileTree) -> Listing:
+    """Pairs by patterns such as ``images/{id}.jpg`` and ``masks/{id}_mask.png``."""
+    images, masks = tree.options.images or "", tree.options.masks or ""
+    if images.count("{id}") != 1 or masks.count("{id}") != 1:
+        raise ConfigError(
+            f"--images {images} and --masks {masks}: write {{id}} once in each, for what both names share"
+        )
+    head, tail = images.split("{id}")
+    folder = head[: head.rfind("/") + 1]
+    entries = Entries()
+    for path, size in tree.images(folder) if tree.files.is_folder(folder) else ():
+        if path.startswith(head) and path.endswith(tail) and len(path) > len(head) + len(tail):
+            mask = masks.replace("{id}", path[len(head) : len(path) - len(tail)])
+            if tree.size(mask, named_by=tree.shown(path)):
+                entries.append(Entry(path, size, mask=mask))
+    if not len(entries):
+        raise refusal(tree.bad) or ConfigError(f"no image in {tree.files.name} fits {images}")
+    return Listing(
+        layout="image and mask pairs",
+        classes=read_classes(tree),
+        splits=(Split(name="", task="segmentation", entries=entries),),
+        ignored=tree.ignored,
+        bad=tuple(tree.bad),
+        why=f"images are {images}, and their masks {masks}",
+        labels_from="masks",
+    )
+
+
 def _doubt(group: _Group) -> Doubt:
     images, masks = group.images.removesuffix("/"), group.masks.removesuffix("/")
     return Doubt(
@@ -84,7 +114,7 @@ def _doubt(group: _Group) -> Doubt:
 
 
 def _groups(tree: FileTree) -> list[_Group]:
-    if tree.options.images is not None and "{id}" not in tree.options.images:
+    if tree.options.images is not None:
         return _given(tree)
     return _folders(tree) or _siblings(tree) or _by_suffix(tree)
 

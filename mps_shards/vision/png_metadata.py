@@ -1,0 +1,52 @@
+"""PNG files whose pixels are sound but whose metadata stops decoders: the same pixels without that metadata."""
+
+import zlib
+
+from mps_shards.shards.raw_sample import Buffer
+
+__all__ = ["without_broken_metadata"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_MOST = 1 << 20  # bytes of one text or profile that Pillow unpacks (PngImagePlugin.MAX_TEXT_CHUNK)
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
+
+
+def without_broken_metadata(content: Buffer) -> bytes:
+    """Return a PNG without chunks of metadata that are damaged, or too long for decoders; b"" if nothing changes.
+
+    Chunks that decide pixels are never touched: their type begins with a capital letter, or is tRNS (PNG 3, 5.4).
+    """
+    if content[:8] != _PNG:
+        return b""
+    kept, position, dropped = [bytes(content[:8])], 8, False
+    while position + 12 <= len(content):
+        stop = position + 12 + int.from_bytes(content[position : position + 4], "big")
+        kind = bytes(content[position + 4 : position + 8])
+        if stop > len(content):
+            break
+        is_metadata = kind[:1].islower() and kind not in (b"tRNS", b"acTL", b"fcTL", b"fdAT")
+        if is_metadata and _is_broken(kind, memoryview(content)[position + 4 : stop]):
+            dropped = True
+        else:
+            kept.append(bytes(content[position:stop]))
+        position = stop
+    return b"".join([*kept, bytes(content[position:])]) if dropped else b""
+
+
+def _is_broken(kind: bytes, chunk: memoryview) -> bool:
+    """Whether the checksum of a chunk (type, data, CRC-32) is wrong, or its text would be too long."""
+    if zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
+        return True
+    if kind not in _TEXTS:
+        return False
+    if len(chunk) > _MOST:
+        return True
+    start = bytes(chunk[4:-4]).find(b"\0") + 2
+    if kind in (b"zTXt", b"iCCP"):
+        try:
+            unpacker = zlib.decompressobj()
+            unpacker.decompress(bytes(chunk[4 + start : -4]), _MOST)
+            return bool(unpacker.unconsumed_tail)
+        except zlib.error:
+            return True
+    return False
