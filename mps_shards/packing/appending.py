@@ -126,6 +126,7 @@ class _NewImages:
         self.name = source.name
         self.read, self.stamp, self.ending, self.close = source.read, source.stamp, source.ending, source.close
         self.known = 0
+        self._changes = options.images.alters or options.images.tiles
 
     def listing(self, options: Any) -> Listing:
         """See `Source`."""
@@ -168,7 +169,7 @@ class _NewImages:
                 kept.append(number)
                 continue
             self.known += 1
-            if not self._options.images.alters and entry.size and int(held[at, 1]) != entry.size:
+            if not self._changes and entry.size and int(held[at, 1]) != entry.size:
                 raise DataError(
                     f"{self.name}/{entry.path} has {entry.size} bytes, and the sample of this key in {stored.folder} "
                     f"has {held[at, 1]}: another image of the same name? Rename it, or pack it into a set of its own"

@@ -31,6 +31,8 @@ def is_arrow_folder(folder: Path) -> bool:
 class ArrowFiles:
     """See `TableFiles`. Files are mapped at the first question, once in each process."""
 
+    layout = "saved data set"
+
     def __init__(self, folder: Path):
         import_pyarrow()
         self._folder = folder

@@ -46,6 +46,10 @@ def open_source(given: Any, *, root: str | None = None) -> Source:
         beside = FolderFiles(Path(given).parent)
         images = FolderFiles(_root_of(root, Path(given).parent)) if root is not None else beside
         return TreeSource(images, list_name=path.name, list_files=beside, default_out=_beside(path.with_suffix("")))
+    archive = next((each for each in path.parents if each.is_file()), None)  # archive.zip/labels.csv
+    if archive is not None and is_archive(archive) and path.suffix.lower() in LIST_SUFFIXES:
+        out, name = _beside(archive.with_name(archive_stem(archive))), path.relative_to(archive).as_posix()
+        return TreeSource(ArchiveFiles(archive), list_name=name, default_out=out)
     if is_archive(path):
         return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
     kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*LIST_SUFFIXES, *_TABLES))})"

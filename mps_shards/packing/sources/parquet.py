@@ -39,6 +39,8 @@ class ParquetFiles:
         is_single: one file was named, so that its name is not the name of a split.
     """
 
+    layout = "Parquet"
+
     def __init__(self, name: str, paths: Sequence[str], *, file_system: Any = None, is_single: bool = False):
         import_pyarrow()
         self.name = name

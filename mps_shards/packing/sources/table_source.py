@@ -48,7 +48,13 @@ class Chunk(NamedTuple):
 
 
 class TableFiles(Protocol):
-    """The files of a table. Sent to other processes by pickling, after `chunks` too."""
+    """The files of a table. Sent to other processes by pickling, after `chunks` too.
+
+    Attributes:
+        layout: what they are, in one or two words.
+    """
+
+    layout: str
 
     @property
     def name(self) -> str:
@@ -98,7 +104,7 @@ class TableSource:
     def listing(self, options: ReadOptions) -> Listing:
         """See `Source`. Of a Parquet file the images are read, as it does not state their sizes."""
         columns = columns_of(self._files.schema(), options, where=self.name)
-        rows = _Rows(self.name, columns, skip_bad=options.skip_bad)
+        rows = _Rows(self.name, self._files.layout, columns, skip_bad=options.skip_bad)
         images = [name for name in (columns.image, columns.mask) if name]
         others = [name for name in (columns.label, columns.caption, columns.split, *columns.kept) if name]
         for chunk in self._files.chunks(images, others):
@@ -126,7 +132,8 @@ class TableSource:
 class _Rows:
     """Rows as they come, by split."""
 
-    def __init__(self, name: str, columns: TableColumns, *, skip_bad: bool):
+    def __init__(self, name: str, layout: str, columns: TableColumns, *, skip_bad: bool):
+        self._layout = layout
         self._name, self._columns, self._skip_bad = name, columns, skip_bad
         self._splits: dict[str, Entries] = defaultdict(Entries)
         self._found: dict[str, int] = {}  # class names or numbers of labels that no feature names
@@ -173,7 +180,8 @@ class _Rows:
             raise ConfigError(f"{self._name} holds no images in column {columns.image!r}")
         classes = columns.classes or self._numbered()
         return Listing(
-            layout="table",
+            layout=self._layout,
+            why=f"column {columns.image!r} holds encoded images",
             classes=classes,
             splits=tuple(
                 Split(name=name, task=self._task(entries), entries=entries)
