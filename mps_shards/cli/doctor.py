@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json
+from mps_shards.errors import ShardsError
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
@@ -45,8 +46,12 @@ def command(
 
     found = diagnose(device, transfer)
     limits = process_limits(start=not quick)
-    reading = None if shards is None else reading_speed(shards)
-    problems = (*found.problems, *limits.problems)
+    reading, unread = None, []
+    try:
+        reading = None if shards is None else reading_speed(shards)
+    except ShardsError as error:
+        unread.append(str(error))
+    problems = (*found.problems, *limits.problems, *unread)
     if as_json:
         decoding = {"native_kernel": native.is_available(), "advice": native.advice()}
         say_json({**asdict(found), "problems": problems, "decoding": decoding, "process": limits, "reading": reading})

@@ -12,35 +12,35 @@ from mps_shards.storage.folder import FileMissing
 
 __all__ = ["RangeReader"]
 
-_readers: "WeakValueDictionary[int, RangeReader]" = WeakValueDictionary()  # of this process
+_readers: "WeakValueDictionary[int, RangeReader]" = WeakValueDictionary()  # those of this process with open files
+_READER_LIMIT = 64
+_PROCESS_LIMIT = 1024
 
 
 class RangeReader:
     """Reads ranges of many files through at most `limit` open descriptors, from any thread.
 
-    By default that is a quarter of what the process may open, 64 at most. Where none is left, as with many sets open at
-    once, every reader of the process closes what it does not use.
+    By default that is 64, and all readers of a process together take at most a quarter of what it may open
+    (``ulimit -n``), so that the program's own files find room. A file is opened at its first read and closed when it is
+    the least recently used one. A descriptor that has become stale, as on NFS, is opened again.
 
-    A file is opened at its first read and closed when it is the one unused longest. Pickling and forking are safe:
-    descriptors are never shared, each process opens its own.
+    Pickling and forking are safe: descriptors are never shared, each process opens its own.
     """
 
     def __init__(self, *, limit: int | None = None):
-        granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._limit = limit or (64 if granted == resource.RLIM_INFINITY else max(1, min(64, granted // 4)))
+        self._given_limit = limit
         self._reset()
 
     def _reset(self) -> None:
         self._pid = os.getpid()
         self._lock = Lock()
         self._open: OrderedDict[str, _File] = OrderedDict()
-        _readers[id(self)] = self
 
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Exactly `size` bytes of a file from `offset` on.
 
         Raises:
-            StorageError: the file cannot be opened or read, or ends before that.
+            StorageError: The file cannot be opened or read, or ends before that.
         """
         if self._pid != os.getpid():  # after a fork: the lock may be held by a thread that is not here
             inherited = self._open
@@ -49,50 +49,85 @@ class RangeReader:
                 os.close(file.descriptor)
         try:
             try:
-                file = self._borrow(path)
+                return self._read(path, offset, size)
             except OSError as error:
-                if error.errno != errno.EMFILE:
-                    raise
-                for found in _readers.valuerefs():  # a copy, made at once
-                    if (reader := found()) is not None:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    for reader in _others(None):
                         reader.close()
-                file = self._borrow(path)
-            try:
-                content = os.pread(file.descriptor, size, offset)
-                while len(content) < size:
-                    more = os.pread(file.descriptor, size - len(content), offset + len(content))
-                    if not more:
-                        end = offset + len(content)
-                        raise StorageError(f"{path} ends at byte {end}, {size} bytes from {offset} were asked for")
-                    content += more
-                return content
-            finally:
-                self._give_back(file)
+                elif error.errno == errno.ESTALE:
+                    self._forget(path)
+                else:
+                    raise
+                return self._read(path, offset, size)
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
             kind = FileMissing if isinstance(error, FileNotFoundError) else StorageError
-            raise kind(f"{path}: {error.strerror}") from error
+            raise kind(f"{path}: {error.strerror}{_remedy(error)}") from error
+
+    def _read(self, path: str, offset: int, size: int) -> bytes:
+        file = self._borrow(path)
+        try:
+            content = os.pread(file.descriptor, size, offset)
+            while len(content) < size:
+                more = os.pread(file.descriptor, size - len(content), offset + len(content))
+                if not more:
+                    end = offset + len(content)
+                    raise StorageError(f"{path} ends at byte {end}, {size} bytes from {offset} were asked for")
+                content += more
+            return content
+        finally:
+            self._give_back(file)
 
     def _borrow(self, path: str) -> "_File":
         with self._lock:
             file = self._open.get(path)
+            if file is not None:
+                self._open.move_to_end(path)
+                file.users += 1
+                return file
+        if id(self) not in _readers:
+            _readers[id(self)] = self
+            for reader in _others(self):
+                reader._fit()
+        with self._lock:
+            file = self._open.get(path)
             if file is None:
                 file = self._open[path] = _File(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            else:
-                self._open.move_to_end(path)
             file.users += 1
-            if len(self._open) > self._limit:
-                self._shrink(self._limit)
+            self._shrink(self._limit())
             return file
+
+    def _limit(self) -> int:
+        granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        share = _PROCESS_LIMIT if granted == resource.RLIM_INFINITY else min(_PROCESS_LIMIT, granted // 4)
+        return self._given_limit or max(1, min(_READER_LIMIT, share // max(1, len(_readers))))
+
+    def _fit(self) -> None:
+        if self._pid == os.getpid():
+            with self._lock:
+                self._shrink(self._limit())
+
+    def _forget(self, path: str) -> None:
+        """Do not use the descriptor of a file again."""
+        with self._lock:
+            file = self._open.pop(path, None)
+            if file is not None:
+                file.stale = True
+                if not file.users:
+                    os.close(file.descriptor)
 
     def _give_back(self, file: "_File") -> None:
         with self._lock:
             file.users -= 1
-            if len(self._open) > self._limit:
-                self._shrink(self._limit)
+            if file.stale and not file.users:
+                os.close(file.descriptor)
+            elif len(self._open) > _READER_LIMIT or self._given_limit:
+                self._shrink(self._limit())
 
     def _shrink(self, limit: int) -> None:
+        if len(self._open) <= limit:
+            return
         idle = [path for path, file in self._open.items() if not file.users]
         for path in idle[: len(self._open) - limit]:
             os.close(self._open.pop(path).descriptor)
@@ -102,23 +137,39 @@ class RangeReader:
         if self._pid == os.getpid():
             with self._lock:
                 self._shrink(0)
+                if not self._open:
+                    _readers.pop(id(self), None)
 
     def __del__(self) -> None:
         if getattr(self, "_pid", None) == os.getpid():  # nobody can be reading: they would hold a reference
             for file in self._open.values():
                 os.close(file.descriptor)
 
-    def __getstate__(self) -> dict[str, int]:
-        return {"limit": self._limit}
+    def __getstate__(self) -> dict[str, int | None]:
+        return {"limit": self._given_limit}
 
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self._limit = state["limit"]
+    def __setstate__(self, state: dict[str, int | None]) -> None:
+        self._given_limit = state["limit"]
         self._reset()
 
 
+def _others(this: RangeReader | None) -> list[RangeReader]:
+    """The readers of this process, but for one."""
+    found = (each() for each in _readers.valuerefs())  # a copy, made at once
+    return [reader for reader in found if reader is not None and reader is not this]
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno != errno.EMFILE:
+        return ""
+    granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return f"; this process may open {granted} and they are in use: raise that with ulimit -n {max(1024, 4 * granted)}"
+
+
 class _File:
-    __slots__ = ("descriptor", "users")
+    __slots__ = ("descriptor", "stale", "users")
 
     def __init__(self, descriptor: int):
         self.descriptor = descriptor
         self.users = 0
+        self.stale = False

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import refused, run
+from mps_shards.storage.store_options import StoreOptions
+from tests.support.commands import run
 from tests.support.sets import shard_set
 from tests.support.web import web
 
@@ -46,11 +47,13 @@ def test_a_store_is_asked_for_ranges_and_one_that_has_none_is_named():
     with web(shard_set([30, 30])) as server:
         done = run("doctor", "--device", "cpu", "--quick", "--set", server.url)
     with web(shard_set([30, 30]), ranges=False) as server:
-        said = refused("doctor", "--device", "cpu", "--quick", "--set", server.url)
+        refused_parts = run("doctor", "--device", "cpu", "--quick", "--set", server.url)
 
     assert done.code == 0, done
     assert "by a ranged request" in done.stdout
-    assert "this server cannot give a part of a file (no HTTP ranges)" in said
+    assert refused_parts.code == 1
+    assert "PROBLEM    " in refused_parts.stdout
+    assert "this server cannot give a part of a file (no HTTP ranges)" in refused_parts.stdout
 
 
 def test_an_empty_set_has_no_speed():
@@ -60,7 +63,19 @@ def test_an_empty_set_has_no_speed():
     assert "set  " not in done.stdout
 
 
-def test_a_set_that_cannot_be_read_is_one_line(tmp_path: Path):
-    assert refused("doctor", "--quick", "--set", tmp_path) == (
-        f"{tmp_path} has no manifest.json; it is no finished shard set"
-    )
+def test_a_set_that_cannot_be_read_is_a_problem_beside_the_others(tmp_path: Path):
+    done = run("doctor", "--device", "cpu", "--quick", "--set", tmp_path)
+
+    assert done.code == 1
+    assert f"PROBLEM    {tmp_path} has no manifest.json; it is no finished shard set" in done.stdout
+
+
+def test_a_store_that_does_not_answer_is_a_problem_with_what_to_set(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(StoreOptions, "wait_s", lambda options, failures: 0.01)
+
+    done = run("doctor", "--device", "cpu", "--quick", "--set", "s3://bucket/set")
+
+    assert done.code == 1
+    assert "the endpoint http://127.0.0.1:9 does not answer: check AWS_ENDPOINT_URL" in done.stdout

@@ -1,8 +1,10 @@
 """Ranged reads of local files: few descriptors whatever happens, from any thread and process."""
 
+import errno
 import multiprocessing
 import os
 import pickle
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -157,3 +159,51 @@ def test_a_forked_process_reads_with_its_own_descriptors_and_locks(tmp_path: Pat
     assert reader.read(str(paths[0]), 5, 1) == b"\5"  # the child closed only what was its own
     for end in (reader, receiver, sender):
         end.close()
+
+
+@needs_proc
+def test_many_readers_leave_most_descriptors_to_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    paths = numbered(tmp_path, 64, size=10)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
+    readers = [RangeReader() for _ in range(10)]
+
+    for path in paths:
+        for reader in readers:
+            assert reader.read(str(path), 1, 2) == path.read_bytes()[1:3]
+
+    assert len(open_tars(tmp_path)) <= 256 // 4
+    for reader in readers:
+        reader.close()
+
+
+def test_where_no_descriptor_is_left_the_limit_to_raise_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    [path] = numbered(tmp_path, 1)
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (20, 20))
+
+    with pytest.raises(StorageError, match=r"0\.tar: Too many open files; this process may open 20 .* ulimit -n 1024"):
+        RangeReader().read(str(path), 0, 1)
+
+
+@needs_proc
+def test_a_stale_descriptor_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    [path], reader = numbered(tmp_path, 1), RangeReader()
+    reader.read(str(path), 0, 1)
+    stale = {file.descriptor for file in reader._open.values()}
+    pread = os.pread
+
+    def gone(descriptor: int, size: int, offset: int) -> bytes:
+        if descriptor in stale:
+            stale.clear()  # the number is given to the next file that is opened
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", gone)
+
+    assert reader.read(str(path), 7, 2) == b"\7\10"
+    assert len(open_tars(tmp_path)) == 1
+    reader.close()
