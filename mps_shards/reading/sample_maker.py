@@ -17,6 +17,7 @@ from mps_shards.reading.target_readers import TargetReader, with_texts
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.vision.decoding import decode_image
+from mps_shards.vision.pixel_budget import LIMIT, budget
 from mps_shards.vision.targets import Opened
 from mps_shards.vision.transforms.sample_transform import PlannedView, SampleTransform, ThreadTransform
 from mps_shards.vision.views import View
@@ -53,6 +54,10 @@ class SampleOptions:
     targets: TargetReader
     max_pixels: int
     scaled: bool
+
+
+# Pixels from which on an image waits for other large ones, instead of being rendered by the kernel.
+LARGEST_RENDERED = LIMIT // 4
 
 
 class _Prepared(NamedTuple):
@@ -96,7 +101,13 @@ class ThreadSampleMaker:
                     key, target = with_texts(prepared.raw.key, prepared.known.target)
                     yield Sample(RENDERED, target, key)
                 else:
-                    yield self._finished(plan, prepared)
+                    budget.begin_sample()
+                    try:
+                        sample = self._finished(plan, prepared)
+                    finally:
+                        budget.end_sample()
+                    yield sample
+                    del sample  # or it would live here while the next one is made
 
     def _rendered(self, batch: HostBatch, bunch: list[_Prepared]) -> Container[int]:
         """The rows that the native kernel has written. The others are made one by one, with the same pixels."""
@@ -111,6 +122,8 @@ class ThreadSampleMaker:
     def _renderable(self, prepared: _Prepared) -> Renderable | None:
         row, raw, known, views, _ = prepared
         if raw is None or known is None or known.size is None or type(known.target) not in (int, str):
+            return None
+        if known.size[0] * known.size[1] >= LARGEST_RENDERED:  # a progressive one takes memory that nobody counts
             return None
         view = views[0].view if views is not None else View((0, 0, *known.size), known.size, None, False)
         return Renderable(row, raw.key, known.image, view, view.factor() if self._scaled else 1)

@@ -21,9 +21,11 @@ from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
 from mps_shards.vision.image_files import MAX_PIXELS, open_image
 from mps_shards.vision.integrity import check_integrity, lost_jpeg_data
+from mps_shards.vision.pixel_budget import COUNTED_FROM, budget
 
 __all__ = ["MAX_PIXELS", "decode_image", "decode_mask", "image_size", "load_image"]
 
+_BAND_PIXELS = 1 << 22  # of a large image that are converted at once
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -74,7 +76,7 @@ def decode_image(
         _check_depth(image)
         image.info.pop("transparency", None)  # has no say in RGB, and Pillow warns of some kinds
         try:
-            return _array(image.convert("RGB"))
+            return _rgb_array(image)
         except (OSError, ValueError) as error:  # a mode that has no RGB: premultiplied alpha, LAB in older versions
             raise DecodeError(f"cannot decode the image: {error}") from error
 
@@ -147,8 +149,21 @@ def _begins(content: Buffer) -> str:
 def _check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
         raise DecodeError(f"the image has {width} x {height} pixels, at most {most:,} are accepted (max_pixels)")
+    budget.take(width * height)
 
 
 def _array(image: Image.Image) -> npt.NDArray[np.uint8]:
     # a copy of our own: Pillow's array interface gives read-only memory, which torch warns of
     return np.array(image, dtype=np.uint8)
+
+
+def _rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """The image as RGB. A large one is converted in bands, so that its pixels are not in memory four times."""
+    if image.width * image.height < COUNTED_FROM:
+        return _array(image.convert("RGB"))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _array(image.crop((0, top, image.width, bottom)).convert("RGB"))
+    return pixels

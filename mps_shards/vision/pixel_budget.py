@@ -1,0 +1,66 @@
+"""Bounds the memory of large images: how many pixels all threads of a process may hold decoded at the same time.
+
+A small file can hold an image of `MAX_PIXELS`, which takes 1 GB and more while it is decoded. Several threads that each
+met such a file took a multiple of that. Now large images wait for each other: together they never hold more pixels than
+`LIMIT`, apart from a single image that is larger. Images below `COUNTED_FROM` pixels are not counted.
+"""
+
+import os
+import threading
+import time
+
+from mps_shards.vision.image_files import MAX_PIXELS
+
+__all__ = ["COUNTED_FROM", "LIMIT", "PixelBudget", "budget"]
+
+LIMIT = MAX_PIXELS
+COUNTED_FROM = 1 << 24  # pixels, 50 MB as RGB: photographs of most cameras pass without waiting
+
+_POLL_S = 0.005  # waiting for a decoder that takes seconds
+
+
+class PixelBudget:
+    """A number of pixels that threads share. There is nothing that a KeyboardInterrupt or a fork could leave locked."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._in_use = 0
+        self._thread = threading.local()
+
+    def begin_sample(self) -> None:
+        """From now on count the large images of this thread, until `end_sample`."""
+        self._thread.taken = 0
+
+    def end_sample(self) -> None:
+        """Give back what this thread took since `begin_sample`."""
+        taken, self._thread.taken = self._thread.taken, None
+        if taken:
+            with self._lock:
+                self._in_use -= taken
+
+    def take(self, pixels: int) -> None:
+        """Wait until so many pixels may be decoded. Does nothing for small images, or outside of a sample.
+
+        A thread that holds pixels already is never kept waiting, since others could be waiting for those.
+        """
+        taken = getattr(self._thread, "taken", None)
+        if taken is None or pixels < COUNTED_FROM:
+            return
+        while not self._try_take(pixels, must=bool(taken)):
+            time.sleep(_POLL_S)
+        self._thread.taken += pixels
+
+    def _try_take(self, pixels: int, *, must: bool) -> bool:
+        with self._lock:
+            fits = must or not self._in_use or self._in_use + pixels <= self._limit
+            if fits:
+                self._in_use += pixels
+            return fits
+
+
+budget = PixelBudget(LIMIT)
