@@ -95,8 +95,11 @@ class Gallery:
 
         manifest = self._set.manifest
         names = class_names(sorted(self._values), manifest.classes, manifest.ignore_index)
+        given = dict(enumerate(manifest.palette))
+        if manifest.ignore_index is not None:
+            given[manifest.ignore_index] = IGNORED
         return {
-            name: IGNORED if value == manifest.ignore_index else class_colour(value)
+            name: given.get(value) or class_colour(value)
             for value, name in names.items()
             if name.lower() != "background"
         }
@@ -149,7 +152,8 @@ class Gallery:
         from mps_shards.inspect.overlay import overlaid
 
         self._values.update(np.unique(mask).tolist())
-        return overlaid(image, mask, self._set.manifest.classes, self._set.manifest.ignore_index)
+        manifest = self._set.manifest
+        return overlaid(image, mask, manifest.classes, manifest.ignore_index, manifest.palette)
 
     def _unreadable(self, key: str) -> Any:
         from mps_shards.inspect.contact_sheet import Tile

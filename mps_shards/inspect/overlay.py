@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.inspect.palette_colours import IGNORED, class_colour
+from mps_shards.inspect.palette_colours import IGNORED, Colour, class_colour
 
 __all__ = ["class_names", "overlaid"]
 
@@ -15,13 +15,20 @@ _TINT = 0.55  # share of the class's colour; the rest is the image
 _STRIPE = 6  # width in pixels of the stripes that mark ignored pixels
 
 
-def overlaid(image: Pixels, mask: npt.NDArray[np.integer], classes: Sequence[str], ignore_index: int | None) -> Pixels:
+def overlaid(
+    image: Pixels,
+    mask: npt.NDArray[np.integer],
+    classes: Sequence[str],
+    ignore_index: int | None,
+    colours: Sequence[Colour] = (),
+) -> Pixels:
     """Draw a label map over its image: classes in colour with outlines, ignored pixels striped, background unchanged.
 
     Args:
         image: uint8 (height, width, 3), RGB.
         mask: (height, width).
         classes: names; one called "background" is not coloured.
+        colours: colours of the label ids 0, 1, …; by default each class gets its `class_colour`.
 
     Returns:
         uint8 (height, width, 3), a new array.
@@ -36,7 +43,7 @@ def overlaid(image: Pixels, mask: npt.NDArray[np.integer], classes: Sequence[str
         elif value < len(classes) and classes[value].lower() == "background":
             continue
         else:
-            colour = class_colour(value)
+            colour = colours[value] if value < len(colours) else class_colour(value)
         shown[here] = np.rint((1 - _TINT) * shown[here] + _TINT * np.array(colour)).astype(np.uint8)
     shown[_outlines(mask)] = 255
     return shown

@@ -45,6 +45,7 @@ def outline(
         classes=listing.classes,
         ignore_index=listing.ignore_index,
         numbers=listing.numbers,
+        colours=rules.palette.of_classes(len(listing.classes)) if rules.palette is not None else (),
         seed=seed,
         options=recorded,
         sets=tuple(_planned(split, plan, listing) for split, plan in zip(listing.splits, plans, strict=True)),

@@ -72,6 +72,7 @@ class PackPlan:
         layout: what the source was recognised as.
         found: the same in words.
         numbers: names of the numbers that are the targets, for the task "regression".
+        colours: red, green and blue of the label ids 0, 1, …; empty without a palette that gives all of them.
         options: for the manifest.
         is_resumable: whether the shards of an interrupted pack are worth keeping: the source can be read again.
         passed_over: what the listing had to leave out.
@@ -84,6 +85,7 @@ class PackPlan:
     classes: tuple[str, ...]
     ignore_index: int | None
     numbers: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...] = ()
     seed: int | None
     options: dict[str, str | int | float | bool | None]
     sets: tuple[PlannedSet, ...]

@@ -35,6 +35,11 @@ class Palette:
         if not ids:
             raise ConfigError("it holds no colours")
 
+    def of_classes(self, count: int) -> tuple[tuple[int, int, int], ...]:
+        """Return the colours of the label ids 0 to count - 1; nothing if one of them has no colour."""
+        colours = {number: (red, green, blue) for red, green, blue, number in reversed(self.colours)}
+        return tuple(colours[number] for number in range(count)) if colours.keys() >= set(range(count)) else ()
+
 
 def find_palette(text: str) -> Palette:
     """A palette by name (``voc``, ``cityscapes``) or from a file.

@@ -72,6 +72,7 @@ def _finish_set(
         task=planned.task,
         classes=plan.classes if planned.task not in ("unlabeled", "regression", "captions") else (),
         ignore_index=plan.ignore_index if planned.task == "segmentation" else None,
+        colours=plan.colours if planned.task == "segmentation" and plan.colours else msgspec.UNSET,
         columns=plan.numbers if planned.task == "regression" else msgspec.UNSET,
         packed=Packed(version=version("mps-shards"), layout=plan.layout, seed=plan.seed, options=plan.options),
     )

@@ -40,6 +40,10 @@ Id = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]  # of a mask, int32
 Task = Literal["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]
 
 
+Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+Colours = Annotated[tuple[tuple[Byte, Byte, Byte], ...], msgspec.Meta(max_length=1 << 16)]
+
+
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One tar file of the set."""
 
@@ -65,6 +69,7 @@ class SetDescription(msgspec.Struct, frozen=True, kw_only=True):
     classes: ClassNames = ()
     ignore_index: Id | None = None
     columns: ColumnNames | msgspec.UnsetType = msgspec.UNSET
+    colours: Colours | msgspec.UnsetType = msgspec.UNSET
     packed: Packed
 
 
@@ -78,6 +83,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         classes: Class names; a label is an index into this list. Empty where there are no labels or no names.
         ignore_index: Mask value that stands for no class, or None.
         columns: Names of the numbers that are a sample's target, for "regression"; see also `column_names`.
+        colours: Red, green and blue of the label ids 0, 1, …, as a palette gives them; used when label maps are drawn.
         samples: Number of samples in all shards together.
         bytes: Size of all shards together.
         index_sha256: SHA-256 of ``index.npy``.
@@ -91,6 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     classes: ClassNames = ()
     ignore_index: Id | None = None
     columns: ColumnNames | msgspec.UnsetType = msgspec.UNSET
+    colours: Colours | msgspec.UnsetType = msgspec.UNSET
     samples: Count
     bytes: Count
     shards: tuple[ShardRecord, ...]
@@ -103,6 +110,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def description(self) -> SetDescription:
         """The part that the tars themselves cannot prove."""
         return SetDescription(**{name: getattr(self, name) for name in SetDescription.__struct_fields__})
+
+    @property
+    def palette(self) -> tuple[tuple[int, int, int], ...]:
+        """The colours; empty where there are none."""
+        return () if self.colours is msgspec.UNSET else self.colours
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -108,3 +108,22 @@ def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(photo_set: Path, tm
     assert unfit == "segment.train does not serve a set for classification; classify.train does"
     assert refused("preview", photo_set, "-o", out, "--augment", "--transform", "blur").endswith("evaluate:512 or none")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_label_maps_are_drawn_in_the_colours_of_the_palette_that_packing_was_given(tmp_path: Path):
+    (tmp_path / "data/images").mkdir(parents=True)
+    (tmp_path / "data/masks").mkdir()
+    pixels = np.full((48, 64, 3), 90, np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "data/images/0.png")
+    pixels[:, :32], pixels[:, 32:] = (200, 30, 40), (10, 20, 220)
+    Image.fromarray(pixels).save(tmp_path / "data/masks/0.png")
+    (tmp_path / "colours.txt").write_text("200 30 40 road\n10 20 220 water\n")
+
+    packed = run("pack", tmp_path / "data", tmp_path / "set", "--palette", tmp_path / "colours.txt", "--yes")
+    run("preview", tmp_path / "set", "-o", tmp_path / "sheet.png")
+
+    assert packed.code == 0, packed
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    legend = sheet[:200]  # the overlay mixes colours with the image, the legend shows them as they are
+    assert (legend == (200, 30, 40)).all(axis=2).sum() > 50
+    assert (legend == (10, 20, 220)).all(axis=2).sum() > 50
