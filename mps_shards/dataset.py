@@ -11,7 +11,7 @@ from webdataset.pipeline import DataPipeline
 from mps_shards.batching.host_batch import ImageFormat
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import SkipReport, StageTimes
-from mps_shards.reading.arguments import Shards, check_arguments, check_field_arguments, shown
+from mps_shards.reading.arguments import Shards, check_arguments, check_field_arguments, shown, warn_of_no_batches
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.collate import Collate
 from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration
@@ -21,6 +21,7 @@ from mps_shards.reading.rendering import log_inexact_resizing
 from mps_shards.reading.sample_maker import SampleOptions, is_scaled
 from mps_shards.reading.source_opening import expanded, open_source
 from mps_shards.reading.target_readers import target_reader
+from mps_shards.reading.whole_batches import whole_batch
 from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.epoch_progress import Progress
 from mps_shards.sampling.order import Shuffle
@@ -201,6 +202,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         )
         self.position = ReadPosition(sequence, Progress(epoch or 0), Share.given(rank, world_size))
         self._exact_length = True
+        warn_of_no_batches(self.position)
         super().__init__(self._iterations, self._batches)
 
     # Iterating
@@ -246,7 +248,7 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
                 tensors = batch.rebuilt(batch.leaves) if batch.rows else None
                 content = iteration.deliver(plan, tensors, batch.keys)
                 if content is not None:
-                    yield content
+                    yield content if self.batch_size is None else whole_batch(content)
             iteration.end()
 
     def __len__(self) -> int:

@@ -1,17 +1,19 @@
 """The arguments of `ShardDataset`: which values are accepted, and how they are shown."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from mps_shards.errors import ConfigError
 from mps_shards.reading.collate import Collate
+from mps_shards.reading.read_position import ReadPosition
 from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.sampling.subset import Subset
 from mps_shards.storage.urls import without_secrets
 
-__all__ = ["Shards", "check_arguments", "check_field_arguments", "shown"]
+__all__ = ["Shards", "check_arguments", "check_field_arguments", "shown", "warn_of_no_batches"]
 
 Path: TypeAlias = str | os.PathLike[str]
 Shards: TypeAlias = Path | Sequence[Path] | Mapping[Path, float]
@@ -52,6 +54,20 @@ def check_field_arguments(image: object, target: object, fields: object, collate
         raise ConfigError("fields names the image and all targets: leave out image= and target=")
     if fields is not None and (collate.mix is not None or collate.pad is not None):
         raise ConfigError("mix and pad are for (image, target): leave out fields")
+
+
+def warn_of_no_batches(position: ReadPosition) -> None:
+    """Warn where `drop_last` leaves no batch of an epoch that has samples."""
+    sequence = position.sequence
+    if not sequence.drop_last or not sequence.samples or len(position):
+        return
+    world_size = position.share()[0].world_size
+    ranks = f" on each of {world_size} ranks" if world_size > 1 else ""
+    warnings.warn(
+        f"drop_last leaves no batch: {sequence.samples} samples are less than a batch of {sequence.batch_size}{ranks}; "
+        "use a smaller batch_size, or drop_last=False",
+        stacklevel=3,
+    )
 
 
 def shown(shards: Shards) -> str:

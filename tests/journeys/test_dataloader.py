@@ -151,3 +151,20 @@ def test_an_error_in_a_worker_names_the_sample():
 
     with pytest.raises(DecodeError, match=r"in sample 's00004' of shard s-000001\.tar"):
         carried.reraise()
+
+
+@pytest.mark.parametrize("options", [{}, {"keys": False}, {"fields": {"image": "jpg", "label": "cls"}, "keys": False}])
+def test_a_dataloader_that_would_make_batches_of_batches_is_refused(options):
+    with pytest.raises(ConfigError, match="yields whole batches: pass batch_size=None to the DataLoader"):
+        next(iter(DataLoader(dataset(**options), batch_size=2)))
+
+    assert len(next(iter(DataLoader(dataset(**options, batch_size=None), batch_size=2)))) == (
+        len(options.get("fields", (0, 0))) + options.get("keys", True)
+    )
+
+
+def test_no_batches_at_all_are_warned_of():
+    with pytest.warns(UserWarning, match="drop_last leaves no batch: 41 samples are less than a batch of 64; use a"):
+        assert len(dataset(batch_size=64, drop_last=True)) == 0
+    with pytest.warns(UserWarning, match="less than a batch of 16 on each of 3 ranks"):
+        dataset(batch_size=16, drop_last=True, rank=0, world_size=3)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ def test_global_batches_are_the_same_on_any_ranks(run, share, remainder):
             assert longest[: len(shortest)] == shortest and len(longest) - len(shortest) < world
 
 
+@pytest.mark.filterwarnings("ignore:drop_last leaves no batch:UserWarning")
 @settings(max_examples=25)
 @given(runs(), worlds, batches, remainders, st.booleans(), workers)
 def test_the_length_is_exact_on_every_rank(run, world, batch, remainder, drop_last, count):

@@ -1,0 +1,36 @@
+"""Batches that refuse to be collated: a DataLoader with a batch size of its own would make batches of batches."""
+
+from typing import Any, NoReturn
+
+from torch.utils.data._utils.collate import default_collate_fn_map  # documented in `torch.utils.data.default_collate`
+
+from mps_shards.errors import ConfigError
+
+__all__ = ["whole_batch"]
+
+
+class _Values(tuple[Any, ...]):
+    """A batch as a tuple."""
+
+    __slots__ = ()
+
+
+class _Named(dict[str, Any]):
+    """A batch as a dict."""
+
+    __slots__ = ()
+
+
+def whole_batch(content: Any) -> Any:
+    """The same batch, refused by torch's default collation."""
+    return _Named(content) if isinstance(content, dict) else _Values(content)
+
+
+def _refuse(batch: object, **options: object) -> NoReturn:
+    raise ConfigError(
+        "this data set yields whole batches: pass batch_size=None to the DataLoader (or to ShardDataset, so that the "
+        "DataLoader makes batches of single samples)"
+    )
+
+
+default_collate_fn_map |= {_Values: _refuse, _Named: _refuse}
