@@ -288,6 +288,13 @@ def test_sixteen_bit_label_maps_survive_albumentations(albumentations):
     assert label_map.dtype == torch.int32 and set(label_map.unique().tolist()) <= set(wide.unique().tolist())
 
 
+def test_an_albumentations_pipeline_inside_of_a_function_is_warned_of(albumentations):
+    pipeline = albumentations.Compose([albumentations.HorizontalFlip()])
+
+    with pytest.warns(UserWarning, match=r"pipeline \(Compose of albumentations: pass it as transform= itself\)"):
+        recognise(lambda image: pipeline(image=image.numpy())["image"], task="classification")
+
+
 # Output
 
 

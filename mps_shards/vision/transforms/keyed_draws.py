@@ -7,7 +7,8 @@ redirected, in the calling thread alone and only inside ``with keyed_draws(rng)`
 
 * torch: a `TorchFunctionMode`, which torch keeps for each thread, adds ``generator=`` to each call that draws;
 * NumPy and Python: the functions of the modules ``numpy.random`` and ``random`` are replaced, once a process, by
-  functions that ask the thread's own generator inside the block, and the original function everywhere else.
+  functions that ask the thread's own generator inside the block, and the original function everywhere else;
+  ``np.random.default_rng()`` without a seed is seeded from the sample's generator inside the block.
 
 The global generators are neither read nor set, so the training loop draws the same numbers as without a loader.
 """
@@ -158,7 +159,7 @@ def draws_elsewhere(transform: Any) -> list[str]:
     Looks at the attributes of an object, and at the closure, the defaults and the globals that a function uses.
     """
     code = getattr(transform, "__code__", None)
-    held = dict(vars(transform)) if hasattr(transform, "__dict__") else {}
+    held = {"transform": transform} | (dict(vars(transform)) if hasattr(transform, "__dict__") else {})
     if code is not None:
         cells = (getattr(transform, "__closure__", None) or ()) if code.co_freevars else ()
         held |= {name: cell.cell_contents for name, cell in zip(code.co_freevars, cells, strict=True)}
@@ -169,6 +170,10 @@ def draws_elsewhere(transform: Any) -> list[str]:
 def _kind(value: Any) -> str:
     if isinstance(value, np.random.Generator | np.random.RandomState | random.Random | torch.Generator):
         return type(value).__name__
+    if isinstance(value, torch.jit.ScriptModule):
+        return "compiled by torch.jit, where draws cannot be redirected"
+    if type(value).__module__.split(".")[0] == "albumentations":
+        return f"{type(value).__name__} of albumentations: pass it as transform= itself"
     owner = getattr(value, "__self__", None)  # as after `from random import random`, before the modules were redirected
     if isinstance(owner, np.random.RandomState | random.Random):
         return f"{type(owner).__name__}.{value.__name__}, imported by name"
@@ -192,6 +197,18 @@ def _redirect_modules() -> None:
             function = getattr(module, name)
             if isinstance(getattr(function, "__self__", None), random.Random | np.random.RandomState):
                 setattr(module, name, _redirected(function, kind, module.__name__))
+    np.random.default_rng = _default_rng(np.random.default_rng)
+
+
+def _default_rng(function: Callable[..., np.random.Generator]) -> Callable[..., np.random.Generator]:
+    """Without a seed, a new generator inside of a block is seeded from the generator of the sample."""
+
+    @functools.wraps(function)
+    def default_rng(seed: Any = None) -> np.random.Generator:
+        rng = _here.draws.rng
+        return function(int(rng.integers(1 << 62)) if seed is None and rng is not None else seed)
+
+    return default_rng
 
 
 def _redirected(function: Callable[..., Any], kind: str, module: str) -> Callable[..., Any]:
