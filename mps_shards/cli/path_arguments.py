@@ -1,4 +1,4 @@
-"""Arguments that name shard sets: folders of this machine, or those of stores by their URLs."""
+"""Arguments that name shard sets: local folders by their paths, those of stores by their URLs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,29 +6,21 @@ from typing import Any
 
 import click
 
-__all__ = ["HERE", "SET", "elsewhere"]
+__all__ = ["SET", "elsewhere"]
 
 
 class _Set(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """A folder that a path or URL names, opened; with `here`, the path of a local folder."""
+    """A folder that a path or URL names, opened."""
 
     name = "set"
-
-    def __init__(self, *, here: bool = False):
-        self._here = here
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from mps_shards.storage.location import open_folder
 
-        folder = open_folder(value)
-        if not self._here:
-            return folder
-        if folder.path is None:
-            self.fail(f"{folder}: this works on folders of this machine; download the set", param, ctx)
-        return folder.path
+        return open_folder(value)
 
 
-SET, HERE = _Set(), _Set(here=True)
+SET = _Set()
 
 
 def elsewhere(command: Callable[..., Any]) -> Callable[..., Any]:

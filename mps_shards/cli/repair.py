@@ -1,17 +1,17 @@
 """``mps-shards repair``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mps_shards.cli.output import say_json, say_table
-from mps_shards.cli.path_arguments import HERE
+from mps_shards.cli.path_arguments import SET
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted
 
 if TYPE_CHECKING:
     from mps_shards.shardset.repairs import RepairReport
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
 
@@ -19,7 +19,7 @@ MOST_TOLD = 50  # losses
 
 
 @click.command("repair")
-@click.argument("folder", metavar="SET", type=HERE)
+@click.argument("folder", metavar="SET", type=SET)
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and change nothing.")
 @click.option("--no-salvage", is_flag=True, help="Drop damaged shards entirely, including their sound samples.")
 @click.option(
@@ -34,7 +34,7 @@ MOST_TOLD = 50  # losses
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
-    folder: Path, dry_run: bool, no_salvage: bool, trust_manifest: bool, workers: int | None, as_json: bool
+    folder: "WritableFolder", dry_run: bool, no_salvage: bool, trust_manifest: bool, workers: int | None, as_json: bool
 ) -> None:
     """Rebuild index and manifest of SET from its sound samples, and report exactly what was lost.
 
@@ -45,10 +45,11 @@ def command(
     Examples:
       mps-shards repair ./imgs-shards --dry-run
       mps-shards repair ./imgs-shards
+      mps-shards repair s3://bucket/imgs-shards
     """
     from mps_shards.shardset.repairs import repair
 
-    with Bar(f"repair {folder.name}", unit="bytes", quiet=as_json) as bar:
+    with Bar(f"repair {folder}", unit="bytes", quiet=as_json) as bar:
         report = repair(
             folder,
             dry_run=dry_run,

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -179,12 +178,6 @@ class StoredSet:
     index_fault: str | None
     labels: Mapping[str, Labels] = field(default_factory=dict, repr=False)
     labels_fault: str | None = None
-
-    @property
-    def here(self) -> Path:
-        """The path of the folder, for what works only on local sets."""
-        assert self.folder.path is not None
-        return self.folder.path
 
     @functools.cached_property
     def choice(self) -> FieldChoice:

@@ -1,9 +1,9 @@
 """Repair of a damaged set from its sound samples. Nothing is deleted, and every loss is reported."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -19,10 +19,11 @@ from mps_shards.shardset.opening import StoredSet, open_set, tars_in
 from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Scan, scan_shard, scan_shards
 from mps_shards.shardset.sealing import sealed
-from mps_shards.shardset.staged_changes import ASIDE, Journal, StagedChanges
+from mps_shards.shardset.staged_changes import Journal, StagedChanges
 from mps_shards.shardset.verification import damaged_rows, target_faults, whole_rows
-from mps_shards.storage.folder import File
-from mps_shards.storage.local_disk import PART, LocalFolder, local_file, replacing
+from mps_shards.storage.folder import File, Folder, WritableFolder
+from mps_shards.storage.local_disk import PART
+from mps_shards.storage.location import open_folder
 
 __all__ = ["QUARANTINE", "Loss", "RepairReport", "Step", "repair"]
 
@@ -59,7 +60,7 @@ class RepairReport:
         trusted: values that were taken from a malformed manifest although the shards cannot prove them.
     """
 
-    folder: Path
+    folder: str
     dry_run: bool
     before: int | None
     after: int
@@ -85,7 +86,7 @@ class _Plan:
 
 
 def repair(
-    folder: Path,
+    folder: WritableFolder | str | os.PathLike[str],
     *,
     dry_run: bool = False,
     salvage: bool = True,
@@ -112,17 +113,17 @@ def repair(
             `trust_manifest` is not set.
         StorageError: the folder cannot be read or written.
     """
+    folder = open_folder(folder)
     changes = StagedChanges(folder)
     if (journal := changes.unfinished()) is not None:
         if not dry_run:
             changes.carry_out(journal)
-        return msgspec.convert({"folder": folder, "dry_run": dry_run, **journal.report}, RepairReport)
-    local = LocalFolder(folder)  # a store cannot rename: download the set, repair it and upload it
-    stored, claimed = _opened(local)
-    names = tars_in(local)
-    on_start(sum(map(local.size, names)))
+        return msgspec.convert({"folder": str(folder), "dry_run": dry_run, **journal.report}, RepairReport)
+    stored, claimed = _opened(folder)
+    names = tars_in(folder)
+    on_start(sum(map(folder.size, names)))
     found = scan_shards(
-        [local / name for name in names], workers=workers, choice=stored.choice, on_progress=on_progress
+        [folder / name for name in names], workers=workers, choice=stored.choice, on_progress=on_progress
     )
     scans = dict(zip(names, found, strict=True))
     trusted = () if claimed is None or _is_proven(stored, claimed, scans) else _unproven(stored.manifest)
@@ -133,7 +134,7 @@ def repair(
         )
     plan = _plan(stored, scans, salvage=salvage)
     report = RepairReport(
-        folder=folder,
+        folder=str(folder),
         dry_run=dry_run,
         before=stored.manifest.samples if claimed is None else None,
         after=sum(scan.record.samples for scan in plan.kept.values()) + sum(map(len, plan.salvaged.values())),
@@ -142,7 +143,7 @@ def repair(
         trusted=trusted,
     )
     if plan.steps and not dry_run:
-        _carry_out(stored, plan, report)
+        _carry_out(folder, stored, plan, report)
     elif not dry_run:
         changes.tidy()  # leftovers of a run that was stopped while it prepared
     return report
@@ -154,7 +155,7 @@ class _Claims(SetDescription, frozen=True, kw_only=True):
     fingerprint: str = ""
 
 
-def _opened(folder: LocalFolder) -> tuple[StoredSet, _Claims | None]:
+def _opened(folder: Folder) -> tuple[StoredSet, _Claims | None]:
     """Open the set; for a malformed but readable manifest, return an empty one and the values that it claims."""
     try:
         return open_set(folder), None
@@ -228,20 +229,19 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
             plan.note("adopt", name, f"sound, {scans[name].record.samples} samples that the manifest does not list")
     _part_repeated_keys(stored, plan)
     plan.steps += [
-        Step(what="quarantine", where=path.name, why="left by an interrupted run")
-        for path in sorted(stored.here.glob(f"*{PART}"))
+        Step(what="quarantine", where=name, why="left by an interrupted run") for name in _unfinished(stored.folder)
     ]
     fault = stored.index_fault or stored.labels_fault
     if plan.steps or fault or not _rows_fit(stored, plan):
         files = [INDEX_NAME, *([LABELS_NAME] if _has_labels(stored) else []), MANIFEST_NAME]
         plan.note("rebuild", ", ".join(files), fault or "to fit the shards")
     if plan.steps and not plan.order:
-        raise DataError(f"{stored.here} holds no sound shard; it was left as it is")
+        raise DataError(f"{stored.folder} holds no sound shard; it was left as it is")
     return plan
 
 
 def _has_labels(stored: StoredSet) -> bool:
-    return stored.manifest.labels_sha256 is not UNSET or (stored.here / LABELS_NAME).exists()
+    return stored.manifest.labels_sha256 is not UNSET or stored.folder.has(LABELS_NAME)
 
 
 def _rows_fit(stored: StoredSet, plan: _Plan) -> bool:
@@ -307,30 +307,28 @@ def _part_repeated_keys(stored: StoredSet, plan: _Plan) -> None:
         ]
 
 
-def _carry_out(stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
-    """Write salvaged shards, index and manifest to temporary files, then move everything into place."""
-    folder = stored.here
+def _carry_out(folder: WritableFolder, stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
+    """Write salvaged shards, index and manifest aside, then move everything into its place."""
     changes = StagedChanges(folder)
     changes.begin()
     for name, rows in plan.salvaged.items():
-        _copy_rows(stored.folder / name, rows, changes.path(name))
-    whole = {name: scan_shard(local_file(changes.path(name)), choice=stored.choice) for name in plan.salvaged}
+        with folder.writing(changes.aside(name)) as file:
+            file.writelines(_contents(folder / name, rows))
+            file.write(END)
+    whole = {name: scan_shard(folder / changes.aside(name), choice=stored.choice) for name in plan.salvaged}
     contents = [(plan.kept.get(name) or whole[name]).contents(name) for name in plan.order]
     sealed_files = sealed(stored.manifest.description, contents, with_labels=_has_labels(stored)).files
     for name, content in sealed_files.items():
-        changes.write(name, content)
-    unfinished = sorted(path.name for path in folder.glob(f"*{PART}"))
-    taken = [(name, _free(folder / QUARANTINE, name)) for name in (*plan.quarantined, *unfinished)]
-    taken += [(name, f"{ASIDE}/{final}") for name, final in plan.restored.items()]
+        folder.write(changes.aside(name), content)
+    taken = [(name, _free(folder, name)) for name in (*plan.quarantined, *_unfinished(folder))]
+    taken += [(name, changes.aside(final)) for name, final in plan.restored.items()]
     placed = (*plan.salvaged, *plan.restored.values(), *sealed_files)
     told = {name: getattr(report, name) for name in ("before", "after", "steps", "lost", "trusted")}
     changes.carry_out(Journal(taken=tuple(taken), placed=placed, report=msgspec.to_builtins(told)))
 
 
-def _copy_rows(source: File, rows: Rows, out: Path) -> None:
-    with replacing(out) as file:
-        file.writelines(_contents(source, rows))
-        file.write(END)
+def _unfinished(folder: Folder) -> list[str]:
+    return [name for name in folder.names() if name.endswith(PART)]
 
 
 def _contents(source: File, rows: Rows) -> Iterator[Buffer]:
@@ -341,7 +339,7 @@ def _contents(source: File, rows: Rows) -> Iterator[Buffer]:
         yield content
 
 
-def _free(folder: Path, name: str) -> str:
-    """Return an unused path in the quarantine, so that nothing is overwritten."""
-    numbered = (f"{name}.{number}" if number else name for number in range(1 << 20))
-    return next(f"{QUARANTINE}/{free}" for free in numbered if not (folder / free).exists())
+def _free(folder: Folder, name: str) -> str:
+    """A path in the quarantine where no file is: nothing there is overwritten."""
+    numbered = (f"{QUARANTINE}/{name}.{number}" if number else f"{QUARANTINE}/{name}" for number in range(1 << 20))
+    return next(free for free in numbered if not folder.has(free))

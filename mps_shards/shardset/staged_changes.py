@@ -5,21 +5,18 @@ finished by whoever comes next. Moves that take files away come first, moves tha
 the name of the journal says which of the two is going on: so each move can be seen to be done, or not, at any time.
 """
 
-import os
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mps_shards.errors import DataError, StorageError
-from mps_shards.storage.local_disk import replacing, sync_folder
+from mps_shards.errors import DataError
+from mps_shards.storage.folder import Folder, WritableFolder
 
-__all__ = ["ASIDE", "Journal", "StagedChanges"]
+__all__ = ["ASIDE", "Journal", "StagedChanges", "is_unfinished"]
 
 ASIDE = ".repair"
-_TAKING, _PLACING = "taking.json", "placing.json"
+_TAKING, _PLACING = f"{ASIDE}/taking.json", f"{ASIDE}/placing.json"
+_MAX_JOURNAL = 1 << 28  # bytes: a million shards need 100 MB
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,15 +33,16 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     report: dict[str, Any]
 
 
+def is_unfinished(folder: Folder) -> bool:
+    """Whether changes of a folder were begun and are not done."""
+    return folder.has(_TAKING) or folder.has(_PLACING)
+
+
 class StagedChanges:
     """The changes of one folder. One process at a time."""
 
-    def __init__(self, folder: Path):
-        self._folder, self._aside = folder, folder / ASIDE
-
-    def is_unfinished(self) -> bool:
-        """Whether changes were begun and are not done."""
-        return any((self._aside / name).exists() for name in (_TAKING, _PLACING))
+    def __init__(self, folder: WritableFolder):
+        self._folder = folder
 
     def unfinished(self) -> Journal | None:
         """The changes that somebody began to carry out, if any.
@@ -53,30 +51,23 @@ class StagedChanges:
             DataError: the journal is damaged.
         """
         for name in (_TAKING, _PLACING):
-            path = self._aside / name
-            if path.exists():
+            content = self._folder.read_now(name, max_bytes=_MAX_JOURNAL)
+            if content is not None:
                 try:
-                    return msgspec.json.decode(path.read_bytes(), type=Journal)
+                    return msgspec.json.decode(content, type=Journal)
                 except msgspec.MsgspecError as error:
-                    raise DataError(f"{path} is damaged ({error}); put the files beside it back by hand") from error
+                    where = self._folder / name
+                    raise DataError(f"{where} is damaged ({error}); put the files beside it back by hand") from error
         return None
 
     def begin(self) -> None:
         """Make room to prepare files; what a run prepared that never carried them out is removed."""
+        self._folder.check_writable()
         self.tidy()
-        try:
-            self._aside.mkdir()
-        except OSError as error:
-            raise StorageError(f"cannot write to {self._folder}: {error.strerror}") from error
 
-    def path(self, name: str) -> Path:
+    def aside(self, name: str) -> str:
         """Where a file is prepared that is to have this name."""
-        return self._aside / name
-
-    def write(self, name: str, content: bytes) -> None:
-        """Prepare a small file."""
-        with replacing(self.path(name)) as file:
-            file.write(content)
+        return f"{ASIDE}/{name}"
 
     def carry_out(self, journal: Journal) -> None:
         """Do what has been prepared, or finish it.
@@ -84,39 +75,36 @@ class StagedChanges:
         Raises:
             StorageError: a file cannot be moved, or is gone. The same call goes on where this one ended.
         """
-        if not (self._aside / _PLACING).exists():
-            self.write(_TAKING, msgspec.json.encode(journal))
-            sync_folder(self._aside)
+        if not self._holds(_PLACING):
+            self._folder.write(_TAKING, msgspec.json.encode(journal))
             for source, target in journal.taken:
-                if not (self._folder / target).exists():
-                    self._move(source, target)
-            self._sync(journal)
-            self._move(f"{ASIDE}/{_TAKING}", f"{ASIDE}/{_PLACING}")
-            sync_folder(self._aside)
+                if not self._holds(target):
+                    self._folder.move(source, target)
+                elif self._are_copies(source, target):  # a store had not removed the original yet
+                    self._folder.delete(source)
+            self._folder.move(_TAKING, _PLACING)
+        self._folder.delete(_TAKING)
         for name in journal.placed:
-            if self.path(name).exists():
-                self._move(f"{ASIDE}/{name}", name)
-        self._sync(journal)
+            if self._holds(self.aside(name)):
+                self._folder.move(self.aside(name), name)
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the folder aside; the journal first, as what is left without one means nothing."""
-        try:
-            for name in (_TAKING, _PLACING):
-                (self._aside / name).unlink(missing_ok=True)
-            if self._aside.exists():
-                shutil.rmtree(self._aside)
-        except OSError as error:
-            raise StorageError(f"cannot remove {self._aside}: {error.strerror}") from error
+        for name in (_TAKING, _PLACING):
+            self._folder.delete(name)
+        self._folder.delete_below(ASIDE)
 
-    def _move(self, source: str, target: str) -> None:
-        try:
-            (self._folder / target).parent.mkdir(exist_ok=True)
-            os.replace(self._folder / source, self._folder / target)
-        except OSError as error:
-            raise StorageError(f"cannot move {self._folder / source} to {target}: {error.strerror}") from error
+    def _holds(self, name: str) -> bool:
+        return self._folder.identity_now(name) is not None
 
-    def _sync(self, journal: Journal) -> None:
-        folders: Sequence[Path] = sorted({(self._folder / target).parent for _, target in journal.taken})
-        for folder in (*folders, self._folder):
-            sync_folder(folder)
+    def _are_copies(self, source: str, target: str) -> bool:
+        """Whether a file is still there under its old name, too: then both hold the same bytes."""
+        one, other = self._folder.identity_now(source), self._folder.identity_now(target)
+        if one is None or other is None or one.size != other.size:
+            return False
+        with self._folder.open_stream(source) as left, self._folder.open_stream(target) as right:
+            while piece := left.read(1 << 20):
+                if piece != right.read(1 << 20):
+                    return False
+        return True

@@ -19,7 +19,7 @@ from mps_shards.shards.tar import sample_from, walk
 from mps_shards.shardset.opening import APPENDING, StoredSet, open_set
 from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
-from mps_shards.shardset.staged_changes import ASIDE, StagedChanges
+from mps_shards.shardset.staged_changes import ASIDE, is_unfinished
 from mps_shards.storage.folder import File, Folder
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import open_folder
@@ -103,7 +103,7 @@ def verify(
         for name in names
         if name.endswith(PART) and not appending
     ]
-    if folder.path is not None and StagedChanges(folder.path).is_unfinished():
+    if is_unfinished(folder):
         problems.append(Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again"))
     if stored.index_fault:
         problems.append(Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault))

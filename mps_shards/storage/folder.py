@@ -221,6 +221,17 @@ class WritableFolder(Folder):
     def delete(self, name: str) -> None:
         """Remove a file, if there is one."""
 
+    @abstractmethod
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, where it replaces what is there. Stopped at any moment, it can be repeated.
+
+        A store copies the file and then removes the original, so there both may exist for a while.
+        """
+
+    @abstractmethod
+    def delete_below(self, name: str) -> None:
+        """Remove a folder inside this one with all its files, if there is one."""
+
 
 class File(NamedTuple):
     """A file of a folder; its text is its full address, safe to show."""

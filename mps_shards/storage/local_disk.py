@@ -5,6 +5,7 @@ import errno
 import io
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,22 @@ class LocalFolder(WritableFolder):
         path = self.path / name
         with _translated(path):
             path.unlink(missing_ok=True)
+
+    def move(self, name: str, to: str) -> None:
+        """See `Folder`. When this returns, it survives a power cut."""
+        source, target = self.path / name, self.path / to
+        with _translated(source):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(source, target)
+        for folder in {target.parent, source.parent}:
+            sync_folder(folder)
+
+    def delete_below(self, name: str) -> None:
+        """See `Folder`."""
+        folder = self.path / name
+        with _translated(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def close(self) -> None:
         """See `Folder`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ _Pieces: TypeAlias = Generator[memoryview, None, None]
 
 _POLL_S = 0.1  # how soon a wait ends that nobody needs any more
 _PROGRESS = 64 << 10  # an attempt that brings less than this before it breaks counts as one without progress
+
+_COPIED = 1 << 20  # bytes at a time
 
 
 class StoreFolder(WritableFolder):
@@ -150,6 +153,18 @@ class StoreFolder(WritableFolder):
         with contextlib.suppress(FileMissing):
             self._repeated(name, lambda: self._backend.delete(name))
         self.forget(name)
+
+    def move(self, name: str, to: str) -> None:
+        """See `Folder`."""
+        self.forget(name)
+        with self.writing(to) as file, self.open_stream(name) as stream:
+            shutil.copyfileobj(stream, file, _COPIED)
+        self.delete(name)
+
+    def delete_below(self, name: str) -> None:
+        """See `Folder`."""
+        for file in self.below(name):
+            self.delete(file)
 
     def _pieces(
         self, name: str, start: int, stop: int | None, stopped: Stop | None

@@ -8,10 +8,12 @@ import pytest
 from mps_shards import DeviceLoader, ReadOptions, ShardDataset
 from mps_shards.errors import StorageError
 from mps_shards.storage import object_store as remote
+from mps_shards.storage.location import open_folder
+from mps_shards.storage.store_folder import StoreFolder
 from mps_shards.storage.store_options import StoreOptions
 from tests.support.batches import assert_same
 from tests.support.commands import refused, run
-from tests.support.damage import copied, flip
+from tests.support.damage import copied, flip, swap
 from tests.support.files import contents
 from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import Asked, web
@@ -171,10 +173,63 @@ def test_a_set_in_a_store_is_unpacked(tmp_path):
     assert said.code == 0 and contents(tmp_path / "theirs") == contents(tmp_path / "ours")
 
 
-def test_repairing_says_of_urls_that_it_works_here():
-    said = run("repair", "s3://bucket/set?secret=hunter2")
+def test_a_set_in_a_store_is_repaired_as_a_local_one_is(tmp_path):
+    folder = copied(COUNTS, tmp_path / "set")
+    flip(folder / "s-000002.tar", 700)
+    swap(folder / "s-000000.tar", folder / "s-000001.tar")
+    (folder / "rubbish.tar").write_bytes(b"rubbish")
+    url = stores.upload(folder, "memory://repair")
 
-    assert said.code == 2 and "s3://bucket/set: this works on folders of this machine; download the set" in said.stderr
+    theirs, ours = run("repair", url, "--json").json(), run("repair", folder, "--json").json()
+
+    assert (theirs["steps"], theirs["lost"]) == (ours["steps"], ours["lost"])
+    stored = open_folder(url)
+    assert {name: stored.read_file(name, max_bytes=1 << 30) for name in stored.below()} == contents(folder)
+    assert run("verify", url).code == 0
+
+
+@pytest.mark.parametrize("call", ["delete", "upload", "write"])
+def test_a_repair_in_a_store_that_fails_anywhere_can_be_repeated(tmp_path, monkeypatch, call):
+    folder = copied([3, 3, 3], tmp_path / "set")
+    flip(folder / "s-000002.tar", 700)
+    swap(folder / "s-000000.tar", folder / "s-000001.tar")
+    repaired = Path(shutil.copytree(folder, tmp_path / "repaired"))
+    run("repair", repaired)
+    expected, number = contents(repaired), 0
+    while True:
+        url = stores.upload(folder, f"memory://failing-{call}-{number}")
+        if not _fails(call, number, url, monkeypatch):
+            break
+        run("repair", url)
+        stored = open_folder(url)
+        assert {name: stored.read_file(name, max_bytes=1 << 30) for name in stored.below()} == expected, number
+        number += 1
+    assert number >= 3
+
+
+def _fails(call: str, number: int, url: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Repair a set in a store whose call of this number fails; whether there was such a call."""
+    seen = 0
+
+    def failing(self: StoreFolder, *args: object) -> object:
+        nonlocal seen
+        seen += 1
+        if seen == number + 1:
+            raise StorageError("the store is gone")
+        return original(self, *args)
+
+    original = getattr(StoreFolder, call)
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreFolder, call, failing)
+        return run("repair", url).code != 0
+
+
+def test_a_web_server_is_not_repaired(tmp_path):
+    folder = copied(COUNTS, tmp_path / "set")
+    flip(folder / "s-000002.tar", 700)
+
+    with web(folder) as server:
+        assert "cannot" in refused("repair", server.url)
 
 
 def test_an_index_is_for_tars_of_one_folder(tmp_path):
