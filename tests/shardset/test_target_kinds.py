@@ -13,7 +13,7 @@ from mps_shards.shardset.indexing import adopt
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.shardset.unpacking import unpack
 from mps_shards.shardset.verification import verify
-from mps_shards.storage.location import Location
+from mps_shards.storage.location import Location, open_folder
 from tests.support.commands import refused, run
 from tests.support.damage import manifest_of
 from tests.support.files import contents
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def samples(folder: Path) -> list[RawSample]:
-    found = ShardSet(Location(folder))
+    found = ShardSet(Location(open_folder(folder)))
     return [found.read(number) for number in range(len(found))]
 
 
