@@ -8,10 +8,10 @@ ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench fuzz sanitize soak clean distclean
+.PHONY: help install demo test check docs format bench fuzz fuzz-native sanitize soak clean distclean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(KERNEL) ## Make .venv and install the package there, editable, with the tools that every contributor needs
 
@@ -56,6 +56,9 @@ bench: $(ALL) ## Measure against rivals and ceilings
 fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make fuzz ARGS='--minutes 60'
 	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[fuzz]'
 	$(BIN)/python -m tools.fuzz $(ARGS)
+
+fuzz-native: $(KERNEL) ## Fuzz the native kernel with libFuzzer (clang): make fuzz-native ARGS='-max_total_time=600'
+	sh tools/scripts/fuzz_native.sh $(ARGS)
 
 sanitize: $(ALL) ## Run the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer (Linux)
 	$(BIN)/python -m tools.scripts.sanitize $(ARGS)

@@ -1,5 +1,7 @@
 """mps-shards itself."""
 
+import os
+from dataclasses import replace
 from typing import Any, Literal
 
 from mps_shards import DeviceLoader, ReadOptions, ShardDataset, classify, segment
@@ -15,6 +17,17 @@ def exact(task: Task) -> DeviceLoader:
 def scaled(task: Task) -> DeviceLoader:
     """The same, decoding no larger than the crop needs."""
     return _opened(task, "scaled")
+
+
+def tiles(task: Task) -> DeviceLoader:
+    """A set that was packed with --tiles."""
+    return _opened(replace(task, shards=task.tiles), "exact")
+
+
+def python(task: Task) -> DeviceLoader:
+    """Without the native kernel: simplejpeg and torch's kernels."""
+    os.environ["MPS_SHARDS_KERNEL"] = "off"
+    return _opened(task, "exact")
 
 
 def _opened(task: Task, decode: Literal["exact", "scaled"]) -> DeviceLoader:
@@ -33,4 +46,5 @@ def _opened(task: Task, decode: Literal["exact", "scaled"]) -> DeviceLoader:
 
 if __name__ == "__main__":
     packages = ("mps-shards", "torch", "torchvision", "simplejpeg")
-    main({"exact": exact, "scaled": scaled}, packages=packages, off={"scaled": 6.0})
+    ways = {"exact": exact, "scaled": scaled, "tiles": tiles, "python": python}
+    main(ways, packages=packages, off={"scaled": 6.0})

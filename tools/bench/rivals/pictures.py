@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mps_shards import pack
+from mps_shards import native, pack
 from tools.bench.rivals.workloads import WORKLOADS, Task, Workload
 from tools.scripts.photos import make_imagenet_like, make_photos
 
@@ -33,7 +33,9 @@ def prepared(name: str, folder: Path, *, workers: int, images: int | None = None
         if work.kind == "segment":
             pack_masked(home / "photos", shards, shard_samples=per_shard)
         else:
-            pack(home / "photos", shards, shard_samples=per_shard)
+            pack(home / "photos", shards, shard_samples=per_shard, layout="classes")
+            if native.is_available():
+                pack(home / "photos", shards.with_name("tiles"), shard_samples=per_shard, layout="classes", tiles=True)
         (home / ".ready").touch()
     return Task(
         workload=name,
@@ -48,7 +50,7 @@ def prepared(name: str, folder: Path, *, workers: int, images: int | None = None
 
 def warmed(task: Task) -> None:
     """Read every file, so that no contestant waits for a disk."""
-    for path in (*task.photos.rglob("*.*"), *task.shards.iterdir()):
+    for path in (*task.photos.rglob("*.*"), *task.shards.iterdir(), *task.tiles.glob("*")):
         if path.is_file():
             path.read_bytes()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 __all__ = ["ROSTER", "Contestant", "NotInstalled", "python_for"]
 
-ALL = ("W1", "W2", "W3", "W4", "W5")
-PLAIN = ("W1", "W2", "W3", "W4")
+ALL = ("W1", "W2", "W3", "W4", "W5", "W6")
+PLAIN = ("W1", "W2", "W3", "W4", "W6")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,10 @@ class Contestant:
 
 ROSTER = {
     "ours": Contestant(title="mps-shards", module="ours", name="exact", role="ours", workloads=ALL),
+    "ours-tiles": Contestant(title="mps-shards, packed with --tiles", module="ours", name="tiles", role="variant"),
+    "ours-python": Contestant(
+        title="mps-shards without its kernel", module="ours", name="python", role="variant", workloads=ALL
+    ),
     "ours-scaled": Contestant(
         title='mps-shards, decode="scaled"', module="ours", name="scaled", role="variant", workloads=("W4",)
     ),

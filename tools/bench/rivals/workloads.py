@@ -42,6 +42,7 @@ WORKLOADS = {
     "W4": Workload(
         title="4000x3000, resize 256, centre crop 224", kind="evaluate", photos="large", images=48, batch=16
     ),
+    "W6": Workload(title="4000x3000, random resized crop 224, flip", kind="train", photos="large", images=48, batch=16),
     "W5": Workload(
         title="image and PNG mask to 320x320", kind="segment", photos="masks", images=500, batch=32, size=320
     ),
@@ -83,6 +84,11 @@ class Task:
         """The task of such an argument."""
         values = json.loads(text)
         return cls(**{**values, **{name: Path(values[name]) for name in ("photos", "shards", "own")}})
+
+    @property
+    def tiles(self) -> Path:
+        """The same shards, packed with --tiles; only where the native kernel is built."""
+        return self.shards.with_name("tiles")
 
     def files(self) -> list[Path]:
         """The JPEG files, sorted."""
