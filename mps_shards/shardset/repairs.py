@@ -323,8 +323,8 @@ def _carry_out(folder: WritableFolder, stored: StoredSet, plan: _Plan, report: R
     taken = [(name, _free(folder, name)) for name in (*plan.quarantined, *_unfinished(folder))]
     taken += [(name, changes.aside(final)) for name, final in plan.restored.items()]
     placed = (*plan.salvaged, *plan.restored.values(), *sealed_files)
-    told = {name: getattr(report, name) for name in ("before", "after", "steps", "lost", "trusted")}
-    changes.carry_out(Journal(taken=tuple(taken), placed=placed, report=msgspec.to_builtins(told)))
+    outcome = {name: getattr(report, name) for name in ("before", "after", "steps", "lost", "trusted")}
+    changes.carry_out(Journal(taken=tuple(taken), placed=placed, report=msgspec.to_builtins(outcome)))
 
 
 def _unfinished(folder: Folder) -> list[str]:

@@ -198,7 +198,7 @@ class _Samples:
         self._held: dict[str, Buffer] = {}  # content of each field that is needed: only targets
         self._begin = self._crc32 = 0
         self._seen: set[int] = set()
-        self._told: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
         self.rows: list[tuple[int, int, int]] = []
         self.hashes: list[int] = []
         self.labels: list[int] = []
@@ -273,8 +273,8 @@ class _Samples:
 
     def fault(self, kind: str, detail: str, key: str | None = None) -> None:
         """Record a fault of the current sample, up to a limit per kind."""
-        self._told[kind] = told = self._told.get(kind, 0) + 1
-        if told <= _MAX_FAULTS:
+        self._counts[kind] = count = self._counts.get(kind, 0) + 1
+        if count <= _MAX_FAULTS:
             self.faults.append(Fault(kind, detail, key, None if key is None else len(self.rows)))
 
 
