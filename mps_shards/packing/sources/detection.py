@@ -64,7 +64,7 @@ def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
     listing = _listed(tree, list_name)
     if tree.options.layout not in ("auto", "list"):
         listing = replace(listing, doubts=tuple(doubt for doubt in listing.doubts if doubt.about != "layout"))
-    listing = replace(listing, annotations=tuple(tree.annotations))
+    listing = replace(listing, annotations=tuple(dict.fromkeys(tree.annotations)))
     error = refusal(listing.bad)
     if error is not None and not tree.options.skip_bad:
         raise error
