@@ -1,4 +1,4 @@
-"""Masks of every kind -> label maps: label ids in one channel, each pixel's class, stored as PNG, bit for bit."""
+"""Label maps: images of class ids in one channel, made from masks of every kind, checked, and stored as PNG."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ _FAR = 1_000_000  # pixels: drawing takes memory by the length of edges
 
 
 class _Runs(msgspec.Struct):
-    """COCO's run-length encoding: lengths of runs, outside first, down the columns; a text packs them."""
+    """COCO's run-length encoding: lengths of runs down the columns, the first one outside; or packed as text."""
 
     size: tuple[int, int]
     counts: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]] | str
@@ -61,10 +61,10 @@ class _Drawing(msgspec.Struct):
 
 
 def label_map_size(content: bytes) -> Size | None:
-    """Height and width of a PNG that is a label map already, from its header; None for every other mask.
+    """Return height and width of a PNG that is a label map already, from its header; None for every other mask.
 
-    That is one channel of 8 or 16 bits, or palette indices. Fewer bits of gray are shades, which readers spread over
-    0..255, so they are encoded anew.
+    A label map has one channel of 8 or 16 bits, or palette indices. Gray of fewer bits is not one, because readers
+    spread its values over 0..255.
     """
     if content[:8] != _PNG or content[12:16] != b"IHDR" or len(content) < 33:
         return None
@@ -73,13 +73,13 @@ def label_map_size(content: bytes) -> Size | None:
 
 
 def label_ids(content: bytes, colours: Sequence[Colour] | None) -> LabelIds:
-    """Label ids of an encoded mask: what a single channel holds, palette indices, or the ids of its colours.
+    """Return the label ids of an encoded mask: those of its single channel, its palette indices or its colours.
 
     Returns:
         (height, width), uint16 where the file or the palette has more than 8 bits.
 
     Raises:
-        DecodeError: damaged, lossy, coloured without a palette, or a colour or an id that cannot be.
+        DecodeError: the mask is damaged, lossy, or has colours without a palette; or a colour or an id is not allowed.
     """
     header = read_header(content)
     if header.format == "jpeg":
@@ -185,36 +185,36 @@ def check_ids(ids: npt.NDArray[Any], *, classes: int, ignore_index: int | None) 
 
 
 def resized(ids: LabelIds, size: Size) -> LabelIds:
-    """Each pixel the nearest one's id: the pixel that its centre falls on, as images are resized."""
+    """Resize by nearest neighbour: each pixel gets the id of the pixel that its centre falls on."""
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, ids.shape, strict=True))
     nearest: LabelIds = ids[np.ix_(rows, columns)]
     return nearest
 
 
 def label_map_bytes(ids: LabelIds) -> bytes:
-    """A single-channel PNG of 8 bits (uint8) or 16 (uint16)."""
+    """Encode label ids as a single-channel PNG of 8 bits (uint8) or 16 bits (uint16)."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(ids)).save(file, "png")
     return file.getvalue()
 
 
 def drawn_ids(shapes: str, *, classes: int, ignore_index: int) -> LabelIds:
-    """A label map drawn from COCO annotations; where none is, the label id is 0.
+    """Draw a label map from COCO annotations; pixels without an object get the label id 0.
 
-    Crowd regions are drawn first, as `ignore_index`. Then the objects, larger areas first, so that smaller ones lie
-    over them; of equal areas the later one lies above.
+    Crowd regions are drawn first, as `ignore_index`. Objects follow, larger areas first, so that smaller objects lie
+    above; of equal areas the later one lies above.
 
     Args:
         shapes: JSON of height, width and shapes, each with label, segmentation (polygons, or runs as numbers or as
             text), area and iscrowd.
-        classes: how many the set has; 0 where that is not known.
+        classes: number of classes of the set; 0 where that is not known.
 
     Returns:
         (height, width), uint16 if the set has label ids above 255.
 
     Raises:
-        ConfigError: pycocotools is needed, and is not installed.
-        DecodeError: malformed.
+        ConfigError: pycocotools is needed, but not installed.
+        DecodeError: the annotations are malformed.
     """
     try:
         drawing = msgspec.json.decode(shapes, type=_Drawing)
@@ -244,8 +244,8 @@ def _inside(shape: _Shape, size: Size) -> npt.NDArray[np.bool_]:
 
 
 def _from_polygons(polygons: list[list[float]], size: Size) -> npt.NDArray[np.bool_]:
-    """Inside of any of these, each x, y, x, y, … in pixels, as COCO's own tool draws them."""
-    rings = [ring for ring in polygons if len(ring) >= 6]  # two corners or fewer have no inside; there are such files
+    """Return the inside of these polygons, each x, y, x, y, … in pixels, as COCO's own tool draws them."""
+    rings = [ring for ring in polygons if len(ring) >= 6]  # COCO has polygons of two corners, which have no inside
     for ring in rings:
         if len(ring) % 2 or not all(abs(value) <= _FAR for value in ring):
             raise DecodeError(
@@ -263,7 +263,7 @@ def _from_polygons(polygons: list[list[float]], size: Size) -> npt.NDArray[np.bo
 
 
 def _from_runs(runs: _Runs, size: Size) -> npt.NDArray[np.bool_]:
-    # not by pycocotools: it leaves what short runs do not cover as memory happens to be
+    # pycocotools leaves pixels that short runs do not cover uninitialized, so runs are checked and unpacked here.
     counts = _unpacked(runs.counts) if isinstance(runs.counts, str) else np.array(runs.counts, np.int64)
     pixels = size[0] * size[1]
     if runs.size != size or (counts < 0).any() or (counts > pixels).any() or counts.sum() != pixels:
@@ -273,10 +273,10 @@ def _from_runs(runs: _Runs, size: Size) -> npt.NDArray[np.bool_]:
 
 
 def _unpacked(text: str) -> npt.NDArray[np.int64]:
-    """Lengths of COCO's packed runs (cocoapi, maskApi.c: rleFrString): int64 (runs,).
+    """Return the lengths of COCO's packed runs (cocoapi, maskApi.c: rleFrString), int64 [runs].
 
-    A letter holds five bits, low ones first, and whether more follow; from the fourth number on, each is the
-    difference to the last but one.
+    A letter holds five bits of a number, low bits first, and whether more letters follow. From the fourth number on,
+    each is the difference to the number before the previous one.
     """
     letters = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(letters & 32 == 0)

@@ -1,7 +1,6 @@
-"""What a transform wants to see of an image, as data: decided from its size alone, before anything is decoded.
+"""Views: the part of an image that a transform shows, decided from the size of the image before it is decoded.
 
-So an image may be decoded at a fraction of its size where the view is smaller still (``decode="scaled"``), and a
-decoder that can decode a region would find here which.
+A decoder that knows the view decodes only this region, or the image at a fraction of its size (``decode="scaled"``).
 """
 
 import math
@@ -31,12 +30,12 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class View(NamedTuple):
-    """A region of the image, resized, then cropped, then perhaps flipped. All in pixels.
+    """A region of the image, which is resized, then cropped, then perhaps flipped. All numbers are pixels.
 
     Attributes:
         region: top, left, height, width in the whole image.
         resized: height and width that the region is resized to.
-        crop: top, left, height, width of that; None for all.
+        crop: top, left, height, width in the resized region; None for all of it.
     """
 
     region: tuple[int, int, int, int]
@@ -45,7 +44,7 @@ class View(NamedTuple):
     flip: bool
 
     def factor(self) -> int:
-        """By how much the image may be decoded smaller, 1, 2, 4 or 8, with the region still larger than its result."""
+        """Return how many times smaller (1, 2, 4 or 8) the image may be decoded so that resizing still shrinks it."""
         return next(
             (
                 factor
@@ -56,7 +55,7 @@ class View(NamedTuple):
         )
 
     def shrunk(self, height: int, width: int, factor: int) -> "View":
-        """The same view of an image that was decoded `factor` times smaller, to (height, width)."""
+        """Return the same view of an image that was decoded `factor` times smaller, to this height and width."""
         if factor == 1:
             return self
         top, left, tall, wide = self.region
@@ -99,16 +98,16 @@ class Planned(Protocol):
 
 
 def seen(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:
-    """The view of an image uint8 (3, height, width)."""
+    """Render the view of an image uint8 [3, height, width]."""
     if image.dtype == torch.uint8 and image.is_cpu:
         return seen_pixels(image.permute(1, 2, 0).numpy(), view, interpolation)
     return _seen_by_torchvision(image, view, interpolation)
 
 
 def seen_pixels(pixels: Pixels, view: View, interpolation: str) -> torch.Tensor:
-    """The view of an image (height, width, 3), as tensor uint8 (3, height, width).
+    """Render the view of an image uint8 [height, width, 3] as a tensor uint8 [3, height, width].
 
-    Slicing is NumPy's: torch lets go of the GIL for each slice, and would wait for other workers to get it back.
+    NumPy does the slicing: torch releases the GIL for each slice, and waits for other threads to get it back.
     """
     if interpolation != "bilinear" or not HAS_UINT8_KERNELS:
         return _seen_by_torchvision(torch.from_numpy(pixels.transpose(2, 0, 1)), view, interpolation)
@@ -118,7 +117,7 @@ def seen_pixels(pixels: Pixels, view: View, interpolation: str) -> torch.Tensor:
 
 def _seen_by_torchvision(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:
     if view.region[2:] != image.shape[1:]:
-        # a dense crop, channels last: torchvision's kernel takes two thirds of the time that it takes for a view
+        # torchvision's kernel takes two thirds of the time on a dense channels-last crop that it takes on a slice
         image = _cropped(image, view.region)[None].contiguous(memory_format=torch.channels_last)[0]
     image = kernels.resize_image(image, list(view.resized), InterpolationMode(interpolation))
     if view.crop is not None:
@@ -132,9 +131,9 @@ def _cropped(image: torch.Tensor, region: tuple[int, int, int, int]) -> torch.Te
 
 
 def _resized(pixels: Pixels, view: View) -> torch.Tensor:
-    """Resized and cropped, by the kernel that torchvision takes for uint8 on such a machine, without its detours.
+    """Resize and crop with the kernel that torchvision calls for uint8 on this processor, but call it directly.
 
-    What lies right of the crop and below it is never computed. (The kernel has no way to start further in.)
+    Pixels to the right of the crop and below it are not computed. The kernel always starts at the top left.
     """
     top, left, height, width = view.region
     rows = pixels[top : top + height, left : left + width]
@@ -143,18 +142,18 @@ def _resized(pixels: Pixels, view: View) -> torch.Tensor:
     if view.resized != (height, width):
         down, down_scale = _end(bottom, height, view.resized[0])
         across, across_scale = _end(right, width, view.resized[1])
-        # Dense, or else the kernel takes half as long again; and with a batch's strides beyond doubt, which a new axis
-        # would not give: else it repacks its result (pytorch/pytorch#68430).
+        # The kernel takes half as long again for memory that is not dense. The reshape, unlike a new axis, gives the
+        # strides of a channels-last batch; otherwise the kernel repacks its result (pytorch/pytorch#68430).
         batch = torch.from_numpy(np.ascontiguousarray(rows).reshape(1, height, width, 3).transpose(0, 3, 1, 2))
         rows = _resize(batch, [down, across], False, down_scale, across_scale).numpy()[0].transpose(1, 2, 0)
     return torch.from_numpy(rows[top:bottom, left:right].transpose(2, 0, 1))
 
 
 def _end(stop: int, side: int, resized: int) -> tuple[int, float | None]:
-    """Where resizing a side may end, so that `stop` pixels come out as if it went on to `resized`; and by which scale.
+    """Return the length and the scale with which resizing a side gives its first `stop` pixels unchanged.
 
-    The kernel computes 1 / scale. Where no scale gives the very ``side / resized``, all must be made: the last bit of
-    that can move a pixel by one.
+    The kernel computes 1 / scale. Where no scale gives exactly ``side / resized``, all pixels are computed, because the
+    last bit of that number can change a pixel by one.
     """
     stop += stop == side != resized  # a side that keeps its length is left alone, whatever the scale
     near = resized / side
