@@ -10,10 +10,11 @@ from webdataset.pipeline import DataPipeline
 
 from mps_shards.batching.host_batch import ImageFormat
 from mps_shards.errors import ConfigError
-from mps_shards.metrics import SkipReport, StageTimes
+from mps_shards.metrics import SkipReport, StageTimes, html_table
 from mps_shards.reading.arguments import Shards, check_arguments, check_field_arguments, shown, warn_of_no_batches
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.collate import Collate
+from mps_shards.reading.description import described, facts
 from mps_shards.reading.epoch_iteration import BatchOptions, EpochIteration
 from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.read_position import ReadPosition, SampleSequence
@@ -370,23 +371,21 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         """Close open files. The data set can be used again."""
         self.source.close()
 
+    def preview(self, count: int = 8, *, times: int = 3) -> Any:
+        """Random samples as they are stored, and `times` times as the transform shows them: an image of Pillow.
+
+        Raises:
+            ConfigError: The tars have no index, so that their samples cannot be read one by one.
+        """
+        from mps_shards.inspect.gallery import preview_of  # above this module, and only drawn on request
+
+        return preview_of(self, count=count, times=times)
+
     def __repr__(self) -> str:
-        samples = "? samples" if self.num_samples is None else f"{self.num_samples:,} samples"
-        share, _ = self.position.share()
-        parts = [
-            shown(self.shards),
-            *([self.task] if self.task else []),
-            *([f"{self.num_classes} classes"] if self.classes else []),
-            samples,
-            f"batch_size={self.batch_size}",
-            *([f"transform={self.transform!r}"] if self.transform is not None else []),
-            f"shuffle={self.position.sequence.fingerprint['shuffle'] is not None}",
-            f"seed={self.seed}",
-            f"epoch={self.position.epoch}",
-            f"rank={share.rank}",
-            f"world_size={share.world_size}",
-        ]
-        return f"ShardDataset({', '.join(parts)})"
+        return described(facts(self, shown(self.shards)))
+
+    def _repr_html_(self) -> str:
+        return html_table(facts(self, shown(self.shards)))
 
 
 def _host_memory(nbytes: int) -> torch.Tensor:

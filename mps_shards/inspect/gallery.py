@@ -5,22 +5,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mps_shards.errors import ConfigError, DataError
+from mps_shards.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from mps_shards.dataset import ShardDataset
     from mps_shards.inspect.contact_sheet import Sheet
     from mps_shards.inspect.palette_colours import Colour
     from mps_shards.shards.manifest import Manifest
     from mps_shards.shards.raw_sample import RawSample
     from mps_shards.shardset.shard_set import ShardSet
 
-__all__ = ["Gallery", "set_title"]
+__all__ = ["Gallery", "preview_of", "set_title"]
 
 _SPLITS = ("train", "val", "test", "dev", "eval")  # how names of splits begin
 
 _KEPT = 2  # multiple of the cell size that photographs are shrunk to: saves memory, and keeps outlines visible
+
+
+def preview_of(data: "ShardDataset", *, count: int, times: int) -> "Sheet":
+    """Draw random samples of a data set as stored, and `times` times as its transform shows them.
+
+    Raises:
+        ConfigError: the tars have no index.
+    """
+    from mps_shards.reading.indexed_source import IndexedSource
+
+    if not isinstance(data.source, IndexedSource):
+        raise ConfigError("a preview needs an index: make one with 'mps-shards index', or pack the images")
+    opened = data.source.sets[0]
+    times = 0 if data.transform is None else times
+    gallery = Gallery(opened, size=160, transform=data.transform, times=times, seed=data.seed)
+    gallery.fill(count)
+    how = f", as stored and {times} times transformed" if times else ""
+    return gallery.draw(
+        set_title(str(opened.folder)), f"{len(gallery.tiles):,} of {counted(len(opened), 'sample')}{how}"
+    )
 
 
 def set_title(shards: str) -> str:

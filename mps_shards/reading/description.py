@@ -1,0 +1,37 @@
+"""A data set in a few words: for `repr`, and as a table in notebooks."""
+
+from typing import TYPE_CHECKING
+
+from mps_shards.wording import counted
+
+if TYPE_CHECKING:
+    from mps_shards.dataset import ShardDataset
+
+__all__ = ["described", "facts"]
+
+_ALONE = ("shards", "task", "classes", "samples")  # whose values need no name beside them
+
+
+def facts(data: "ShardDataset", shards: str) -> list[tuple[str, str]]:
+    """Names and values of what there is to say of a data set."""
+    share, _ = data.position.share()
+    skipped = data.skipped.count
+    return [
+        ("shards", shards),
+        *([("task", str(data.task))] if data.task else []),
+        *([("classes", counted(data.num_classes, "class"))] if data.classes else []),
+        ("samples", "? samples" if data.num_samples is None else counted(data.num_samples, "sample")),
+        ("batch_size", str(data.batch_size)),
+        *([("transform", repr(data.transform))] if data.transform is not None else []),
+        ("shuffle", str(data.position.sequence.fingerprint["shuffle"] is not None)),
+        ("seed", str(data.seed)),
+        ("epoch", str(data.position.epoch)),
+        ("rank", str(share.rank)),
+        ("world_size", str(share.world_size)),
+        *([("skipped", str(skipped))] if skipped else []),
+    ]
+
+
+def described(facts: list[tuple[str, str]]) -> str:
+    """The facts on one line."""
+    return f"ShardDataset({', '.join(value if name in _ALONE else f'{name}={value}' for name, value in facts)})"
