@@ -206,6 +206,7 @@ class Workers:
         with self._lock:
             self.stats.skipped += skipped
             batch.rows_left = 0
+            batch.reserve = lambda nbytes: None  # what it was refers to the batch, which would live until the next gc
             if batch.buffer is not None:
                 batch.buffer.nbytes = min(batch.buffer.nbytes, batch.nbytes)  # what was reserved to make it is free
                 batch.buffer.state = BufferState.READY if batch.failure is None else BufferState.QUARANTINED

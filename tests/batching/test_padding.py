@@ -1,5 +1,7 @@
 """The memory of padded batches stays within the limit, or the batch is refused with the numbers."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ from PIL import Image
 
 from mps_shards import Collate, DeviceLoader, ShardDataset, pack
 from mps_shards.errors import ConfigError
-from mps_shards.metrics import LoaderStats
 from mps_shards.reading.epoch_iteration import EpochIteration
 from tools.support.fake_device import FakeDevice
 
@@ -79,4 +80,24 @@ def test_samples_that_wait_and_padded_batches_stay_within_the_limit(
     for (images, *_), (others, *_) in zip(received, expected, strict=True):
         assert torch.equal(images, others)
     assert limit / 4 < most <= limit
-    assert isinstance(loader.stats(), LoaderStats)
+
+
+def test_a_padded_batch_under_a_limit_is_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+    data = ShardDataset(packed(tmp_path, [(20, 30)] * 12), batch_size=4, collate=Collate(pad=1))
+    gc.collect()
+    gc.disable()
+    try:
+        seen: list[weakref.ref[Any]] = []
+        new_batch = EpochIteration.new_batch
+
+        def watched(*given: Any) -> Any:
+            batch = new_batch(*given)
+            seen.append(weakref.ref(batch))
+            return batch
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(EpochIteration, "new_batch", watched)
+            list(DeviceLoader(data, device="cpu", transfer="inline", num_threads=2, memory=10**8))
+        assert len(seen) == 3 and [batch() for batch in seen] == [None] * 3
+    finally:
+        gc.enable()

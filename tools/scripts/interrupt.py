@@ -14,7 +14,7 @@ import itertools, signal, sys, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
 from mps_shards import DeviceLoader, ShardDataset, classify
 data = ShardDataset(sys.argv[1], batch_size=8, transform=classify.train(64), shuffle=True)
-loader = DeviceLoader(data, device="cpu", workers=3, transfer=sys.argv[2])
+loader = DeviceLoader(data, device="cpu", num_threads=3, transfer=sys.argv[2])
 sys.unraisablehook = lambda lost: print(f"lost in {getattr(lost.object, '__module__', lost.object)}", flush=True)
 try:
     print("ready", flush=True)
