@@ -1,6 +1,5 @@
 """How the targets of a sample are read: the one target of a set, or several values by name."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.reading.sample_sources import Source
 from mps_shards.shards.field_choice import FieldChoice, is_mask
 from mps_shards.shards.manifest import Task
+from mps_shards.shards.npy_file import array_in
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.target_values import caption, json_value
 from mps_shards.vision.decoding import decode_image, image_size
@@ -207,7 +207,7 @@ def _field(raw: RawSample, field: str, name: str) -> Buffer:
 
 def _array(raw: RawSample, content: Buffer, name: str) -> torch.Tensor:
     try:
-        array = np.load(io.BytesIO(content), allow_pickle=False)
+        array = array_in(content)
         kind = np.float32 if np.issubdtype(array.dtype, np.floating) else np.int64
         return torch.from_numpy(array.astype(kind))
     except (ValueError, EOFError, OSError, TypeError) as error:

@@ -228,7 +228,7 @@ def test_ranks_stay_in_step_behind_a_damaged_foreign_shard(tmp_path: Path):
 def test_files_that_belong_to_no_sample_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     by_tarfile(tmp_path / "x.tar", samples(3))
     with tarfile.open(tmp_path / "x.tar", "a") as tar:
-        for name in ("README", "._x.jpg"):
+        for name in ("README", "NOTES", "._x.jpg"):
             tar.addfile(tarfile.TarInfo(name))
 
     with caplog.at_level(logging.WARNING, "mps_shards"):
