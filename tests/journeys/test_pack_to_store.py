@@ -193,8 +193,9 @@ def test_what_is_finished_is_replaced_only_on_request(source: Path, url: str, tm
     pack(source, url, **OPTIONS)
     before = stored(url)
 
+    assert pack(source, url, **OPTIONS).already_packed
     with pytest.raises(ConfigError, match="some shards holds a finished pack; replace it with --overwrite"):
-        pack(source, url, **OPTIONS)
+        pack(source, url, **{**OPTIONS, "seed": 1})
     assert stored(url) == before
 
     pack(source, url, overwrite=True, on_bad_sample="skip")
