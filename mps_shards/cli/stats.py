@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "surveyed"]
 
+_KINDS = ("min", "median", "mean", "max")
 _BAR = 30  # characters of the longest bar
 _MOST_WEIGHTS = 20  # classes whose weights are printed; more belong into a file
 _MOST = 40  # classes that are listed as text
@@ -128,6 +129,12 @@ def _say(found: "Survey") -> None:
     if classes := shown["classes"]:
         click.echo()
         _say_shares("class", "images", classes)
+    if shown["numbers"]:
+        click.echo()
+        rows = [(name, *(f"{each[kind]:,.4g}" for kind in _KINDS)) for name, each in shown["numbers"].items()]
+        say_table(("target", *_KINDS), rows)
+    if shown["caption_words"]:
+        click.echo(f"captions   {_spread_line(shown['caption_words'])} words")
     if tally.mask_pixels:
         click.echo()
         _say_masks(found)

@@ -3,6 +3,7 @@
 `charts_file` writes them as one picture, `chart_svgs` gives them for a page that sets light and dark colours itself.
 """
 
+import functools
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["chart_svgs", "charts_file", "has_matplotlib", "size_sentence"]
 
+_MOST_COLUMNS = 4  # regression targets that get a chart
 _MOST = 30  # classes that get a bar with a name; more are drawn as one ranked curve
 _PAPER, _INK, _FAINT, _LINE, _FILL = "#fafaf7", "#1c1e22", "#6b6e76", "#e4e3dd", "#3b6fb6"
 # The same names as in the style of the page, which gives them other values in dark mode.
@@ -71,12 +73,16 @@ def charts_file(found: "Survey", path: Path, *, title: str) -> None:
         from matplotlib.figure import Figure
 
         charts = _charts(found)
-        rows, columns = (2, 2) if len(charts) == 4 else (1, len(charts))
+        columns = 2 if len(charts) == 4 else min(3, len(charts))
+        rows = -(-len(charts) // columns)
         figure = Figure(figsize=(5.6 * columns + 0.4, 4.2 * rows + 0.6), facecolor=_PAPER)
         figure.set_layout_engine("constrained", w_pad=0.2, h_pad=0.15)
         figure.suptitle(f"{title}   {_summary(found)}", x=0.02, ha="left", fontsize=14)
-        for place, draw in zip(figure.subplots(rows, columns, squeeze=False).ravel(), charts, strict=True):
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for place, draw in zip(places, charts, strict=False):
             draw(place, found)
+        for place in places[len(charts) :]:
+            place.set_axis_off()
         try:
             figure.savefig(path, dpi=120)
         except ValueError as error:
@@ -126,7 +132,11 @@ def _style() -> Any:
 def _charts(found: "Survey", *, listed: int = 0) -> list[Callable[[Any, "Survey"], None]]:
     classes = [_draw_classes] if len(found.tally.mask_pixels or found.tally.labels) > listed else []
     sizes = [] if size_sentence(found) else [_draw_sizes]
-    return [*classes, *sizes, _draw_file_sizes, _draw_values]
+    numbers = [
+        functools.partial(_draw_numbers, column=column) for column in range(min(_MOST_COLUMNS, columns_of(found)))
+    ]
+    captions = [_draw_captions] if found.tally.caption_words else []
+    return [*classes, *numbers, *captions, *sizes, _draw_file_sizes, _draw_values]
 
 
 def _summary(found: "Survey") -> str:
@@ -193,6 +203,23 @@ def _draw_values(axes: Any, found: "Survey") -> None:
         axes.text(place, 0.97, f"{value}: {shown} %", transform=axes.transAxes, ha=align, va="top", fontsize=9)
     axes.set_title("Values of red, green and blue")
     axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.94))
+
+
+def columns_of(found: "Survey") -> int:
+    """Return the number of regression targets of a survey."""
+    return len(found.tally.numbers[0]) if found.tally.numbers else 0
+
+
+def _draw_numbers(axes: Any, found: "Survey", *, column: int) -> None:
+    axes.hist([values[column] for values in found.tally.numbers], bins=30, color=_FILL)
+    axes.set(xlabel=_short(found.manifest.column_names[column]), ylabel="images")
+    axes.set_title(f"Target: {_short(found.manifest.column_names[column])}")
+
+
+def _draw_captions(axes: Any, found: "Survey") -> None:
+    axes.hist(found.tally.caption_words, bins=range(max(found.tally.caption_words) + 2), color=_FILL, align="left")
+    axes.set(xlabel="words in a caption", ylabel="images")
+    axes.set_title("Captions")
 
 
 def _short(name: str, most: int = 24) -> str:

@@ -35,16 +35,24 @@ def figures(found: Survey) -> dict[str, Any]:
         "modes": dict(tally.modes.most_common()),
         "orientations": {str(value): count for value, count in sorted(tally.orientations.items())},
         "masks": masks,
+        "numbers": numbers_by_column(found),
+        "caption_words": spread(tally.caption_words),
         "class_weights": class_weights(found),
     }
 
 
 def by_class(found: Survey) -> dict[str, int]:
     """Count samples by class name in label order, including classes without samples; empty for sets without labels."""
-    if found.manifest.task != "classification":
+    if found.manifest.task not in ("classification", "multilabel"):
         return {}
     numbers = range(max((len(found.manifest.classes), *(label + 1 for label in found.tally.labels))))
     return {found.class_name(number): found.tally.labels[number] for number in numbers}
+
+
+def numbers_by_column(found: Survey) -> dict[str, dict[str, float] | None]:
+    """Return minimum, median, mean and maximum of each regression target; empty for other tasks."""
+    columns = zip(*found.tally.numbers, strict=True)
+    return {name: spread(list(values)) for name, values in zip(found.manifest.column_names, columns, strict=False)}
 
 
 def spread(values: list[int] | list[float]) -> dict[str, float] | None:

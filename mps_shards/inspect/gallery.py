@@ -136,10 +136,8 @@ class Gallery:
         image = decode_image(raw.image()[1])
         if manifest.task != "segmentation":
             label = raw.label()
-            named = 0 <= label < len(manifest.classes)
             pictures = [shrunk(image, _KEPT * self._size), *self._augmented(image, label, number)]
-            caption = manifest.classes[label] if named else raw.key if label < 0 else f"class {label}"
-            return Tile(pictures, caption, class_colour(label) if label >= 0 else None)
+            return Tile(pictures, _caption(raw, manifest), class_colour(label) if label >= 0 else None)
         mask = label_map_of(raw, size=image.shape[:2])
         small = shrunk(image, _KEPT * self._size)
         overlaid = self._overlaid(small, shrunk_mask(mask, small.shape[:2]))
@@ -208,7 +206,25 @@ def class_number(manifest: "Manifest", name: str) -> int:
     return manifest.classes.index(name)
 
 
+def _caption(raw: "RawSample", manifest: "Manifest") -> str:
+    """Return the target of a sample in words, or its key if it has none."""
+    from mps_shards.shards.target_values import caption, class_ids, numbers
+
+    if manifest.task == "captions":
+        return caption(raw)
+    if manifest.task == "regression":
+        values = numbers(raw, manifest.column_names)
+        return ", ".join(f"{name} {value:.4g}" for name, value in zip(manifest.column_names, values, strict=True))
+    labels = class_ids(raw) if manifest.task == "multilabel" else [label] if (label := raw.label()) >= 0 else []
+    names = [manifest.classes[one] if one < len(manifest.classes) else f"class {one}" for one in labels]
+    return ", ".join(names) or ("no label" if manifest.task == "multilabel" else raw.key)
+
+
 def _classes_of(raw: "RawSample", manifest: "Manifest") -> set[int]:
+    if manifest.task == "multilabel":
+        from mps_shards.shards.target_values import class_ids
+
+        return set(class_ids(raw))
     if manifest.task != "segmentation":
         return {raw.label()}
     import numpy as np

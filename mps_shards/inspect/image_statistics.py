@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mps_shards.shards.manifest import Task
+from mps_shards.shards.manifest import Manifest
 from mps_shards.shards.raw_sample import Buffer, RawSample
+from mps_shards.shards.target_values import caption, class_ids, numbers
 from mps_shards.vision.decoding import decode_image
 from mps_shards.vision.label_maps import label_map_of
 
@@ -30,7 +31,9 @@ class Facts:
         width, height: in pixels, as stored.
         orientation: EXIF orientation, 1 to 8; 1 without EXIF data.
         bytes: size of the encoded image.
-        label: class index, or -1 without a label.
+        labels: class indices: one for classification, any number for multi-label; (-1,) without a target.
+        numbers: regression targets, one per column.
+        caption_words: number of words of a caption; None without one.
         levels: int64 [3, 256], number of pixels per channel (RGB) and value.
         mask: number of pixels by label id; None without a label map.
     """
@@ -41,20 +44,23 @@ class Facts:
     height: int
     orientation: int
     bytes: int
-    label: int
+    labels: tuple[int, ...]
     levels: npt.NDArray[np.int64]
     mask: dict[int, int] | None
+    numbers: tuple[float, ...] = ()
+    caption_words: int | None = None
 
 
-def examined(raw: RawSample, task: Task) -> Facts:
+def examined(raw: RawSample, manifest: Manifest) -> Facts:
     """Decode a sample and count its values.
 
     Raises:
-        DecodeError: the image, label or label map is missing or damaged, or their sizes differ.
+        DecodeError: the image or the target is missing or damaged, or the size of the label map differs.
     """
     _, content = raw.image()
     pixels = decode_image(content)
     kind, mode, orientation = _header(content)
+    task = manifest.task
     mask = _pixels_by_id(label_map_of(raw, size=pixels.shape[:2])) if task == "segmentation" else None
     return Facts(
         format=kind,
@@ -63,9 +69,11 @@ def examined(raw: RawSample, task: Task) -> Facts:
         height=pixels.shape[0],
         orientation=orientation,
         bytes=len(content),
-        label=raw.label(),
+        labels=class_ids(raw, classes=len(manifest.classes)) if task == "multilabel" else (raw.label(),),
         levels=np.array(Image.fromarray(pixels).histogram(), dtype=np.int64).reshape(3, 256),
         mask=mask,
+        numbers=tuple(numbers(raw, manifest.column_names)) if task == "regression" else (),
+        caption_words=len(caption(raw).split()) if task == "captions" else None,
     )
 
 
@@ -75,10 +83,12 @@ class Tally:
 
     Attributes:
         samples: number of samples added.
-        labels: number of samples by class index.
+        labels: number of samples by class index; a multi-label sample counts for each of its classes.
         formats, modes, orientations, sizes: number of samples by value; a size is (width, height).
         bytes: size of each encoded image.
         levels: int64 [3, 256], as in `Facts`.
+        numbers: regression targets of each sample.
+        caption_words: number of words of each caption.
         mask_pixels: number of pixels by label id.
         mask_samples: number of samples that contain each label id.
         mask_image_pixels: number of pixels of those samples, without pixels that are ignored.
@@ -92,6 +102,8 @@ class Tally:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     bytes: list[int] = field(default_factory=list)
     levels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 256), dtype=np.int64))
+    numbers: list[tuple[float, ...]] = field(default_factory=list)
+    caption_words: list[int] = field(default_factory=list)
     mask_pixels: Counter[int] = field(default_factory=Counter)
     mask_samples: Counter[int] = field(default_factory=Counter)
     mask_image_pixels: Counter[int] = field(default_factory=Counter)
@@ -99,7 +111,11 @@ class Tally:
     def add(self, facts: Facts, *, ignore_index: int | None = None) -> None:
         """Add one sample."""
         self.samples += 1
-        self.labels[facts.label] += 1
+        self.labels.update(facts.labels)
+        if facts.numbers:
+            self.numbers.append(facts.numbers)
+        if facts.caption_words is not None:
+            self.caption_words.append(facts.caption_words)
         self.formats[facts.format] += 1
         self.modes[facts.mode] += 1
         self.orientations[facts.orientation] += 1

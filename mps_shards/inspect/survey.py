@@ -114,7 +114,7 @@ def survey(
         try:
             raw = opened.read(number)
             key = f"{raw.key} ({raw.shard})"
-            return examined(raw, opened.manifest.task)
+            return examined(raw, opened.manifest)
         except DataError as error:
             return f"{key}: {error}"
 

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,36 @@ def test_an_empty_set_has_no_figures():
 def test_what_is_no_set_is_one_line(tmp_path: Path):
     assert refused("stats", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such file or directory"
     assert refused("stats", tmp_path).endswith("has no manifest.json; it is no finished shard set")
+
+
+@pytest.mark.parametrize(
+    ("column", "rows", "options", "expected"),
+    [
+        ("tags", ["cat|dog", "dog", "cat|bird"], ["--separator", "|", "--targets", "multi-label"], "pos_weight="),
+        ("age", ["23.5", "40", "31"], ["--targets", "number"], "age     23.5  31"),
+        (
+            "caption",
+            ["a cat", "a dog on grass", "a bird"],
+            ["--targets", "caption"],
+            "2 to 4, median 2 words",
+        ),
+    ],
+)
+def test_targets_of_every_kind_are_described_and_drawn(
+    photos: Path, tmp_path: Path, column: str, rows: list[str], options: list[str], expected: str
+):
+    images = sorted(photos.rglob("*.jpg"))[: len(rows)]
+    lines = [f"{number}.jpg,{row}" for number, row in enumerate(rows)]
+    for number, image in enumerate(images):
+        shutil.copy(image, tmp_path / f"{number}.jpg")
+    (tmp_path / "list.csv").write_text(f"image,{column}\n" + "\n".join(lines) + "\n")
+    packed = run("pack", tmp_path / "list.csv", tmp_path / "set", "--label-column", column, *options, "--yes")
+
+    described = run("stats", tmp_path / "set", "--plot", tmp_path / "charts.png")
+    drawn = run("preview", tmp_path / "set", "-o", tmp_path / "sheet.png")
+    report = run("report", tmp_path / "set", "-o", tmp_path / "report.html")
+
+    assert packed.code == 0, packed
+    assert (described.code, drawn.code, report.code) == (0, 0, 0), (described, drawn, report)
+    assert expected in described.stdout
+    assert rows[0].split("|")[0] in (tmp_path / "report.html").read_text()
