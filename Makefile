@@ -8,7 +8,7 @@ ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench fuzz fuzz-native sanitize soak clean distclean
+.PHONY: help install demo test check docs format bench fuzz fuzz-native faults sanitize soak clean distclean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make 
 
 fuzz-native: $(KERNEL) ## Fuzz the native kernel with libFuzzer (clang): make fuzz-native ARGS='-max_total_time=600'
 	sh tools/scripts/fuzz_native.sh $(ARGS)
+
+faults: $(ALL) ## Let every call of the disk fail once, by an error and by a kill (packing, indexing, unpacking)
+	MPS_SHARDS_FAULTS_EVERY=1 $(BIN)/python -m pytest -q tests/journeys/test_every_call_fails.py $(ARGS)
 
 sanitize: $(ALL) ## Run the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer (Linux)
 	$(BIN)/python -m tools.scripts.sanitize $(ARGS)

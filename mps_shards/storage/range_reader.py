@@ -47,37 +47,39 @@ class RangeReader:
             self._reset()
             for file in inherited.values():
                 os.close(file.descriptor)
-        try:
+        recovered = False
+        while True:
             try:
-                return self._read(path, offset, size)
+                file = self._borrow(path)
+                try:
+                    content = os.pread(file.descriptor, size, offset)
+                    while len(content) < size:
+                        more = os.pread(file.descriptor, size - len(content), offset + len(content))
+                        if not more:
+                            end = offset + len(content)
+                            raise StorageError(f"{path} ends at byte {end}, {size} bytes from {offset} were asked for")
+                        content += more
+                    return content
+                finally:
+                    self._give_back(file)
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    for reader in _others(None):
-                        reader.close()
-                elif error.errno == errno.ESTALE:
-                    self._forget(path)
-                else:
+                if isinstance(error, StorageError):
                     raise
-                return self._read(path, offset, size)
-        except OSError as error:
-            if isinstance(error, StorageError):
-                raise
-            kind = FileMissing if isinstance(error, FileNotFoundError) else StorageError
-            raise kind(f"{path}: {error.strerror}{_remedy(error)}") from error
+                if recovered or not self._recover(path, error):
+                    kind = FileMissing if isinstance(error, FileNotFoundError) else StorageError
+                    raise kind(f"{path}: {error.strerror}{_remedy(error)}") from error
+                recovered = True
 
-    def _read(self, path: str, offset: int, size: int) -> bytes:
-        file = self._borrow(path)
-        try:
-            content = os.pread(file.descriptor, size, offset)
-            while len(content) < size:
-                more = os.pread(file.descriptor, size - len(content), offset + len(content))
-                if not more:
-                    end = offset + len(content)
-                    raise StorageError(f"{path} ends at byte {end}, {size} bytes from {offset} were asked for")
-                content += more
-            return content
-        finally:
-            self._give_back(file)
+    def _recover(self, path: str, error: OSError) -> bool:
+        """Whether another attempt may succeed, for which everything is done here."""
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            for reader in _others(None):
+                reader.close()
+            return True
+        if error.errno == errno.ESTALE:
+            self._forget(path)
+            return True
+        return False
 
     def _borrow(self, path: str) -> "_File":
         with self._lock:

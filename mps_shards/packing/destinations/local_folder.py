@@ -50,7 +50,7 @@ class LocalDestination:
 
     def plan(self) -> PackPlan | None:
         """See `Destination`."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with _translated(self._out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             try:
                 return msgspec.json.decode(self._plan.read_bytes(), type=PackPlan)
             except NOT_JSON as error:
@@ -89,10 +89,11 @@ class LocalDestination:
 
     def completion(self, shard: str) -> Completion | None:
         """See `Destination`."""
-        try:
-            return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
-        except (FileNotFoundError, *NOT_JSON):  # a damaged record is as good as none: the shard is remade
-            return None
+        with _translated(self._out):
+            try:
+                return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
+            except (FileNotFoundError, *NOT_JSON):  # a damaged record is as good as none: the shard is remade
+                return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
         """See `Destination`."""
@@ -137,13 +138,15 @@ class LocalDestination:
         folder = self._out / split
         sync_folder(folder)
         self.put(split, MANIFEST_NAME, manifest)
-        (folder / MARKER).unlink(missing_ok=True)
+        with _translated(folder):
+            (folder / MARKER).unlink(missing_ok=True)
         sync_folder(folder)
 
     def leave(self) -> None:
         """See `Destination`. The lock's file goes, too."""
-        self._forget()
-        shutil.rmtree(self._state, ignore_errors=True)
+        with _translated(self._out):
+            self._forget()
+            shutil.rmtree(self._state, ignore_errors=True)
         sync_folder(self._out)
 
     def _begin(self, plan: PackPlan) -> None:
@@ -180,7 +183,8 @@ class LocalDestination:
 
     def _forget(self) -> None:
         """Remove plan and records."""
-        self._plan.unlink(missing_ok=True)  # first: without it the rest is litter, which the next pack removes
+        with _translated(self._out):
+            self._plan.unlink(missing_ok=True)  # first: without it the rest is litter, which the next pack removes
         shutil.rmtree(self._records, ignore_errors=True)
         self._sweep()
 
