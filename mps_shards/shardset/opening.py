@@ -268,8 +268,10 @@ def check_size(file: File, shard: ShardRecord, size: int | None = None) -> None:
 
 def set_folders(folder: Folder) -> list[Folder]:
     """Return the shard sets directly below a folder, sorted; the folder alone if it is one. Empty if there are none."""
-    with contextlib.suppress(StorageError):  # opening the folder says what is wrong with it
-        if folder.has(MANIFEST_NAME):
+    if folder.waits and folder.has(MANIFEST_NAME):  # a store that does not answer is asked only once
+        return [folder]
+    with contextlib.suppress(StorageError):  # opening the folder says what is wrong with it; not every store can list
+        if not folder.waits and folder.has(MANIFEST_NAME):
             return [folder]
         below = [folder.folder(name) for name in folder.subfolders()]
         return [each for each in below if each.has(MANIFEST_NAME)]

@@ -16,6 +16,7 @@ from mps_shards.errors import StorageError
 from mps_shards.storage.location import open_folder
 from mps_shards.storage.ordered_map import ordered_map
 from mps_shards.storage.store_options import StoreOptions
+from tests.support.commands import refused
 from tests.support.web import web
 
 ROOT = Path(__file__).parents[2]
@@ -93,3 +94,15 @@ def test_a_map_that_is_left_does_not_wait_for_its_requests():
         results.close()
 
     assert time.monotonic() - began < 5  # the request itself would take 10 s
+
+
+def test_a_command_asks_a_store_that_never_answers_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/manifest.json").touch()
+    monkeypatch.setattr(StoreOptions, "wait_s", lambda options, failures: 0.01)
+    asked = []
+    with web(tmp_path, fault=lambda request, number: asked.append(request.name) or 503) as server:
+        said = refused("info", f"{server.url}/set")
+
+    assert "given up after 8 attempts" in said
+    assert asked == ["set/manifest.json"] * 8
