@@ -91,7 +91,7 @@ class ForeignShards:
     def traffic(self) -> Traffic:
         """What was asked of stores."""
         folders = {id(tar.folder): tar.folder for tar in self.tars}.values()
-        return Traffic.sum(folder.traffic for folder in folders)
+        return Traffic.sum([folder.traffic for folder in folders])
 
     def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Streamed]:
         """The epoch's samples, in an order that depends on (seed, epoch) alone.

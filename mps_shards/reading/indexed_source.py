@@ -148,7 +148,7 @@ class IndexedSource:
 
     def traffic(self) -> Traffic:
         """See `Source`."""
-        return Traffic.sum(one.traffic() for one in self.sets)
+        return Traffic.sum([one.traffic() for one in self.sets])
 
     def close(self) -> None:
         """See `Source`."""

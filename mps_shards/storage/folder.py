@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -63,8 +63,8 @@ class Traffic:
                 setattr(self, name, getattr(self, name) + amount)
 
     @classmethod
-    def sum(cls, parts: "Iterable[Traffic]") -> "Traffic":
-        """The sum of several."""
+    def sum(cls, parts: "Sequence[Traffic]") -> "Traffic":
+        """Return the sum of several. A generator is not accepted: Ctrl-C inside of one would keep its files open."""
         total = cls()
         for part in parts:
             total.add(**asdict(part))
