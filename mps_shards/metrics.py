@@ -82,7 +82,8 @@ class LoaderStats:
         starved_s: how long the training loop waited for a batch.
         blocked_s: how long the workers waited for a free host buffer, summed: the training loop is slower than they.
         read_s, decode_s, transform_s, assemble_s: time of the workers in each stage, summed. What is decided before
-            pixels are known (the size of an image, its class, the crop) counts as reading.
+            pixels are known (the size of an image, its class, the crop) counts as reading. One call of the native
+            kernel decodes, transforms and assembles; all of it counts as decoding.
         bytes_read: bytes of samples that were read.
         requests, bytes_fetched, request_retries: requests to object stores, bytes received, and repeated requests.
         cache_hits: files that were in the cache already.

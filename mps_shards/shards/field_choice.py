@@ -6,6 +6,7 @@ is taken, as in webdataset. What is not named is guessed, but only where there i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -19,14 +20,16 @@ __all__ = ["NO_TARGET", "FieldChoice", "is_mask"]
 
 _MAX_LABEL, _MAX_JSON = 256, 1 << 24  # bytes
 _KINDS: Final = ("multilabel", "regression", "captions")
-_FIELD_OF: Final[dict[Task, str]] = {
-    "classification": "cls",
-    "multilabel": "json",
-    "regression": "json",
-    "captions": "txt",
-    "segmentation": MASK_FIELD,
-    "unlabeled": "none",
-}
+_FIELD_OF: Final[Mapping[Task, str]] = MappingProxyType(
+    {
+        "classification": "cls",
+        "multilabel": "json",
+        "regression": "json",
+        "captions": "txt",
+        "segmentation": MASK_FIELD,
+        "unlabeled": "none",
+    }
+)
 NO_TARGET: Final = "none"  # as `target`: the samples are taken for unlabeled, whatever they hold
 
 

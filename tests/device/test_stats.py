@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mps_shards import DeviceLoader, ShardDataset, classify
+from mps_shards import DeviceLoader, ShardDataset, classify, native
 from mps_shards.metrics import LoaderStats, Skip
 from mps_shards.reading.foreign_source import ForeignSource
 from tests.support.sets import foreign_tars
@@ -24,7 +24,9 @@ def test_an_epoch_is_counted_whole(loader_of: Callable[..., DeviceLoader], photo
     assert (stats.batches, stats.images, stats.skipped, stats.workers) == (15, 60, 0, 2)
     assert stats.bytes_sent == sum(images.nbytes + labels.nbytes for images, labels, _ in batches)
     assert stats.bytes_read == sum(path.stat().st_size for path in photos.rglob("*.jpg")) + 60  # and a digit of label
-    assert min(stats.read_s, stats.decode_s, stats.transform_s, stats.assemble_s, stats.elapsed_s) > 0
+    assert min(stats.read_s, stats.decode_s, stats.elapsed_s) > 0
+    if not native.is_available():  # one call of the kernel does all three, and counts as decoding
+        assert min(stats.transform_s, stats.assemble_s) > 0
     assert (stats.filling, stats.ready, stats.in_flight) == (0, 0, 0)
     assert stats.images_per_s == pytest.approx(60 / stats.elapsed_s)
 

@@ -66,7 +66,7 @@ def test_sets_of_other_classes_or_tasks_are_not_mixed(tmp_path, other):
     manifest = parse_manifest((folder / MANIFEST_NAME).read_bytes(), where="here")
     (folder / MANIFEST_NAME).write_bytes(manifest_bytes(msgspec.structs.replace(manifest, **other)))
 
-    with pytest.raises(ConfigError, match="cannot be mixed: their tasks or class names differ"):
+    with pytest.raises(ConfigError, match="cannot be mixed: their tasks, class names or columns differ"):
         ShardDataset([SET, folder], batch_size=4)
 
 
