@@ -21,12 +21,14 @@ LARGE = tiny_jpeg() + bytes(300_000)
 # Packs; at the sample of this number, says so and waits to be let on, so that the moment is known. Says, too, when it
 # has heard of a signal.
 DRIVER = """
-import sys, mps_shards.progress_bar as module
+import sys, threading, mps_shards.progress_bar as module
 from mps_shards.storage.ordered_map import Job
 wait = Job.wait
+waiting = threading.Event()  # the main thread waits for the workers, so that a signal finds it there
 def said(self):
     if self.is_stopped():
         print("stopping", flush=True)
+    waiting.set()
     wait(self)
 Job.wait = said
 stop = int(sys.argv.pop())
@@ -35,6 +37,7 @@ def advance(self, samples, size):
     global count
     count += 1
     if count == stop:
+        waiting.wait(60)
         print("now", flush=True)
         sys.stdin.read()
 module.Bar.advance = advance
