@@ -13,7 +13,7 @@ from PIL import Image
 from mps_shards import pack
 from mps_shards.errors import ConfigError
 from tests.support.commands import run
-from tests.support.images import encoded, pixels, write
+from tests.support.images import encoded, pixels, tiny_jpeg, write
 
 Files = dict[str, bytes]
 
@@ -480,3 +480,18 @@ def test_a_subset_has_its_share_of_every_class(tmp_path: Path):
     assert {each.split: each.samples for each in split.sets} == {"train": 8, "val": 4}
     halves = pack(source, tmp_path / "halves", split="80/20")
     assert {each.split: each.samples for each in halves.sets} == {"train": 16, "val": 4}
+
+
+@pytest.mark.parametrize("named", ["data", "data/train.csv"])
+def test_a_list_that_is_used_is_not_reported_as_left_out_and_others_are_counted_once(tmp_path: Path, named: str):
+    for split in ("train", "test"):
+        for number in range(4):
+            write(tmp_path, {f"data/{split}/{number}.jpg": tiny_jpeg(seed=number * 20 + len(split))})
+    write(tmp_path, {"data/train.csv": b"id,label\n0,a\n1,b\n2,a\n3,b\n", "data/notes.md": b"hello"})
+
+    done = run("pack", tmp_path / named, tmp_path / "out", "--yes")
+
+    assert done.code == 0, done
+    assert "Not used" not in done.stderr + done.stdout
+    assert "1 .md" in done.stderr + done.stdout
+    assert ".csv)" not in done.stderr + done.stdout

@@ -42,6 +42,7 @@ class FileTree:
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     annotations: list[str] = field(default_factory=list)
+    _others: set[int] = field(default_factory=set)  # hashes of the paths that were counted, or that are used
     _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
     _stems: dict[str, set[str]] = field(default_factory=dict)
 
@@ -110,9 +111,21 @@ class FileTree:
                 continue
             stem, dot, extension = name.rpartition(".")
             kind = dot + extension.lower() if stem else name
+            if hash(path) in self._others:  # a layout may look through the tree more than once
+                continue
+            self._others.add(hash(path))
             self.ignored[kind] += 1
             if kind in ANNOTATION_KINDS and len(self.annotations) < _MOST_ANNOTATIONS:
                 self.annotations.append(path)
+
+    def use(self, path: str) -> None:
+        """Do not report a file, such as the list that is read, as left out."""
+        if hash(path) in self._others:
+            kind = posixpath.splitext(path)[1].lower()
+            self.ignored -= Counter({kind: 1})
+        self._others.add(hash(path))
+        if path in self.annotations:
+            self.annotations.remove(path)
 
     def sized(self, paths: Iterable[str], *, named_by: str = "") -> Iterator[tuple[str, int]]:
         """Sorted paths of images, each with its bytes; see `images`, and `size`."""

@@ -103,12 +103,10 @@ class ImageFinder:
         """Images by every tail of their path, with and without extension."""
         if self._index is None:
             self._index = {}
-            ignored, annotations = self._tree.ignored.copy(), list(self._tree.annotations)
             for path in self._tree.image_paths(self._base):
                 for alias in _aliases(path):
                     if self._index.setdefault(alias, path) != path:
                         self._index[alias] = _SEVERAL
-            self._tree.ignored, self._tree.annotations = ignored, annotations  # the scan is not a listing
         return self._index
 
     def _note(self, text: str, found: str) -> None:

@@ -88,6 +88,8 @@ class Table:
         """
         tree, options = self._tree, self._tree.options
         self._tables.append(table)
+        if tree.lists.name == tree.files.name:
+            tree.use(table)
         named_split = split_word(posixpath.basename(table).rpartition(".")[0]) or ""
         finder = ImageFinder(tree, base=base, suffix=options.suffix or "", split=named_split)
         where = f"{tree.lists.name}/{table}"
