@@ -1,4 +1,4 @@
-"""A batch that somebody else made, of any structure, on its way to the device: copied into a host buffer as it is."""
+"""A batch of any structure that an iterable made, on its way to the device: copied into a host buffer as it is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

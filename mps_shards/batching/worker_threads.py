@@ -1,6 +1,6 @@
 """Worker threads that make samples and write them into host buffers. Batches come out in order, errors among them.
 
-Each thread lives exactly as long as somebody can still take batches: until the threads are stopped, or the thread that
+Each thread lives exactly as long as batches can still be taken: until the threads are stopped, or the thread that
 takes batches has ended (as when the interpreter exits, which would otherwise wait for ever).
 """
 
@@ -25,7 +25,7 @@ from mps_shards.storage.interrupts import WakeUp, uninterrupted
 __all__ = ["Workers"]
 
 _STOP_TIMEOUT_S = 60.0  # for a sample that is being made when the threads are stopped
-_POLL_S = 0.5  # how often an idle worker checks that somebody can still take batches
+_POLL_S = 0.5  # how often an idle worker checks that batches can still be taken
 _MOST_ROWS = 16  # rows that a worker takes at once: more do not make locking any cheaper
 
 

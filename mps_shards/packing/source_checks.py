@@ -113,5 +113,5 @@ def _is_alike(plan: PackPlan, planned: PlannedSet, manifest: Manifest) -> bool:
     packed = manifest.packed
     names = {shard_name(planned.prefix, number) for number in range(planned.shards)}
     held = {record.name for record in manifest.shards}
-    alike = (packed.layout, packed.seed, packed.options) == (plan.layout, plan.seed, plan.options)
-    return alike and manifest.task == planned.task and held <= names and manifest.samples <= planned.samples
+    is_same_pack = (packed.layout, packed.seed, packed.options) == (plan.layout, plan.seed, plan.options)
+    return is_same_pack and manifest.task == planned.task and held <= names and manifest.samples <= planned.samples

@@ -30,7 +30,7 @@ __all__ = ["BatchOptions", "EpochIteration"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """What batches look like, for all epochs alike.
+    """Options of batches; equal for all epochs.
 
     Attributes:
         single: Yield samples without the batch dimension.
@@ -52,7 +52,7 @@ class EpochIteration:
 
     Args:
         rules: Which bad samples may be skipped.
-        position: Of the data set: it says where the iteration starts, and is told where it stands.
+        position: Position of the data set; gives the start of the iteration and is updated with each batch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Tars without a manifest, made by anybody: streamed through webdataset's own readers, in order.
+"""Tars without a manifest, made by other tools: streamed through webdataset's own readers, in order.
 
 webdataset 1.0.2 ends a shard in silence at a damaged header, or where a file was cut off between members. So the bytes
 that it reads are watched here: every header's checksum, and the two zero blocks that end a tar. Compressed tars are
@@ -46,7 +46,7 @@ _log = logging.getLogger("mps_shards")
 
 
 class Repeated(NamedTuple):
-    """In the place of a sample whose key its shard had already, so that fields of two samples cannot be told apart."""
+    """Stands in for a sample whose key its shard had before, so the fields of two samples cannot be distinguished."""
 
     key: str
     shard: str
@@ -215,7 +215,7 @@ def _checked(files: Iterator[Any], stream: "_WatchedTar") -> Iterator[Any]:
 
 
 def _decompressed(file: io.BufferedReader) -> _Stream:
-    """The file as it is, or what is inside; told by content, as tarfile does."""
+    """Return the file, or its decompressed content; the compression is recognised by content, as in tarfile."""
     begins = file.peek(10)[:10]
     if begins.startswith(b"\x1f\x8b\x08"):
         return gzip.GzipFile(fileobj=file)

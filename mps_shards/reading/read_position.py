@@ -20,7 +20,7 @@ __all__ = ["ReadPosition", "SampleSequence", "Start"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSequence:
-    """What decides which samples come in which batches, for all epochs alike.
+    """Everything that decides which samples come in which batches; equal for all epochs.
 
     Attributes:
         samples: Of an epoch; None where their number is not known.

@@ -146,7 +146,7 @@ class RemoteSource(IndexedSource):
                         planned.append(self._plan(*batch, ahead, ticket, pieces))
                         ticket += len(planned[-1])
                 ahead.plan(pieces, known=ticket if ended or span == 1 else ticket - 2 * window)
-                ahead.hurry(range(first, first + max(_HURRIED, 2 * request.batch_size)))
+                ahead.prioritise(range(first, first + max(_HURRIED, 2 * request.batch_size)))
                 if not planned:
                     break
                 plan = planned.popleft()

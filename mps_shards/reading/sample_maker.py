@@ -42,7 +42,7 @@ def is_scaled(decode: str, transform: SampleTransform, task: Task | None) -> boo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleOptions:
-    """How samples are made, for all epochs alike.
+    """Options of making samples; equal for all epochs.
 
     Attributes:
         max_pixels: of an image or a mask; a larger one is a bad sample.

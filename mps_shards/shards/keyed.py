@@ -36,7 +36,7 @@ def bits(stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: in
 
 
 def permutation(stream: Stream, n: int, *, seed: int, epoch: int = 0, a: int = 0, b: int = 0) -> npt.NDArray[np.intp]:
-    """Return a random permutation of 0 … n-1 for this key. Stable sorting breaks ties alike on every machine."""
+    """Return a random permutation of 0 … n-1 for this key. Stable sorting breaks ties equally on every machine."""
     return np.argsort(bits(stream, n, seed=seed, epoch=epoch, a=a, b=b), kind="stable")
 
 

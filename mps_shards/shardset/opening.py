@@ -1,6 +1,6 @@
 """Open a shard set: find and parse its manifest once, and load the index that the manifest describes.
 
-This is the only place that reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance alike.
+This is the only place that reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance.
 """
 
 import contextlib

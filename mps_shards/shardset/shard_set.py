@@ -36,7 +36,7 @@ class ShardSet:
     set pickles small. The rows of a shard are checked as a whole at its first read.
 
     Reading is safe from any thread: what threads share is either constant, or (the mapped index, its checked parts) put
-    in place by one assignment of a value that every thread would compute alike.
+    in place by one assignment of a value that is equal in every thread.
 
     In a store, the index is held in memory, and the size of a tar is checked with the first bytes that are read of it.
 

@@ -45,7 +45,7 @@ class StagedChanges:
         self._folder = folder
 
     def unfinished(self) -> Journal | None:
-        """The changes that somebody began to carry out, if any.
+        """Return the changes that an earlier run began to carry out, if any.
 
         Raises:
             DataError: the journal is damaged.

@@ -247,8 +247,8 @@ class _Writer:
     def _is_there(self, path: Path, content: Buffer) -> bool:
         if not os.path.lexists(path):
             return False
-        alike = not path.is_symlink() and path.is_file() and path.stat().st_size == len(content)
-        if alike and path.read_bytes() == content:
+        is_same_size = not path.is_symlink() and path.is_file() and path.stat().st_size == len(content)
+        if is_same_size and path.read_bytes() == content:
             return True
         if not self._overwrite or path.is_dir():
             raise DataError(f"{path} is there with other content; remove it, or unpack with --overwrite")

@@ -3,7 +3,7 @@
 Each file has a folder of its own, named by a hash of its full address, size and etag, so that nothing is ever served
 for anything else. It is fetched under a lock by one process, checked, and given its name by a rename: a process that is
 killed leaves a part that the next one overwrites, and a lock that the system lets go. Where the cache is full, what was
-unused longest goes; a file that is deleted while somebody reads it stays readable until they close it.
+unused longest goes; a file that is deleted while a process reads it stays readable until it is closed.
 """
 
 import contextlib

@@ -194,10 +194,10 @@ class _Translated:
         refused = kinds.PermissionDeniedError | kinds.UnauthenticatedError | PermissionError
         if isinstance(error, refused):
             raise AccessDenied(f"{where}: access denied ({reason}){f'; {advice}' if advice else ''}") from None
-        told = f"{reason}; {advice}" if advice else reason
+        message = f"{reason}; {advice}" if advice else reason
         if isinstance(error, kinds.GenericError) and not _LASTING.search(reason):
-            raise Transient(told) from None
-        raise StorageError(f"{where}: {told}") from None
+            raise Transient(message) from None
+        raise StorageError(f"{where}: {message}") from None
 
 
 def _reason(text: str) -> str:

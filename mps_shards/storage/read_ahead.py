@@ -79,7 +79,7 @@ class ReadAhead:
             self._known = known
             self._admit()
 
-    def hurry(self, tickets: Iterable[int]) -> None:
+    def prioritise(self, tickets: Iterable[int]) -> None:
         """Say that these are needed next: they are fetched by themselves where their units have no room."""
         with self._lock:
             due = [self._wanted[ticket] for ticket in tickets if ticket in self._wanted]

@@ -101,7 +101,7 @@ def test_any_pieces_taken_in_any_order_are_right_however_little_memory_there_is(
         found.plan(wanted, known=random.randrange(len(wanted) + 1))
         for ticket in tickets:
             if random.random() < 0.2:
-                found.hurry(tickets)
+                found.prioritise(tickets)
             assert found.take(ticket) == CONTENT[wanted[ticket].start : wanted[ticket].stop]
         found.finish()
 

@@ -103,7 +103,7 @@ class TorchDevice:
         return tensor.cpu()
 
     def record(self) -> Event:
-        """Recorded before anybody can ask: an event that was not answers True."""
+        """Return a recorded event; an event that was not recorded answers True."""
         if self.kind == "cpu":
             return _Passed()
         event: Any = torch.mps.Event() if self.kind == "mps" else torch.cuda.Event()  # type: ignore[no-untyped-call]

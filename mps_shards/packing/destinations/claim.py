@@ -12,7 +12,7 @@ from mps_shards.shards.manifest import MANIFEST_NAME
 from mps_shards.shards.sample_index import INDEX_NAME
 from mps_shards.shards.sample_labels import LABELS_NAME
 
-__all__ = ["check_claim", "check_overwritable", "how_to_go_on", "strange_among"]
+__all__ = ["check_claim", "check_overwritable", "how_to_go_on", "unknown_among"]
 
 _WRITTEN = re.compile(rf"|{INDEX_NAME}|{LABELS_NAME}|{MANIFEST_NAME}|{SKIPPED_NAME}|[^/]+-\d{{6,}}\.tar|[^/]+\.part")
 
@@ -37,22 +37,22 @@ def check_claim(out: Path | str, names: Collection[str], held: PackPlan | None, 
 
 def check_overwritable(out: Path | str, names: Iterable[str]) -> None:
     """Refuse a place that holds something that no pack wrote."""
-    if strange := strange_among(names):
-        raise ConfigError(f"{out}/{strange} was written by no pack and is not overwritten; remove it or pack elsewhere")
+    if unknown := unknown_among(names):
+        raise ConfigError(f"{out}/{unknown} was written by no pack and is not overwritten; remove it or pack elsewhere")
 
 
-def strange_among(names: Iterable[str]) -> str | None:
+def unknown_among(names: Iterable[str]) -> str | None:
     """One of these paths that no pack wrote, if there is any."""
     folders: dict[str, set[str]] = defaultdict(set)
     for path in names:
         folder, slash, name = path.partition("/")
         folders[folder + slash if slash else ""].add(name if slash else path)
     for folder, held in sorted(folders.items()):
-        strange = {name for name in held if not _WRITTEN.fullmatch(name)}
-        if not held & {MANIFEST_NAME, MARKER}:  # then they are somebody else's tars
-            strange |= {name for name in held if name.endswith(".tar")}
-        if strange:
-            return folder + min(strange)
+        unknown = {name for name in held if not _WRITTEN.fullmatch(name)}
+        if not held & {MANIFEST_NAME, MARKER}:  # tars that pack did not write
+            unknown |= {name for name in held if name.endswith(".tar")}
+        if unknown:
+            return folder + min(unknown)
     return None
 
 

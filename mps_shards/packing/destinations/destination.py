@@ -99,7 +99,7 @@ class Destination(Protocol):
         ...
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """The records of those that are finished and lie there, as far as can be told without reading them."""
+        """Return the records of the shards that are finished, as far as names and sizes show it."""
         ...
 
     def writing(self, split: str, shard: str) -> AbstractContextManager[BinaryIO]:

@@ -25,7 +25,7 @@ def locked(folder: Path, *, shared: bool, what: str) -> Iterator[None]:
         what: what is held, for the message.
 
     Raises:
-        ConfigError: somebody else holds it.
+        ConfigError: another process holds the lock.
     """
     path = folder / "lock"
     while True:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, strange_among
+from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, unknown_among
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.destinations.folder_lock import locked
 from mps_shards.packing.pack_report import PackPlan
@@ -162,7 +162,7 @@ class LocalDestination:
             with replacing(mine / self._plan.name) as file:
                 file.write(msgspec.json.encode(plan))
             try:
-                os.rename(mine, self._begun)  # of folders: unlike a file's, it fails where somebody was first
+                os.rename(mine, self._begun)  # renaming a folder fails if another process was first
             except OSError:
                 if not self._plan.exists():
                     raise
@@ -222,7 +222,7 @@ class LocalDestination:
 
     def _clear(self) -> None:
         """Remove all that packs wrote here, but for what holds the lock."""
-        if strange_among(self._names()):  # somebody put it there meanwhile
+        if unknown_among(self._names()):  # another process wrote it meanwhile
             return
         sets = [item for item in self._out.iterdir() if item.is_dir() and item != self._state]
         for folder in (*sets, self._out):

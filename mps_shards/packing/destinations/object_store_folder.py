@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError, ShardsError
-from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, strange_among
+from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, unknown_among
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
@@ -182,7 +182,7 @@ class StoreDestination:
     def _clear(self) -> None:
         """Remove all that packs wrote here."""
         names = self._names()
-        if strange_among(names):  # somebody put it there meanwhile
+        if unknown_among(names):  # another process wrote it meanwhile
             return
         manifests = [name for name in names if name.rpartition("/")[2] == MANIFEST_NAME]
         for name in manifests:  # from now on no finished set, whenever this is cut short

@@ -18,7 +18,7 @@ __all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "SubFiles", "stamp_of"]
 Content = bytes | mmap.mmap
 
 ICLOUD = ".icloud"  # macOS names what it has not downloaded .x.jpg.icloud
-_ENDING = 4096  # bytes; files of one size and one camera begin alike, but hardly end so
+_ENDING = 4096  # bytes; files of one camera have similar beginnings, but different ends
 # How long after a change another one may get the same time: FAT counts in steps of two seconds, Linux in clock ticks.
 _COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
 

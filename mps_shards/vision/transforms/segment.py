@@ -98,7 +98,7 @@ class evaluate:
             raise ConfigError(f"size and scale must be positive: {self}")
 
     def __call__(self, image: torch.Tensor, label_map: torch.Tensor, rng: np.random.Generator) -> Pair:
-        """Transform an image uint8 [3, height, width] and its label map [height, width] alike."""
+        """Transform an image uint8 [3, height, width] and its label map [height, width] in the same way."""
         if self.size is None:
             height, width = _scaled(image, label_map, 1.0 if self.scale is None else self.scale)
             return _resized_and_cropped(image, label_map, (height, width), (0, 0, height, width))

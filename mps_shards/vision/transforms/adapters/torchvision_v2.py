@@ -149,7 +149,7 @@ def _planned(transform: v2.Transform) -> Planned | None:
 
 
 def _pixel_table(rest: Sequence[Callable[[Any], Any]]) -> npt.NDArray[np.float32] | None:
-    """What torchvision makes of each value of each channel, where these steps treat every pixel alike."""
+    """What torchvision makes of each value of each channel, for steps that treat all pixels equally."""
     if not rest or not all(type(step) in (v2.ToDtype, v2.Normalize, v2.ToPureTensor) for step in rest):
         return None
     values = _applied(torch.arange(256, dtype=torch.uint8).repeat(3, 1, 1), rest)
