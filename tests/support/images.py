@@ -59,7 +59,8 @@ def expected(content: bytes) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # palettes with a transparency of several entries
         with Image.open(io.BytesIO(content)) as image:
-            return to_tensor(image.convert("RGB"))
+            tensor: torch.Tensor = to_tensor(image.convert("RGB"))
+            return tensor
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
