@@ -140,7 +140,7 @@ def _findings(report: "PackReport") -> Iterator[str]:
         shown = "; ".join(skip.reason for skip in report.skipped[:3])
         yield f"Skipped {counted(len(report.skipped), 'image')}, see {report.out}/skipped.jsonl: {shown}"
     if rotated := sum(each.rotated for each in report.sets):
-        yield f"{rotated:,} images bear an EXIF orientation, which the loader does not apply; --upright turns them"
+        yield f"{counted(rotated, 'image')} with an EXIF orientation, which the loader does not apply; use --upright"
     if tiled := sum(each.tiled for each in report.sets):
         rest = sum(each.samples for each in report.sets) - tiled
         left = f"; {rest:,} that cannot be rewritten without loss stay as they are" if rest else ""

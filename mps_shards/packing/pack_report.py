@@ -103,7 +103,7 @@ class PackedSet:
     Attributes:
         folder: or its URL in a store, without secrets.
         classes: samples of each class.
-        rotated: images that bear an EXIF orientation, which the loader does not apply.
+        rotated: number of images with an EXIF orientation, which the loader does not apply.
         tiled: images whose crops can be decoded alone, where that was asked for.
         fingerprint: "" until the set is finished.
     """
