@@ -18,9 +18,9 @@ from mps_shards.batching.host_buffers import HostBuffer, Recycler
 from mps_shards.batching.worker_threads import Workers
 from mps_shards.batching.wrapped_batches import WrappedBatches
 from mps_shards.dataset import ShardDataset
+from mps_shards.device.device_choice import choose, engine_for, with_check_result
 from mps_shards.device.engines.torch_device import Device, TorchDevice
 from mps_shards.device.owner_thread import claim
-from mps_shards.device.selection import choose, engine_for, with_check_result
 from mps_shards.device.startup_check import check_arrived, check_device
 from mps_shards.device.transfer_queue import TransferQueue
 from mps_shards.errors import ConfigError

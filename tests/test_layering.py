@@ -1,8 +1,10 @@
-"""What may import what (import-linter holds the rest), and how long a file may be."""
+"""What may import what (import-linter holds the rest), and the layout of files."""
 
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,23 @@ def test_the_command_line_starts_without_heavy_imports(module: str):
 
 
 def test_no_file_is_long():
-    lengths = {file.relative_to(ROOT): file.read_text("utf-8").count("\n") for file in ROOT.glob("mps_shards/**/*.py")}
+    files = [file for folder in ("mps_shards", "tests", "tools") for file in ROOT.glob(f"{folder}/**/*.py")]
+    lengths = {file.relative_to(ROOT): file.read_text("utf-8").count("\n") for file in files}
 
     assert {file: lines for file, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_no_two_files_of_the_package_share_a_name():
+    names = Counter(file.name for file in ROOT.glob("mps_shards/**/[!_]*.py"))
+
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_tools_run_without_the_tests():
+    importing = [
+        file.relative_to(ROOT)
+        for file in ROOT.glob("tools/**/*.py")
+        if re.search(r"^\s*(from|import) tests\b", file.read_text("utf-8"), re.MULTILINE)
+    ]
+
+    assert importing == []

@@ -12,9 +12,9 @@ import torch
 
 from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.host_buffers import HostBuffer, Recycler
+from mps_shards.device.device_choice import choose, engine_for, with_check_result
 from mps_shards.device.engines import Engine
 from mps_shards.device.engines.torch_device import Device, TorchDevice
-from mps_shards.device.selection import choose, engine_for, with_check_result
 from mps_shards.device.startup_check import check_device
 from mps_shards.device.torch_versions import Hazard, hazards_of, parse_version
 from mps_shards.errors import DataError, ShardsError

@@ -67,7 +67,7 @@ def pack(
     from mps_shards.packing.appending import append_pack
     from mps_shards.packing.progress_display import ProgressDisplay
     from mps_shards.packing.run import run_pack
-    from mps_shards.packing.sources.opening import open_source
+    from mps_shards.packing.sources.source_choice import open_source
 
     bundles = PackOptions.of(**options)
     if progress is None:

@@ -61,7 +61,7 @@ def reshard(
     """
     from mps_shards.packing.pack_options import PackOptions
     from mps_shards.packing.run import run_pack
-    from mps_shards.packing.sources.shard_set import SetSelection, ShardSetSource
+    from mps_shards.packing.sources.shard_set_source import SetSelection, ShardSetSource
 
     folders = [open_folder(each) for each in sets]
     _check_apart(folders, open_folder(out))

@@ -18,13 +18,13 @@ from mps_shards.packing.duplicate_images import Numbers, find_duplicates, withou
 from mps_shards.packing.executors.array_job import share
 from mps_shards.packing.executors.local_threads import run_local
 from mps_shards.packing.executors.ray_cluster import run_ray
+from mps_shards.packing.finished_sets import finish
 from mps_shards.packing.option_values import parse_size
 from mps_shards.packing.outline import outline
 from mps_shards.packing.pack_options import PackOptions, WorkOptions
 from mps_shards.packing.pack_report import Duplicates, PackedSet, PackPlan, PackReport, Skipped
 from mps_shards.packing.plan import SetPlan, plan_shards
 from mps_shards.packing.sample_fields import FieldRules, rules_of, settled
-from mps_shards.packing.sealing import finish
 from mps_shards.packing.shard_writer import Progress, ShardTask
 from mps_shards.packing.source_checks import count_bad_samples, is_packed_already, refuse_changed
 from mps_shards.packing.sources.listing import Listing

@@ -71,14 +71,14 @@ def test_broken_and_empty_sets(tmp_path: Path):
 
 _STOPPED_HALF_WAY = """
 import os, signal, sys
-from mps_shards.packing.sources import shard_set
+from mps_shards.packing.sources import shard_set_source
 number_of_signal = int(sys.argv.pop(1))
-original = shard_set.ShardSetSource.read
+original = shard_set_source.ShardSetSource.read
 def read(self, entry):
     if entry.place == 5:
         os.kill(os.getpid(), number_of_signal)
     return original(self, entry)
-shard_set.ShardSetSource.read = read
+shard_set_source.ShardSetSource.read = read
 from mps_shards.cli import main
 main()
 """

@@ -1,12 +1,13 @@
 """A small shard set of real photographs, and loaders over it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mps_shards import DeviceLoader, ShardDataset, classify, pack
+from tools.support.fake_device import FakeDevice
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,9 @@ def loader_of(shard_set: Path) -> Callable[..., DeviceLoader]:
         return DeviceLoader(data, device="cpu", num_threads=num_threads, transfer=transfer)
 
     return make
+
+
+@pytest.fixture
+def device() -> Iterator[FakeDevice]:
+    with FakeDevice() as found:
+        yield found

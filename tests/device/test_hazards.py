@@ -2,7 +2,6 @@
 
 import threading
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,10 @@ from mps_shards.batching.host_buffers import PAGE_BYTES, BufferState, page_align
 from mps_shards.device import owner_thread as owner
 from mps_shards.device.engines.inline import InlineEngine
 from mps_shards.device.engines.thread import ThreadEngine
-from mps_shards.device.startup_check import check_arrived, check_device
-from mps_shards.errors import ConfigError, DataError, ShutdownTimeout
+from mps_shards.errors import ConfigError, ShutdownTimeout
 from mps_shards.metrics import LoaderStats
 from tools.support.fake_device import POISON, FakeDevice
-from tools.support.feeding import deliveries, drafts, expected, made
-
-
-@pytest.fixture
-def device() -> Iterator[FakeDevice]:
-    with FakeDevice() as found:
-        yield found
-
-
-def inline(device: FakeDevice, **options: Any) -> InlineEngine:
-    return InlineEngine(device, **{"ahead": 1, "non_blocking": True, **options})
+from tools.support.feeding import deliveries, drafts, expected, inline, made
 
 
 def test_naive_loop_that_reuses_its_slot_delivers_other_batches(device: FakeDevice) -> None:
@@ -207,58 +195,6 @@ def test_non_dense_images_are_made_dense_in_the_slot(device: FakeDevice) -> None
     device.drain()
 
     assert torch.equal(delivery.tensors[0][0], make(0).image.float().div(255))
-
-
-def test_inexact_conversion_is_found_and_left_to_the_workers() -> None:
-    with FakeDevice(reciprocal=True) as device:
-        with pytest.warns(UserWarning, match="126 of 256 values of x / 255 wrong: workers will convert"):
-            found = check_device(device, non_blocking=True)
-        engine = inline(device, host_conversion=found.host_conversion)
-        (delivery,) = deliveries(engine, drafts(1, 256))
-        device.drain()
-
-    assert (found.wrong_values, found.host_conversion, found.non_blocking) == (126, True, True)
-    assert torch.equal(delivery.tensors[0][:, 0, 0, 0], torch.arange(256).float().div(255))
-
-
-def test_an_exact_device_passes_the_start_up_check(device: FakeDevice) -> None:
-    found = check_device(device, non_blocking=True)
-
-    assert (found.wrong_values, found.host_conversion, found.non_blocking) == (0, False, True)
-
-
-def test_non_blocking_copies_that_do_not_arrive_become_blocking() -> None:
-    with (
-        FakeDevice(corrupt=lambda number, non_blocking: non_blocking) as device,
-        pytest.warns(UserWarning, match="non-blocking copies to fake do not arrive unaltered"),
-    ):
-        found = check_device(device, non_blocking=True)
-
-    assert not found.non_blocking
-
-
-def test_a_device_that_alters_every_copy_is_refused() -> None:
-    with (
-        FakeDevice(corrupt=lambda number, non_blocking: True) as device,
-        pytest.warns(UserWarning),
-        pytest.raises(DataError, match="this device cannot be trusted"),
-    ):
-        check_device(device, non_blocking=True)
-
-
-def test_verify_transfer_notices_an_altered_batch() -> None:
-    # uploads 1 and 2 are the first batch's pixels and labels; 3 is the second batch's pixels
-    with FakeDevice(corrupt=lambda number, non_blocking: number == 3) as device:
-
-        def verify(batch: Any, tensors: object, number: int) -> None:
-            check_arrived(device, batch, tensors, number=number)
-
-        received = []
-        with pytest.raises(DataError, match=r"batch 1 arrived altered on fake: 1 of 240 values differ .*'key-4'"):
-            for delivery in deliveries(inline(device, ahead=0), drafts(3), verify=verify):
-                received.append(delivery.token)
-
-    assert received == [0]
 
 
 def test_event_asked_before_it_is_recorded_would_free_the_slot(device: FakeDevice) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from mps_shards import ShardDataset, pack
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.sources.opening import open_source
 from mps_shards.packing.sources.parquet import ParquetFiles
+from mps_shards.packing.sources.source_choice import open_source
 from mps_shards.packing.sources.table_source import split_of
 from tests.support.commands import run
 from tests.support.damage import manifest_of

@@ -8,7 +8,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mps_shards.errors import ShardError
-from mps_shards.shards.key_names import is_hidden
 from mps_shards.shards.tar import (
     BLOCK,
     END,
@@ -22,50 +21,21 @@ from mps_shards.shards.tar import (
     pax_records,
     walk,
 )
-
-FORMATS = {"ustar": tarfile.USTAR_FORMAT, "pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
-
-names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=300).filter(
-    lambda name: not name.endswith("/") and not name.startswith("/") and not is_hidden(name)
+from tests.support.tars import (
+    FORMATS,
+    PLAIN,
+    by_tarfile,
+    contents,
+    field,
+    made,
+    names,
+    naming,
+    of_kind,
+    packed,
+    pax,
+    sealed,
+    walked,
 )
-contents = st.binary(max_size=1200)
-
-
-def packed(files: list[tuple[str, bytes]]) -> bytes:
-    return b"".join(header(name, len(data)) + data + padding(len(data)) for name, data in files) + END
-
-
-def walked(tar: bytes) -> list[tuple[str, bytes]]:
-    return [(member.name, tar[member.start : member.stop]) for member in members(tar, where="x.tar")]
-
-
-def by_tarfile(tar: bytes) -> list[tuple[str, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
-        return [(info.name, archive.extractfile(info).read()) for info in archive if info.isreg()]  # type: ignore[union-attr]
-
-
-def made(files: list[tuple[str, bytes]], form: int, **fields: object) -> bytes:
-    """A tar by tarfile."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
-        for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            for field, value in fields.items():
-                setattr(info, field, value)
-            archive.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def sealed(block: bytes) -> bytes:
-    """The block with its checksum made right."""
-    blank = block[:148] + b" " * 8 + block[156:]
-    return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
-
-
-def of_kind(kind: bytes, name: str, size: int) -> bytes:
-    block = header(name, size)
-    return sealed(block[:156] + kind + block[157:])
 
 
 @given(st.lists(st.tuples(names, contents), max_size=5))
@@ -169,13 +139,6 @@ def test_a_checksum_over_signed_bytes_is_accepted_as_tarfile_does():
     assert walked(tar) == by_tarfile(tar)
 
 
-def field(block: bytes, start: int, value: bytes) -> bytes:
-    return sealed(block[:start] + value + block[start + len(value) :])
-
-
-PLAIN = header("x.jpg", 3)
-
-
 @pytest.mark.parametrize(
     ("tar", "complaint"),
     [
@@ -209,11 +172,6 @@ def test_a_size_ends_at_its_first_nul_as_tarfile_has_it():
     tar = field(PLAIN, 124, b"\0\0\0\0001\0\0\0\0\0\0\0") + END
 
     assert walked(tar) == by_tarfile(tar) == [("x.jpg", b"")]
-
-
-def pax(records: bytes) -> bytes:
-    block = field(field(PLAIN, 156, b"x"), 124, b"%011o\0" % len(records))
-    return block + records + padding(len(records)) + PLAIN + b"abc" + padding(3) + END
 
 
 @pytest.mark.parametrize(
@@ -346,10 +304,6 @@ def test_an_empty_long_name_is_refused(kind: bytes, content: bytes):
 
     with pytest.raises(ShardError, match="x: the header before byte 1024 gives an empty name"):
         members(before + header("a.cls", 1) + b"5" + padding(1), where="x")
-
-
-def naming(kind: bytes, content: bytes) -> bytes:
-    return of_kind(kind, "name", len(content)) + content + padding(len(content))
 
 
 @pytest.mark.parametrize(

@@ -6,35 +6,53 @@ members before they are packed (the index then describes what is there), or to t
 
 import gzip
 import hashlib
-import io
 import os
-import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 from PIL import Image
 
-from mps_shards.shards.key_names import member_name, split_member
+from mps_shards.shards.key_names import split_member
 from mps_shards.shards.manifest import MANIFEST_NAME, ShardRecord, manifest_bytes
 from mps_shards.shards.sample_index import INDEX_NAME, index_bytes, rows
 from mps_shards.shards.tar import BLOCK, END, header, padding
+from tests.support.faulty_files import (
+    FIRST,
+    IGNORED,
+    SECOND,
+    Members,
+    again,
+    cut,
+    edited_index,
+    flip,
+    interleaved,
+    mask_of,
+    packed_by_tarfile,
+    picture,
+    put,
+    renamed,
+    rewritten,
+    sample_members,
+    shouting,
+    stale_index,
+    swapped,
+    twice,
+    without,
+    zero,
+)
 from tests.support.images import EXAMPLES, encoded, pixels
 from tests.support.sets import manifest_of
 
-Members = list[tuple[str, bytes]]
 Kind = Literal["indexed", "foreign"]
-FIRST, SECOND = "s-000000.tar", "s-000001.tar"
 SHARD = (0, 1, 2, 3)
 ALL = tuple(range(8))
 REST = 1  # one report for the rest of a shard
-IGNORED = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +122,7 @@ class Fault:
 
 def make(folder: Path, fault: Fault) -> list[Members]:
     """Write the set that the fault is done to, damaged unless that comes late; its members by shard."""
-    shards = [_members(range(4), fault.masks), _members(range(4, 8), fault.masks)]
+    shards = [sample_members(range(4), fault.masks), sample_members(range(4, 8), fault.masks)]
     if fault.members is not None:
         shards[0] = fault.members(shards[0])
     folder.mkdir()
@@ -133,170 +151,6 @@ def make(folder: Path, fault: Fault) -> list[Members]:
 
 def _key(name: str) -> str:
     return split_member(name)[0]
-
-
-def _members(numbers: Sequence[int], masks: bool) -> Members:
-    """Images of one size and never compressed: so all samples are equally long, as those of real sets may be."""
-    members = []
-    for number in numbers:
-        image = encoded(Image.fromarray(pixels(10, 12, seed=number)), "PNG", compress_level=0)
-        target = mask_of(number) if masks else str(number % 3).encode()
-        fields = ("png", "mask.png") if masks else ("cls", "png")
-        contents = (image, target) if masks else (target, image)
-        members += [(member_name(f"k{number:02d}", field), data) for field, data in zip(fields, contents, strict=True)]
-    return members
-
-
-def mask_of(number: int, *, height: int = 10, highest: int = 2) -> bytes:
-    """A label map with ids from 0 to `highest`, and some that are ignored."""
-    labels = np.arange(height * 12, dtype=np.uint8).reshape(height, 12) % (highest + 1)
-    labels[0, : number % 4] = IGNORED
-    return encoded(Image.fromarray(labels), "PNG")
-
-
-# Damage to members: of sample 1, the second one, unless said otherwise
-
-
-def put(field: str, content: bytes, *, as_field: str | None = None) -> Callable[[Members], Members]:
-    """Another content (and name) for a field."""
-
-    def damage(members: Members) -> Members:
-        name, new = f"k01.{field}", f"k01.{as_field or field}"
-        return [(new, content) if member[0] == name else member for member in members]
-
-    return damage
-
-
-def without(field: str) -> Callable[[Members], Members]:
-    """No such field."""
-    return lambda members: [member for member in members if member[0] != f"k01.{field}"]
-
-
-def renamed(key: str) -> Callable[[Members], Members]:
-    """Another key."""
-    return lambda members: [(name.replace("k01.", f"{key}.", 1), data) for name, data in members]
-
-
-def picture(example: str) -> Callable[[Members], Members]:
-    """One of the odd images that must come out as Pillow has them."""
-    field = example.lower().rpartition(".")[2]
-    return put("png", EXAMPLES[example](), as_field=field)
-
-
-def interleaved(members: Members) -> Members:
-    """All labels, then all images."""
-    return sorted(members, key=lambda member: member[0].endswith("png"))
-
-
-def twice(members: Members) -> Members:
-    """Sample 1 once more, at once behind itself."""
-    return members[:4] + members[2:4] + members[4:]
-
-
-def again(members: Members) -> Members:
-    """Sample 1 once more, at the end."""
-    return members + members[2:4]
-
-
-# Damage to files: of the first shard
-
-
-def cut(at: Callable[[list[tarfile.TarInfo]], int]) -> Callable[[Path], None]:
-    """End the shard at a byte that is computed from its members."""
-
-    def damage(folder: Path) -> None:
-        with tarfile.open(folder / FIRST) as tar:
-            place = at(tar.getmembers())
-        os.truncate(folder / FIRST, place)
-
-    return damage
-
-
-def flip(at: Callable[[tarfile.TarInfo], int], *, member: int = 3, mask: int = 1) -> Callable[[Path], None]:
-    """Change one byte; `member` 3 is the image of sample 1, 2 its label."""
-    return poke(lambda info, content: (at(info), bytes([content[at(info)] ^ mask])), member=member)
-
-
-def zero(size: int, at: Callable[[tarfile.TarInfo], int], *, member: int = 3) -> Callable[[Path], None]:
-    """Zeros over a part of a member."""
-    return poke(lambda info, _: (at(info), bytes(size)), member=member)
-
-
-def poke(change: Callable[[tarfile.TarInfo, bytes], tuple[int, bytes]], *, member: int) -> Callable[[Path], None]:
-    """Write other bytes at a place."""
-
-    def damage(folder: Path) -> None:
-        with tarfile.open(folder / FIRST) as tar:
-            info = tar.getmembers()[member]
-        place, content = change(info, (folder / FIRST).read_bytes())
-        with (folder / FIRST).open("r+b") as file:
-            file.seek(place)
-            file.write(content)
-
-    return damage
-
-
-def rewritten(change: Callable[[bytes], bytes], name: str = FIRST) -> Callable[[Path], None]:
-    """A file's content replaced, in a new file."""
-
-    def damage(folder: Path) -> None:
-        new = folder / f"{name}.new"
-        new.write_bytes(change((folder / name).read_bytes()))
-        new.replace(folder / name)
-
-    return damage
-
-
-def swapped(folder: Path) -> None:
-    """Each shard under the other's name."""
-    (folder / FIRST).rename(folder / "x")
-    (folder / SECOND).rename(folder / FIRST)
-    (folder / "x").rename(folder / SECOND)
-
-
-def stale_index(folder: Path) -> None:
-    """The index of an older pack, whose second sample was a block longer."""
-    index = np.load(folder / INDEX_NAME)
-    index["size"][1] += BLOCK
-    index["offset"][2:4] += BLOCK
-    np.save(folder / INDEX_NAME, index)
-
-
-def edited_index(field: str, row: int, value: int) -> Callable[[Path], None]:
-    """One number of the index changed."""
-
-    def damage(folder: Path) -> None:
-        index = np.load(folder / INDEX_NAME)
-        index[field][row] = value
-        np.save(folder / INDEX_NAME, index)
-
-    return damage
-
-
-def packed_by_tarfile(form: int) -> Callable[[Path], None]:
-    """The same members, packed by the standard library."""
-
-    def damage(folder: Path) -> None:
-        with tarfile.open(folder / FIRST) as tar:
-            members = [(info.name, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
-        with tarfile.open(folder / FIRST, "w", format=form) as tar:
-            for name, data in members:
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-
-    return damage
-
-
-def shouting(kind: str, height: int, width: int) -> bytes:
-    """An image whose header claims a size that nobody could hold."""
-    if kind == "png":
-        head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-        rest = encoded(Image.new("RGB", (4, 4)), "PNG")[33:]
-        return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + rest
-    content = EXAMPLES["rgb.jpg"]()
-    at = content.index(b"\xff\xc0") + 5
-    return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
 
 
 # The table

@@ -5,49 +5,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import simplejpeg
 import torch
 from PIL import Image, features
 from torchvision.transforms.functional import to_tensor
 
-Pixels = npt.NDArray[np.uint8]
-
-
-def pixels(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Pixels:
-    """A picture with ramps, edges and noise, so that no decoder can be nearly right by chance."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:height, :width]
-    waves = [
-        rows * (5 + i) + columns * (3 + 2 * i) + 40 * ((rows // 7 + columns // 5) % (2 + i)) for i in range(channels)
-    ]
-    picture = np.stack(waves, axis=-1) + rng.integers(0, 30, (height, width, channels))
-    return (picture % 256).astype(np.uint8)
-
-
-def picture(mode: str, height: int = 37, width: int = 53, *, seed: int = 0) -> Image.Image:
-    """A picture of a Pillow mode."""
-    if mode == "I;16":
-        return Image.fromarray(pixels(height, width, 2, seed=seed).view(np.uint16)[..., 0])
-    if mode in ("1", "P"):
-        return Image.fromarray(pixels(height, width, 3, seed=seed)).convert(mode)
-    channels = len(Image.new(mode, (1, 1)).getbands())
-    drawn = pixels(height, width, channels, seed=seed)
-    return Image.frombytes(mode, (width, height), drawn.tobytes())
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The file that Pillow writes."""
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def turbo(colorspace: str, subsampling: str, *, height: int = 37, width: int = 53, quality: int = 85) -> bytes:
-    """A JPEG by libjpeg-turbo, which knows more subsamplings than Pillow, and writes CMYK as YCCK."""
-    channels = {"RGB": 3, "GRAY": 1, "CMYK": 4}[colorspace]
-    return bytes(simplejpeg.encode_jpeg(pixels(height, width, channels), quality, colorspace, subsampling))
+from tools.support.pictures import encoded, picture, pixels, turbo
 
 
 def expected(content: bytes) -> torch.Tensor:

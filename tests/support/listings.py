@@ -5,7 +5,7 @@ from typing import Any
 
 from mps_shards.packing.pack_options import ReadOptions
 from mps_shards.packing.sources.listing import Listing
-from mps_shards.packing.sources.opening import open_source
+from mps_shards.packing.sources.source_choice import open_source
 
 __all__ = ["list_source"]
 

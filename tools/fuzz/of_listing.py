@@ -7,7 +7,7 @@ from pathlib import Path
 from mps_shards.errors import ShardsError
 from mps_shards.packing.pack_options import Keys, Layout, ReadOptions
 from mps_shards.packing.plan import key_of, plan_shards
-from mps_shards.packing.sources.opening import open_source
+from mps_shards.packing.sources.source_choice import open_source
 from mps_shards.shards.key_names import key_to_path
 from tools.fuzz.examples import folder
 

@@ -6,7 +6,7 @@ import shutil
 
 from mps_shards.errors import ShardsError
 from mps_shards.packing.pack_options import ReadOptions
-from mps_shards.packing.sources.opening import open_source
+from mps_shards.packing.sources.source_choice import open_source
 from tools.fuzz.examples import folder
 
 __all__ = ["check", "seeds"]

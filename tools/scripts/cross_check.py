@@ -18,7 +18,7 @@ import numpy as np
 
 from mps_shards import native
 from mps_shards.native import _kernel
-from tests.support.images import encoded, picture, turbo
+from tools.support.pictures import encoded, picture, turbo
 
 __all__ = ["cases", "main"]
 

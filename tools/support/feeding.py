@@ -10,6 +10,7 @@ from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.batching.host_buffers import HostBuffer
 from mps_shards.batching.worker_threads import Workers
 from mps_shards.device.engines import Engine
+from mps_shards.device.engines.inline import InlineEngine
 from mps_shards.device.transfer_queue import TransferQueue
 from mps_shards.metrics import LoaderStats, StageTimes
 
@@ -108,3 +109,8 @@ def deliveries(
             source.close()
         finally:
             workers.stop()
+
+
+def inline(device: Any, **options: Any) -> InlineEngine:
+    """An engine that keeps one batch ahead, by copies that do not block unless `options` say otherwise."""
+    return InlineEngine(device, **{"ahead": 1, "non_blocking": True, **options})

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mps_shards import DeviceLoader, ShardDataset, native
-from mps_shards.device import selection as rules
-from mps_shards.device.selection import choose
+from mps_shards.device import device_choice as rules
+from mps_shards.device.device_choice import choose
 from mps_shards.device.torch_versions import hazards_of, non_blocking_is_safe, parse_version
 from mps_shards.errors import ConfigError
 
