@@ -4,18 +4,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mps_shards.cli.output import say_json, say_table
-from mps_shards.cli.path_arguments import elsewhere
+from mps_shards.cli.shared_options import json_option, read_options, workers_option
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.loader import DeviceLoader
     from mps_shards.metrics import LoaderStats
+    from mps_shards.reading.read_options import ReadOptions
 
 __all__ = ["advice", "command", "measured"]
 
@@ -26,7 +26,7 @@ __all__ = ["advice", "command", "measured"]
     "--device", default="auto", show_default=True, help="Device to send batches to: auto, mps, cuda, cuda:1 or cpu."
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), help="Number of decoding threads.  [default: available cores]")
+@workers_option("Number of decoding threads")
 @click.option(
     "--transform",
     default="train",
@@ -44,8 +44,8 @@ __all__ = ["advice", "command", "measured"]
     help="Stop after this many seconds.",
 )
 @click.option("--compare", is_flag=True, help="Measure plain webdataset in a DataLoader as well.")
-@elsewhere
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@read_options
+@json_option("the figures")
 def command(
     shards: str,
     device: str,
@@ -58,8 +58,7 @@ def command(
     seconds: float,
     compare: bool,
     as_json: bool,
-    index: Path | None,
-    cache: Path | None,
+    reading: "ReadOptions",
 ) -> None:
     """Measure how fast SET streams to the device, and name what limits the speed and what to change.
 
@@ -76,12 +75,10 @@ def command(
     from mps_shards.cli.transform_option import transform_named
     from mps_shards.dataset import ShardDataset
     from mps_shards.loader import DeviceLoader
-    from mps_shards.reading.read_options import ReadOptions
 
-    options = ReadOptions(index=index, cache=cache)
-    data = ShardDataset(shards, batch_size=batch_size, read_options=options)  # knows the task
+    data = ShardDataset(shards, batch_size=batch_size, read_options=reading)  # knows the task
     named = transform_named(transform, task=data.task or "classification")
-    options = replace(options, decode=decode)
+    options = replace(reading, decode=decode)
     data = ShardDataset(shards, batch_size=batch_size, transform=named, shuffle=True, read_options=options)
     with DeviceLoader(data, device=device, num_threads=workers, transfer=transfer) as loader:
         stats, first_s = measured(loader, batches=batches, seconds=seconds)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json
+from mps_shards.cli.shared_options import json_option, store_options, store_options_given
 from mps_shards.errors import ShardsError
 from mps_shards.wording import counted, megabytes
 
@@ -21,7 +22,8 @@ __all__ = ["command"]
 @click.option("--transfer", help="Transfer engine to check instead of the default: inline, thread or cpu.")
 @click.option("--set", "shards", metavar="SET", help="Shard set (folder or URL) to read from and time as well.")
 @click.option("--quick", is_flag=True, help="Skip the check that takes seconds, which starts a process.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@store_options
+@json_option("the findings")
 @click.pass_context
 def command(
     ctx: click.Context, device: str, transfer: str | None, shards: str | None, quick: bool, as_json: bool
@@ -43,12 +45,13 @@ def command(
     from mps_shards.inspect.device_diagnosis import BATCH_SHAPE, diagnose
     from mps_shards.inspect.process_limits import process_limits
     from mps_shards.inspect.survey import reading_speed
+    from mps_shards.reading.read_options import ReadOptions
 
     found = diagnose(device, transfer)
     limits = process_limits(start=not quick)
     reading, unread = None, []
     try:
-        reading = None if shards is None else reading_speed(shards)
+        reading = None if shards is None else reading_speed(shards, ReadOptions(store=store_options_given()))
     except ShardsError as error:
         unread.append(str(error))
     problems = (*found.problems, *limits.problems, *unread)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json
+from mps_shards.cli.shared_options import json_option, store_options, store_options_given, workers_option
 from mps_shards.errors import StorageError
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
@@ -49,10 +50,9 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="File with one class name per line; the first line names class 0.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Number of tars to read at the same time.  [default: available cores]"
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@workers_option("Number of tars to read at the same time")
+@store_options
+@json_option("the report")
 def command(
     named: tuple[str, ...],
     out: Path | None,
@@ -92,7 +92,7 @@ def command(
     names = _names(classes) if classes else []
     columns_named = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
     choice = FieldChoice.parsed(image, target, task=task, columns=columns_named)
-    locations = locate(expanded(named), index=out)
+    locations = locate(expanded(named), index=out, options=store_options_given())
     for location in locations:
         folder = location.index or location.folder
         if location.names is None and (added := index_labels(folder, workers=workers)) is not None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json, say_table
-from mps_shards.cli.path_arguments import SET
+from mps_shards.cli.shared_options import FOLDER, json_option, store_options
 from mps_shards.errors import StorageError
 from mps_shards.wording import counted, megabytes, printable
 
@@ -17,8 +17,9 @@ __all__ = ["command"]
 
 
 @click.command("info")
-@click.argument("folder", metavar="SET", type=SET)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@click.argument("folder", metavar="SET", type=FOLDER)
+@store_options
+@json_option("the manifest")
 def command(folder: "WritableFolder", as_json: bool) -> None:
     """Show the task, classes, counts and sizes of SET, and how it was packed.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.path_arguments import SET
+from mps_shards.cli.shared_options import FOLDER, store_options
 from mps_shards.errors import ConfigError
 from mps_shards.wording import printable
 
@@ -19,7 +19,7 @@ __all__ = ["command"]
 
 
 @click.command("ls")
-@click.argument("folder", metavar="SET", type=SET)
+@click.argument("folder", metavar="SET", type=FOLDER)
 @click.option("--class", "of_class", metavar="CLASS", help="List only samples of this class, given by name or number.")
 @click.option("--shard", metavar="SHARD", help="List only samples of this shard, given by file name or number.")
 @click.option(
@@ -31,6 +31,7 @@ __all__ = ["command"]
 )
 @click.option("--keys", "only_keys", is_flag=True, help="Print only the keys.")
 @click.option("-l", "--long", "long", is_flag=True, help="Print shard, number, bytes, class, fields and key.")
+@store_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(
     folder: "WritableFolder",

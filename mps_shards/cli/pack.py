@@ -13,12 +13,14 @@ import click
 from mps_shards.cli.declared_options import array_task, declared_options
 from mps_shards.cli.grouped_command import GroupedCommand
 from mps_shards.cli.output import say_json
+from mps_shards.cli.shared_options import FOLDER, json_option, store_options
 from mps_shards.packing import commit, pack
 from mps_shards.packing.pack_options import PackOptions
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackedSet, PackReport
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
 
@@ -35,14 +37,17 @@ def _groups() -> dict[str, list[str]]:
 
 @click.command("pack", cls=GroupedCommand, groups=_groups())
 @click.argument("source", metavar="SOURCE", type=click.Path(), required=False)
-@click.argument("out", type=click.Path(), required=False)
+@click.argument("out", type=FOLDER, required=False)
 @declared_options(*_HEADINGS)
-@click.option("--commit", "commit_out", metavar="OUT", type=click.Path(), help="Join the shards that array tasks made.")
+@click.option("--commit", "commit_out", metavar="OUT", type=FOLDER, help="Join the shards that array tasks made.")
 @click.option("--yes", is_flag=True, help="Pack by the first guess where SOURCE can be read in two ways.")
 @click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@store_options
+@json_option("the report")
 @click.pass_context
-def command(ctx: click.Context, /, source: str | None, out: str | None, as_json: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context, /, source: str | None, out: "WritableFolder | None", as_json: bool, **options: Any
+) -> None:
     """Pack the images in SOURCE into tar shards in OUT, a folder or a URL (default: SOURCE-shards).
 
     SOURCE may be a folder of class folders (cat/x.jpg), of splits (train/cat/x.jpg) or of images without labels; a
@@ -68,7 +73,7 @@ def command(ctx: click.Context, /, source: str | None, out: str | None, as_json:
     """
     signal.signal(signal.SIGTERM, _stop)
     warnings.filterwarnings("ignore", module="PIL")  # they name no file; damage that matters is an error
-    commit_out: str | None = options.pop("commit_out")
+    commit_out: WritableFolder | None = options.pop("commit_out")
     if commit_out is not None:
         if source is not None:
             raise click.UsageError("--commit takes the folder that the tasks wrote to, and no SOURCE")

@@ -1,10 +1,14 @@
 """``mps-shards preview``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.path_arguments import elsewhere
+from mps_shards.cli.shared_options import read_options, seed_option
+
+if TYPE_CHECKING:
+    from mps_shards.reading.read_options import ReadOptions
 
 __all__ = ["command"]
 
@@ -21,9 +25,7 @@ __all__ = ["command"]
 @click.option(
     "--count", type=click.IntRange(1, 1000), help="Number of samples to draw.  [default: 32, or 6 with --augment]"
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
-)
+@seed_option
 @click.option(
     "--class", "wanted", metavar="NAME", help="Draw only samples of this class, or whose label map contains it."
 )
@@ -44,7 +46,7 @@ __all__ = ["command"]
     show_default=True,
     help="Transform for --augment, such as train:224 or evaluate:256.",
 )
-@elsewhere
+@read_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -57,8 +59,7 @@ def command(
     augment: bool,
     times: int,
     transform: str,
-    index: Path | None,
-    cache: Path | None,
+    reading: "ReadOptions",
 ) -> None:
     """Draw samples of SET with their classes as one picture.
 
@@ -80,7 +81,7 @@ def command(
     from mps_shards.storage.local_disk import replacing
     from mps_shards.wording import counted
 
-    opened = open_set(shards, index=index, cache=cache)
+    opened = open_set(shards, reading)
     manifest = opened.manifest
     made = transform_named(transform, task=manifest.task) if augment else None
     gallery = Gallery(opened, size=size, transform=made, times=times if augment else 0, seed=seed)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json, say_table
-from mps_shards.cli.path_arguments import SET
+from mps_shards.cli.shared_options import FOLDER, json_option, store_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted
 
@@ -19,7 +19,7 @@ MOST_TOLD = 50  # losses
 
 
 @click.command("repair")
-@click.argument("folder", metavar="SET", type=SET)
+@click.argument("folder", metavar="SET", type=FOLDER)
 @click.option("--dry-run", is_flag=True, help="Report what would be done, and change nothing.")
 @click.option("--no-salvage", is_flag=True, help="Drop damaged shards entirely, including their sound samples.")
 @click.option(
@@ -27,12 +27,9 @@ MOST_TOLD = 50  # losses
     is_flag=True,
     help="Keep task and class names of a malformed manifest.json although no shard can prove them.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Number of shards to read at the same time.  [default: available cores]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@workers_option("Number of shards to read at the same time")
+@store_options
+@json_option("the report")
 def command(
     folder: "WritableFolder", dry_run: bool, no_salvage: bool, trust_manifest: bool, workers: int | None, as_json: bool
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.path_arguments import SET, elsewhere
+from mps_shards.cli.shared_options import FOLDER, read_options, sample_options, workers_option
 from mps_shards.cli.stats import surveyed
 from mps_shards.errors import ConfigError
 from mps_shards.progress_bar import Bar
@@ -14,6 +14,7 @@ from mps_shards.wording import counted
 if TYPE_CHECKING:
     from mps_shards.inspect.html_page import SetPage
     from mps_shards.inspect.survey import Survey
+    from mps_shards.reading.read_options import ReadOptions
     from mps_shards.shardset.verification import VerifyReport
 
 __all__ = ["command"]
@@ -22,12 +23,7 @@ __all__ = ["command"]
 @click.command("report")
 @click.argument("shards", metavar="SET")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="HTML file to write.")
-@click.option(
-    "--samples", type=click.IntRange(min=1), help="Decode only this many samples, drawn with --seed.  [default: all]"
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
-)
+@sample_options
 @click.option("--count", type=click.IntRange(1, 200), default=24, show_default=True, help="Number of samples to show.")
 @click.option(
     "--verify/--no-verify",
@@ -36,8 +32,8 @@ __all__ = ["command"]
     show_default=True,
     help="Check every byte against manifest and index.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Number of threads.  [default: available cores]")
-@elsewhere
+@workers_option()
+@read_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -48,8 +44,7 @@ def command(
     count: int,
     check: bool,
     workers: int | None,
-    index: Path | None,
-    cache: Path | None,
+    reading: "ReadOptions",
 ) -> None:
     """Write one HTML page about SET with samples, classes, sizes, channel statistics and the result of a check.
 
@@ -68,16 +63,15 @@ def command(
     from mps_shards.inspect.html_page import page_of
     from mps_shards.shardset.opening import set_folders
     from mps_shards.storage.local_disk import replacing
-    from mps_shards.storage.location import open_folder
 
-    if check and index is not None:
+    if check and reading.index is not None:
         raise ConfigError("a set whose index lies elsewhere cannot be verified: add --no-verify")
-    named = [str(folder) for folder in set_folders(open_folder(shards))] if index is None else []
+    named = [str(folder) for folder in set_folders(FOLDER.convert(shards, None, ctx))] if reading.index is None else []
     sets = []
     for one in named or [shards]:
-        found = surveyed(one, samples=samples, seed=seed, workers=workers, quiet=False, index=index, cache=cache)
+        found = surveyed(one, samples=samples, seed=seed, workers=workers, quiet=False, reading=reading)
         verified = _verified(one, workers) if check else None
-        sets.append(_set_page(one, found, verified, count=count, seed=seed, index=index, cache=cache))
+        sets.append(_set_page(one, found, verified, count=count, seed=seed, reading=reading))
     page = page_of(set_title(shards), sets, version=version("mps-shards"))
     with replacing(out) as file:
         file.write(page.encode())
@@ -94,14 +88,13 @@ def _set_page(
     *,
     count: int,
     seed: int,
-    index: Path | None,
-    cache: Path | None,
+    reading: "ReadOptions",
 ) -> "SetPage":
     from mps_shards.inspect.gallery import Gallery, set_title
     from mps_shards.inspect.html_page import SetPage
     from mps_shards.inspect.survey import open_set
 
-    opened = open_set(shards, index=index, cache=cache)
+    opened = open_set(shards, reading)
     gallery = Gallery(opened, size=240, seed=seed)
     try:
         gallery.fill(count)
@@ -114,4 +107,4 @@ def _verified(shards: str, workers: int | None) -> "VerifyReport":
     from mps_shards.shardset.verification import verify
 
     with Bar("verify", unit="bytes") as bar:
-        return verify(SET.convert(shards, None, None), workers=workers, on_start=bar.expect, on_progress=bar.advance)
+        return verify(FOLDER.convert(shards, None, None), workers=workers, on_start=bar.expect, on_progress=bar.advance)

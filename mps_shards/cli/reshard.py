@@ -9,6 +9,7 @@ import click
 
 from mps_shards.cli.declared_options import array_task, declared_options
 from mps_shards.cli.output import say_json
+from mps_shards.cli.shared_options import FOLDER, json_option, store_options
 from mps_shards.packing.resharding import DEFAULTS, keys_to_drop, reshard
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
@@ -16,13 +17,14 @@ from mps_shards.wording import counted, megabytes
 if TYPE_CHECKING:
     from mps_shards.packing.pack_report import PackReport
     from mps_shards.packing.understanding import Understanding
+    from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
 
 
 @click.command("reshard")
-@click.argument("sets", metavar="SET…", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, help="Folder or URL of the new set.")
+@click.argument("sets", metavar="SET…", nargs=-1, required=True, type=FOLDER)
+@click.option("-o", "--out", metavar="OUT", required=True, type=FOLDER, help="Folder or URL of the new set.")
 @click.option("--only", multiple=True, metavar="CLASS", help="Keep this class; may be repeated.")
 @click.option("--except", "without", multiple=True, metavar="CLASS", help="Leave this class out; may be repeated.")
 @click.option(
@@ -35,8 +37,11 @@ __all__ = ["command"]
 @click.option("--prefix", is_flag=True, help="Begin keys with the folder name of their set, where sets share keys.")
 @declared_options("shards", "images", "work", defaults=DEFAULTS, without=("drop_duplicates",))
 @click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(sets: tuple[str, ...], out: str, drop: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@store_options
+@json_option("the report")
+def command(
+    sets: "tuple[WritableFolder, ...]", out: "WritableFolder", drop: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
     """Write the samples of one or more sets into a new set: merged, filtered, shuffled, split, in other shards.
 
     Samples are copied, and images are encoded again only where an option asks for it. Classes are matched by name, and

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_broken, say_json, say_table
-from mps_shards.cli.path_arguments import elsewhere
+from mps_shards.cli.shared_options import json_option, read_options, sample_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from mps_shards.inspect.survey import Survey
+    from mps_shards.reading.read_options import ReadOptions
 
 __all__ = ["command", "surveyed"]
 
@@ -25,18 +26,13 @@ _MOST = 40  # classes that are listed as text
 
 @click.command("stats")
 @click.argument("shards", metavar="SET")
-@click.option(
-    "--samples", type=click.IntRange(min=1), help="Decode only this many samples, drawn with --seed.  [default: all]"
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Number of threads.  [default: available cores]")
+@sample_options
+@workers_option()
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write charts to this PNG, SVG or PDF file."
 )
-@elsewhere
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@read_options
+@json_option("the figures")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -46,8 +42,7 @@ def command(
     workers: int | None,
     plot: Path | None,
     as_json: bool,
-    index: Path | None,
-    cache: Path | None,
+    reading: "ReadOptions",
 ) -> None:
     """Measure classes, image sizes, formats, orientation, and the mean and std of each channel of SET.
 
@@ -63,7 +58,7 @@ def command(
     """
     from mps_shards.inspect.figures import figures
 
-    found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, index=index, cache=cache)
+    found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, reading=reading)
     if plot is not None:
         from mps_shards.inspect.charts import charts_file
         from mps_shards.inspect.gallery import set_title
@@ -86,8 +81,7 @@ def surveyed(
     seed: int,
     workers: int | None,
     quiet: bool,
-    index: Path | None = None,
-    cache: Path | None = None,
+    reading: "ReadOptions",
 ) -> "Survey":
     """Survey a shard set and show a progress bar."""
     from mps_shards.inspect.survey import survey
@@ -98,8 +92,7 @@ def surveyed(
             samples=samples,
             seed=seed,
             workers=workers,
-            index=index,
-            cache=cache,
+            reading=reading,
             on_start=bar.expect,
             on_sample=bar.advance,
         )

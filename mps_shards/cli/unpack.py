@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json
-from mps_shards.cli.path_arguments import SET
+from mps_shards.cli.shared_options import FOLDER, json_option, store_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -17,11 +17,12 @@ __all__ = ["command"]
 
 
 @click.command("unpack")
-@click.argument("folder", metavar="SET", type=SET)
+@click.argument("folder", metavar="SET", type=FOLDER)
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace files that are there with other content.")
-@click.option("--workers", type=click.IntRange(min=1), help="Threads.  [default: the cores, 8 at most]")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@workers_option(default="available cores, up to 8")
+@store_options
+@json_option("the report")
 def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
     """Write the files that SET, or each set in the folder SET, was packed from into OUT.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json, say_table
-from mps_shards.cli.path_arguments import SET
+from mps_shards.cli.shared_options import FOLDER, json_option, store_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -19,14 +19,11 @@ MOST_TOLD = 50  # problems
 
 
 @click.command("verify")
-@click.argument("folders", metavar="SET…", nargs=-1, required=True, type=SET)
+@click.argument("folders", metavar="SET…", nargs=-1, required=True, type=FOLDER)
 @click.option("--decode", is_flag=True, help="Decode every image and label map as well.")
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Number of shards to read at the same time.  [default: available cores]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+@workers_option("Number of shards to read at the same time")
+@store_options
+@json_option("the reports")
 @click.pass_context
 def command(
     ctx: click.Context, folders: "tuple[WritableFolder, ...]", decode: bool, workers: int | None, as_json: bool

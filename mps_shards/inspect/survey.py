@@ -10,16 +10,18 @@ import numpy as np
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.inspect.image_statistics import Facts, Tally, examined
+from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.source_opening import expanded
 from mps_shards.shards.manifest import Manifest
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.disk_speed import forget_cached
-from mps_shards.storage.file_cache import Cache
 from mps_shards.storage.folder import Folder
 from mps_shards.storage.location import locate
 from mps_shards.storage.ordered_map import ordered_map
 
 __all__ = ["ReadingSpeed", "Survey", "open_set", "reading_speed", "survey"]
+
+_DEFAULT = ReadOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,19 +62,14 @@ class Survey:
         return self.manifest.classes[number] if number < len(self.manifest.classes) else f"class {number}"
 
 
-def open_set(
-    shards: str | os.PathLike[str],
-    *,
-    index: str | os.PathLike[str] | None = None,
-    cache: str | os.PathLike[str] | None = None,
-) -> ShardSet:
-    """Open one shard set. `index` and `cache` have the same meaning as in `ShardDataset`.
+def open_set(shards: str | os.PathLike[str], reading: ReadOptions = _DEFAULT) -> ShardSet:
+    """Open one shard set, from which samples are read as `reading` says.
 
     Raises:
         ConfigError, ManifestError, ShardError, StorageError: the set does not exist or is damaged.
     """
-    (location,) = locate(expanded(shards), index=index)
-    return ShardSet(location, cache=Cache.open(cache, None))
+    (location,) = locate(expanded(shards), index=reading.index, options=reading.store)
+    return ShardSet(location, verify=reading.verify, cache=reading.open_cache())
 
 
 def survey(
@@ -81,8 +78,7 @@ def survey(
     samples: int | None = None,
     seed: int = 0,
     workers: int | None = None,
-    index: str | os.PathLike[str] | None = None,
-    cache: str | os.PathLike[str] | None = None,
+    reading: ReadOptions = _DEFAULT,
     on_start: Callable[[int], None] = lambda count: None,
     on_sample: Callable[[int], None] = lambda count: None,
 ) -> Survey:
@@ -91,7 +87,7 @@ def survey(
     Args:
         samples: number of samples to decode, drawn with `seed`; all by default.
         workers: number of threads; the available cores by default.
-        index, cache: as in `ShardDataset`.
+        reading: how the shards are read, as in `ShardDataset`.
         on_start: called with the number of samples to decode.
         on_sample: called in this thread with the number of samples decoded since the last call.
 
@@ -100,7 +96,7 @@ def survey(
     """
     if samples is not None and samples < 1:
         raise ConfigError(f"samples must be at least 1, not {samples}")
-    opened = open_set(shards, index=index, cache=cache)
+    opened = open_set(shards, reading)
     total = len(opened)
     drawn = samples is not None and samples < total
     numbers: Sequence[int] = range(total)
@@ -154,7 +150,12 @@ class ReadingSpeed:
 
 
 def reading_speed(
-    shards: str | os.PathLike[str], *, samples: int = 512, workers: int = 16, seed: int = 0
+    shards: str | os.PathLike[str],
+    reading: ReadOptions = _DEFAULT,
+    *,
+    samples: int = 512,
+    workers: int = 16,
+    seed: int = 0,
 ) -> ReadingSpeed | None:
     """Measure reading samples at random positions; None for an empty set.
 
@@ -162,7 +163,7 @@ def reading_speed(
         ConfigError, DataError, StorageError: the set cannot be read; the message names the cause.
     """
     began = time.perf_counter()
-    opened = open_set(shards)
+    opened = open_set(shards, reading)
     if not len(opened):
         return None
     try:

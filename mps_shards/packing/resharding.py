@@ -22,7 +22,7 @@ DEFAULTS = {"shuffle": False, "check": False}  # where resharding has another de
 
 
 def reshard(
-    sets: Sequence[str | PathLike[str]],
+    sets: "Sequence[str | PathLike[str] | Folder]",
     out: "str | PathLike[str] | WritableFolder",
     *,
     only: Sequence[str] = (),
@@ -41,7 +41,7 @@ def reshard(
     interrupted call is continued by the same call, as for `mps_shards.pack`.
 
     Args:
-        sets: folders of shard sets, or their URLs.
+        sets: folders of shard sets, their URLs, or such folders opened by `mps_shards.storage.location.open_folder`.
         out: an absent or empty folder, an unfinished reshard of the same sets with the same options, or a URL.
         only: names of the classes to keep; all by default.
         without: names of the classes to leave out.

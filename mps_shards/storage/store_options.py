@@ -1,7 +1,8 @@
 """How long a store may take to answer, and how often a failed request is repeated."""
 
+import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from mps_shards.errors import ConfigError
 
@@ -13,7 +14,8 @@ class StoreOptions:
     """Time-outs in seconds, and retries with exponential back-off and jitter, for everything that is not a local disk.
 
     Example:
-        ShardDataset("s3://bucket/imgs-shards", batch_size=64, store_options=StoreOptions(attempts=3))
+        options = ReadOptions(store=StoreOptions(attempts=3, read_timeout_s=60, give_up_s=180))
+        ShardDataset("s3://bucket/imgs-shards", batch_size=64, read_options=options)
 
     Attributes:
         attempts: Failed attempts in a row, without progress, after which a request is given up.
@@ -37,17 +39,23 @@ class StoreOptions:
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ConfigError(f"attempts must be at least 1, not {self.attempts}")
-        for name in (
-            "first_wait_s",
-            "longest_wait_s",
-            "connect_timeout_s",
-            "read_timeout_s",
-            "give_up_s",
-            "request_timeout_s",
-        ):
+        for name in (field.name for field in fields(self) if field.name.endswith("_s")):
             value = getattr(self, name)
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be a positive number of seconds, not {value}")
+
+    @classmethod
+    def limited(cls, *, timeout_s: float | None = None, attempts: int | None = None) -> "StoreOptions":
+        """The options of commands: the defaults, but for a time without a byte and a number of attempts.
+
+        Args:
+            timeout_s: Becomes `read_timeout_s`, bounds `connect_timeout_s`, and three times as long is `give_up_s`.
+        """
+        options = cls() if attempts is None else cls(attempts=attempts)
+        if timeout_s is None:
+            return options
+        connect_s = min(timeout_s, options.connect_timeout_s)
+        return replace(options, connect_timeout_s=connect_s, read_timeout_s=timeout_s, give_up_s=3 * timeout_s)
 
     def wait_s(self, failures: int) -> float:
         """Seconds to wait before the next attempt, after this many failures in a row."""

@@ -17,7 +17,7 @@ from tests.support.things import segmentation_set
 
 def previewed(shards: Any, transform: Any) -> list[list[Any]]:
     """The training pictures of each sample, in the order of the set, by the place of the sample."""
-    opened = open_set(str(shards), index=None, cache=None)
+    opened = open_set(str(shards))
     try:
         gallery = Gallery(opened, size=64, transform=transform, times=1, seed=0)
         gallery.fill(len(opened))

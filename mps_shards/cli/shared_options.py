@@ -1,0 +1,121 @@
+"""Arguments and options that several commands take, each declared once."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import click
+
+if TYPE_CHECKING:
+    from mps_shards.storage.store_options import StoreOptions
+
+__all__ = [
+    "FOLDER",
+    "json_option",
+    "read_options",
+    "sample_options",
+    "seed_option",
+    "store_options",
+    "store_options_given",
+    "workers_option",
+]
+
+_Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_GIVEN = "mps_shards.store_options"  # where a context keeps the values of `store_options`
+
+
+class _Folder(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A folder that a path or URL names, opened with the options for stores that were given."""
+
+    name = "set"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from mps_shards.storage.location import open_folder
+
+        return open_folder(value, options=store_options_given(ctx))
+
+
+FOLDER = _Folder()
+
+
+def json_option(what: str) -> _Decorator:
+    """``--json``: print `what` as JSON."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
+
+
+def workers_option(what: str = "Number of threads", *, default: str = "available cores") -> _Decorator:
+    """``--workers``: how many threads work at the same time."""
+    return click.option("--workers", type=click.IntRange(min=1), help=f"{what}.  [default: {default}]")
+
+
+def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--seed``: which samples a random choice takes."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
+    )(command)
+
+
+def sample_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--samples`` and ``--seed``: how many samples are decoded, and which."""
+    samples = click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        help="Decode only this many samples, drawn with --seed.  [default: all]",
+    )
+    return samples(seed_option(command))
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: float | None) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_GIVEN, {})[param.name] = value
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--store-timeout`` and ``--store-attempts``, for commands that read or write stores.
+
+    They are parsed before every other parameter, so that `FOLDER` can open stores with them, wherever they stand on the
+    command line. The command gets them from `store_options_given`.
+    """
+    options: dict[str, Any] = {"callback": _remember, "expose_value": False, "is_eager": True}
+    timeout = click.option(
+        "--store-timeout",
+        "timeout_s",
+        metavar="SECONDS",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Repeat a request to a store after this many seconds without a byte, and give up after three times as "
+        "long.  [default: 10]",
+        **options,
+    )
+    attempts = click.option(
+        "--store-attempts",
+        "attempts",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Give up a request to a store after this many failed attempts in a row.  [default: 8]",
+        **options,
+    )
+    return timeout(attempts(command))
+
+
+def store_options_given(ctx: click.Context | None = None) -> "StoreOptions":
+    """The options for stores that the running command was given, and the defaults of the others."""
+    from mps_shards.storage.store_options import StoreOptions
+
+    return StoreOptions.limited(**(ctx or click.get_current_context()).meta.get(_GIVEN, {}))
+
+
+def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--index``, ``--cache`` and the options for stores, which the command gets as `ReadOptions` in ``reading``."""
+
+    @functools.wraps(command)
+    def run(*args: Any, index: Path | None, cache: Path | None, **others: Any) -> Any:
+        from mps_shards.reading.read_options import ReadOptions
+
+        return command(*args, reading=ReadOptions(index=index, cache=cache, store=store_options_given()), **others)
+
+    folder = click.Path(path_type=Path, file_okay=False)
+    index = click.option("--index", metavar="DIR", type=folder, help="Manifest and index, by mps-shards index --out.")
+    cache = click.option("--cache", metavar="DIR", type=folder, help="Keep whole shards there, for the next time.")
+    return index(cache(store_options(run)))
