@@ -64,7 +64,6 @@ def pack(
         DataError: a file is empty, is not an image, changed while it was packed, or shares a key with another.
         StorageError: something cannot be read or written.
     """
-    from mps_shards.packing.appending import append_pack
     from mps_shards.packing.progress_display import ProgressDisplay
     from mps_shards.packing.run import run_pack
     from mps_shards.packing.sources.source_choice import open_source
@@ -76,7 +75,11 @@ def pack(
         contextlib.closing(open_source(source, root=bundles.read.root)) as opened,
         ProgressDisplay(quiet=not progress, shows_bar=not dry_run) as display,
     ):
-        packed = partial(append_pack, run=run_pack) if bundles.work.append else run_pack
+        packed: Callable[..., PackReport] = run_pack
+        if bundles.work.append:
+            from mps_shards.packing.appending import append_pack  # here: few packs append
+
+            packed = partial(append_pack, run=run_pack)
         return packed(
             opened,
             out,

@@ -8,7 +8,6 @@ a process that has used obstore therefore imports a copy of the package from ano
 Only public names are used. tests/storage/test_obstore_runtime.py proves both.
 """
 
-import asyncio
 import contextlib
 import importlib
 import os
@@ -20,12 +19,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mps_shards.storage.folder import Stop
 from mps_shards.storage.interrupts import uninterrupted
 from mps_shards.storage.ordered_map import raise_if_stopped
 from mps_shards.storage.store_backend import Transient
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["answer_of", "obstore_module"]
 
@@ -85,6 +87,8 @@ class _Runtime:
 
     def __init__(self, *, copied: bool) -> None:
         self.module = _copy_of_obstore() if copied else importlib.import_module("obstore")
+        import asyncio  # here: it takes 15 ms, which only those who use a store should spend
+
         self.loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self.loop.run_forever, name="obstore-requests", daemon=True)
         with uninterrupted():

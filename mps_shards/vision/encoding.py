@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from mps_shards.errors import ConfigError, DataError, DecodeError
 from mps_shards.vision.decoding import MAX_PIXELS, image_size
 from mps_shards.vision.image_files import open_image
+from mps_shards.vision.jpeg_segments import plain_jpeg_header
 from mps_shards.vision.rgb_conversion import NO_CONVERSION, Loss, RgbConversion, losses_of
 
 __all__ = ["Header", "Size", "encoded_anew", "read_header", "turned", "turned_size"]
@@ -47,6 +48,10 @@ def read_header(content: bytes) -> Header:
         ConfigError: the format needs a package that is not installed.
         DecodeError: no image, or a damaged header.
     """
+    if content[:3] == b"\xff\xd8\xff" and (plain := plain_jpeg_header(content)):
+        mode, height, width = plain
+        if height * width <= MAX_PIXELS // 2:  # from where on Pillow warns
+            return Header("jpeg", mode, (height, width), 1, b"")
     try:
         with open_image(content) as image:
             # phones' JPEGs with a second picture behind the first; libjpeg reads the first

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 from mps_shards.errors import DataError, DecodeError
+from mps_shards.vision import encoding
 from mps_shards.vision.decoding import decode_image
 from mps_shards.vision.encoding import encoded_anew, read_header, turned, turned_size
+from mps_shards.vision.jpeg_segments import plain_jpeg_header
 from tests.support.images import EXAMPLES, PACKED_AS_IT_IS, encoded, picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -183,3 +185,46 @@ def test_a_size_that_the_format_lacks_is_named():
 
     with pytest.raises(DataError, match="cannot encode 20000 x 1 pixels as webp: "):
         encoded_anew(content, read_header(content), turn=1, size=(1, 20000), kind="webp", quality=90)
+
+
+PLAIN = {
+    "colour": lambda: encoded(picture("RGB"), "JPEG"),
+    "gray": lambda: encoded(picture("L"), "JPEG"),
+    "progressive": lambda: encoded(picture("RGB"), "JPEG", progressive=True),
+    "restarts": lambda: encoded(picture("RGB"), "JPEG", restart_marker_blocks=2),
+    "comment": lambda: encoded(picture("RGB"), "JPEG", comment=b"\xff\xda a comment"),
+}
+OTHER = {
+    "exif": lambda: rotated(6),
+    "profile": lambda: encoded(picture("RGB"), "JPEG", icc_profile=SRGB),
+    "four inks": lambda: encoded(picture("CMYK"), "JPEG"),
+}
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *OTHER])
+def test_a_jpeg_header_read_without_pillow_is_what_pillow_reads(name: str, monkeypatch: pytest.MonkeyPatch):
+    content = (PLAIN | OTHER)[name]()
+    found = read_header(content)
+
+    monkeypatch.setattr(encoding, "plain_jpeg_header", lambda content: None)
+
+    assert found == read_header(content)
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *OTHER])
+def test_only_a_jpeg_without_metadata_is_read_without_pillow(name: str):
+    found = plain_jpeg_header((PLAIN | OTHER)[name]())
+
+    assert (found is not None) == (name in PLAIN)
+
+
+@given(st.data())
+def test_a_damaged_jpeg_header_ends_in_an_answer_or_in_none(data: st.DataObject):
+    content = bytearray(PLAIN["restarts"]())
+    stop = data.draw(st.integers(0, len(content)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, 600))] = data.draw(st.integers(0, 255))
+
+    found = plain_jpeg_header(bytes(content[:stop]))
+
+    assert found is None or (found[0] in ("L", "RGB") and min(found[1:]) > 0)
