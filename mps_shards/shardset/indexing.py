@@ -99,30 +99,14 @@ def adopt(
     _check(location.folder, scans)
     samples = sum(scan.record.samples for scan in scans)
     targets = _counted(scan.targets for scan in scans)
-    task = choice.task or _guessed_task(location.folder, targets, samples)
-    if choice.has_other_targets and (held := sum(targets.values())) != samples:
-        raise DataError(f"only {held} of the {samples} samples in {location.folder} have a target for {task}")
+    task = _task_of(location.folder, choice, targets, samples)
     largest = max((int(scan.labels.max()) for scan in scans if len(scan.labels)), default=-1)
     if classes and task == "classification" and largest >= len(classes):
         raise ConfigError(f"{location.folder} has labels up to {largest}, but only {len(classes)} classes are named")
     repetitions = repeated_keys_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans])
     repeated = next((repetition.key for repetition in repetitions), None)
-    fields = _counted(scan.fields for scan in scans)
-    description = SetDescription(
-        task=task,
-        classes=tuple(classes) if task in ("classification", "multilabel", "segmentation") else (),
-        columns=choice.columns or UNSET,
-        packed=Packed(
-            version=version("mps-shards"),
-            layout="tars of others",
-            seed=None,
-            options={
-                "fields": ",".join(sorted(fields)),
-                **choice.options(),
-                "repeated_keys": repeated is not None or None,
-            },
-        ),
-    )
+    fields = dict(sorted(_counted(scan.fields for scan in scans).items()))
+    description = _description(task, classes, choice, fields, repeats_keys=repeated is not None)
     try:
         manifest = write_set(destination or location.folder, description, [scan.contents() for scan in scans])
     except StorageError as error:
@@ -137,7 +121,7 @@ def adopt(
         samples=samples,
         bytes=manifest.bytes,
         classes=len(manifest.classes),
-        fields=dict(sorted(fields.items())),
+        fields=fields,
         passed_over=dict(sorted(_counted(scan.passed_over for scan in scans).items())),
         target=tuple(sorted(targets)),
         largest_label=largest,
@@ -236,7 +220,29 @@ def _counted(parts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _guessed_task(folder: Folder, targets: dict[str, int], samples: int) -> Task:
+def _description(
+    task: Task, classes: Sequence[str], choice: FieldChoice, fields: Iterable[str], *, repeats_keys: bool
+) -> SetDescription:
+    """What the manifest says of the set, apart from its shards."""
+    return SetDescription(
+        task=task,
+        classes=tuple(classes) if task in ("classification", "multilabel", "segmentation") else (),
+        columns=choice.columns or UNSET,
+        packed=Packed(
+            version=version("mps-shards"),
+            layout="tars of others",
+            seed=None,
+            options={"fields": ",".join(fields), **choice.options(), "repeated_keys": repeats_keys or None},
+        ),
+    )
+
+
+def _task_of(folder: Folder, choice: FieldChoice, targets: dict[str, int], samples: int) -> Task:
+    """The task that was chosen, or that the fields of the samples show."""
+    if choice.task is not None:
+        if choice.has_other_targets and (held := sum(targets.values())) != samples:
+            raise DataError(f"only {held} of the {samples} samples in {folder} have a target for {choice.task}")
+        return choice.task
     if len(targets) > 1:
         found = " and ".join(targets)
         raise DataError(f"of the samples in {folder} some have {found}; say which is the target: --target cls, or none")

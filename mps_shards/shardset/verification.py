@@ -3,7 +3,7 @@
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,32 +90,15 @@ def verify(
     began = time.monotonic()
     folder = open_folder(folder)
     stored = open_set(folder)
-    listed = {shard.name: shard for shard in stored.manifest.shards}
-    names = _names(folder, listed)
-    found = [name for name in names if name.endswith(".tar")]
-    problems = [_missing(shard) for shard in stored.manifest.shards if shard.name not in found]
-    path = folder.path
-    appending = path is not None and any((place / APPENDING).is_dir() for place in (path, path.parent))
-    # what an interrupted append left belongs to no set: the same command takes it, and this set is whole without it
-    problems += [_extra(name) for name in found if name not in listed and not appending]
-    problems += [
-        Problem(kind="unfinished file", where=name, detail="left by an interrupted run")
-        for name in names
-        if name.endswith(PART) and not appending
-    ]
-    if is_unfinished(folder):
-        problems.append(Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again"))
-    if stored.index_fault:
-        problems.append(Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault))
-    if stored.labels_fault:
-        problems.append(Problem(kind="stale labels", where=LABELS_NAME, detail=stored.labels_fault))
-    there = [folder / shard.name for shard in stored.manifest.shards if shard.name in found]
-    on_start(sum(file.size() for file in there))
+    names = _names(stored)
+    problems = [*_problems_of_names(stored, names), *_problems_of_metadata(stored)]
+    tars = [folder / shard.name for shard in stored.manifest.shards if shard.name in names]
+    on_start(sum(file.size() for file in tars))
     hashes: list[Hashes] = []
     size = 0
     checks = ordered_map(
         lambda path: _check(stored, path, decode=decode, on_progress=on_progress),
-        there,
+        tars,
         workers=workers,
         name="mps-shards-verify",
     )
@@ -123,20 +106,11 @@ def verify(
         problems += wrong
         hashes.append(scan.hashes)
         size += scan.record.bytes
-    repeats = stored.manifest.packed.options.get("repeated_keys")  # tars of other tools, which may repeat keys
-    problems += [
-        Problem(
-            kind="duplicate key",
-            where=there[repetition.shard].name,
-            detail=f"{there[repetition.first].name} holds the key {repetition.key!r}, too",
-            sample=repetition.sample,
-            key=repetition.key,
-        )
-        for repetition in (repeated_keys_in(there, hashes) if not repeats else ())
-    ]
+    if not stored.manifest.packed.options.get("repeated_keys"):  # tars of other tools may repeat keys
+        problems += _duplicate_keys(tars, hashes)
     return VerifyReport(
         folder=str(folder),
-        shards=len(there),
+        shards=len(tars),
         samples=sum(len(part) for part in hashes),
         bytes=size,
         decoded=decode,
@@ -145,14 +119,53 @@ def verify(
     )
 
 
-def _names(folder: Folder, listed: Iterable[str]) -> list[str]:
+def _names(stored: StoredSet) -> list[str]:
     """Return the names of the files in the folder; for a store that cannot list, the existing tars of the manifest."""
     try:
-        return folder.names()
+        return stored.folder.names()
     except StorageError:
-        if not folder.waits:
+        if not stored.folder.waits:
             raise
-        return [name for name in listed if folder.has(name)]
+        return [shard.name for shard in stored.manifest.shards if stored.folder.has(shard.name)]
+
+
+def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Problem]:
+    """Files that are missing, and files that do not belong to the set."""
+    listed = {shard.name: shard for shard in stored.manifest.shards}
+    present = set(names)
+    for shard in listed.values():
+        if shard.name not in present:
+            yield Problem(kind="missing shard", where=shard.name, detail=f"with its {shard.samples} samples")
+    path = stored.folder.path
+    if path is not None and any((place / APPENDING).is_dir() for place in (path, path.parent)):
+        return  # what an interrupted append left belongs to no set: the same command takes it
+    for name in names:
+        if name.endswith(".tar") and name not in listed:
+            yield Problem(kind="extra shard", where=name, detail="the manifest does not list it")
+    for name in names:
+        if name.endswith(PART):
+            yield Problem(kind="unfinished file", where=name, detail="left by an interrupted run")
+
+
+def _problems_of_metadata(stored: StoredSet) -> Iterator[Problem]:
+    """What is wrong with the set before a tar is read."""
+    if is_unfinished(stored.folder):
+        yield Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again")
+    if stored.index_fault:
+        yield Problem(kind="stale index", where=INDEX_NAME, detail=stored.index_fault)
+    if stored.labels_fault:
+        yield Problem(kind="stale labels", where=LABELS_NAME, detail=stored.labels_fault)
+
+
+def _duplicate_keys(tars: Sequence[File], hashes: Sequence[Hashes]) -> Iterator[Problem]:
+    for repetition in repeated_keys_in(tars, hashes):
+        yield Problem(
+            kind="duplicate key",
+            where=tars[repetition.shard].name,
+            detail=f"{tars[repetition.first].name} holds the key {repetition.key!r}, too",
+            sample=repetition.sample,
+            key=repetition.key,
+        )
 
 
 def whole_rows(file: File, rows: Rows) -> Rows:
@@ -175,14 +188,6 @@ def _key(content: Buffer) -> str | None:
         return split_member(first.name)[0] if first else None
     except DataError:
         return None
-
-
-def _missing(shard: ShardRecord) -> Problem:
-    return Problem(kind="missing shard", where=shard.name, detail=f"with its {shard.samples} samples")
-
-
-def _extra(name: str) -> Problem:
-    return Problem(kind="extra shard", where=name, detail="the manifest does not list it")
 
 
 def _check(
