@@ -8,10 +8,9 @@ from webdataset.filters import map as map_stage
 from webdataset.filters import select as select_stage
 from webdataset.pipeline import DataPipeline
 
-from mps_shards.batching.host_batch import ImageFormat
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import SkipReport, StageTimes, html_table
-from mps_shards.reading.arguments import Shards, check_arguments, check_field_arguments, shown, warn_of_no_batches
+from mps_shards.reading.arguments import Shards, check_arguments, chosen_fields, shown, warn_of_no_batches
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.collate import Collate
 from mps_shards.reading.description import described, facts
@@ -20,7 +19,9 @@ from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.read_position import ReadPosition, SampleSequence
 from mps_shards.reading.rendering import log_inexact_resizing
 from mps_shards.reading.sample_maker import SampleOptions, is_scaled
-from mps_shards.reading.source_opening import expanded, open_source
+from mps_shards.reading.sample_sources import Source
+from mps_shards.reading.set_properties import SetProperties
+from mps_shards.reading.source_opening import open_source
 from mps_shards.reading.target_readers import target_reader
 from mps_shards.reading.whole_batches import whole_batch
 from mps_shards.sampling.balance import Balance
@@ -29,10 +30,8 @@ from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.sampling.subset import Subset
-from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.keyed import check_seed
 from mps_shards.shards.manifest import Task
-from mps_shards.storage.location import locate
 from mps_shards.vision.normalization import Normalize
 from mps_shards.vision.transforms.sample_transform import Transform, recognise
 
@@ -51,7 +50,7 @@ def _unsupported(name: str, instead: str) -> Callable[..., NoReturn]:
     return method
 
 
-class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stubs without this base's types
+class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdataset ships no types
     """Batches of a shard set, in an order that depends only on the set, `seed` and the epoch.
 
         data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
@@ -145,61 +144,19 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
     ):
         check_seed(seed, epoch or 0)
         check_arguments(batch_size, shuffle, remainder, collate, subset)
-        check_field_arguments(image, target, fields, collate)
+        choice = chosen_fields(image, target, fields, collate)
         mixing = Shuffle() if shuffle is True else shuffle or None
         self.shards, self.batch_size, self.transform, self.seed = shards, batch_size, transform, seed
-        self._batch_options = BatchOptions(
-            single=batch_size is None,
-            keys=keys,
-            names=None if fields is None else tuple(fields),
-            image_format=ImageFormat.parse(normalize=normalize, channels_last=collate.channels_last),
-            mix=collate.mix,
-            pad=collate.pad,
+        self._batch_options = BatchOptions.of(
+            collate, single=batch_size is None, keys=keys, fields=fields, normalize=normalize
         )
         self._rules = SkipRules.of(on_bad_sample)
         self.source = open_source(
-            locate(
-                expanded(list(shards) if isinstance(shards, Mapping) else shards),
-                index=read_options.index,
-                options=read_options.store,
-            ),
-            weights=list(shards.values()) if isinstance(shards, Mapping) else None,
-            shuffle=mixing,
-            subset=subset,
-            balance=Balance.of(balance),
-            verify=read_options.verify,
-            ahead_bytes=read_options.ahead_bytes,
-            cache=read_options.open_cache(),
-            choice=FieldChoice(keeps_all=True) if fields is not None else FieldChoice.parsed(image, target),
+            shards, read_options, shuffle=mixing, subset=subset, balance=Balance.of(balance), choice=choice
         )
-        targets, task = target_reader(self.source, fields, max_pixels=read_options.max_pixels)
-        sample_transform = recognise(
-            transform,
-            views=views,
-            task=task,
-            classes=len(self.source.classes),
-            ignore_index=self.source.ignore_index,
-        )
-        log_inexact_resizing(sample_transform)
-        self._samples = SampleOptions(
-            transform=sample_transform,
-            targets=targets,
-            max_pixels=read_options.max_pixels,
-            scaled=is_scaled(read_options.decode, sample_transform, task),
-        )
-        sequence = SampleSequence(
-            seed=seed,
-            batch_size=batch_size or 1,
-            remainder=remainder,
-            drop_last=drop_last,
-            samples=self.source.samples,
-            fingerprint={
-                **self.source.fingerprint,
-                "samples": self.source.samples,
-                "seed": seed,
-                "shuffle": None if mixing is None else [mixing.block, mixing.lanes, mixing.window],
-                "remainder": remainder,
-            },
+        self._samples = _sample_options(self.source, transform, views=views, fields=fields, reading=read_options)
+        sequence = SampleSequence.of(
+            self.source, mixing, seed=seed, batch_size=batch_size or 1, remainder=remainder, drop_last=drop_last
         )
         self.position = ReadPosition(sequence, Progress(epoch or 0), Share.given(rank, world_size))
         self._exact_length = True
@@ -273,16 +230,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
         return self.source.task
 
     @property
-    def classes(self) -> list[str]:
-        """Class names; a label is an index into this list. Empty where there are none."""
-        return list(self.source.classes)
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        """Class names to class indices."""
-        return {name: number for number, name in enumerate(self.source.classes)}
-
-    @property
     def columns(self) -> list[str]:
         """Names of the numbers that are the target of a regression set. Empty for other tasks."""
         return list(self.source.columns)
@@ -296,11 +243,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
     def num_samples(self) -> int | None:
         """Number of samples of an epoch, over all ranks; None where it is not known before the end."""
         return self.source.samples
-
-    @property
-    def ignore_index(self) -> int | None:
-        """Value in label maps that stands for no class; None where there is none."""
-        return self.source.ignore_index
 
     @property
     def skipped(self) -> SkipReport:
@@ -367,10 +309,6 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
     with_length = _unsupported("with_length", "len(data) is exact already")
     append = _unsupported("append", "use map(), select() or compose(), which give a new data set")
 
-    def close(self) -> None:
-        """Close open files. The data set can be used again."""
-        self.source.close()
-
     def preview(self, count: int = 8, *, times: int = 3) -> Any:
         """Random samples as they are stored, and `times` times as the transform shows them: an image of Pillow.
 
@@ -386,6 +324,28 @@ class ShardDataset(DataPipeline):  # type: ignore[misc]  # webdataset ships stub
 
     def _repr_html_(self) -> str:
         return html_table(facts(self, shown(self.shards)))
+
+
+def _sample_options(
+    source: Source,
+    transform: Transform | Sequence[Transform] | None,
+    *,
+    views: int,
+    fields: Mapping[str, str] | None,
+    reading: ReadOptions,
+) -> SampleOptions:
+    """How samples of a source are decoded and transformed."""
+    targets, task = target_reader(source, fields, max_pixels=reading.max_pixels)
+    sample_transform = recognise(
+        transform, views=views, task=task, classes=len(source.classes), ignore_index=source.ignore_index
+    )
+    log_inexact_resizing(sample_transform)
+    return SampleOptions(
+        transform=sample_transform,
+        targets=targets,
+        max_pixels=reading.max_pixels,
+        scaled=is_scaled(reading.decode, sample_transform, task),
+    )
 
 
 def _host_memory(nbytes: int) -> torch.Tensor:

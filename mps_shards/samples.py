@@ -12,13 +12,13 @@ from mps_shards.errors import ConfigError, ShardsError
 from mps_shards.reading.arguments import Shards
 from mps_shards.reading.indexed_source import IndexedSource
 from mps_shards.reading.read_options import ReadOptions
-from mps_shards.reading.source_opening import expanded, open_source
+from mps_shards.reading.set_properties import SetProperties
+from mps_shards.reading.source_opening import open_source
 from mps_shards.reading.target_readers import target_reader
 from mps_shards.sampling.subset import Subset
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.keyed import check_seed
 from mps_shards.shards.raw_sample import RawSample
-from mps_shards.storage.location import locate
 from mps_shards.vision.transforms.sample_transform import ThreadTransform, Transform, recognise
 
 __all__ = ["ShardSamples"]
@@ -27,7 +27,7 @@ _WHITE = torch.tensor(255.0)
 _MOST_BYTES = 64 << 20  # of neighbouring samples that one request fetches from a store
 
 
-class ShardSamples(Dataset[tuple[Any, Any]]):
+class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
     """The samples of a shard set by number, in the order of packing: for notebooks and for torch's samplers.
 
         samples = ShardSamples("imgs-shards")
@@ -54,6 +54,8 @@ class ShardSamples(Dataset[tuple[Any, Any]]):
         ConfigError, ManifestError, ShardError, StorageError: At once, where the fault is known without reading samples.
     """
 
+    source: IndexedSource
+
     def __init__(
         self,
         shards: Shards,
@@ -70,16 +72,7 @@ class ShardSamples(Dataset[tuple[Any, Any]]):
             raise ConfigError("ShardSamples has each sample once: give a list of sets, without weights")
         if read_options.decode != "exact":
             raise ConfigError("decode='scaled' is for ShardDataset; ShardSamples decodes exactly")
-        source = open_source(
-            locate(expanded(shards), index=read_options.index),
-            weights=None,
-            shuffle=None,
-            subset=subset,
-            verify=read_options.verify,
-            ahead_bytes=read_options.ahead_bytes,
-            cache=read_options.open_cache(),
-            choice=FieldChoice.parsed(image, target),
-        )
+        source = open_source(shards, read_options, subset=subset, choice=FieldChoice.parsed(image, target))
         if not isinstance(source, IndexedSource):
             raise ConfigError(
                 "ShardSamples needs an index, so that any sample can be read: run 'mps-shards index' on it"
@@ -124,16 +117,6 @@ class ShardSamples(Dataset[tuple[Any, Any]]):
         return self.source.key(self._number(index))
 
     @property
-    def classes(self) -> list[str]:
-        """Class names; a label is an index into this list. Empty where there are none."""
-        return list(self.source.classes)
-
-    @property
-    def class_to_idx(self) -> dict[str, int]:
-        """Class names to class indices."""
-        return {name: number for number, name in enumerate(self.source.classes)}
-
-    @property
     def targets(self) -> list[int]:
         """The class index of each sample, -1 for none, as torchvision's ImageFolder has it. Reads no images.
 
@@ -142,15 +125,6 @@ class ShardSamples(Dataset[tuple[Any, Any]]):
         """
         found = self.source.labels()[np.asarray(self._numbers, dtype=np.int64)].tolist()
         return list(map(int, found))
-
-    @property
-    def ignore_index(self) -> int | None:
-        """Value in label maps that stands for no class; None where there is none."""
-        return self.source.ignore_index
-
-    def close(self) -> None:
-        """Close open files. The samples can be used again."""
-        self.source.close()
 
     def __repr__(self) -> str:
         classes = f", {len(self.source.classes)} classes" if self.source.classes else ""

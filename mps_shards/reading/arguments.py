@@ -11,9 +11,10 @@ from mps_shards.reading.read_position import ReadPosition
 from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.sampling.subset import Subset
+from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.storage.urls import without_secrets
 
-__all__ = ["Shards", "check_arguments", "check_field_arguments", "shown", "warn_of_no_batches"]
+__all__ = ["Path", "Shards", "check_arguments", "chosen_fields", "shown", "warn_of_no_batches"]
 
 Path: TypeAlias = str | os.PathLike[str]
 Shards: TypeAlias = Path | Sequence[Path] | Mapping[Path, float]
@@ -42,8 +43,14 @@ def check_arguments(
         raise ConfigError(f"subset must be Subset(…), such as Subset(fraction=0.1), not {subset!r}")
 
 
-def check_field_arguments(image: object, target: object, fields: object, collate: Collate) -> None:
-    """Raise ConfigError where `image`, `target` and `fields` exclude each other, or are no names of fields."""
+def chosen_fields(
+    image: str | None, target: str | None, fields: Mapping[str, str] | None, collate: Collate
+) -> FieldChoice | None:
+    """The fields of a sample that are read; with `fields`, all of them.
+
+    Raises:
+        ConfigError: `image`, `target` and `fields` exclude each other, or are no names of fields.
+    """
     for name, value in (("image", image), ("target", target)):
         if value is not None and not isinstance(value, str):
             raise ConfigError(
@@ -54,6 +61,7 @@ def check_field_arguments(image: object, target: object, fields: object, collate
         raise ConfigError("fields names the image and all targets: leave out image= and target=")
     if fields is not None and (collate.mix is not None or collate.pad is not None):
         raise ConfigError("mix and pad are for (image, target): leave out fields")
+    return FieldChoice.parsed(image, target) if fields is None else FieldChoice(keeps_all=True)
 
 
 def warn_of_no_batches(position: ReadPosition) -> None:

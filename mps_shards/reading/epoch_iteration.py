@@ -1,8 +1,8 @@
 """One iteration over one rank's share of an epoch, as the loader's threads and a plain loop run it."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from mps_shards.errors import DataError
 from mps_shards.metrics import SkipReport, StageTimes
 from mps_shards.reading.bad_samples import BadSamples, SkipRules
 from mps_shards.reading.batch_plan import BatchPlan
+from mps_shards.reading.collate import Collate
 from mps_shards.reading.read_position import ReadPosition
 from mps_shards.reading.sample_maker import SampleOptions, ThreadSampleMaker
 from mps_shards.reading.sample_sources import Source
@@ -23,6 +24,7 @@ from mps_shards.sampling.cursor import Cursor
 from mps_shards.shards import keyed
 from mps_shards.storage.folder import Traffic
 from mps_shards.vision.label_maps import DEFAULT_IGNORE_INDEX
+from mps_shards.vision.normalization import Normalize
 from mps_shards.vision.transforms import classify
 
 __all__ = ["BatchOptions", "EpochIteration"]
@@ -45,6 +47,20 @@ class BatchOptions:
     image_format: ImageFormat
     mix: classify.mix | None
     pad: int | None
+
+    @classmethod
+    def of(
+        cls, collate: Collate, *, single: bool, keys: bool, fields: Iterable[str] | None, normalize: Normalize | None
+    ) -> Self:
+        """The options from the arguments of a data set. Raises ConfigError for a `normalize` that cannot work."""
+        return cls(
+            single=single,
+            keys=keys,
+            names=None if fields is None else tuple(fields),
+            image_format=ImageFormat.parse(normalize=normalize, channels_last=collate.channels_last),
+            mix=collate.mix,
+            pad=collate.pad,
+        )
 
 
 class EpochIteration:

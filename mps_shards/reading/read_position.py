@@ -4,14 +4,15 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.metrics import SkipReport
 from mps_shards.reading.bad_samples import BadSamples
-from mps_shards.reading.sample_sources import Request
+from mps_shards.reading.sample_sources import Request, Source
 from mps_shards.sampling.cursor import Cursor, check_resume
 from mps_shards.sampling.epoch_progress import Begun, Progress
+from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank import DataLoaderWorker, Share, dataloader_worker
 from mps_shards.sampling.rank_sharding import Deal, Remainder
 
@@ -33,6 +34,34 @@ class SampleSequence:
     drop_last: bool
     samples: int | None
     fingerprint: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        shuffle: Shuffle | None,
+        *,
+        seed: int,
+        batch_size: int,
+        remainder: Remainder,
+        drop_last: bool,
+    ) -> Self:
+        """The sequence of a source's samples."""
+        fingerprint = {
+            **source.fingerprint,
+            "samples": source.samples,
+            "seed": seed,
+            "shuffle": None if shuffle is None else [shuffle.block, shuffle.lanes, shuffle.window],
+            "remainder": remainder,
+        }
+        return cls(
+            seed=seed,
+            batch_size=batch_size,
+            remainder=remainder,
+            drop_last=drop_last,
+            samples=source.samples,
+            fingerprint=fingerprint,
+        )
 
     def request(self, share: Share, epoch: int, start: int) -> Request:
         """The part of an epoch that a share is given."""

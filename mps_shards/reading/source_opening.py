@@ -1,11 +1,13 @@
 """Open what a user named: shard sets with a manifest, on a disk or in a store, or tars without one."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 from mps_shards.errors import ConfigError
+from mps_shards.reading.arguments import Path, Shards
 from mps_shards.reading.foreign_source import ForeignSource
 from mps_shards.reading.indexed_source import IndexedSource
+from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.remote_source import RemoteSource
 from mps_shards.reading.sample_sources import Source
 from mps_shards.sampling.balance import Balance
@@ -15,48 +17,45 @@ from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest
 from mps_shards.shardset.opening import find_manifest, read_manifest
 from mps_shards.shardset.shard_set import ShardSet
-from mps_shards.storage.file_cache import Cache
-from mps_shards.storage.location import Location
+from mps_shards.storage.location import Location, locate
 
 __all__ = ["expanded", "open_source"]
 
 
-def expanded(shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+def expanded(shards: Path | Iterable[Path]) -> list[Path]:
     """The names that were given, with brace patterns expanded as webdataset expands them."""
     from webdataset.shardlists import expand_urls
 
     named = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
-    found: list[str | os.PathLike[str]] = []
+    found: list[Path] = []
     for item in named:
         found += expand_urls(item) if isinstance(item, str) and "{" in item else [item]
     return found
 
 
 def open_source(
-    locations: Sequence[Location],
+    shards: Shards,
+    reading: ReadOptions,
     *,
-    weights: Sequence[float] | None,
-    shuffle: Shuffle | None,
+    shuffle: Shuffle | None = None,
     subset: Subset | None = None,
     balance: Balance | None = None,
-    verify: bool = False,
-    ahead_bytes: int,
-    cache: Cache | None = None,
     choice: FieldChoice | None = None,
 ) -> Source:
     """Open shard sets where there are manifests, else foreign tars.
 
     Args:
+        shards: As `ShardDataset` takes them; the values of a mapping are the weights of its sets.
         subset, balance: Which samples an epoch has, and how often.
-        verify: Compare every sample that is read with the CRC-32 in the index.
-        ahead_bytes: Most bytes of samples that are read ahead from stores.
-        cache: Where whole files are kept.
         choice: The fields to take for image and target.
 
     Raises:
         ConfigError: Both kinds were named together, or foreign tars with weights, `subset`, `balance` or `verify`.
         ManifestError: A manifest is malformed, or a folder holds neither a manifest nor tars.
     """
+    locations = locate(expanded(shards), index=reading.index, options=reading.store)
+    weights = list(shards.values()) if isinstance(shards, Mapping) else None
+    verify, cache = reading.verify, reading.open_cache()
     manifests = [_manifest_of(location) for location in locations]
     if all(manifests):
         sets = [
@@ -64,7 +63,7 @@ def open_source(
             for location, manifest in zip(locations, manifests, strict=True)
         ]
         if any(one.remote for one in sets):
-            return RemoteSource(sets, weights, shuffle, subset, balance, max_bytes=ahead_bytes)
+            return RemoteSource(sets, weights, shuffle, subset, balance, max_bytes=reading.ahead_bytes)
         return IndexedSource(sets, weights, shuffle, subset, balance)
     if any(manifests):
         odd = locations[manifests.index(None)]

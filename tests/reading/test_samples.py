@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler, random_split
 from torch.utils.data import Subset as TorchSubset
 
-from mps_shards import ReadOptions, ShardDataset, ShardSamples, Subset, classify
-from mps_shards.errors import ConfigError, DecodeError
+from mps_shards import ReadOptions, ShardDataset, ShardSamples, StoreOptions, Subset, classify
+from mps_shards.errors import ConfigError, DecodeError, StorageError
 from tests.support.sets import foreign_tars, keys, shard_set
 from tests.support.web import web
 
@@ -110,6 +110,16 @@ def test_a_run_of_neighbours_in_a_store_is_one_request():
         assert len(server.of_tars()) - before == 4  # 2; 6 to 8; 11; and 16
         assert all(map(same, found, local.__getitems__([11, 6, 7, 8, 2, 6, -1])))
         assert same(samples[12], local[12]) and samples.key(3) == "s00003" and samples.targets == local.targets
+
+
+def test_a_store_is_asked_as_often_as_the_options_for_stores_say():
+    options = ReadOptions(store=StoreOptions(attempts=2, first_wait_s=0.01))
+
+    with (
+        web(SET, fault=lambda asked, number: 503) as server,
+        pytest.raises(StorageError, match=r"given up after 2 attempts"),
+    ):
+        ShardSamples(server.url, read_options=options)
 
 
 def test_what_cannot_be_read_by_number_is_refused():

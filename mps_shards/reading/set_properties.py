@@ -1,0 +1,30 @@
+"""What a data set says of the shard sets that it reads, for `ShardDataset` and `ShardSamples` alike."""
+
+from mps_shards.reading.sample_sources import Source
+
+__all__ = ["SetProperties"]
+
+
+class SetProperties:
+    """Properties of the shard sets behind a data set."""
+
+    source: Source
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names; a label is an index into this list. Empty where there are none."""
+        return list(self.source.classes)
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Class names to class indices."""
+        return {name: number for number, name in enumerate(self.source.classes)}
+
+    @property
+    def ignore_index(self) -> int | None:
+        """Value in label maps that stands for no class; None where there is none."""
+        return self.source.ignore_index
+
+    def close(self) -> None:
+        """Close open files. The data set can be used again."""
+        self.source.close()
