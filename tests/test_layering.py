@@ -1,5 +1,6 @@
 """What may import what (import-linter holds the rest), and the layout of files."""
 
+import ast
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 400
+MOST_LINES_OF_A_FUNCTION = 50  # besides its docstring
 
 
 @pytest.mark.parametrize("module", ["mps_shards", "mps_shards.cli"])
@@ -28,6 +30,26 @@ def test_no_file_is_long():
     lengths = {file.relative_to(ROOT): file.read_text("utf-8").count("\n") for file in files}
 
     assert {file: lines for file, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_no_function_is_long():
+    lengths = {
+        f"{file.relative_to(ROOT)}:{function.name}": _code_lines(function)
+        for folder in ("mps_shards", "tools")
+        for file in ROOT.glob(f"{folder}/**/*.py")
+        for function in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef)
+    }
+
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FUNCTION} == {}
+
+
+def _code_lines(function: ast.FunctionDef) -> int:
+    """Lines from `def` to the end, without the docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    first = function.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return lines - ((first.end_lineno or 0) - first.lineno + 1 if is_docstring else 0)
 
 
 def test_no_two_files_of_the_package_share_a_name():

@@ -104,9 +104,7 @@ def chart_svgs(found: "Survey") -> list[str]:
             content = io.StringIO()
             figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
             svg = content.getvalue()
-            svg = re.sub(
-                r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', "", svg[svg.index("<svg") :], flags=re.DOTALL
-            )
+            svg = re.sub(_NOT_INLINE, "", svg[svg.index("<svg") :])
             for colour, variable in _VARIABLES.items():
                 svg = svg.replace(colour, f"var({variable})")
             pictures.append(svg)

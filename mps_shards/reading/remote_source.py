@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mps_shards.reading.batch_plan import BatchPlan, SampleName
-from mps_shards.reading.indexed_source import IndexedSource
+from mps_shards.reading.batch_plan import BatchPlan
+from mps_shards.reading.indexed_source import IndexedPlan, IndexedSource
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.order import Numbers, Shuffle
 from mps_shards.sampling.subset import Subset
-from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.folder import Stop, Traffic
@@ -43,41 +42,30 @@ class _Ahead(NamedTuple):
     number: int
 
 
-class _AheadPlan:
-    """A `BatchPlan` whose samples of stores are fetched ahead; those of local disks are read by number."""
+class _AheadPlan(IndexedPlan):
+    """A `BatchPlan` whose samples of stores are fetched ahead, by row; those of local disks are read by number."""
+
+    __slots__ = ("_ahead", "_fetched")
 
     def __init__(
         self,
         source: "RemoteSource",
-        ahead: ReadAhead,
         positions: list[int],
-        samples: list[int | _Ahead],
+        numbers: list[int],
         next_position: int,
+        *,
+        ahead: ReadAhead,
+        fetched: dict[int, _Ahead],
     ):
-        self._source, self._ahead, self._samples = source, ahead, samples
-        self.positions, self.next_position = positions, next_position
-
-    @property
-    def task(self) -> Task | None:
-        """See `BatchPlan`."""
-        return self._source.task
-
-    def __len__(self) -> int:
-        return len(self.positions)
+        super().__init__(source, positions, numbers, next_position)
+        self._ahead, self._fetched = ahead, fetched
 
     def read(self, row: int) -> RawSample:
         """See `BatchPlan`. Waits for a sample that has not arrived yet."""
-        sample = self._samples[row]
-        if isinstance(sample, int):
-            return self._source.read(sample)
+        sample = self._fetched.get(row)
+        if sample is None:
+            return super().read(row)
         return self._source.sets[sample.at].parse(sample.number, self._ahead.take(sample.ticket))
-
-    def name(self, row: int) -> SampleName:
-        """See `BatchPlan`."""
-        sample = self._samples[row]
-        if isinstance(sample, int):
-            return self._source.name(sample)
-        return SampleName(self._source.sets[sample.at].shard_of(sample.number), None)
 
 
 class RemoteSource(IndexedSource):
@@ -168,7 +156,7 @@ class RemoteSource(IndexedSource):
         pieces: list[Piece],
     ) -> _AheadPlan:
         """The plan of a batch whose samples have these numbers; what must be read for it goes into `pieces`."""
-        samples: list[int | _Ahead] = list(listed)
+        fetched: dict[int, _Ahead] = {}
         here: list[Piece] = []
         numbers = np.asarray(listed, dtype=np.int64)
         owners = np.searchsorted(self._starts, numbers, side="right") - 1
@@ -181,10 +169,10 @@ class RemoteSource(IndexedSource):
             shards, units, starts, stops = self._units[at].of(inside)
             found = (rows, inside, shards, units, starts, stops)
             for row, number, shard, unit, start, stop in zip(*(each.tolist() for each in found), strict=True):
-                samples[row] = _Ahead(ticket + row, at, number)
+                fetched[row] = _Ahead(ticket + row, at, number)
                 here.append(Piece(ticket + row, (at, unit), (at, shard), start, stop))
         pieces += sorted(here)
-        return _AheadPlan(self, ahead, positions, samples, next_position)
+        return _AheadPlan(self, positions, listed, next_position, ahead=ahead, fetched=fetched)
 
     def _read(self, file: tuple[int, ...], start: int, stop: int, stopped: Stop) -> Buffer:
         at, shard = file

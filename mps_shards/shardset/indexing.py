@@ -103,8 +103,7 @@ def adopt(
     largest = max((int(scan.labels.max()) for scan in scans if len(scan.labels)), default=-1)
     if classes and task == "classification" and largest >= len(classes):
         raise ConfigError(f"{location.folder} has labels up to {largest}, but only {len(classes)} classes are named")
-    repetitions = repeated_keys_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans])
-    repeated = next((repetition.key for repetition in repetitions), None)
+    repeated = next(repeated_keys_in(tars, [scan.hashes for scan in scans], [scan.rows for scan in scans]), None)
     fields = dict(sorted(_counted(scan.fields for scan in scans).items()))
     description = _description(task, classes, choice, fields, repeats_keys=repeated is not None)
     try:
@@ -125,7 +124,7 @@ def adopt(
         passed_over=dict(sorted(_counted(scan.passed_over for scan in scans).items())),
         target=tuple(sorted(targets)),
         largest_label=largest,
-        repeated_key=repeated,
+        repeated_key=None if repeated is None else repeated.key,
         fingerprint=manifest.fingerprint,
     )
 

@@ -6,6 +6,8 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 
+from tests.support.web import serving
+
 _NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length"}
 
 
@@ -37,14 +39,8 @@ class Proxy(http.server.ThreadingHTTPServer):
 def proxy(address: str, fault: Callable[[str, int], int | None] = lambda asked, number: None) -> Iterator[Proxy]:
     """A running proxy of the server at an address."""
     server = Proxy(address, fault)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Passing(http.server.BaseHTTPRequestHandler):

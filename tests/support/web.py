@@ -81,10 +81,17 @@ class Web(http.server.ThreadingHTTPServer):
 def web(folder: Path, **options: Any) -> Iterator[Web]:
     """A running server."""
     server = Web(folder, **options)
+    with serving(server):
+        yield server
+
+
+@contextlib.contextmanager
+def serving(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
+    """Let a server answer in a thread, until the block is left."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield server
+        yield
     finally:
         server.shutdown()
         thread.join()

@@ -223,17 +223,20 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             found += list(with_latency(held, delay_s=given.delay_ms / 1e3, rounds=given.rounds))
         for figures in found:
             lines.write(figures)
-    print(
-        f"\n{held.samples:,} samples, {held.bytes / 1e6:,.0f} MB in {len(held.tars)} tars, {given.rounds} rounds;",
-        end=" ",
-    )
-    print(f"others took {'?' if others.share is None else f'{others.share:.0%}'} of the machine")
+    busy = "?" if others.share is None else f"{others.share:.0%}"
+    size = f"{held.samples:,} samples, {held.bytes / 1e6:,.0f} MB in {len(held.tars)} tars"
+    print(f"\n{size}, {given.rounds} rounds; others took {busy} of the machine")
+    print_tables(found, delay_ms=given.delay_ms)
+    return found
+
+
+def print_tables(found: list[dict[str, Any]], *, delay_ms: float) -> None:
+    """The rates beside the ceiling, which comes first, and those with a delay, if there was one."""
     ceiling = found[0]["mb_per_s"]["median"]
     print(table(("", "MB/s", "spread", "of bare"), [_row(each, ceiling) for each in found if "reader" in each]))
-    if given.delay_ms:
-        print(f"\nEach request held back for {given.delay_ms:.0f} ms")
+    if delay_ms:
+        print(f"\nEach request held back for {delay_ms:.0f} ms")
         print(table(("", "at once", "held back", "ratio"), [_latency_row(each) for each in found if "latency" in each]))
-    return found
 
 
 def repeat(photos: Path, copies: int) -> None:

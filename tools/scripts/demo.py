@@ -85,16 +85,7 @@ def run(out: Path, *, device: str, photos: int, epochs: int) -> None:
     import torch
 
     torch.manual_seed(0)
-    values = {
-        "photos": str(out / "photos"),
-        "shards": str(out / "shards"),
-        "train": str(out / "shards" / "train"),
-        "shard_samples": max(32, photos // 5),
-        "size": SIZE,
-        "device": device,
-        "epochs": epochs,
-    }
-    read, train = READ.format(**values), TRAIN.format(**values)
+    read, train = ten_lines(out, device=device, photos=photos, epochs=epochs)
     names: dict[str, Any] = {"torch": torch}
 
     heading("Pack them into WebDataset shards, and show what one set holds")
@@ -130,6 +121,20 @@ def run(out: Path, *, device: str, photos: int, epochs: int) -> None:
     print(read + train, end="")
     if last >= FALLEN * first:
         raise DemoFailed(f"the loss fell from {first:.3f} to {last:.3f} only")
+
+
+def ten_lines(out: Path, *, device: str, photos: int, epochs: int) -> tuple[str, str]:
+    """The program that the demo runs and shows: how it reads, and how it trains."""
+    values = {
+        "photos": str(out / "photos"),
+        "shards": str(out / "shards"),
+        "train": str(out / "shards" / "train"),
+        "shard_samples": max(32, photos // 5),
+        "size": SIZE,
+        "device": device,
+        "epochs": epochs,
+    }
+    return READ.format(**values), TRAIN.format(**values)
 
 
 def heading(text: str) -> None:

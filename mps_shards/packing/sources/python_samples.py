@@ -160,7 +160,6 @@ class IteratorSource:
     def __init__(self, splits: Mapping[str, Iterable[Any]]):
         self._splits = dict(splits)
         self._file: int | None = None
-        self._masks: dict[int, tuple[int, int]] = {}
 
     @property
     def name(self) -> str:

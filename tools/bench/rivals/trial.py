@@ -108,14 +108,19 @@ def _measured(
         expected = Counter(classes[path.parent.name] for path in task.files())
         if counted != expected:
             raise ValueError(f"labels {counted} were delivered, {expected} are there")
+    return result | _distance(sample, aims, task, mean_within=mean_within)
+
+
+def _distance(sample: Any, aims: Any, task: Task, *, mean_within: float) -> dict[str, float]:
+    """How far the pictures are from those of the files, where that can be known. Raises ValueError if too far."""
     if task.work.checked:
         apart = compared(sample, aims, task)
         if apart.mean > mean_within or apart.wrong_masks:
             raise ValueError(f"pictures are not those of the files: {apart}")
-        result |= {"mean_off": apart.mean, "max_off": apart.max}
-    elif not (0.1 < sample.mean() < 0.9 and sample.std() > 0.1):
+        return {"mean_off": apart.mean, "max_off": apart.max}
+    if not (0.1 < sample.mean() < 0.9 and sample.std() > 0.1):
         raise ValueError(f"these are no photographs: mean {sample.mean():.2f}, deviation {sample.std():.2f}")
-    return result
+    return {}
 
 
 def labels_of(targets: Any) -> list[int]:
