@@ -202,7 +202,7 @@ def test_a_mask_column_makes_a_segmentation_set(tmp_path: Path):
         ("path,mask\na.jpg,sub/d.png\nb.jpg,\n", r"b\.jpg has no mask, as other images"),
         ("path,split\na.jpg,train\nb.jpg,\n", r"list\.csv:3: some images belong to a split and others to none"),
         ("path,split\na.jpg,../out\n", r"list\.csv:2: '\.\./out' cannot name a split"),
-        ("path,label\na.jpg,x\nb.jpg,x\n./a.jpg,x\n", r"a\.jpg is named twice in one split"),
+        ("path,label\na.jpg,x\nb.jpg,x\n./a.jpg,x\n", r"a\.jpg is named by two rows of one split"),
         (b"path,label\na.jpg,caf\xe9\n", r"list\.csv is not UTF-8 \(.* at byte \d+\); save it as UTF-8"),
     ],
 )

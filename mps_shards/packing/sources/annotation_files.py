@@ -7,7 +7,7 @@ from itertools import islice
 
 from mps_shards.errors import ConfigError, ShardsError
 from mps_shards.packing.sources.file_tree import ANNOTATION_KINDS, FileTree, is_image
-from mps_shards.packing.sources.folder_names import split_word
+from mps_shards.packing.sources.folder_names import SPLIT_WORDS, split_word
 from mps_shards.packing.sources.image_finder import ImageFinder
 from mps_shards.packing.sources.list_columns import has_label_column, roles_of
 from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows
@@ -18,6 +18,9 @@ __all__ = ["doubts_about_annotations", "labelling_list", "refuse_foreign_annotat
 _ROWS = 200  # of a list, by which it is recognised
 _MOST_LISTS = 20
 _SNIFFED = 1 << 20  # bytes
+_ABOUT = re.compile(
+    r"(read[-_]?me|licen[cs]e|copying|change|about|credits|attribution|citation|notice|classes\.txt)", re.I
+)
 _YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*")
 
 
@@ -49,22 +52,45 @@ def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt
                 f"pack the list itself (mps-shards pack {tree.shown(name)}), or keep to the folders (--layout "
                 f"{'splits' if listing.splits[0].name else 'classes'})",
             )
+    kinds: dict[str, str] = {}
     for path in tree.annotations[:_MOST_LISTS]:
         if path.endswith(".json") and (kind := _json_kind(tree, path)):
-            yield Doubt(
-                f"{path} is {kind}, and is not used",
-                "put COCO files into annotations/ as instances_SPLIT.json, or keep to the folders (--layout flat, "
-                "classes or splits)",
-            )
-    yield from _doubts_about_sidecars(tree)
-    unused = [path for path in _outside_of_images(tree) if path not in tree.annotations]
-    tree.annotations += unused
-    if unused and all(split.task == "unlabeled" for split in listing.splits):
+            kinds.setdefault(kind, path)
+    for kind, path in kinds.items():
+        yield Doubt(
+            f"{path} is {kind}, and is not used",
+            "put COCO files into annotations/ as instances_SPLIT.json, or keep to the folders (--layout flat, "
+            "classes or splits)",
+        )
+    beside = list(_doubts_about_sidecars(tree))
+    yield from beside
+    tree.annotations += [path for path in _outside_of_images(tree) if path not in tree.annotations]
+    unused = [path for path in tree.annotations if not _ABOUT.match(posixpath.basename(path))]
+    has_labels = any(split.task != "unlabeled" for split in listing.splits)
+    if unused and not has_labels and not kinds and not beside:
         yield Doubt(
             f"the images would get no labels, though {unused[0]} looks like an annotation file",
-            "name the list of labels as the source, put COCO files into annotations/ as instances_SPLIT.json, or pack "
-            "the images without labels (--layout flat or splits)",
+            "name the list of labels as the source (CSV, TSV, JSON or JSONL; save other tables as one), put COCO files "
+            "into annotations/ as instances_SPLIT.json, or pack the images without labels (--layout flat or splits)",
         )
+    if unused and len(listing.classes) == 1 and not listing.doubts and not kinds:
+        yield Doubt(
+            f"all images are in one class, {listing.classes[0]}, though {unused[0]} looks like an annotation file",
+            "write a list with the columns path and label, and pack that, or keep to the folders (--layout flat, "
+            "classes or splits)",
+        )
+    elif not listing.splits[0].name and has_labels and (path := next(filter(_names_a_split, unused), "")):
+        yield Doubt(
+            f"{path} looks like a list of a split, and is not used: all images would be one set",
+            "write a list with the columns path, label and split, and pack that, or keep to the folders (--layout "
+            "classes, for the folder that holds the classes)",
+        )
+
+
+def _names_a_split(path: str) -> bool:
+    """Whether a file is named like a list of one split, or of all: train.txt, train_test_split.txt."""
+    words = re.split(r"[^a-z]+", posixpath.splitext(posixpath.basename(path))[0].lower())
+    return "submission" not in words and any(word in SPLIT_WORDS or word == "split" for word in words)
 
 
 def _outside_of_images(tree: FileTree) -> list[str]:

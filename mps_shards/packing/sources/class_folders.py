@@ -7,7 +7,7 @@ import numpy as np
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.sources.file_tree import FileTree, check_names, is_image
-from mps_shards.packing.sources.folder_names import split_names, split_word
+from mps_shards.packing.sources.folder_names import names_files, split_names, split_word
 from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
 from mps_shards.wording import counted
 
@@ -184,6 +184,11 @@ def _doubts_of_classes(
             f"all images are in one class, {classes[0]}, while folders lie deeper ({', '.join(inner[:5])})",
             f"pack {tree.shown(classes[0])} to make these the classes, or keep one class (--layout classes)",
         )
+    elif len(classes) == 1 and names_files(classes[0]):
+        yield Doubt(
+            f"all images are in one class, {classes[0]}, which does not look like one",
+            "--layout flat packs the images without labels, --layout classes keeps one class",
+        )
     if len(classes) > 1 and len(depths) == len(classes):
         inner_sets = [frozenset(depths[name]) for name in classes]
         if len(inner_sets[0]) > 1 and len(set(inner_sets)) == 1:
@@ -192,6 +197,13 @@ def _doubts_of_classes(
                 f"each of the folders {', '.join(classes[:3])} holds the same folders ({', '.join(inner[:5])}), which "
                 "look like the classes",
                 "pack one of the folders, or take the outer folders for the classes (--layout classes)",
+            )
+        elif max(map(len, inner_sets)) > 1 and not any(is_image(n) for each in classes for n in tree.names(f"{each}/")):
+            inner = sorted(inner_sets[0])
+            yield Doubt(
+                f"the images lie in folders of folders ({classes[0]}/{inner[0]} ...), of which either could be classes",
+                f"--layout classes takes the outer ones ({', '.join(classes[:3])}); to take the inner ones, move them "
+                "beside each other",
             )
     yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout classes")
 
@@ -212,6 +224,11 @@ def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[S
             yield Doubt(
                 f"all images are in one class, {classes[0]}, while folders lie deeper ({', '.join(deeper[:5])})",
                 "move the folders up, or keep one class (--layout splits)",
+            )
+        elif names_files(classes[0]):
+            yield Doubt(
+                f"all images are in one class, {classes[0]}, which does not look like one",
+                "move the images up to have splits without labels, or keep one class (--layout splits)",
             )
     yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout splits")
 

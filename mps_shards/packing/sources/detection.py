@@ -1,6 +1,7 @@
 """Which layout a tree of files has, and its listing."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mps_shards.errors import ConfigError
@@ -17,7 +18,7 @@ from mps_shards.packing.sources.image_folder_metadata import list_metadata, meta
 from mps_shards.packing.sources.image_mask_pairs import IMAGE_FOLDERS, has_paired_siblings, has_pairs, list_pairs
 from mps_shards.packing.sources.known_trees import is_imagenet, is_pets, known_pairs, list_imagenet, list_pets
 from mps_shards.packing.sources.list_table import list_table, lists_in
-from mps_shards.packing.sources.listing import Listing
+from mps_shards.packing.sources.listing import Doubt, Listing
 from mps_shards.packing.sources.voc import is_voc, list_voc
 
 __all__ = ["list_tree"]
@@ -65,6 +66,13 @@ def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
     if tree.options.layout not in ("auto", "list"):
         listing = replace(listing, doubts=tuple(doubt for doubt in listing.doubts if doubt.about != "layout"))
     listing = replace(listing, annotations=tuple(dict.fromkeys(tree.annotations)))
+    if nameless := tree.nameless_images():
+        doubt = Doubt(
+            f"{nameless[0]} begins like an image, but has no extension and is left out, as are further such files",
+            "give these files an extension (.jpg)",
+            "content",
+        )
+        listing = replace(listing, doubts=(*listing.doubts, doubt))
     error = refusal(listing.bad)
     if error is not None and not tree.options.skip_bad:
         raise error
@@ -83,12 +91,15 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
         return list_table(tree, _only_list(tree))
     if layout != "auto":
         return _LISTERS[layout](tree)
-    folder = ""
+    whole, folder = tree, ""
+    around: list[tuple[str, FileTree]] = []
     for _ in range(_DEEPEST):
         found = _find(tree)
         inside = wrapper(tree) if found in ("classes", "splits", "flat") else ""
         if not inside:
             break
+        tree.ignore_beside(inside)
+        around.append((folder, tree))
         folder, tree = folder + inside, tree.below(inside)
     listing = _understood(tree, found)
     if len(listing.classes) == 1 and listing.classes[0].lower() in IMAGE_FOLDERS:
@@ -96,7 +107,16 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
             f"the only class folder in {tree.files.name} is {listing.classes[0]}, which does not look like a class; "
             "put masks beside it into masks/, or pack the images without labels (--layout flat)"
         )
-    return _below(listing, folder) if folder else listing
+    return _seen_from(whole, _below(listing, folder), [*around, (folder, tree)]) if folder else listing
+
+
+def _seen_from(whole: FileTree, listing: Listing, trees: Sequence[tuple[str, FileTree]]) -> Listing:
+    """A listing with what lies in the folders around the images, too; the last of `trees` is that of the images."""
+    doubts = [doubt for _, tree in trees[:-1] for doubt in doubts_about_annotations(tree, listing)]
+    whole.annotations = [folder + path for folder, tree in trees for path in tree.annotations]
+    whole.bare = [folder + path for folder, tree in trees for path in tree.bare]
+    ignored = sum((tree.ignored for _, tree in trees), Counter[str]())
+    return replace(listing, ignored=ignored, doubts=(*listing.doubts, *doubts))
 
 
 def _understood(tree: FileTree, found: str) -> Listing:

@@ -12,6 +12,7 @@ from mps_shards.packing.sources.class_list import read_class_list
 from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles
 from mps_shards.packing.sources.listing import Bad
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
+from mps_shards.vision.image_files import begins_like_image
 from mps_shards.wording import counted
 
 __all__ = ["ANNOTATION_KINDS", "SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes", "refusal"]
@@ -19,9 +20,13 @@ __all__ = ["ANNOTATION_KINDS", "SPLIT_NAMES", "FileTree", "check_names", "is_ima
 SPLIT_NAMES = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"])
 CLASS_LIST = "classes.txt"
 ANNOTATION_KINDS = frozenset(
-    [".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".txt", ".mat", ".xlsx", ".parquet", ".pkl", ".yaml", ".yml"]
+    [
+        *(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".txt", ".mat", ".xlsx", ".xls", ".ods", ".parquet"),
+        *(".pkl", ".pickle", ".yaml", ".yml", ".npy", ".npz", ".lst", ".sqlite", ".h5", ".hdf5"),
+    ]
 )
 _MOST_ANNOTATIONS = 1000
+_MOST_BARE = 50
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +39,7 @@ class FileTree:
         bad: the files that were left out because they cannot be packed.
         ignored: how many files are not images, by extension.
         annotations: files among those that look like annotations; the first thousand.
+        bare: files among those whose names have no extension; the first fifty.
     """
 
     files: Files
@@ -42,6 +48,7 @@ class FileTree:
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     annotations: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
     _others: set[int] = field(default_factory=set)  # hashes of the paths that were counted, or that are used
     _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
     _stems: dict[str, set[str]] = field(default_factory=dict)
@@ -109,14 +116,30 @@ class FileTree:
                     path, f"{self.shown(path)} lies in iCloud only; download it in the Finder, then pack again"
                 )
                 continue
-            stem, dot, extension = name.rpartition(".")
-            kind = dot + extension.lower() if stem else name
-            if hash(path) in self._others:  # a layout may look through the tree more than once
-                continue
-            self._others.add(hash(path))
-            self.ignored[kind] += 1
-            if kind in ANNOTATION_KINDS and len(self.annotations) < _MOST_ANNOTATIONS:
-                self.annotations.append(path)
+            self.ignore(path)
+
+    def ignore(self, path: str) -> None:
+        """Count a file that is not an image, once."""
+        if hash(path) in self._others:  # a layout may look through the tree more than once
+            return
+        self._others.add(hash(path))
+        name = posixpath.basename(path)
+        stem, dot, extension = name.rpartition(".")
+        kind = dot + extension.lower() if stem else name
+        self.ignored[kind] += 1
+        if kind in ANNOTATION_KINDS and len(self.annotations) < _MOST_ANNOTATIONS:
+            self.annotations.append(path)
+        if not dot and len(self.bare) < _MOST_BARE:
+            self.bare.append(path)
+
+    def ignore_beside(self, folder: str) -> None:
+        """Count the files outside of a folder at the top, which holds all images; with a slash at its end."""
+        for name in self.names():
+            if not name.endswith("/"):
+                self.ignore(name)
+            elif name != folder:
+                for _ in self.image_paths(name):
+                    pass
 
     def use(self, path: str) -> None:
         """Do not report a file, such as the list that is read, as left out."""
@@ -221,10 +244,23 @@ class FileTree:
             return sorted(names, key=lambda name: (int(name), name))
         return sorted(names)
 
+    def nameless_images(self) -> list[str]:
+        """Files that begin like images, although their names have no extension."""
+        found = []
+        for path in self.bare:
+            with self.files.open(path) as file:
+                if begins_like_image(file.read(64)):
+                    found.append(path)
+        return found
+
     def no_images(self) -> ShardsError:
         """The error of a source without images that could be packed."""
+        nameless = self.nameless_images()
+        hint = f"; {nameless[0]} begins like an image, so give such files an extension (.jpg)" if nameless else ""
+        if archives := [kind for kind in self.ignored if kind in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")]:
+            hint = hint or f"; it holds {archives[0]} files: pack each of these, or unpack them"
         return refusal(self.bad) or ConfigError(
-            f"no images found in {self.files.name} (looked for {', '.join(IMAGE_FIELDS)})"
+            f"no images found in {self.files.name} (looked for {', '.join(IMAGE_FIELDS)}){hint}"
         )
 
 

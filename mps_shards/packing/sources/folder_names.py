@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-__all__ = ["SPLIT_WORDS", "split_names", "split_word"]
+__all__ = ["SPLIT_WORDS", "names_files", "split_names", "split_word"]
 
 # the words that name a split, and the name that a decorated folder (``training_set``) gives its split
 SPLIT_WORDS = {
@@ -39,6 +39,13 @@ def split_word(name: str) -> str | None:
     if len(found) == 1 and all(word in SPLIT_WORDS or word in _FILLERS or word.isdigit() for word in words):
         return SPLIT_WORDS[found[0]]
     return None
+
+
+def names_files(name: str) -> bool:
+    """Whether a folder is named after the kind of its files, as img1 and JPEGImages are, and so after no class."""
+    return bool(
+        re.fullmatch(r"((jpe?g|png)?(images?|imgs?|pics|pictures|photos?|frames?)|jpe?g|png)[_-]?\d*", name, re.I)
+    )
 
 
 def split_names(folders: Sequence[str]) -> dict[str, str]:

@@ -208,7 +208,7 @@ def _label_columns(
     if len(flags) >= 2 and len(flags) >= len(free) - 4:
         return tuple(flags), _targets(tuple(flags), rows, options), ()
     repeating = [name for name in free if len(_values(name, rows)) < len(rows) or len(rows) < 3]
-    if len(free) == 1 and repeating:
+    if len(free) == 1 and (repeating or options.targets):
         return (free[0],), _targets((free[0],), rows, options), ()
     if not free:
         return (), "class", ()

@@ -9,6 +9,7 @@ from mps_shards.errors import DataError
 from mps_shards.packing.sources.class_folders import too_many_classes
 from mps_shards.packing.sources.list_columns import TRUE
 from mps_shards.packing.sources.listing import Doubt
+from mps_shards.wording import counted
 
 __all__ = ["MOST_CLASSES", "class_number", "doubts_about_labels", "label_names", "label_text", "numbers_of"]
 
@@ -16,6 +17,7 @@ MOST_CLASSES = 1_000_000  # a number beyond is not a class; a manifest with so m
 _CLASS_NUMBER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes 3.0 if a column has gaps
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _SEPARATORS = ("|", ";", ",", " ")
+_MISSING = frozenset(["nan", "na", "n/a", "<na>", "null", "nat", "#n/a"])  # as pandas, R, SQL and Excel write it
 
 
 def label_text(where: str, given: Any) -> str:
@@ -67,7 +69,10 @@ def numbers_of(where: str, cells: Mapping[str, Any], columns: Sequence[str]) -> 
         text = label_text(where, cells.get(name))
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not math.isfinite(value):
-            raise DataError(f"{where}: {name} is {text!r}, which is not a number; correct it, or leave the row out")
+            hint = " (decimals need a point)" if _NUMBER.fullmatch(text.replace(",", ".", 1)) else ""
+            raise DataError(
+                f"{where}: {name} is {text!r}, which is not a number{hint}; correct it, or leave the row out"
+            )
         found[name] = int(text) if re.fullmatch(r"[-+]?\d{1,15}", text) else value
     return found
 
@@ -80,6 +85,13 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
     """
     images = sum(counts.values())
     named = f"--label-column {_quoted(column)}"
+    if missing := [text for text in counts if text.lower() in _MISSING]:
+        yield Doubt(
+            f"{counted(counts[missing[0]], 'image')} with {missing[0]!r} in column {column!r} would get a class of "
+            "this name, which mostly means that there is no label",
+            "remove these rows, or keep it as a class (--targets class)",
+            "content",
+        )
     numbers = [text for text in counts if _NUMBER.fullmatch(text)]
     if len(numbers) == len(counts):
         yield from _doubts_about_numbers(counts, column, images, named)

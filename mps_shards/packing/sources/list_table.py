@@ -266,13 +266,16 @@ class Table:
         for text, where in zip(self._labels, self._first_rows, strict=True):
             number = numbers[text]
             if number is None or not 0 <= number < most:
-                raise DataError(f"{where}: label {text!r} is {cause}")
+                hint = "; --targets class makes a class of each value" if number is not None and not given else ""
+                raise DataError(f"{where}: label {text!r} is {cause}{hint}")
             other, before = texts.setdefault(number, (text, where))
             if other != text and other.partition(".")[0] != text.partition(".")[0] and text not in given:
                 raise DataError(f"{where}: label {text!r} and {other!r} in {before} would be one class; write one way")
             checked[text] = number
         if not given:
-            self._notes.append(f"labels are class indices from {min(texts)} to {max(texts)}")
+            unused = [number for number in range(max(texts)) if number not in texts]
+            none = f"; no image has {', '.join(map(str, unused[:5]))}{' ...' if unused[5:] else ''}" if unused else ""
+            self._notes.append(f"labels are class indices from {min(texts)} to {max(texts)}{none}")
         return given or tuple(map(str, range(max(checked.values()) + 1))), checked
 
 
@@ -320,7 +323,10 @@ def _refuse_repeated(entries: Entries, *, by_name: bool) -> None:
     for place in np.flatnonzero(hashes[order][1:] == hashes[order][:-1]):
         one, other = (entries[int(order[place + step])].path for step in (0, 1))
         if one == other:
-            raise DataError(f"{one} is named twice in one split; remove one of its rows")
+            raise DataError(
+                f"{one} is named by two rows of one split: remove one, or write an image with several labels as one "
+                "row (cat|dog), and boxes as COCO"
+            )
         if one.rpartition(".")[0] == other.rpartition(".")[0]:
             raise DataError(
                 f"{one} and {other} would share the key {posixpath.basename(one.rpartition('.')[0])!r}; "

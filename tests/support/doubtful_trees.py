@@ -1,0 +1,124 @@
+"""Trees of files that say something which the folders, or the list, alone do not; see `brought_trees`."""
+
+from tests.support.brought_trees import CATS, NAMES, PETS, TWO, Case, Files, images, jpeg, listed, rows
+
+_FLAT = (("--layout", "flat"), {"": ("unlabeled", (), 6)})
+_LABELLED = {"": ("classification", CATS, 6)}
+
+
+def _flat_beside(name: str, content: bytes) -> Case:
+    """A flat folder with a file of labels that is not read."""
+    return Case(
+        {**images(*NAMES), name: content},
+        words=(f"the images would get no labels, though {name} looks like an annotation file", "--layout flat"),
+        settled=_FLAT,
+    )
+
+
+def _one_class(folder: str, beside: Files) -> Case:
+    """A single folder of images, beside annotations that are not read."""
+    return Case(
+        {**images(f"{folder}/0.jpg", f"{folder}/1.jpg"), **beside},
+        words=(f"all images are in one class, {folder}", "--layout flat"),
+        settled=(("--layout", "flat"), {"": ("unlabeled", (), 2)}),
+    )
+
+
+_XML = b"<annotation><object><name>cat</name></object></annotation>"
+_READ_ME = {"README.md": b"about", "LICENSE.txt": b"free", "requirements.cfg": b"x"}
+
+DOUBTFUL = {
+    # labels that stand in a file that is not read
+    "labels in a text file": _flat_beside("train.txt", b"0.jpg 3\n1.jpg 4\n"),
+    "labels in a workbook": _flat_beside("labels.xlsx", b"PK\3\4"),
+    "labels in a pickle": _flat_beside("labels.pkl", b"\x80\4"),
+    "labels in an array": _flat_beside("labels.npy", b"\x93NUMPY"),
+    "a flat folder with what every download holds": Case(
+        {**images(*NAMES), **_READ_ME}, {"": ("unlabeled", (), 6)}, ("Left out: 3 files",)
+    ),
+    "MOT": _one_class("img1", {"gt/gt.txt": b"1,1,1,1,2,2,1,1,1\n", "seqinfo.ini": b"[Sequence]\n"}),
+    "boxes of VOC": _one_class("JPEGImages", {"Annotations/0.xml": _XML, "ImageSets/Main/train.txt": b"0\n"}),
+    "labels of Flowers": _one_class("jpg", {"imagelabels.mat": b"MATLAB"}),
+    "CelebA": _one_class("img_align_celeba", {"list_attr_celeba.txt": b"1\nMale\n0.jpg 1\n"}),
+    "one folder named after its files": _one_class("JPEG_1", {}),
+    "one class": Case(images("cat/0.jpg", "cat/1.jpg"), {"": ("classification", ("cat",), 2)}, ("Classes (1)",)),
+    # lists of splits, also beside the folder that holds the classes
+    "CUB": Case(
+        {
+            **images(*(f"images/{path}" for path in PETS)),
+            "classes.txt": b"1 cat\n2 dog\n",
+            "train_test_split.txt": b"1 1\n",
+        },
+        words=("train_test_split.txt looks like a list of a split, and is not used", "Left out: 2 files"),
+        settled=(("--yes",), {"": ("classification", CATS, 4)}),
+    ),
+    "Food-101": Case(
+        {**images(*(f"images/{path}" for path in PETS)), "meta/test.txt": b"cat/0\n", "meta/classes.txt": b"cat\n"},
+        words=("meta/test.txt looks like a list of a split",),
+        settled=(("--yes",), {"": ("classification", CATS, 4)}),
+    ),
+    "a list beside the wrapper": Case(
+        {
+            **images(*(f"pets/{path}" for path in PETS)),
+            "labels.csv": rows("path,label", *(f"pets/{path},x{n % 2}" for n, path in enumerate(PETS))),
+        },
+        words=("labels.csv names these images and is not used",),
+    ),
+    # folders of folders
+    "two levels of classes": Case(
+        images(*(f"{outer}/{inner}/0.jpg" for outer, inner in (("pets", "cat"), ("pets", "dog"), ("cars", "bus")))),
+        words=("folders of folders (cars/bus ...)", "--layout classes takes the outer ones (cars, pets)"),
+        settled=(("--layout", "classes"), {"": ("classification", ("cars", "pets"), 3)}),
+    ),
+    "one folder inside of each class": Case(
+        images(*(f"{label}/images/{n}.jpg" for label in ("cat", "dog") for n in range(2))),
+        {"": ("classification", CATS, 4)},
+        ("Classes (2)",),
+    ),
+    # names without extension
+    "no extensions": Case(
+        {f"{label}/{n}": jpeg(n) for label in CATS for n in range(2)},
+        words=("cat/0 begins like an image, so give such files an extension",),
+    ),
+    "some without extension": Case(
+        {**images(*PETS), "cat/2": jpeg(9), "dog/Makefile": b"all:"},
+        words=("cat/2 begins like an image, but has no extension and is left out",),
+        settled=(("--yes",), {"": ("classification", CATS, 4)}),
+    ),
+    # cells
+    "a missing label": Case(
+        listed("path,label", ["cat", "dog", "NaN", "cat", "dog", "NaN"]),
+        words=("2 images with 'NaN' in column 'label' would get a class of this name", "--targets class"),
+        source="labels.csv",
+        settled=(("--targets", "class"), {"": ("classification", ("NaN", "cat", "dog"), 6)}),
+    ),
+    "no image of class 0": Case(
+        listed("path,label", ["1", "2", "4"] * 2),
+        {"": ("classification", ("0", "1", "2", "3", "4"), 6)},
+        ("class indices from 1 to 4; no image has 0, 3",),
+        source="labels.csv",
+    ),
+    "negative labels": Case(
+        listed("path,label", ["-1", "0", "1"] * 2),
+        words=("labels.csv:2: label '-1' is not a class index", "--targets class makes a class of each value"),
+        source="labels.csv",
+        settled=(("--targets", "class"), {"": ("classification", ("-1", "0", "1"), 6)}),
+    ),
+    "decimal commas": Case(
+        {**images(*NAMES), "labels.csv": b"path;age\n" + b"".join(b"%d.jpg;%d,5\n" % (n, n) for n in range(6))},
+        words=("labels.csv:2: age is '0,5', which is not a number (decimals need a point)",),
+        source="labels.csv",
+        options=("--targets", "number"),
+    ),
+    "numbers in the only other column": Case(
+        listed("path,age", [f"{n}.5" for n in range(6)]),
+        {"": ("regression", (), 6)},
+        source="labels.csv",
+        options=("--targets", "number"),
+    ),
+    "a box in each row": Case(
+        listed("path,label,xmin", [f"{each},3" for each in TWO], names=["0.jpg", "0.jpg", *NAMES[:4]]),
+        words=("0.jpg is named by two rows of one split", "boxes as COCO"),
+        source="labels.csv",
+    ),
+}
