@@ -328,13 +328,8 @@ _RECORDED = (
     *("shard_size", "shard_samples", "keys", "drop_duplicates", "split"),
     *("max_size", "resize", "format", "quality", "upright", "check", "palette"),
 )
-# Options that stand elsewhere in the manifest, or that change no byte.
-_NOT_RECORDED = (
-    *("layout", "on_bad_sample", "shuffle", "seed", "ignore_index"),
-    # how a list is read: the labels themselves stand in the shards
-    *("images", "masks", "image_column", "label_column", "split_column", "mask_column", "root", "suffix", "separator"),
-    *("targets", "classes", "numeric_order"),
-)
+# Options that the manifest holds elsewhere.
+_NOT_RECORDED = ("shuffle", "seed", "ignore_index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,23 +373,15 @@ class PackOptions:
         Args:
             palette_digest: SHA-256 of the colours of the palette, which is recorded instead of its name.
         """
-        values = {
-            each.name: (getattr(getattr(self, bundle), each.name), each.default)
-            for bundle, each, _ in self.declared()
-            if bundle != "work"
-        }
-        record = {name: values[name][0] for name in _RECORDED}
+        values = {each.name: getattr(getattr(self, bundle), each.name) for bundle, each, _ in self.declared()}
+        record = {name: values[name] for name in _RECORDED}
         record |= {"shard_size": parse_size(self.shards.shard_size), "palette": palette_digest}
-        for name, (value, default) in values.items():
-            if name not in _RECORDED and name not in _NOT_RECORDED and value != default:
-                record[name] = value if isinstance(value, str | int | float | bool) else str(value)
+        for bundle, each, _ in self.declared():
+            # what was read of a source stands in the shards, and who did the work changes no byte
+            decides = bundle not in ("read", "work") and each.name not in (*_RECORDED, *_NOT_RECORDED)
+            if decides and (value := values[each.name]) != each.default:
+                record[each.name] = value if isinstance(value, str | int | float | bool) else str(value)
         return record
 
 
-BUNDLES: dict[str, Any] = {
-    "read": ReadOptions,
-    "images": ImageOptions,
-    "masks": MaskOptions,
-    "shards": ShardOptions,
-    "work": WorkOptions,
-}
+BUNDLES: dict[str, Any] = {each.name: each.default_factory for each in dataclasses.fields(PackOptions)}

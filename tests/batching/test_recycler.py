@@ -2,6 +2,7 @@
 
 import random
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,20 @@ def test_with_nothing_to_keep_it_keeps_nothing() -> None:
     del held
 
     assert not recycler._arrays
+
+
+def test_memory_whose_references_are_counted_late_waits_and_serves_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    recycler = Recycler(keep=2)
+    memory = recycler.lease(100)
+    first = address(memory)
+    del memory
+
+    with monkeypatch.context() as patch:  # as on a free-threaded build, where another thread dropped the reference
+        patch.setattr("mps_shards.batching.host_buffers.sys", SimpleNamespace(getrefcount=lambda array: 1 << 20))
+        meanwhile = recycler.lease(100)
+
+    assert address(meanwhile) != first
+    assert address(recycler.lease(100)) == first
 
 
 def test_two_threads_are_never_given_the_same_memory() -> None:
