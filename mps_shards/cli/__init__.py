@@ -4,13 +4,17 @@ Only this package parses arguments and prints. A command imports what it needs w
 at once.
 """
 
+import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
 
-from mps_shards.errors import ShardsError
+from mps_shards.cli.failures import EXPECTED, message_of
+from mps_shards.cli.standard_streams import OutputError, prepare_streams
 
 __all__ = ["main"]
 
@@ -51,11 +55,10 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ShardsError as error:
+        except EXPECTED as error:
             if ctx.params.get("debug"):
                 raise
-            notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-            click.echo(f"Error: {error}{notes}", err=True)
+            click.echo(f"Error: {message_of(error)}", err=True)
             ctx.exit(1)
 
 
@@ -80,4 +83,19 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Entry point of the console script ``mps-shards``."""
-    cli.main(prog_name="mps-shards", args=sys.argv[1:])
+    prepare_streams()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+            signal.signal(number, _stop)
+    try:
+        os.getcwd()
+    except OSError:  # without one, torch cannot even be loaded
+        sys.exit("Error: the current directory was removed; change to another one (cd)")
+    try:
+        cli.main(prog_name="mps-shards", args=sys.argv[1:])
+    except OutputError as error:  # of --help and --version: commands report theirs
+        sys.exit(f"Error: {error}")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # as an exception, so that every block can clean up

@@ -1,11 +1,8 @@
 """``mps-shards pack``."""
 
 import contextlib
-import signal
-import sys
 import warnings
 from collections.abc import Iterator
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,7 +68,6 @@ def command(
       mps-shards pack /nfs/imgs /nfs/shards --executor array    in each task of: sbatch --array=0-63
       mps-shards pack --commit /nfs/shards                         when all tasks are done
     """
-    signal.signal(signal.SIGTERM, _stop)
     warnings.filterwarnings("ignore", module="PIL")  # they name no file; damage that matters is an error
     commit_out: WritableFolder | None = options.pop("commit_out")
     if commit_out is not None:
@@ -104,10 +100,6 @@ def _explained() -> Iterator[None]:
         for note in getattr(stop, "__notes__", ()):
             click.echo(f"Interrupted: {note}", err=True)
         raise
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # as an exception, so that every block can clean up
 
 
 def _summary(report: "PackReport", dry_run: bool) -> str:

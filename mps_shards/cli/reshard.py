@@ -1,7 +1,6 @@
 """``mps-shards reshard``."""
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +54,6 @@ def command(
       mps-shards reshard ./imgs-shards -o ./clean --drop bad-keys.txt
       mps-shards reshard s3://bucket/imgs-shards -o ./small --max-size 256
     """
-    signal.signal(signal.SIGTERM, _stop)
     if options["executor"] == "array":
         options.update(array_task(options["task_index"], options["num_tasks"]))
     keys = frozenset(key for each in drop for key in keys_to_drop(each))
@@ -95,7 +93,3 @@ def _lines(report: "PackReport", *, dry_run: bool) -> Iterator[str]:
         yield "Nothing was written"
     elif not report.finished:
         yield f"The shards of this task are done. When all tasks are: mps-shards pack --commit {report.out}"
-
-
-def _stop(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)  # as an exception, so that whatever is held is released

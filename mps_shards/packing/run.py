@@ -194,7 +194,10 @@ def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
     try:
         return _executed(tasks, work, on_progress)
     except DataError as error:
-        raise count_bad_samples(tasks, error, threads=work.threads) from error
+        counted = count_bad_samples(tasks, error, threads=work.threads)
+        if counted is error:
+            raise
+        raise counted from error
     except BaseException as error:
         if not tasks.source.is_repeatable:
             error.add_note("an iterator cannot be resumed: call pack with a new one")

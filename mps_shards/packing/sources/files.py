@@ -5,6 +5,7 @@ import hashlib
 import mmap
 import os
 import posixpath
+import sys
 import time
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -21,6 +22,8 @@ ICLOUD = ".icloud"  # macOS names what it has not downloaded .x.jpg.icloud
 _ENDING = 4096  # bytes; files of one camera have similar beginnings, but different ends
 # How long after a change another one may get the same time: FAT counts in steps of two seconds, Linux in clock ticks.
 _COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
+# Keys are made of names: names that are read in another way would give other shards.
+_KNOWS_ONLY_ASCII = sys.getfilesystemencoding() == "ascii"
 
 
 class Files(Protocol):
@@ -162,9 +165,15 @@ class FolderFiles:
         """See `Files`."""
         try:
             with os.scandir(self._root + folder) as items:
-                return sorted(f"{i.name}/" if i.is_dir() else i.name for i in items if is_shown(i.name))
+                names = sorted(f"{i.name}/" if i.is_dir() else i.name for i in items if is_shown(i.name))
         except OSError as error:
             raise StorageError(f"cannot list {error.filename}: {error.strerror}") from error
+        if _KNOWS_ONLY_ASCII and (unread := next((name for name in names if not name.isascii()), None)):
+            raise StorageError(
+                f"the file name {unread!r} in {self._root}{folder} cannot be read in this locale, whose encoding is "
+                "ascii; set PYTHONUTF8=1 or LC_ALL=C.UTF-8"
+            )
+        return names
 
     def is_folder(self, path: str) -> bool:
         """See `Files`."""
