@@ -150,7 +150,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         try:
             image, target = self._applied(image, target, number)
         except Exception as error:
-            error.add_note(f"in the transform, given sample {raw.key!r} of shard {raw.shard}")
+            error.add_note(f"in the transform, given {raw}")
             raise
         return _floated(image), _widened(target)
 

@@ -27,7 +27,10 @@ __all__ = ["command"]
 )
 @seed_option
 @click.option(
-    "--class", "wanted", metavar="NAME", help="Draw only samples of this class, or whose label map contains it."
+    "--class",
+    "wanted",
+    metavar="CLASS",
+    help="Draw only samples of this class, given by name or number, or whose label map contains it.",
 )
 @click.option(
     "--size", type=click.IntRange(32, 1024), default=160, show_default=True, help="Size of each picture in pixels."
@@ -77,11 +80,11 @@ def command(
     from mps_shards.cli.transform_option import transform_named
     from mps_shards.inspect.contact_sheet import file_bytes
     from mps_shards.inspect.gallery import Gallery, set_title
-    from mps_shards.inspect.survey import open_set
+    from mps_shards.inspect.survey import open_shard_set
     from mps_shards.storage.local_disk import replacing
     from mps_shards.wording import counted
 
-    opened = open_set(shards, reading)
+    opened = open_shard_set(shards, reading)
     manifest = opened.manifest
     made = transform_named(transform, task=manifest.task) if augment else None
     gallery = Gallery(opened, size=size, transform=made, times=times if augment else 0, seed=seed)

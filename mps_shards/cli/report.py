@@ -92,9 +92,9 @@ def _set_page(
 ) -> "SetPage":
     from mps_shards.inspect.gallery import Gallery, set_title
     from mps_shards.inspect.html_page import SetPage
-    from mps_shards.inspect.survey import open_set
+    from mps_shards.inspect.survey import open_shard_set
 
-    opened = open_set(shards, reading)
+    opened = open_shard_set(shards, reading)
     gallery = Gallery(opened, size=240, seed=seed)
     try:
         gallery.fill(count)

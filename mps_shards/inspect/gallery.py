@@ -80,6 +80,8 @@ class Gallery:
         """
         import numpy as np
 
+        from mps_shards.shardset.conditions import class_number
+
         chosen = None if wanted is None else class_number(self._set.manifest, wanted)
         for number in np.random.default_rng(self._seed).permutation(len(self._set)).tolist():
             if len(self.tiles) == count:
@@ -192,18 +194,6 @@ def shown(image: "torch.Tensor") -> "np.ndarray[Any, Any]":
         image = (image * 255).round().byte()
     pixels: np.ndarray[Any, Any] = image.numpy()
     return pixels
-
-
-def class_number(manifest: "Manifest", name: str) -> int:
-    """Return the class index of a class name or number.
-
-    Raises:
-        ConfigError: the set does not have this class.
-    """
-    if name not in manifest.classes:
-        known = ", ".join(manifest.classes[:12]) + (" …" if len(manifest.classes) > 12 else "")
-        raise ConfigError(f"the set has no class {name!r}; it has {known or 'no class names'}")
-    return manifest.classes.index(name)
 
 
 def _caption(raw: "RawSample", manifest: "Manifest") -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from PIL.ExifTags import Base
 
 from mps_shards.shards.manifest import Manifest
 from mps_shards.shards.raw_sample import Buffer, RawSample
@@ -18,8 +19,6 @@ from mps_shards.vision.decoding import decode_image
 from mps_shards.vision.label_maps import label_map_of
 
 __all__ = ["Facts", "Tally", "examined"]
-
-_ORIENTATION = 0x0112  # EXIF tag; the value 1 means upright
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +152,7 @@ def _header(content: Buffer) -> tuple[str, str, int]:
     """Return format, mode and EXIF orientation of an image that was decoded before."""
     with Image.open(io.BytesIO(content)) as image:
         try:
-            orientation: Any = image.getexif().get(_ORIENTATION, 1)
+            orientation: Any = image.getexif().get(Base.Orientation, 1)  # 1 is upright
         except (OSError, SyntaxError, ValueError, KeyError, struct.error):  # damaged EXIF data count as no orientation
             orientation = 1
         return image.format or "", image.mode, orientation if orientation in range(1, 9) else 1

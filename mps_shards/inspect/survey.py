@@ -19,7 +19,7 @@ from mps_shards.storage.folder import Folder
 from mps_shards.storage.location import locate
 from mps_shards.storage.ordered_map import ordered_map
 
-__all__ = ["ReadingSpeed", "Survey", "open_set", "reading_speed", "survey"]
+__all__ = ["ReadingSpeed", "Survey", "open_shard_set", "reading_speed", "survey"]
 
 _DEFAULT = ReadOptions()
 
@@ -62,7 +62,7 @@ class Survey:
         return self.manifest.classes[number] if number < len(self.manifest.classes) else f"class {number}"
 
 
-def open_set(shards: str | os.PathLike[str], reading: ReadOptions = _DEFAULT) -> ShardSet:
+def open_shard_set(shards: str | os.PathLike[str], reading: ReadOptions = _DEFAULT) -> ShardSet:
     """Open one shard set, from which samples are read as `reading` says.
 
     Raises:
@@ -96,7 +96,7 @@ def survey(
     """
     if samples is not None and samples < 1:
         raise ConfigError(f"samples must be at least 1, not {samples}")
-    opened = open_set(shards, reading)
+    opened = open_shard_set(shards, reading)
     total = len(opened)
     drawn = samples is not None and samples < total
     numbers: Sequence[int] = range(total)
@@ -163,7 +163,7 @@ def reading_speed(
         ConfigError, DataError, StorageError: the set cannot be read; the message names the cause.
     """
     began = time.perf_counter()
-    opened = open_set(shards, reading)
+    opened = open_shard_set(shards, reading)
     if not len(opened):
         return None
     try:

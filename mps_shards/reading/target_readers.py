@@ -200,8 +200,7 @@ def target_reader(source: Source, fields: Any, *, max_pixels: int) -> tuple[Targ
 
 def _field(raw: RawSample, field: str, name: str) -> Buffer:
     if field not in raw.fields:
-        held = ", ".join(raw.fields) or "nothing"
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {field} for {name!r} (fields: {held})")
+        raise DecodeError(f"{raw} has no {field} for {name!r} (fields: {raw.listed_fields()})")
     return raw.fields[field]
 
 
@@ -211,7 +210,7 @@ def _array(raw: RawSample, content: Buffer, name: str) -> torch.Tensor:
         kind = np.float32 if np.issubdtype(array.dtype, np.floating) else np.int64
         return torch.from_numpy(array.astype(kind))
     except (ValueError, EOFError, OSError, TypeError) as error:
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard}: {name} is not an .npy array: {error}") from error
+        raise DecodeError(f"{raw}: {name} is not an .npy array: {error}") from error
 
 
 def _tensor(raw: RawSample, name: str, value: Any, *, whole: bool) -> Any:
@@ -224,6 +223,6 @@ def _tensor(raw: RawSample, name: str, value: Any, *, whole: bool) -> Any:
         tensor = torch.tensor(numbers, dtype=torch.int64 if whole else torch.float32)
         return tensor if isinstance(value, list) else tensor[0].item()
     raise DecodeError(
-        f"sample {raw.key!r} of shard {raw.shard}: {name} is {str(value)[:40]!r}, which is not "
+        f"{raw}: {name} is {str(value)[:40]!r}, which is not "
         f"{'a whole number' if whole else 'a number, a list of numbers or a text'}"
     )

@@ -148,7 +148,7 @@ class FieldChoice:
             # never guessed: the dot may as well be one of a file's name, and then two pictures share a key
             named = found or [name for name in raw.fields if _extension(name) in IMAGE_FIELDS and name not in taken]
             hint = f'; say which it is: image="{named[0]}"' if named else ""
-            raise DecodeError(f"{_about(raw)} holds {count} (fields: {_listed(raw)}){hint}")
+            raise DecodeError(f"{raw} holds {count} (fields: {raw.listed_fields()}){hint}")
         return found[0]
 
     def target_field(self, raw: RawSample) -> str | None:
@@ -167,8 +167,8 @@ class FieldChoice:
         guessed = (_FIELD_OF[self.kind],) if self.kind else ("cls", MASK_FIELD)
         found = [name for name in guessed if name in raw.fields]
         if len(found) > 1:
-            held = f"{len(found)} targets (fields: {_listed(raw)})"
-            raise DecodeError(f'{_about(raw)} holds {held}; say which it is: target="{found[0]}"')
+            held = f"{len(found)} targets (fields: {raw.listed_fields()})"
+            raise DecodeError(f'{raw} holds {held}; say which it is: target="{found[0]}"')
         return found[0] if found else None
 
     def label(self, raw: RawSample, target: str) -> int:
@@ -196,7 +196,7 @@ class FieldChoice:
             known = "a list of classes needs --task multilabel"
         elif isinstance(value, float):
             known = f"numbers need --columns {path}"
-        raise DecodeError(f"{_about(raw)}: {target} is {str(value)[:40]!r}, which is no class number ({known})")
+        raise DecodeError(f"{raw}: {target} is {str(value)[:40]!r}, which is no class number ({known})")
 
     def value(self, raw: RawSample, target: str) -> Any:
         """What a sample's target is, as JSON of our own sets holds it; a caption as text; a class number as a number.
@@ -275,13 +275,5 @@ def _extension(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _about(raw: RawSample) -> str:
-    return f"sample {raw.key!r} of shard {raw.shard}"
-
-
-def _listed(raw: RawSample) -> str:
-    return ", ".join(raw.fields) or "nothing"
-
-
 def _missing(raw: RawSample, argument: str, names: tuple[str, ...]) -> DecodeError:
-    return DecodeError(f"{_about(raw)} has no {' or '.join(names)}, which {argument} asks for (fields: {_listed(raw)})")
+    return DecodeError(f"{raw} has no {' or '.join(names)}, which {argument} asks for (fields: {raw.listed_fields()})")

@@ -33,6 +33,14 @@ class RawSample:
     shard: str
     fields: dict[str, Buffer] = field(repr=False)
 
+    def __str__(self) -> str:
+        """What messages call the sample."""
+        return f"sample {self.key!r} of shard {self.shard}"
+
+    def listed_fields(self) -> str:
+        """Return the names of the fields, for messages."""
+        return ", ".join(self.fields) or "nothing"
+
     def image(self) -> tuple[str, Buffer]:
         """Return field name and encoded bytes of the image.
 
@@ -41,9 +49,8 @@ class RawSample:
         """
         names = [name for name in self.fields if name in IMAGE_FIELDS]
         if len(names) != 1:
-            held = ", ".join(self.fields) or "nothing"
             count = "no image" if not names else f"{len(names)} images"
-            raise DecodeError(f"sample {self.key!r} of shard {self.shard} holds {count} (fields: {held})")
+            raise DecodeError(f"{self} holds {count} (fields: {self.listed_fields()})")
         return names[0], self.fields[names[0]]
 
     def label(self) -> int:
@@ -59,5 +66,5 @@ class RawSample:
             return -1
         text = bytes(content).strip()
         if not text.isdigit() or len(text) > 18:
-            raise DecodeError(f"sample {self.key!r} of shard {self.shard}: label {text[:40]!r} is no class number")
+            raise DecodeError(f"{self}: label {text[:40]!r} is no class number")
         return int(text)

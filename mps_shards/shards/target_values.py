@@ -39,7 +39,7 @@ def numbers(raw: RawSample, columns: Sequence[str]) -> tuple[float, ...]:
     for column in columns:
         value = json_value(raw, "json", column)
         if type(value) not in (int, float) or not math.isfinite(value):
-            raise DecodeError(f"{_about(raw)}: {column} is {str(value)[:40]!r} in its .json, which is no finite number")
+            raise DecodeError(f"{raw}: {column} is {str(value)[:40]!r} in its .json, which is no finite number")
         values.append(float(value))
     return tuple(values)
 
@@ -53,7 +53,7 @@ def caption(raw: RawSample, field: str = "txt") -> str:
     try:
         return bytes(_field(raw, field)).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DecodeError(f"{_about(raw)}: its .{field} is not UTF-8 text") from error
+        raise DecodeError(f"{raw}: its .{field} is not UTF-8 text") from error
 
 
 def checked_ids(
@@ -61,13 +61,13 @@ def checked_ids(
 ) -> tuple[int, ...]:
     """Return the class ids in a list of numbers or names, ascending and each once; raises DecodeError."""
     if not isinstance(value, list):
-        raise DecodeError(f"{_about(raw)}: {where} is {str(value)[:40]!r}, which is not a list of classes")
+        raise DecodeError(f"{raw}: {where} is {str(value)[:40]!r}, which is not a list of classes")
     found = set()
     for item in value:
         number = names.get(item, -1) if isinstance(item, str) else item
         if type(number) is not int or not 0 <= number < (classes or 1 << 31):
             known = f"the set has {classes or len(names)} classes" if classes or names else "names need --classes"
-            raise DecodeError(f"{_about(raw)}: {where} holds {str(item)[:40]!r}, which is no class ({known})")
+            raise DecodeError(f"{raw}: {where} holds {str(item)[:40]!r}, which is no class ({known})")
         found.add(number)
     return tuple(sorted(found))
 
@@ -87,16 +87,11 @@ def json_value(raw: RawSample, field: str, path: str) -> Any:
             value = value[name]
     except (*NOT_JSON, KeyError, TypeError) as error:
         reason = "it is no JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
-        raise DecodeError(f"{_about(raw)}: {reason}") from error
+        raise DecodeError(f"{raw}: {reason}") from error
     return value
 
 
 def _field(raw: RawSample, name: str) -> Buffer:
     if name not in raw.fields:
-        held = ", ".join(raw.fields) or "nothing"
-        raise DecodeError(f"{_about(raw)} has no {name} (fields: {held})")
+        raise DecodeError(f"{raw} has no {name} (fields: {raw.listed_fields()})")
     return raw.fields[name]
-
-
-def _about(raw: RawSample) -> str:
-    return f"sample {raw.key!r} of shard {raw.shard}"

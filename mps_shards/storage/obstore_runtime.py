@@ -29,11 +29,11 @@ from mps_shards.storage.store_backend import Transient
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["answer_of", "obstore_module"]
+__all__ = ["POLL_S", "answer_of", "obstore_module"]
 
 _T = TypeVar("_T")
 
-_POLL_S = 0.1  # how soon a wait ends that nobody needs any more
+POLL_S = 0.1  # how soon a wait ends that nobody needs any more
 
 
 def obstore_module() -> Any:
@@ -68,7 +68,7 @@ def answer_of(
     try:
         while True:
             with contextlib.suppress(Empty):
-                result, error = outcome.get(timeout=_POLL_S)
+                result, error = outcome.get(timeout=POLL_S)
                 if error is not None:
                     raise error
                 return result  # type: ignore[return-value]  # None only where it is the result

@@ -13,6 +13,7 @@ from mps_shards.storage.folder import FileMissing, Identity, Stop, Traffic, Writ
 from mps_shards.storage.fsspec_backend import FsspecBackend
 from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.object_store import SCHEMES, ObjectBackend
+from mps_shards.storage.obstore_runtime import POLL_S
 from mps_shards.storage.ordered_map import raise_if_stopped
 from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, StoreBackend, Transient
 from mps_shards.storage.store_options import StoreOptions
@@ -23,7 +24,6 @@ __all__ = ["StoreFolder"]
 _T = TypeVar("_T")
 _Pieces: TypeAlias = Generator[memoryview, None, None]
 
-_POLL_S = 0.1  # how soon a wait ends that nobody needs any more
 _PROGRESS = 64 << 10  # an attempt that brings less than this before it breaks counts as one without progress
 
 _COPIED = 1 << 20  # bytes at a time
@@ -256,7 +256,7 @@ class StoreFolder(WritableFolder):
         self.traffic.add(retries=1)
         until = time.monotonic() + wait_s
         while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _POLL_S))
+            time.sleep(min(left, POLL_S))
             raise_if_stopped()
             _give_up_if(stopped)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from mps_shards.errors import ConfigError, DataError, DecodeError
 from mps_shards.vision.decoding import MAX_PIXELS, image_size
@@ -17,8 +18,6 @@ from mps_shards.vision.rgb_conversion import NO_CONVERSION, Loss, RgbConversion,
 __all__ = ["Header", "Size", "encoded_anew", "read_header", "turned", "turned_size"]
 
 Size: TypeAlias = tuple[int, int]  # height, width
-
-_ORIENTATION = 0x0112  # the EXIF tag
 
 
 class Header(NamedTuple):
@@ -76,7 +75,7 @@ def _orientation(image: Image.Image) -> int:
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        value = exif.get(_ORIENTATION, 1)
+        value = exif.get(Base.Orientation, 1)
     except (ValueError, SyntaxError, TypeError, LookupError, struct.error):
         return 1  # damaged metadata of a picture that may well be whole
     return value if value in range(1, 9) else 1
@@ -133,7 +132,7 @@ def encoded_anew(
     metadata: dict[str, Any] = {"icc_profile": header.profile} if header.profile else {}
     if header.orientation != 1 and turn == 1:
         metadata["exif"] = Image.Exif()
-        metadata["exif"][_ORIENTATION] = header.orientation
+        metadata["exif"][Base.Orientation] = header.orientation
     if kind != "png":
         metadata["quality"] = quality
     file = io.BytesIO()

@@ -26,7 +26,6 @@ _TIFF = _SIGNATURES[5:]
 # Brands of ISO/IEC 23008-12 whose pixels are HEVC; "mif1" and "msf1" name any codec, and AVIF files bear them second
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
-_SAMPLES_PER_PIXEL = 277  # the TIFF tag
 
 
 def begins_like_image(content: Buffer) -> bool:
@@ -111,6 +110,6 @@ def _tiff_channels(content: Buffer) -> int:
         file = io.BytesIO(content)
         file.seek(directory.next)
         directory.load(file)
-        return int(directory.get(_SAMPLES_PER_PIXEL, 0))
+        return int(directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 0))
     except Exception:  # damaged files end Pillow's parsers in exceptions of many types; then it is just no image
         return 0

@@ -8,10 +8,10 @@ import zlib
 
 from mps_shards.errors import DecodeError
 from mps_shards.shards.raw_sample import Buffer
+from mps_shards.vision.png_metadata import PNG_SIGNATURE
 
 __all__ = ["check_integrity", "lost_jpeg_data"]
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _CORRUPT, _EXTRANEOUS = "Corrupt JPEG data: ", " extraneous bytes before marker 0x"  # libjpeg's jerror.h
 
 
@@ -21,7 +21,7 @@ def check_integrity(content: Buffer) -> None:
     Raises:
         DecodeError: the file is damaged or cut off.
     """
-    if content[:8] == _PNG:
+    if content[:8] == PNG_SIGNATURE:
         _check_png(memoryview(content))
     elif content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         _check_webp(memoryview(content))

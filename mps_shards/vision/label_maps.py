@@ -14,6 +14,7 @@ from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.vision.decoding import MAX_PIXELS, decode_image, decode_mask
 from mps_shards.vision.encoding import Size, read_header
+from mps_shards.vision.png_metadata import PNG_SIGNATURE
 
 __all__ = [
     "DEFAULT_IGNORE_INDEX",
@@ -35,7 +36,6 @@ Colour: TypeAlias = tuple[int, int, int, int]  # red, green, blue, label id
 
 DEFAULT_IGNORE_INDEX = 255  # pads the label maps of sets that name none; Pascal VOC's and Cityscapes' id for no class
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY, _PALETTE = 0, 3  # PNG colour types (PNG 3, 11.2.1)
 _FAR = 1_000_000  # pixels: drawing takes memory by the length of edges
 
@@ -66,7 +66,7 @@ def label_map_size(content: bytes) -> Size | None:
     A label map has one channel of 8 or 16 bits, or palette indices. Gray of fewer bits is not one, because readers
     spread its values over 0..255.
     """
-    if content[:8] != _PNG or content[12:16] != b"IHDR" or len(content) < 33:
+    if content[:8] != PNG_SIGNATURE or content[12:16] != b"IHDR" or len(content) < 33:
         return None
     width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
     return (height, width) if colour == _PALETTE or (colour == _GRAY and depth >= 8) else None
@@ -147,7 +147,7 @@ def label_map_field(raw: RawSample) -> Buffer:
     """The encoded label map of a sample; raises `DecodeError` where the sample has none."""
     content = raw.fields.get(MASK_FIELD)
     if content is None:
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has no {MASK_FIELD}")
+        raise DecodeError(f"{raw} has no {MASK_FIELD}")
     return content
 
 

@@ -4,9 +4,9 @@ import zlib
 
 from mps_shards.shards.raw_sample import Buffer
 
-__all__ = ["without_broken_metadata"]
+__all__ = ["PNG_SIGNATURE", "without_broken_metadata"]
 
-_PNG = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # PNG 3, 5.2
 _MOST = 1 << 20  # bytes of one text or profile that Pillow unpacks (PngImagePlugin.MAX_TEXT_CHUNK)
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
 
@@ -16,7 +16,7 @@ def without_broken_metadata(content: Buffer) -> bytes:
 
     Chunks that decide pixels are never touched: their type begins with a capital letter, or is tRNS (PNG 3, 5.4).
     """
-    if content[:8] != _PNG:
+    if content[:8] != PNG_SIGNATURE:
         return b""
     kept, position, dropped = [bytes(content[:8])], 8, False
     while position + 12 <= len(content):

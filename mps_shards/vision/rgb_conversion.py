@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageColor, ImageFile
+from PIL import Image, ImageColor, ImageFile, TiffImagePlugin
 
 from mps_shards.errors import ConfigError, DataError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
@@ -21,8 +21,6 @@ __all__ = ["NO_CONVERSION", "Loss", "RgbConversion", "changes_to_rgb", "losses_o
 
 LossKind: TypeAlias = Literal["depth", "alpha", "channels"]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-
-_SAMPLES_PER_PIXEL = 277  # the TIFF tag
 
 
 class Loss(NamedTuple):
@@ -46,7 +44,7 @@ def losses_of(image: ImageFile.ImageFile) -> tuple[Loss, ...]:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         losses.append(Loss("alpha", "an alpha channel" if image.mode[-1] in "Aa" else "transparent colours"))
     elif image.format == "TIFF":
-        samples = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
+        samples = getattr(image, "tag_v2", {}).get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
         if samples > len(image.getbands()):
             losses.append(Loss("channels", f"{samples} channels, of which RGB holds {len(image.getbands())}"))
     return tuple(losses)

@@ -94,7 +94,7 @@ def _class_of(raw: RawSample, task: Task | None, classes: int) -> int:
     label = raw.label()
     if (label < 0) != (task == "unlabeled"):
         found = "no label, the set has labels" if label < 0 else "a label, the set has none"
-        raise DecodeError(f"sample {raw.key!r} of shard {raw.shard} has {found}")
+        raise DecodeError(f"{raw} has {found}")
     if classes and label >= classes:
         raise DecodeError(f"label {label} of sample {raw.key!r} is no class: the set has {classes}")
     return label

@@ -44,8 +44,9 @@ def test_a_seed_gives_the_same_sheet_and_another_seed_another(photo_set: Path, t
     assert one == same != other
 
 
-def test_one_class_can_be_asked_for(photo_set: Path, tmp_path: Path):
-    done = run("preview", photo_set, "-o", tmp_path / "cats.png", "--class", "cat", "--count", 40, "--size", 64)
+@pytest.mark.parametrize("named", ["cat", "1"])  # as `ls --class` takes them
+def test_one_class_can_be_asked_for(photo_set: Path, tmp_path: Path, named: str):
+    done = run("preview", photo_set, "-o", tmp_path / "cats.png", "--class", named, "--count", 40, "--size", 64)
 
     assert done.stdout == f"{tmp_path / 'cats.png'}: 15 of 60 samples, 710 x 472 pixels\n"
     assert [dots(drawn(tmp_path / "cats.png"), label) for label in range(4)] == [False, True, False, False]

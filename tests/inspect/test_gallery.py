@@ -10,14 +10,14 @@ from torchvision.transforms import v2
 from mps_shards import ShardDataset, classify, segment
 from mps_shards.inspect.gallery import Gallery, shown
 from mps_shards.inspect.overlay import overlaid
-from mps_shards.inspect.survey import open_set
+from mps_shards.inspect.survey import open_shard_set
 from tests.support.sets import shard_set
 from tests.support.things import segmentation_set
 
 
 def previewed(shards: Any, transform: Any) -> list[list[Any]]:
     """The training pictures of each sample, in the order of the set, by the place of the sample."""
-    opened = open_set(str(shards))
+    opened = open_shard_set(str(shards))
     try:
         gallery = Gallery(opened, size=64, transform=transform, times=1, seed=0)
         gallery.fill(len(opened))
