@@ -47,8 +47,8 @@ def command(
 ) -> None:
     """Pack the images in SOURCE into tar shards in OUT, a folder or a URL (default: SOURCE-shards).
 
-    SOURCE may be a folder of class folders (cat/x.jpg), of splits (train/cat/x.jpg) or of images without labels; a
-    list of paths and labels (CSV, TSV, JSONL); a folder with Hugging Face metadata; image and mask pairs, Pascal VOC,
+    SOURCE may be a folder of class folders (cat/x.jpg), of splits (train/cat/x.jpg) or of images without labels; a list
+    of paths and labels (CSV, TSV, JSON, text); a folder with Hugging Face metadata; image and mask pairs, Pascal VOC,
     Cityscapes or COCO instances; a zip or tar archive of any of these; a Parquet file with images, a folder of them or
     of save_to_disk, or hf://datasets/NAME. Files are stored unchanged, unless an option changes them. Equal sources
     give equal bytes, whoever does the work. If a pack was interrupted, the same command continues it.

@@ -42,11 +42,11 @@ def pack(
 
     Args:
         source: class folders (``cat/x.jpg``), split and class folders (``train/cat/x.jpg``), a flat folder; a list of
-            paths and labels (CSV, TSV, JSONL), or a folder with Hugging Face metadata; image and mask pairs, Pascal
-            VOC, Cityscapes or COCO instances. A zip or tar archive of any of these. Parquet files with images, a folder
-            of ``Dataset.save_to_disk``, or ``hf://datasets/...``. Or a Python object: a sequence or iterable of pairs
-            (image, target) or of dicts, such as a torchvision or Hugging Face data set; arrays ``(X, y)``; a dict of
-            such objects by split. Images may be PIL images, uint8 arrays, encoded bytes or paths.
+            paths and labels (CSV, TSV, JSON, text), or a folder with Hugging Face metadata; image and mask pairs,
+            Pascal VOC, Cityscapes or COCO instances. A zip or tar archive of any of these. Parquet files with images, a
+            folder of ``Dataset.save_to_disk``, or ``hf://datasets/...``. Or a Python object: a sequence or iterable of
+            pairs (image, target) or of dicts, such as a torchvision or Hugging Face data set; arrays ``(X, y)``; a dict
+            of such objects by split. Images may be PIL images, uint8 arrays, encoded bytes or paths.
         out: an absent or empty folder, or an unfinished pack of the same images with the same options; by default
             `source`, or the folder of the list, with ``-shards`` appended. Or the URL of such a folder in an object
             store (s3://, gs://, az://, or what fsspec can write to), or that folder opened by

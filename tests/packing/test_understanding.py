@@ -14,7 +14,7 @@ from mps_shards import pack
 from mps_shards.errors import ConfigError
 from tests.support.brought_trees import CASES, CATS, PETS, Case, images, jpeg
 from tests.support.commands import run
-from tests.support.doubtful_trees import DOUBTFUL
+from tests.support.doubtful_trees import DOUBTFUL, LISTS
 from tests.support.images import tiny_jpeg, write
 
 
@@ -35,9 +35,9 @@ def check(found: dict[str, Any], wanted: Mapping[str, tuple[str, tuple[str, ...]
         assert all(name == given for name, given in zip(classes, found[split]["classes"], strict=True) if name)
 
 
-@pytest.mark.parametrize("name", [*CASES, *DOUBTFUL])
+@pytest.mark.parametrize("name", [*CASES, *DOUBTFUL, *LISTS])
 def test_a_tree_is_understood_and_said_or_refused_with_the_option_that_settles_it(tmp_path: Path, name: str):
-    case = (CASES | DOUBTFUL)[name]
+    case = (CASES | DOUBTFUL | LISTS)[name]
     folder = write(tmp_path / "data", case.files)
 
     code, said, found = packed(folder, case, case.options, "out")

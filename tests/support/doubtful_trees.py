@@ -1,6 +1,8 @@
 """Trees of files that say something which the folders, or the list, alone do not; see `brought_trees`."""
 
-from tests.support.brought_trees import CATS, NAMES, PETS, TWO, Case, Files, images, jpeg, listed, rows
+import json
+
+from tests.support.brought_trees import CATS, NAMES, PETS, TWO, Case, Files, coco, images, jpeg, listed, rows
 
 _FLAT = (("--layout", "flat"), {"": ("unlabeled", (), 6)})
 _LABELLED = {"": ("classification", CATS, 6)}
@@ -29,7 +31,7 @@ _READ_ME = {"README.md": b"about", "LICENSE.txt": b"free", "requirements.cfg": b
 
 DOUBTFUL = {
     # labels that stand in a file that is not read
-    "labels in a text file": _flat_beside("train.txt", b"0.jpg 3\n1.jpg 4\n"),
+    "labels in a text file": _flat_beside("train.txt", b"0 3\n1 4\n"),
     "labels in a workbook": _flat_beside("labels.xlsx", b"PK\3\4"),
     "labels in a pickle": _flat_beside("labels.pkl", b"\x80\4"),
     "labels in an array": _flat_beside("labels.npy", b"\x93NUMPY"),
@@ -40,6 +42,7 @@ DOUBTFUL = {
     "boxes of VOC": _one_class("JPEGImages", {"Annotations/0.xml": _XML, "ImageSets/Main/train.txt": b"0\n"}),
     "labels of Flowers": _one_class("jpg", {"imagelabels.mat": b"MATLAB"}),
     "CelebA": _one_class("img_align_celeba", {"list_attr_celeba.txt": b"1\nMale\n0.jpg 1\n"}),
+    "splits of CelebA": _one_class("img_align_celeba", {"list_eval_partition.txt": b"0.jpg 0\n1.jpg 1\n"}),
     "one folder named after its files": _one_class("JPEG_1", {}),
     "one class": Case(images("cat/0.jpg", "cat/1.jpg"), {"": ("classification", ("cat",), 2)}, ("Classes (1)",)),
     # lists of splits, also beside the folder that holds the classes
@@ -120,5 +123,75 @@ DOUBTFUL = {
         listed("path,label,xmin", [f"{each},3" for each in TWO], names=["0.jpg", "0.jpg", *NAMES[:4]]),
         words=("0.jpg is named by two rows of one split", "boxes as COCO"),
         source="labels.csv",
+    ),
+    "a column of splits alone": Case(
+        listed("image_id,partition", [f"{n % 3}" for n in range(6)]),
+        words=("no column is recognised as the label", "--label-column"),
+        source="labels.csv",
+    ),
+}
+
+_TABLE = rows("path,label", *(f"{name},{label}" for name, label in zip(NAMES, TWO, strict=True)))
+
+
+def _table(name: str, content: bytes) -> Case:
+    return Case({**images(*NAMES), name: content}, _LABELLED, ("(label)",), source=name)
+
+
+# Lists as programs and people write them, all of which mean the same.
+LISTS = {
+    "UTF-16": _table("labels.csv", _TABLE.decode().encode("utf-16")),
+    "Excel's separator line": _table("labels.csv", b"sep=;\r\n" + _TABLE.replace(b",", b";")),
+    "semicolons": _table("labels.csv", _TABLE.replace(b",", b";")),
+    "tabs in a .csv": _table("labels.csv", _TABLE.replace(b",", b"\t")),
+    "a column that counts the rows": _table(
+        "labels.csv", rows(",path,label", *(f"{n},{n}.jpg,{TWO[n]}" for n in range(6)))
+    ),
+    "text": _table("train.txt", _TABLE.replace(b"path,label\n", b"").replace(b",", b" ")),
+    "text with commas": _table("train.txt", _TABLE),
+    "JSON by path": _table("labels.json", json.dumps(dict(zip(NAMES, TWO, strict=True))).encode()),
+    "JSON by path, in objects": _table(
+        "labels.json", json.dumps({name: {"label": each} for name, each in zip(NAMES, TWO, strict=True)}).encode()
+    ),
+    "JSON rows": _table(
+        "labels.json",
+        json.dumps([{"file": name, "label": each} for name, each in zip(NAMES, TWO, strict=True)]).encode(),
+    ),
+    "JSON in the folder": Case(
+        {**images(*NAMES), "labels.json": json.dumps(dict(zip(NAMES, TWO, strict=True))).encode()},
+        _LABELLED,
+        ("labels.json names the images",),
+    ),
+    "text in the folder": Case(
+        {**images(*NAMES), "all.txt": _TABLE.replace(b"path,label\n", b"").replace(b",", b" ")},
+        _LABELLED,
+        ("all.txt names the images",),
+    ),
+    "a list for each split": Case(
+        {
+            **images(*NAMES),
+            "train.csv": rows("path,label", "0.jpg,cat", "1.jpg,dog"),
+            "val.csv": rows("path,label", "2.jpg,dog"),
+        },
+        {"train": ("classification", CATS, 2), "val": ("classification", CATS, 1)},
+        ("train.csv, val.csv name the images of the splits", "Left out: 3 images that no list"),
+    ),
+    "UTF-16 without a mark": Case(
+        {**images(*NAMES), "labels.csv": _TABLE.decode().encode("utf-16-le")},
+        words=("labels.csv holds zero bytes", "save it as UTF-8"),
+        source="labels.csv",
+    ),
+    "a list of another code page": Case(
+        {**images(*NAMES), "labels.csv": _TABLE.replace(b"dog", b"caf\xe9")},
+        words=("labels.csv is not UTF-8", "save it as UTF-8"),
+        source="labels.csv",
+    ),
+    "COCO as a list": Case(
+        {**images(*NAMES), "instances.json": coco()},
+        words=("instances.json is a COCO annotation file; pack the folder",),
+        source="instances.json",
+    ),
+    "text that is no list": Case(
+        {**images(*NAMES), "notes.txt": b"hello\n"}, words=("notes.txt:1: 'hello' is no path",), source="notes.txt"
     ),
 }

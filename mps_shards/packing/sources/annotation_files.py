@@ -10,28 +10,36 @@ from mps_shards.packing.sources.file_tree import ANNOTATION_KINDS, FileTree, is_
 from mps_shards.packing.sources.folder_names import SPLIT_WORDS, split_word
 from mps_shards.packing.sources.image_finder import ImageFinder
 from mps_shards.packing.sources.list_columns import has_label_column, roles_of
-from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows
+from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, LOOSE_SUFFIXES, read_rows
 from mps_shards.packing.sources.listing import Doubt, Listing
 
-__all__ = ["doubts_about_annotations", "labelling_list", "refuse_foreign_annotations"]
+__all__ = ["doubts_about_annotations", "labelling_lists", "refuse_foreign_annotations"]
 
 _ROWS = 200  # of a list, by which it is recognised
 _MOST_LISTS = 20
+_MOST_JSON = 64 << 20  # bytes of a file that is looked at to see whether it is a list
 _SNIFFED = 1 << 20  # bytes
 _ABOUT = re.compile(
     r"(read[-_]?me|licen[cs]e|copying|change|about|credits|attribution|citation|notice|classes\.txt)", re.I
 )
+_SPLITS = re.compile(r"split|partition", re.I)
 _YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*")
 
 
-def labelling_list(tree: FileTree) -> str:
-    """Path of the only list in the folder that names its images and has labels, or masks; "" if there is none.
+def labelling_lists(tree: FileTree) -> dict[str, str]:
+    """The list in the folder that names its images and has labels, or masks; or one for each split.
+
+    Returns:
+        The split of each list, by the path of the list; the split of a single one is "".
 
     Raises:
-        ConfigError: there are several.
+        ConfigError: there are several lists of no splits.
     """
     found = [name for name in _lists(tree) if "submission" not in name.lower() and _labels_images(tree, name)]
     if len(found) > 1:
+        splits = {name: split_word(name.rpartition(".")[0]) or "" for name in found if _has_labels(tree, name)}
+        if len(splits) > 1 and all(splits.values()) and len(set(splits.values())) == len(splits):
+            return splits
         trains = [name for name in found if split_word(name.rpartition(".")[0]) == "train"]
         if len(trains) != 1:
             shown = ", ".join(found[:4])
@@ -40,7 +48,7 @@ def labelling_list(tree: FileTree) -> str:
                 f"mps-shards pack {tree.shown(found[0])}"
             )
         found = trains
-    return found[0] if found else ""
+    return dict.fromkeys(found, "")
 
 
 def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt]:
@@ -90,7 +98,7 @@ def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt
 def _names_a_split(path: str) -> bool:
     """Whether a file is named like a list of one split, or of all: train.txt, train_test_split.txt."""
     words = re.split(r"[^a-z]+", posixpath.splitext(posixpath.basename(path))[0].lower())
-    return "submission" not in words and any(word in SPLIT_WORDS or word == "split" for word in words)
+    return "submission" not in words and (any(word in SPLIT_WORDS for word in words) or bool(_SPLITS.search(path)))
 
 
 def _outside_of_images(tree: FileTree) -> list[str]:
@@ -132,7 +140,18 @@ def _yolo(tree: FileTree, name: str) -> str:
 
 
 def _lists(tree: FileTree) -> list[str]:
-    return [name for name in tree.names() if name.lower().endswith(LIST_SUFFIXES)][:_MOST_LISTS]
+    names = tree.names()
+    strict = [name for name in names if name.lower().endswith(LIST_SUFFIXES)][:_MOST_LISTS]
+    loose = [name for name in names if name.lower().endswith(LOOSE_SUFFIXES)][:_MOST_LISTS]
+    loose = [name for name in loose if not _SPLITS.search(name)]
+    return strict + [name for name in loose if tree.files.size(name) <= _MOST_JSON and not _json_kind(tree, name)]
+
+
+def _has_labels(tree: FileTree, name: str) -> bool:
+    """Whether a list of images gives them labels or masks, whatever its columns are called."""
+    rows = [cells for _, cells in islice(read_rows(tree.files, name), _ROWS)]
+    roles = roles_of(rows, tree.options, ImageFinder(tree), where=name)
+    return bool(roles.labels or roles.mask)
 
 
 def _labels_images(tree: FileTree, name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from mps_shards.errors import ConfigError
 from mps_shards.packing.sources.annotation_files import (
     doubts_about_annotations,
-    labelling_list,
+    labelling_lists,
     refuse_foreign_annotations,
 )
 from mps_shards.packing.sources.cityscapes import is_cityscapes, list_cityscapes
@@ -84,11 +84,11 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
     if list_name:
         if layout not in ("auto", "list"):
             raise ConfigError(f"{tree.shown(list_name)} is a list; pack the folder to read it as {layout!r}")
-        return list_table(tree, list_name)
+        return list_table(tree, {list_name: ""})
     if tree.options.images is not None:
         return list_pairs(tree)
     if layout == "list":
-        return list_table(tree, _only_list(tree))
+        return list_table(tree, {_only_list(tree): ""})
     if layout != "auto":
         return _LISTERS[layout](tree)
     whole, folder = tree, ""
@@ -127,12 +127,15 @@ def _understood(tree: FileTree, found: str) -> Listing:
         return _LISTERS[found](tree)
     refuse_foreign_annotations(tree)
     listing = _LISTERS[found](tree)
-    if len(listing.classes) < 2 and (name := labelling_list(tree)):
+    if len(listing.classes) < 2 and (lists := labelling_lists(tree)):
         tree.bad.clear()
-        table = list_table(tree, name)
+        table = list_table(tree, lists)
+        name = ", ".join(lists)
         images = sum(len(split.entries) for split in listing.splits)
         named = sum(1 + bool(entry.mask) for split in table.splits for entry in split.entries)
         note = f"{name} names the images and gives their labels; mps-shards pack {tree.shown(name)} says the same"
+        if len(lists) > 1:
+            note = f"{name} name the images of the splits and give their labels"
         return replace(table, unnamed=max(0, images - named), notes=(note, *table.notes))
     return replace(listing, doubts=(*listing.doubts, *doubts_about_annotations(tree, listing)))
 

@@ -207,9 +207,10 @@ def _label_columns(
     flags = [name for name in free if (values := _values(name, rows)) and values <= _BINARY]
     if len(flags) >= 2 and len(flags) >= len(free) - 4:
         return tuple(flags), _targets(tuple(flags), rows, options), ()
-    repeating = [name for name in free if len(_values(name, rows)) < len(rows) or len(rows) < 3]
-    if len(free) == 1 and (repeating or options.targets):
-        return (free[0],), _targets((free[0],), rows, options), ()
+    likely = [name for name in free if _spelled(name) not in (*_SPLIT_COLUMNS, *_SPLIT_LIKE)]
+    repeating = [name for name in likely if len(_values(name, rows)) < len(rows) or len(rows) < 3]
+    if len(free) == len(likely) == 1 and (repeating or options.targets):
+        return (likely[0],), _targets((likely[0],), rows, options), ()
     if not free:
         return (), "class", ()
     return (

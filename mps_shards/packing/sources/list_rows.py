@@ -1,4 +1,4 @@
-"""Rows of a CSV, TSV or JSONL file, with their line numbers; read as a stream."""
+"""Rows of a list in CSV, TSV, JSONL, JSON or plain text, with their line numbers; all but JSON are read as a stream."""
 
 import csv
 import io
@@ -12,9 +12,12 @@ from mps_shards.packing.sources.file_tree import is_image
 from mps_shards.packing.sources.files import Files
 from mps_shards.shards.manifest import NOT_JSON
 
-__all__ = ["LIST_SUFFIXES", "read_rows"]
+__all__ = ["LIST_SUFFIXES", "LOOSE_SUFFIXES", "read_rows"]
 
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+LOOSE_SUFFIXES = (".json", ".txt")  # of files that may also be something else than a list
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_MOST_JSON = 1 << 30  # bytes; the whole file is decoded at once
 Rows = Iterator[tuple[int, dict[str, Any]]]
 
 
@@ -22,19 +25,25 @@ def read_rows(files: Files, table: str) -> Rows:
     """Line number and cells by column name, row after row.
 
     Cells of CSV and TSV are text. Their first line names the columns, unless it is a row
-    itself: one or two cells, the first an image's name. UTF-8, with or without a byte order mark; blank lines are
-    passed over, and so is a column without a name that counts the rows, as pandas writes it.
+    itself: one or two cells, the first an image's name. UTF-8, with or without a byte order mark, or UTF-16 with one;
+    blank lines are passed over, and so is a column without a name that counts the rows, as pandas writes it, and
+    Excel's line ``sep=;``. Lines of plain text are a path and, after the last blank, a label. JSON is an array of
+    objects, or an object with the label, or an object of further cells, for each path.
 
     Raises:
         DataError: naming the line that cannot be read.
         StorageError: the file cannot be read.
     """
-    read: Callable[[str, TextIO], Rows]
-    read = _csv_rows if table.lower().endswith((".csv", ".tsv")) else _json_rows
     shown = f"{files.name}/{table}"
+    read = _READERS.get(table.lower().rpartition(".")[2], _csv_rows)
+    with files.open(table) as file:
+        head = file.read(1024)
+    if b"\0" in head and not head.startswith(_UTF16):
+        raise DataError(f"{shown} holds zero bytes, so it is no text, or UTF-16 without its mark; save it as UTF-8")
+    encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
     try:
-        with io.TextIOWrapper(files.open(table), encoding="utf-8-sig", newline="") as file:
-            yield from read(shown, file)
+        with io.TextIOWrapper(files.open(table), encoding=encoding, newline="") as text:
+            yield from read(shown, text)
     except UnicodeDecodeError as error:
         raise DataError(f"{shown} is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from error
 
@@ -42,13 +51,14 @@ def read_rows(files: Files, table: str) -> Rows:
 def _csv_rows(table: str, file: TextIO) -> Rows:
     head = file.readline()
     file.seek(0)
-    delimiter = "\t" if table.lower().endswith(".tsv") else max(",;\t", key=head.count)
+    of_excel = head[4] if head.startswith("sep=") and len(head) > 5 else ""
+    delimiter = of_excel or ("\t" if table.lower().endswith(".tsv") else max(",;\t", key=head.count))
     is_spaced = f"{delimiter} " in head  # "label, path"
     reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=is_spaced)
     columns: list[str] = []
     try:
         for row in reader:
-            if not any(row):
+            if not any(row) or (of_excel and reader.line_num == 1):
                 continue
             cells = row
             if not columns:
@@ -81,3 +91,51 @@ def _json_rows(table: str, file: TextIO) -> Rows:
                 yield number, decoder.decode(line)
             except NOT_JSON as error:
                 raise DataError(f"{table}:{number}: {error}") from error
+
+
+def _json_file_rows(table: str, file: TextIO) -> Rows:
+    """Rows of one JSON value. They count as lines, so that messages can name them."""
+    text = file.read(_MOST_JSON)
+    if len(text) == _MOST_JSON:
+        raise DataError(f"{table} is too large to be read at once; write one object per line (.jsonl)")
+    try:
+        whole = msgspec.json.decode(text)
+    except NOT_JSON as error:
+        raise DataError(f"{table}: {error}") from error
+    if isinstance(whole, dict) and {"images", "annotations"} <= whole.keys():
+        raise DataError(f"{table} is a COCO annotation file; pack the folder that holds it and the images")
+    rows = whole
+    if isinstance(whole, dict):
+        rows = [
+            {"path": path, **(about if isinstance(about, dict) else {"label": about})} for path, about in whole.items()
+        ]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(
+            f"{table} is no list of images: it needs an array of objects, or an object with a label by path"
+        )
+    yield from enumerate(rows, 1)
+
+
+def _text_rows(table: str, file: TextIO) -> Rows:
+    """``cats/0.jpg 3``. A first line with commas or tabs makes it a CSV file."""
+    head = file.readline()
+    file.seek(0)
+    if "," in head or "\t" in head:
+        yield from _csv_rows(table, file)
+        return
+    for number, line in enumerate(file, 1):
+        text = line.strip()
+        if not text:
+            continue
+        path, _, label = (text, "", "") if is_image(text) else text.rpartition(" ")
+        if not is_image(path.strip()):
+            raise DataError(f"{table}:{number}: {text[:80]!r} is no path of an image, and no path and a label")
+        yield number, {"path": path.strip(), **({"label": label} if label else {})}
+
+
+_READERS: dict[str, Callable[[str, TextIO], Rows]] = {
+    "jsonl": _json_rows,
+    "ndjson": _json_rows,
+    "json": _json_file_rows,
+    "txt": _text_rows,
+}

@@ -1,4 +1,4 @@
-"""Lists of images: a CSV, TSV or JSONL file with a path, and a label, a mask, a split or anything else beside it."""
+"""Lists of images: a table, JSON or text file with a path, and a label, a mask, a split or anything else beside it."""
 
 import posixpath
 import re
@@ -24,7 +24,7 @@ from mps_shards.packing.sources.list_labels import (
     label_text,
     numbers_of,
 )
-from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, read_rows
+from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, LOOSE_SUFFIXES, read_rows
 from mps_shards.packing.sources.listing import Column, Doubt, Entries, Entry, Listing, Split
 from mps_shards.shards.manifest import Task
 
@@ -39,11 +39,13 @@ _TASKS: Mapping[str, Task] = {"multi-label": "multilabel", "number": "regression
 
 def lists_in(tree: FileTree) -> list[str]:
     """Names of the files in a folder that could be lists."""
-    return [name for name in tree.names() if name.lower().endswith(LIST_SUFFIXES)]
+    names = tree.names()
+    strict = [name for name in names if name.lower().endswith(LIST_SUFFIXES)]
+    return strict or [name for name in names if name.lower().endswith(LOOSE_SUFFIXES)]
 
 
-def list_table(tree: FileTree, name: str) -> Listing:
-    """The images that a list names, in its order.
+def list_table(tree: FileTree, lists: Mapping[str, str]) -> Listing:
+    """The images that a list names, in its order; or those of a list for each split.
 
     Columns are recognised by name, in upper or lower case (path, file, image …; label, class, breed …; mask; split),
     else by what they hold; options name them. Further columns become the sample's ``.json``, and so does the label of
@@ -53,14 +55,19 @@ def list_table(tree: FileTree, name: str) -> Listing:
     Labels are class indices if all are whole numbers, else class names, numbered in the order of their names. A
     ``classes.txt`` beside the list, one name per line, or --classes gives the names and their order.
 
+    Args:
+        lists: the split of each list, by its path; "" where a column names the splits, or there are none.
+
     Raises:
         ConfigError: no column names the images, or the list names none.
         DataError: naming the line: a file that is missing, outside of the folder or not an image, or a label that is
             not a class; or two images that would share a key.
     """
     table = Table(tree)
-    table.read(name)
-    return table.listing(f"{name.rpartition('.')[2].upper()} list")
+    for name, split in lists.items():
+        table.read(name, split=split)
+    kind = next(iter(lists)).rpartition(".")[2]
+    return table.listing(f"{'text' if kind == 'txt' else kind.upper()} list{'s' if len(lists) > 1 else ''}")
 
 
 class Table:
@@ -78,13 +85,14 @@ class Table:
         self._notes: list[str] = []
         self._doubts: list[Doubt] = []
 
-    def read(self, table: str, *, base: str = "", guess: Guess | None = None) -> None:
+    def read(self, table: str, *, base: str = "", guess: Guess | None = None, split: str = "") -> None:
         """Take in the rows of a list.
 
         Args:
             base: folder that its paths are relative to, with a slash at its end; "" is the root.
             guess: gives the split and label of an image that no column gives; then only columns that are named like
                 labels are labels.
+            split: name of the split of all rows that no column gives one.
         """
         tree, options = self._tree, self._tree.options
         self._tables.append(table)
@@ -103,7 +111,7 @@ class Table:
         if roles.targets == "multi-label":
             self._collect_vocabulary(table, roles)
         for line, cells in read_rows(tree.lists, table):
-            self._take(f"{where}:{line}", cells, roles, finder, guess)
+            self._take(f"{where}:{line}", cells, roles, finder, guess or (lambda _: (split, "")))
         self._notes += [f"images were found as {example}" for example in list(finder.found_elsewhere.values())[:3]]
 
     def drop_labels(self) -> None:
@@ -142,13 +150,13 @@ class Table:
             doubts=tuple(self._doubts),
         )
 
-    def _take(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess | None) -> None:
+    def _take(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess) -> None:
         if roles.image not in cells:
             raise ConfigError(f"{where}: the column {roles.image!r} that names the image is missing")
         path = finder.find(cells.pop(roles.image), named_by=where)
         given_mask = cells.pop(roles.mask, None) if roles.mask else None
         mask = finder.find(given_mask, named_by=where) if given_mask else ""
-        split, guessed = guess(path) if guess and path else ("", "")
+        split, guessed = guess(path) if path else ("", "")
         if roles.split:
             split = _split_of(where, cells.pop(roles.split, None), roles) or split
         label, targets, caption = self._targets(where, cells, roles)

@@ -8,7 +8,7 @@ from mps_shards.errors import ConfigError, StorageError
 from mps_shards.packing.sources.archive_files import ARCHIVE_SUFFIXES, ArchiveFiles, archive_stem, is_archive
 from mps_shards.packing.sources.arrow_folder import ArrowFiles, is_arrow_folder
 from mps_shards.packing.sources.files import FolderFiles
-from mps_shards.packing.sources.list_rows import LIST_SUFFIXES
+from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, LOOSE_SUFFIXES
 from mps_shards.packing.sources.parquet import ParquetFiles
 from mps_shards.packing.sources.python_samples import open_samples
 from mps_shards.packing.sources.source import Source
@@ -18,6 +18,7 @@ from mps_shards.storage.urls import scheme_of
 
 __all__ = ["open_source"]
 
+_LISTS = (*LIST_SUFFIXES, *LOOSE_SUFFIXES)
 _TABLES = (".parquet", *ARCHIVE_SUFFIXES)
 
 
@@ -42,17 +43,17 @@ def open_source(given: Any, *, root: str | None = None) -> Source:
         return TableSource(ParquetFiles.at(Path(given)), default_out=_beside(path.with_suffix("")))
     if path.is_dir():
         return TreeSource(FolderFiles(Path(given)), default_out=_beside(path))
-    if path.exists() and path.suffix.lower() in LIST_SUFFIXES:
+    if path.exists() and path.suffix.lower() in _LISTS:
         beside = FolderFiles(Path(given).parent)
         images = FolderFiles(_root_of(root, Path(given).parent)) if root is not None else beside
         return TreeSource(images, list_name=path.name, list_files=beside, default_out=_beside(path.with_suffix("")))
     archive = next((each for each in path.parents if each.is_file()), None)  # archive.zip/labels.csv
-    if archive is not None and is_archive(archive) and path.suffix.lower() in LIST_SUFFIXES:
+    if archive is not None and is_archive(archive) and path.suffix.lower() in _LISTS:
         out, name = _beside(archive.with_name(archive_stem(archive))), path.relative_to(archive).as_posix()
         return TreeSource(ArchiveFiles(archive), list_name=name, default_out=out)
     if is_archive(path):
         return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
-    kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*LIST_SUFFIXES, *_TABLES))})"
+    kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*_LISTS, *_TABLES))})"
     raise StorageError(f"{given}: {kinds if path.exists() else 'no such file or directory'}")
 
 
