@@ -5,12 +5,12 @@ python -m tools.bench.images --rivals              also those that need an envir
 python -m tools.bench.images --workloads W3 --contestants ours decode
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.bench.options import bench_parser
 from tools.bench.rivals.arena import Arena, Result, progress, results_table, verdicts
 from tools.bench.rivals.report import Lines, headline, machine
 from tools.bench.rivals.roster import ROSTER
@@ -34,18 +34,13 @@ def main(
         name: of the file with the JSON lines.
         quiet: print no tables.
     """
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench_parser(__doc__, data=True, workers=2, rounds=3, epochs=2)
     parser.add_argument("--workloads", nargs="+", default=list(workloads), choices=workloads, metavar="W")
     parser.add_argument("--contestants", nargs="+", choices=ROSTER, metavar="NAME", help=" ".join(ROSTER))
     parser.add_argument("--rivals", action="store_true", help="also those in environments of their own")
     parser.add_argument(
         "--environments", type=Path, default=Path("bench-out/environments"), help="default: %(default)s"
     )
-    parser.add_argument("--data", type=Path, default=Path("bench-out/data"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="threads or processes (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=2, help="timed ones a trial (default: %(default)s)")
     parser.add_argument("--images", type=int, help="fewer than the workloads have")
     parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="of rivals' processes")
     given = parser.parse_args(arguments)

@@ -4,7 +4,6 @@ What is left when decoding is left out is Python, and so time under the GIL, whi
 two hundred of them could not deliver more than 33,000 images/s. Also what measuring itself costs (`stats()`).
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -22,6 +20,7 @@ import torch
 import webdataset
 
 from mps_shards import DeviceLoader, ShardDataset
+from tools.bench.options import bench_parser
 from tools.bench.rivals.pictures import prepared, warmed
 from tools.bench.rivals.report import Lines, headline, machine, spread, table
 from tools.bench.rivals.workloads import Task
@@ -42,11 +41,7 @@ class Spent:
 
 def main(arguments: Sequence[str] | None = None) -> bool:
     """Measure, print the table, leave JSON lines; whether the goal was met."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("bench-out/data"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
+    parser = bench_parser(__doc__, data=True, images=1000, rounds=7)
     given = parser.parse_args(arguments)
     about = machine()
     task = prepared("W3", given.data.resolve(), workers=1, images=given.images)

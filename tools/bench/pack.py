@@ -9,7 +9,6 @@ Every contestant is a process of its own, begun once a round, with nothing of ea
 compared with the source, untimed.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tools.bench.options import bench_parser
 from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
 from tools.bench.rivals.roster import NotInstalled, python_for
 from tools.scripts.photos import make_imagenet_like
@@ -117,13 +117,10 @@ CEILING = "tar cf"
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Measure, print the table, leave JSON lines; seconds by contestant."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench_parser(__doc__, images=4000, rounds=7)
     parser.add_argument("--source", type=Path, help="class folders of JPEGs; photographs are made by default")
-    parser.add_argument("--images", type=int, default=4000, help="to make (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
     parser.add_argument("--rivals", action="store_true", help="also those in environments of their own")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
     given = parser.parse_args(arguments)
     about = machine()
     source = given.source or _photographs(given.out / "data" / f"photos-{given.images}", given.images)

@@ -7,7 +7,6 @@ The store is SeaweedFS. awscli and s3fs come into a virtual environment of their
 A proxy then holds each request back for 50 ms: reading ahead should hide that.
 """
 
-import argparse
 import contextlib
 import os
 import socket
@@ -25,6 +24,7 @@ from unittest import mock
 from mps_shards import DeviceLoader, ShardDataset, pack
 from mps_shards.reading.sample_sources import Request
 from mps_shards.sampling.rank import Share
+from tools.bench.options import bench_parser
 from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
 from tools.scripts.photos import make_imagenet_like
 from tools.support.stores import BUCKET, environment, seaweed, upload
@@ -180,15 +180,12 @@ def timed(read: Callable[[Set], int], held: Set) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print two tables, leave JSON lines; the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=2000, help="of the set (default: %(default)s)")
+    parser = bench_parser(__doc__, images=2000, rounds=5)
     parser.add_argument("--copies", type=int, default=1, help="of each image in the set (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument(
         "--delay-ms", type=float, default=50, help="of each request (default: %(default)s); 0: left out"
     )
     parser.add_argument("--venv", type=Path, help="for awscli and s3fs; without, they are left out")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
     given = parser.parse_args(arguments)
     print(headline(machine()))
     readers: dict[str, Callable[[Set], int]] = {

@@ -3,7 +3,6 @@
 python -m tools.bench.resume --samples 1000000 --plans 1281167 1000000000
 """
 
-import argparse
 import hashlib
 import io
 import tempfile
@@ -23,6 +22,7 @@ from mps_shards.sampling.order import Shuffle, ShuffledOrder
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, Packed, ShardRecord, manifest_bytes
 from mps_shards.shards.sample_index import INDEX_NAME, index_bytes, rows
 from mps_shards.shards.tar import END, header, padding
+from tools.bench.options import bench_parser
 from tools.bench.rivals.report import Lines, headline, machine, spread, table
 
 __all__ = ["main"]
@@ -119,13 +119,11 @@ def plan(samples: int, *, per_shard: int) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Measure, print two tables, leave JSON lines; the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench_parser(__doc__, rounds=5)
     parser.add_argument("--samples", type=int, default=1_000_000, help="of the set (default: %(default)s)")
     parser.add_argument("--per-shard", type=int, default=1000, help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--plans", type=int, nargs="*", default=[1_281_167, 1_000_000_000], help="samples of sets")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
     given = parser.parse_args(arguments)
     print(headline(machine()))
     found: list[dict[str, Any]] = []

@@ -7,7 +7,6 @@
 Leaves JSON lines, the table and, where matplotlib is installed, a plot in ``bench-out``.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tools.bench import images, overhead
+from tools.bench.options import bench_parser
 from tools.bench.rivals.arena import Result, verdicts
 from tools.bench.rivals.report import headline, machine, spread, table
 from tools.bench.rivals.roster import ROSTER
@@ -29,10 +29,7 @@ IMAGES = 512
 
 def main(arguments: Sequence[str] | None = None) -> bool:
     """Measure, print the README's table, draw; whether all that was asked for could be measured."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=IMAGES, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=2, help="default: %(default)s")
+    parser = bench_parser(__doc__, images=IMAGES, rounds=2)
     parser.add_argument("--contestants", nargs="+", choices=ROSTER, default=SHORT, metavar="NAME")
     parser.add_argument("--rivals", action="store_true", help="also those in environments of their own")
     given = parser.parse_args(arguments)

@@ -3,10 +3,8 @@
 python -m tools.bench.shuffle --sets 1000x1000 10x100
 """
 
-import argparse
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import numpy.typing as npt
 from webdataset import filters
 
 from mps_shards.sampling.order import Shuffle, order_of
+from tools.bench.options import bench_parser
 from tools.bench.rivals.report import Lines, headline, machine, table
 
 __all__ = ["main"]
@@ -111,11 +110,10 @@ def together(epochs: Sequence[Numbers], batch: int) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Judge, print a table for each set and batch size, leave JSON lines; the figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench_parser(__doc__)
     parser.add_argument("--sets", nargs="+", default=["1000x1000", "10x100"], help="classes x samples of each")
     parser.add_argument("--shard", type=int, default=1000, help="samples of a shard (default: %(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 64, 8], help="batch sizes")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
     given = parser.parse_args(arguments)
     print(headline(machine()))
     found = []

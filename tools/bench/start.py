@@ -3,11 +3,10 @@
 python -m tools.bench.start --rounds 5
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from tools.bench.options import bench_parser
 from tools.bench.rivals.arena import Arena, progress
 from tools.bench.rivals.report import Lines, headline, machine, spread, table
 from tools.bench.rivals.roster import ROSTER
@@ -22,12 +21,7 @@ ENTERED = (
 
 def main(arguments: Sequence[str] | None = None) -> bool:
     """Measure, print the table, leave JSON lines; whether all went well."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("bench-out/data"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="threads or processes (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
+    parser = bench_parser(__doc__, data=True, images=1000, workers=2, rounds=5)
     given = parser.parse_args(arguments)
     about = machine()
     found: dict[tuple[str, str], dict[str, list[float]]] = {

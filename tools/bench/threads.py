@@ -3,12 +3,11 @@
 python -m tools.bench.threads --threads 1 2 4 8
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from tools.bench.options import bench_parser
 from tools.bench.rivals.arena import Arena, progress
 from tools.bench.rivals.report import Lines, headline, machine, spread, table
 from tools.bench.rivals.roster import ROSTER
@@ -19,15 +18,10 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> bool:
     """Measure, print the table, leave JSON lines; whether all went well."""
     cores = os.cpu_count() or 1
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench_parser(__doc__, data=True, images=1000, rounds=3, epochs=2)
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, 2, cores, 2 * cores}))
     parser.add_argument("--workload", default="W1", choices=("W1", "W2", "W3"), help="default: %(default)s")
     parser.add_argument("--contestants", nargs="+", default=["ours", "folder-io", "work", "decode"], choices=ROSTER)
-    parser.add_argument("--data", type=Path, default=Path("bench-out/data"), help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=2, help="timed ones a trial (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=1000, help="default: %(default)s")
     given = parser.parse_args(arguments)
     about = machine()
     rates: dict[tuple[str, int], list[float]] = {}

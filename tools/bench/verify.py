@@ -8,7 +8,6 @@ What it does beside the SHA-256: every header, every sample's CRC-32, keys and l
 fair figure: it digests on a second thread, and OpenSSL is quicker than the sha256sum of many systems.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mps_shards import pack
+from tools.bench.options import bench_parser
 from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
 from tools.scripts.photos import make_imagenet_like
 
@@ -42,11 +42,9 @@ RIVAL = "sha256sum -b"
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     """Measure, print the table, leave JSON lines; seconds and processor seconds by contestant."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = bench_parser(__doc__, rounds=7)
     parser.add_argument("--shards", type=Path, help="a set of yours; one is made by default")
     parser.add_argument("--samples", type=int, default=6000, help="to make (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="default: %(default)s")
     given = parser.parse_args(arguments)
     about = machine()
     folder = given.shards or _made(given.out / "data" / f"verify-{given.samples}", given.samples)
