@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.packing.pack_report import Duplicates, printable
+from mps_shards.packing.pack_report import Duplicates, encodable
 from mps_shards.packing.sources.listing import Entry, Split
 from mps_shards.packing.sources.source import Source
 from mps_shards.storage.ordered_map import ordered_map
@@ -64,7 +64,7 @@ def find_duplicates(
     conflicting = [pair for pair in pairs if len({-1, *(entry(number).label for number in pair)}) == 3]
 
     def shown(pairs: list[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
-        return tuple((printable(entry(first).path), printable(entry(other).path)) for first, other in pairs[:_SHOWN])
+        return tuple((encodable(entry(first).path), encodable(entry(other).path)) for first, other in pairs[:_SHOWN])
 
     summary = Duplicates(
         images=len(pairs),

@@ -10,7 +10,7 @@ import numpy as np
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.pack_options import PackOptions
-from mps_shards.packing.pack_report import NO_DUPLICATES, Duplicates, PackPlan, PlannedSet, Skipped, printable
+from mps_shards.packing.pack_report import NO_DUPLICATES, Duplicates, PackPlan, PlannedSet, Skipped, encodable
 from mps_shards.packing.plan import SetPlan, packed_bytes
 from mps_shards.packing.sample_fields import NO_RULES, FieldRules
 from mps_shards.packing.sources.listing import Listing, Split
@@ -39,7 +39,7 @@ def outline(
     seed = options.shards.seed if options.shards.shuffle else None
     return PackPlan(
         fingerprint=_fingerprint(listing, plans, seed, recorded),
-        source=printable(source.name),
+        source=encodable(source.name),
         layout=listing.layout,
         found=listing.describe(),
         classes=listing.classes,
@@ -49,10 +49,10 @@ def outline(
         seed=seed,
         options=recorded,
         sets=tuple(_planned(split, plan, listing) for split, plan in zip(listing.splits, plans, strict=True)),
-        ignored={printable(name): count for name, count in listing.ignored.items()},
-        empty=tuple(map(printable, listing.empty)),
+        ignored={encodable(name): count for name, count in listing.ignored.items()},
+        empty=tuple(map(encodable, listing.empty)),
         passed_over=tuple(
-            Skipped(path=printable(bad.path), reason=printable(bad.reason.replace(f"{source.name}/", "")))
+            Skipped(path=encodable(bad.path), reason=encodable(bad.reason.replace(f"{source.name}/", "")))
             for bad in listing.bad
         ),
         duplicates=duplicates,

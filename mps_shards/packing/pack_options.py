@@ -22,8 +22,8 @@ __all__ = [
     "MaskOptions",
     "OnBadSample",
     "PackOptions",
-    "ReadOptions",
     "ShardOptions",
+    "SourceOptions",
     "WorkOptions",
 ]
 
@@ -38,7 +38,7 @@ Targets: TypeAlias = Literal["class", "number", "multi-label", "caption"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
+class SourceOptions:
     """How the source is read."""
 
     layout: Layout = declared("auto", "How to read the source; 'auto' recognises it.", choices=Layout)
@@ -336,7 +336,7 @@ _NOT_RECORDED = ("shuffle", "seed", "ignore_index")
 class PackOptions:
     """All options of a pack, in bundles. `PackOptions.of` makes them from the names that users know."""
 
-    read: ReadOptions = dataclasses.field(default_factory=ReadOptions)
+    read: SourceOptions = dataclasses.field(default_factory=SourceOptions)
     images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
     masks: MaskOptions = dataclasses.field(default_factory=MaskOptions)
     shards: ShardOptions = dataclasses.field(default_factory=ShardOptions)

@@ -9,7 +9,7 @@ from mps_shards.shards.manifest import Task
 if TYPE_CHECKING:
     from mps_shards.packing.understanding import Understanding
 
-__all__ = ["NO_DUPLICATES", "Duplicates", "PackPlan", "PackReport", "PackedSet", "PlannedSet", "Skipped", "printable"]
+__all__ = ["NO_DUPLICATES", "Duplicates", "PackPlan", "PackReport", "PackedSet", "PlannedSet", "Skipped", "encodable"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +160,6 @@ class PackReport:
         return sum(one.samples for one in self.sets)
 
 
-def printable(text: str) -> str:
+def encodable(text: str) -> str:
     r"""The text, with bytes of file names that are no UTF-8 spelled out as ``\xff``, so that it can be written down."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

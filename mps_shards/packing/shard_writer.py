@@ -14,7 +14,7 @@ import numpy as np
 from mps_shards.errors import DataError
 from mps_shards.packing.destinations.destination import Completion, Destination
 from mps_shards.packing.pack_options import Keys
-from mps_shards.packing.pack_report import Skipped, printable
+from mps_shards.packing.pack_report import Skipped, encodable
 from mps_shards.packing.plan import ShardPlan, key_of
 from mps_shards.packing.sample_fields import FieldRules, fields_of
 from mps_shards.packing.sources.listing import Entry
@@ -172,7 +172,7 @@ def sample_of(task: ShardTask, entry: Entry, *, skips: bool) -> _Sample | Skippe
         if not skips:
             raise
         reason = str(error).replace(f"{task.source.name}/", "")  # the same wherever the source lies
-        return Skipped(path=printable(entry.path), reason=printable(reason), label=entry.label)
+        return Skipped(path=encodable(entry.path), reason=encodable(reason), label=entry.label)
 
 
 class _Digested:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from mps_shards.errors import ConfigError, DataError, ShardsError
-from mps_shards.packing.pack_report import printable
+from mps_shards.packing.pack_report import encodable
 from mps_shards.packing.sample_fields import FieldRules, stored_ids
 from mps_shards.packing.sources.listing import Column, Doubt, Entry, Listing
 from mps_shards.packing.sources.source import Source
@@ -99,7 +99,7 @@ class Understanding:
         if self.splits[0].name:
             yield f"  Splits: {', '.join(f'{split.name} {split.images:,}' for split in self.splits)}"
         if self.classes:
-            shown = ", ".join(map(printable, self.classes[:_SHOWN_CLASSES]))
+            shown = ", ".join(map(encodable, self.classes[:_SHOWN_CLASSES]))
             more = len(self.classes) - _SHOWN_CLASSES
             origin = f", from {self.labels_from}" if self.labels_from else ""
             yield f"  Classes ({len(self.classes):,}){origin}: {shown}{f' and {more:,} more' if more > 0 else ''}"
@@ -178,7 +178,7 @@ def understand(
     masks = _look_at_masks(source, listing, rules) if looks else _Masks()
     tasks = [split.task for split in listing.splits if split.task != "unlabeled"]
     return Understanding(
-        source=printable(source.name),
+        source=encodable(source.name),
         layout=listing.layout,
         why=listing.why,
         task=tasks[0] if tasks else "unlabeled",
@@ -191,9 +191,9 @@ def understand(
         changes=dict(changes.most_common()),
         rotated=rotated,
         label_ids=masks.shares(listing.classes),
-        left_out={printable(kind): count for kind, count in listing.ignored.most_common()},
-        annotations=tuple(map(printable, listing.annotations)),
-        empty=tuple(map(printable, listing.empty)),
+        left_out={encodable(kind): count for kind, count in listing.ignored.most_common()},
+        annotations=tuple(map(encodable, listing.annotations)),
+        empty=tuple(map(encodable, listing.empty)),
         unnamed=listing.unnamed,
         notes=(*listing.notes, *_note_of_broken(broken, looked_at)),
         doubts=(*listing.doubts, *masks.doubts(listing, rules), *unsettled.values()),
@@ -295,7 +295,7 @@ def _spread(listing: Listing, count: int) -> Iterator[Entry]:
 
 
 def _id_share(each: LabelIdShare) -> str:
-    name = f" {printable(each.name)}" if each.name else ""
+    name = f" {encodable(each.name)}" if each.name else ""
     return f"{each.id}{name} {each.share:.1%}"
 
 

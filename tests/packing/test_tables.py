@@ -357,11 +357,11 @@ def sources(tmp_path: Path) -> Iterator[list[Path]]:
 
 
 def test_a_table_can_be_sent_to_another_process(sources: list[Path]):
-    from mps_shards.packing.pack_options import ReadOptions
+    from mps_shards.packing.pack_options import SourceOptions
 
     for path in sources:
         source = open_source(path)
-        entries = source.listing(ReadOptions()).splits[0].entries
+        entries = source.listing(SourceOptions()).splits[0].entries
 
         again = pickle.loads(pickle.dumps(source))
 

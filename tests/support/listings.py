@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.source_choice import open_source
 
@@ -13,4 +13,4 @@ __all__ = ["list_source"]
 def list_source(source: Path, *, by_name: bool = False, skip_bad: bool = False, **options: Any) -> Listing:
     """The listing of a source."""
     keys, on_bad_sample = "name" if by_name else "stem", "skip" if skip_bad else "fail"
-    return open_source(source).listing(ReadOptions(keys=keys, on_bad_sample=on_bad_sample, **options))
+    return open_source(source).listing(SourceOptions(keys=keys, on_bad_sample=on_bad_sample, **options))

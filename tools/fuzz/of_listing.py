@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from mps_shards.errors import ShardsError
-from mps_shards.packing.pack_options import Keys, Layout, ReadOptions
+from mps_shards.packing.pack_options import Keys, Layout, SourceOptions
 from mps_shards.packing.plan import key_of, plan_shards
 from mps_shards.packing.sources.source_choice import open_source
 from mps_shards.shards.key_names import key_to_path
@@ -39,7 +39,7 @@ def check(data: bytes) -> None:
     by_name = bool(options & 4)
     with contextlib.suppress(ShardsError):
         keys: Keys = "name" if by_name else "stem"
-        listing = open_source(root).listing(ReadOptions(layout=_LAYOUTS[options % 4], keys=keys))
+        listing = open_source(root).listing(SourceOptions(layout=_LAYOUTS[options % 4], keys=keys))
         for split in listing.splits:
             paths = [entry.path for entry in split.entries]
             assert paths == sorted(paths) and all((root / path).is_file() for path in paths)

@@ -5,7 +5,7 @@ import json
 import shutil
 
 from mps_shards.errors import ShardsError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.source_choice import open_source
 from tools.fuzz.examples import folder
 
@@ -54,7 +54,7 @@ def check(data: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(data[1:])
     with contextlib.suppress(ShardsError):
-        listing = open_source(path if path.name.startswith("list") else root).listing(ReadOptions())
+        listing = open_source(path if path.name.startswith("list") else root).listing(SourceOptions())
         for split in listing.splits:
             paths = [entry.path for entry in split.entries]
             assert len(set(paths)) == len(paths) > 0

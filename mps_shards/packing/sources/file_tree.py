@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mps_shards.errors import ConfigError, DataError, ShardsError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.class_list import read_class_list
 from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles
 from mps_shards.packing.sources.listing import Bad
@@ -43,7 +43,7 @@ class FileTree:
     """
 
     files: Files
-    options: ReadOptions = field(default_factory=ReadOptions)
+    options: SourceOptions = field(default_factory=SourceOptions)
     list_files: Files | None = None
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)

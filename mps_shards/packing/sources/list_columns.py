@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.folder_names import SPLIT_WORDS
 from mps_shards.packing.sources.image_finder import ImageFinder
 from mps_shards.packing.sources.listing import Column, Doubt
@@ -67,7 +67,7 @@ def has_label_column(columns: Iterable[str]) -> bool:
 
 def roles_of(
     rows: Sequence[Mapping[str, Any]],
-    options: ReadOptions,
+    options: SourceOptions,
     finder: ImageFinder,
     *,
     where: str,
@@ -155,7 +155,7 @@ def _mask_column(
 
 
 def _split_column(
-    spelled: Mapping[str, str], free: Sequence[str], rows: Sequence[Mapping[str, Any]], options: ReadOptions
+    spelled: Mapping[str, str], free: Sequence[str], rows: Sequence[Mapping[str, Any]], options: SourceOptions
 ) -> tuple[str | None, tuple[str, str] | None]:
     """The column of splits, and the names of the splits if it holds flags."""
     known = options.split_column or _first(_SPLIT_COLUMNS, spelled, free)
@@ -193,7 +193,7 @@ def _label_columns(
     spelled: Mapping[str, str],
     free: Sequence[str],
     rows: Sequence[Mapping[str, Any]],
-    options: ReadOptions,
+    options: SourceOptions,
     *,
     has_mask: bool,
 ) -> tuple[tuple[str, ...], Targets, tuple[Doubt, ...]]:
@@ -226,7 +226,7 @@ def _label_columns(
     )
 
 
-def _targets(labels: Sequence[str], rows: Sequence[Mapping[str, Any]], options: ReadOptions) -> Targets:
+def _targets(labels: Sequence[str], rows: Sequence[Mapping[str, Any]], options: SourceOptions) -> Targets:
     """What the labels become, as far as the options or the kind of the cells say."""
     if options.separator is not None:
         return "multi-label"

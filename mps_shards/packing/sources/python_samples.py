@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.listing import Entry, Listing
 from mps_shards.packing.sources.python_datasets import (
     ArrayPairs,
@@ -89,7 +89,7 @@ class SequenceSource:
     def close(self) -> None:
         """See `Source`."""
 
-    def listing(self, options: ReadOptions) -> Listing:
+    def listing(self, options: SourceOptions) -> Listing:
         """See `Source`. The size of images is estimated from a few of them, unless they are files."""
         found = FoundSamples(classes_of(*self._splits.values()))
         for number, (name, samples) in enumerate(self._splits.items()):
@@ -166,7 +166,7 @@ class IteratorSource:
         """See `Source`."""
         return "samples"
 
-    def listing(self, options: ReadOptions) -> Listing:
+    def listing(self, options: SourceOptions) -> Listing:
         """See `Source`."""
         _log.warning(
             "packing an iterator, which can be read only once: if packing is interrupted, it cannot be resumed; a "

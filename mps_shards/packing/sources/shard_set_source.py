@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 from mps_shards.packing.sources.source import SourceSample, Stamp
 from mps_shards.shards.key_names import encode_key
@@ -81,7 +81,7 @@ class ShardSetSource:
     def close(self) -> None:
         """See `Source`."""
 
-    def listing(self, options: ReadOptions) -> Listing:
+    def listing(self, options: SourceOptions) -> Listing:
         """See `Source`. Only the index is read, and, where a set has no ``labels.npy``, the labels in its shards.
 
         Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from mps_shards.packing.pack_options import ReadOptions
+    from mps_shards.packing.pack_options import SourceOptions
     from mps_shards.packing.sources.listing import Entry, Listing
 
 __all__ = ["Source", "SourceSample", "Stamp"]
@@ -81,7 +81,7 @@ class Source(Protocol):
         """Close files that are open; nothing is read any more."""
         ...
 
-    def listing(self, options: "ReadOptions") -> "Listing":
+    def listing(self, options: "SourceOptions") -> "Listing":
         """List every entry of the source, without reading image data; 5 million entries must fit into 1 GB.
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mps_shards.errors import ConfigError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.listing import Column
 
 __all__ = ["TableColumns", "columns_of"]
@@ -59,7 +59,7 @@ class TableColumns:
         return tuple(Column(name, role) for name, role in [*roles, *((name, "unused") for name in self.unused)] if name)
 
 
-def columns_of(schema: Any, options: ReadOptions, *, where: str) -> TableColumns:
+def columns_of(schema: Any, options: SourceOptions, *, where: str) -> TableColumns:
     """The role of each column, by the features that the file states, the types of its columns and their names.
 
     Args:

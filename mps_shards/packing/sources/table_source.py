@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.class_folders import number_labels
 from mps_shards.packing.sources.image_kinds import extension_of
 from mps_shards.packing.sources.listing import Bad, Doubt, Entries, Entry, Listing, Split
@@ -101,7 +101,7 @@ class TableSource:
         """See `Source`."""
         return self._files.name
 
-    def listing(self, options: ReadOptions) -> Listing:
+    def listing(self, options: SourceOptions) -> Listing:
         """See `Source`. Of a Parquet file the images are read, as it does not state their sizes."""
         columns = columns_of(self._files.schema(), options, where=self.name)
         rows = _Rows(self.name, self._files.layout, columns, skip_bad=options.skip_bad)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mps_shards.errors import DataError
-from mps_shards.packing.pack_options import ReadOptions
+from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.detection import list_tree
 from mps_shards.packing.sources.file_tree import FileTree
 from mps_shards.packing.sources.files import Files
@@ -38,7 +38,7 @@ class TreeSource:
         """See `Source`."""
         return self.files.name
 
-    def listing(self, options: ReadOptions) -> Listing:
+    def listing(self, options: SourceOptions) -> Listing:
         """See `Source`."""
         return list_tree(
             FileTree(files=self.files, options=options, list_files=self.list_files), list_name=self.list_name
