@@ -158,7 +158,8 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         sequence = SampleSequence.of(
             self.source, mixing, seed=seed, batch_size=batch_size or 1, remainder=remainder, drop_last=drop_last
         )
-        self.position = ReadPosition(sequence, Progress(epoch or 0), Share.given(rank, world_size))
+        share = Share.given(rank, world_size)
+        self.position = ReadPosition(sequence, Progress(epoch or 0), share, workers_skip=self._rules.policy != "raise")
         self._exact_length = True
         warn_of_no_batches(self.position)
         super().__init__(self._iterations, self._batches)
@@ -246,7 +247,10 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
 
     @property
     def skipped(self) -> SkipReport:
-        """The samples that the current iteration skipped so far, or the last one; not those of DataLoader workers."""
+        """The samples that the current iteration skipped so far, or the last one.
+
+        DataLoader workers report theirs to the main process: all of the count, and the first sample of each worker.
+        """
         return self.position.skips()
 
     # Position

@@ -132,6 +132,7 @@ class WrappedIteration:
         self._source = source
         self._state: dict[str, Any] | None = None
         self._moves = source.moves
+        self._delivered = False  # before that, the account may be that of the epoch before
 
     def begin(self) -> None:
         """Start the iterable, in the consumer's thread: a DataLoader starts its worker processes."""
@@ -176,7 +177,7 @@ class WrappedIteration:
             if remark not in self._source.remarks:
                 self._source.remarks.append(remark)
                 warnings.warn(remark, stacklevel=4)
-        self._state, self._moves = plan.state, self._source.moves
+        self._state, self._moves, self._delivered = plan.state, self._source.moves, True
         return tensors
 
     def end(self) -> None:
@@ -191,8 +192,9 @@ class WrappedIteration:
         return self._state if self._moves == self._source.moves else None
 
     def skips(self) -> SkipReport:
-        """What others make, others count."""
-        return SkipReport()
+        """What the data set of a DataLoader skipped so far, also in its workers, if it keeps account of that."""
+        report = getattr(getattr(self._source.batches, "dataset", None), "skipped", None) if self._delivered else None
+        return report if isinstance(report, SkipReport) else SkipReport()
 
     def traffic(self) -> Traffic:
         """What others read, others measure."""

@@ -78,6 +78,9 @@ class BadSamples:
     Args:
         share: Whose samples are read. Each DataLoader worker keeps an account of its own.
         samples: Of this share in a whole epoch; None where that is not known before its end.
+
+    Attributes:
+        tell: Called with the count after each skip, and with the first one; one thread at a time.
     """
 
     def __init__(self, rules: SkipRules, *, share: Share, epoch: int, samples: int | None):
@@ -86,6 +89,7 @@ class BadSamples:
         self._count = 0
         self._shards_lost = 0.0  # as a share of all shards
         self._first: list[Skip] = []
+        self.tell: Callable[[int, Skip | None], None] | None = None
         self.seen = 0  # samples that were planned; written by the one thread that pulls batches
 
     def leave_out(
@@ -137,6 +141,8 @@ class BadSamples:
         with self._lock:
             self._count += 1
             self._shards_lost += share
+            if self.tell is not None:
+                self.tell(self._count, skip if self._count == 1 else None)
             kept = len(self._first) < _KEPT
             if kept:
                 self._first.append(skip)

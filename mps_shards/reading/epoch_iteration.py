@@ -98,7 +98,7 @@ class EpochIteration:
             samples=epoch.worker_count if samples is not None else None,
         )
         self._asked_before = self._source.traffic()
-        self._position.bad = self._bad
+        self._position.count_skips(self._start, self._bad)
         self._move(self._start.first_cursor())
 
     def plans(self) -> Generator[BatchPlan, None, None]:

@@ -4,12 +4,14 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 from mps_shards.errors import ConfigError, ResumeMismatch
 from mps_shards.metrics import SkipReport
 from mps_shards.reading.bad_samples import BadSamples
 from mps_shards.reading.sample_sources import Request, Source
+from mps_shards.reading.worker_skips import WorkerSkips
 from mps_shards.sampling.cursor import Cursor, check_resume
 from mps_shards.sampling.epoch_progress import Begun, Progress
 from mps_shards.sampling.order import Shuffle
@@ -118,14 +120,18 @@ class ReadPosition:
 
     Args:
         share: Rank and world size, where they are not to be detected.
+        workers_skip: Whether DataLoader workers may skip samples, of which the main process is to know.
 
     Attributes:
         moves: How often the position was set; states of iterations from before the last time are void.
         bad: The account of what the last iteration skipped.
     """
 
-    def __init__(self, sequence: SampleSequence, progress: Progress, share: Share | None):
+    def __init__(
+        self, sequence: SampleSequence, progress: Progress, share: Share | None, *, workers_skip: bool = False
+    ):
         self.sequence, self._progress, self._chosen = sequence, progress, share
+        self._worker_skips = WorkerSkips() if workers_skip else None
         self._inherited: Share | None = None  # of the process that pickled this
         self._inherited_by = 0
         self._forget()
@@ -170,8 +176,19 @@ class ReadPosition:
         return (self._chosen or inherited or Share.detect()).of_worker(worker), worker
 
     def skips(self) -> SkipReport:
-        """What the current iteration skipped so far, or the last one."""
+        """What the current iteration skipped so far, or the last one; also in DataLoader workers."""
+        if self._worker_skips is not None and dataloader_worker() is None:
+            number = self._progress.latest_in_workers()
+            if number is not None:
+                return self._worker_skips.report(number)
         return SkipReport() if self.bad is None else self.bad.report()
+
+    def count_skips(self, start: Start, bad: BadSamples) -> None:
+        """Take the account of an iteration that begins as that of the data set."""
+        self.bad = bad
+        if self._worker_skips is not None and start.worker is not None:
+            bad.tell = partial(self._worker_skips.record, start.number, start.worker)
+            bad.tell(0, None)
 
     def __len__(self) -> int:
         """Batches of a whole epoch on this rank."""
@@ -251,6 +268,7 @@ class ReadPosition:
             "sequence": self.sequence,
             "_progress": self._progress,
             "_chosen": self._chosen,
+            "_worker_skips": self._worker_skips,
             "_inherited": Share.detect(),
         }
 

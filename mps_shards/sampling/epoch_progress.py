@@ -9,14 +9,12 @@ delivered nothing are repeated. `move` takes precedence. All workers of one Data
 """
 
 import ctypes
-import multiprocessing.context
-import os
 import re
 from multiprocessing.process import current_process
-from multiprocessing.sharedctypes import RawValue
 from typing import Any, NamedTuple
 
-from mps_shards.sampling.rank import DataLoaderWorker, dataloader_worker
+from mps_shards.sampling.rank import DataLoaderWorker
+from mps_shards.sampling.worker_memory import WorkerMemory
 
 __all__ = ["Begun", "Progress"]
 
@@ -108,18 +106,16 @@ class Begun(NamedTuple):
 class Progress:
     """Epoch and start of the next iteration.
 
-    Shared with the DataLoader workers of the process that made it, and with nobody else: any other process that
-    inherits or unpickles it, such as each rank that ``torch.multiprocessing.spawn`` starts, gets a copy at first use.
+    Shared with the DataLoader workers of the process that made it, and with no other process, see `WorkerMemory`.
 
     Args:
         epoch: Of the first iteration.
     """
 
     def __init__(self, epoch: int):
-        self._owner = os.getpid()
         self._turns: dict[int, tuple[int, int]] = {}  # by worker: base seed, and iterations that it began with it
-        self._shared: Any = RawValue(_Memory)
-        self._shared.epoch = epoch
+        self._shared = WorkerMemory(_Memory)
+        self._memory().epoch = epoch
 
     def move(self, epoch: int, start: int) -> None:
         """Let the next iteration of every reader be of this epoch, from this start."""
@@ -182,6 +178,12 @@ class Progress:
         last = self._last()
         return last is not None and last.num_workers > 0
 
+    def latest_in_workers(self) -> int | None:
+        """Number of the last iteration that began, if DataLoader workers make its batches; else None."""
+        memory = self._memory()
+        last: _Iteration = memory.iterations[memory.latest % _REMEMBERED]
+        return last.number if last.number and last.num_workers else None
+
     def _last(self) -> _Iteration | None:
         memory = self._memory()
         last: _Iteration = memory.iterations[memory.latest % _REMEMBERED]
@@ -195,23 +197,7 @@ class Progress:
         return _Turn(worker.total, worker.base_seed, turns + 1 if base_seed == worker.base_seed else 1, first_process)
 
     def _memory(self) -> Any:
-        if self._owner != os.getpid() and dataloader_worker() is None:
-            self._copy(bytes(self._shared))
-        return self._shared
-
-    def _copy(self, content: bytes) -> None:
-        self._owner = os.getpid()
-        self._shared = RawValue(_Memory)
-        ctypes.memmove(ctypes.addressof(self._shared), content, ctypes.sizeof(_Memory))
+        return self._shared.content()
 
     def __getstate__(self) -> dict[str, Any]:
-        if multiprocessing.context.get_spawning_popen() is not None:  # a worker gets the memory itself
-            return {"owner": self._owner, "shared": self._memory()}
-        return {"content": bytes(self._memory())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._turns = {}
-        if "shared" in state:
-            self._shared, self._owner = state["shared"], state["owner"]
-        else:
-            self._copy(state["content"])
+        return {"_shared": self._shared, "_turns": {}}
