@@ -1,4 +1,4 @@
-"""Pack images into shard sets: list a source, plan the shards, have them made, seal the sets.
+"""Packing of images into shard sets: list a source, plan the shards, make the shards, write index and manifest.
 
 Only this package makes shard sets. It never imports torch, so that packing starts at once.
 """
@@ -36,9 +36,9 @@ def pack(
 ) -> "PackReport":
     """Pack images into a shard set, or into one set for each split. The source is never changed.
 
-    Equal sources and options give equal bytes, whoever does the work, interrupted or not. The manifest is written
-    last: a folder without one is not finished. If packing is interrupted or fails, the shards that are finished stay,
-    and the same call checks them and continues; if there are none yet, `out` is left as it was.
+    Equal sources and options give equal bytes, whatever executor makes the shards, interrupted or not. The manifest is
+    written last: a folder without a manifest is not finished. If packing is interrupted or fails, finished shards are
+    kept, and the same call checks them and continues; if no shard is finished yet, `out` is left as it was.
 
     Args:
         source: class folders (``cat/x.jpg``), split and class folders (``train/cat/x.jpg``), a flat folder; a list of
@@ -51,18 +51,18 @@ def pack(
             `source`, or the folder of the list, with ``-shards`` appended. Or the URL of such a folder in an object
             store (s3://, gs://, az://, or what fsspec can write to), or that folder opened by
             `mps_shards.storage.location.open_folder` with other time-outs and retries.
-        dry_run: write nothing, and report what would be packed; doubts stand in ``report.understanding.doubts``.
-        yes: pack by the first guess where the source can be read in two ways; otherwise that is refused.
-        progress: show what was understood and a progress bar on stderr; by default on a terminal, unless
+        dry_run: write nothing, and report what would be packed; ``report.understanding.doubts`` lists open questions.
+        yes: pack by the first guess where the source can be read in two ways; otherwise such a source is refused.
+        progress: show on stderr how the source was understood, and a progress bar; by default on a terminal, unless
             `on_understanding` or `on_progress` is given.
-        on_understanding: called with what was understood of the source, before anything is written.
-        on_progress: called with the numbers of samples and bytes since its last call, from worker threads.
+        on_understanding: called with an `Understanding` of the source, before anything is written.
+        on_progress: called from worker threads with the numbers of samples and bytes since its last call.
 
     Raises:
         ConfigError: an option cannot work, the source can be read in two ways, no images were found, or `out` holds
             something else.
         DataError: a file is empty, is not an image, changed while it was packed, or shares a key with another.
-        StorageError: something cannot be read or written.
+        StorageError: a file cannot be read or written.
     """
     from mps_shards.packing.progress_display import ProgressDisplay
     from mps_shards.packing.run import run_pack
@@ -92,7 +92,7 @@ def pack(
 
 
 def commit(out: "str | PathLike[str] | WritableFolder") -> "PackReport":
-    """Make shard sets of what the tasks of an array job (`pack` with ``executor="array"``) have made in `out`.
+    """Turn the shards that the tasks of an array job (`pack` with ``executor="array"``) made in `out` into shard sets.
 
     Raises:
         ConfigError: a task is still running, or `out` holds no unfinished pack.
@@ -104,7 +104,7 @@ def commit(out: "str | PathLike[str] | WritableFolder") -> "PackReport":
 
 
 def _describe_options() -> None:
-    """Give `pack` the signature and the documentation of the options that are declared."""
+    """Give `pack` the signature and the documentation of the declared options."""
     signature = inspect.signature(pack)
     fixed = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     lines = []

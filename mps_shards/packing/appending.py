@@ -1,8 +1,8 @@
-"""Appending: new images become new shards of a finished set; the shards that are there stay as they are.
+"""Appending: new images become new shards of a finished set; the existing shards stay as they are.
 
-The new shards are packed into ``OUT/.append``, a pack like any other. Then they are moved beside the old ones, and the
-index, the labels and at last the manifest are replaced, each by one rename. Until the manifest is replaced the old one
-counts: it does not name the new shards, and its index is the beginning of the new one, as readers know.
+The new shards are packed into ``OUT/.append`` like any other pack. Then they are moved beside the old shards, and the
+index, the labels and at last the manifest are replaced, each by one rename. Until then the old manifest is valid: it
+does not name the new shards, and readers accept an index that is longer than the manifest needs.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ from mps_shards.storage.location import open_folder
 __all__ = ["append_pack"]
 
 _SHARD = re.compile(r"(.+)-(\d{6,})\.tar")
-# Options that may differ from those of the set: they concern the shards, or the work
+# These options may differ from those of the set: they change neither the pixels nor the fields of a sample.
 _FREE = frozenset(["shard_size", "shard_samples", "split", "subset", "drop_duplicates", "check", "repeated_keys"])
 
 
@@ -55,12 +55,12 @@ def append_pack(
     """Add the images of a source that a finished set does not hold yet. See `mps_shards.pack`.
 
     Args:
-        run: `run_pack`, which makes the new shards.
+        run: the function `run_pack`, which makes the new shards.
 
     Raises:
         ConfigError: there is no finished set, or the images do not fit it: another task, class, split or option.
-        DataError: an image has the key of a sample of the set, and is another image.
-        StorageError: something cannot be read or written.
+        DataError: an image has the key of a sample of the set, but other content.
+        StorageError: a file cannot be read or written.
     """
     began = time.monotonic()
     folder = open_folder(out or source.default_out or "")
@@ -73,7 +73,7 @@ def append_pack(
         raise ConfigError(f"{place} holds no finished set to append to; pack without --append makes one")
     with locked(place / STATE, shared=False, what=str(place)):
         try:
-            _merge(place)  # what an earlier call had packed when it was killed
+            _merge(place)  # shards that an earlier call had packed when it was killed
             sets = {"" if each == folder else each.name: open_set(each, whole=True) for each in folders}
             new = _NewImages(source, sets, options)
             report = _packed(new, place / APPENDING, partial(run, options=options, **callbacks))
@@ -112,11 +112,11 @@ def _packed(new: "_NewImages", staging: Path, run: Callable[..., PackReport]) ->
 
 
 class _NothingNewError(Exception):
-    """Every image of the source is in the set."""
+    """Raised when every image of the source is in the set already."""
 
 
 class _NewImages:
-    """The images of a source that the sets do not hold, with the class numbers of the sets. See `Source`."""
+    """A `Source` of those images that the sets do not hold yet, with the class numbers of the sets."""
 
     default_out: Path | None = None
 
@@ -157,7 +157,7 @@ class _NewImages:
         )
 
     def _unknown(self, entries: Entries, stored: StoredSet) -> Entries:
-        """The entries whose key no sample of the set has."""
+        """Return the entries whose key no sample of the set has."""
         samples = [sample for shard in stored.manifest.shards for sample in _keys_and_sizes(stored, shard.name)]
         held = np.array(samples, np.uint64).reshape(-1, 2)
         held = held[np.argsort(held[:, 0], kind="stable")]
@@ -178,7 +178,7 @@ class _NewImages:
 
 
 def _keys_and_sizes(stored: StoredSet, shard: str) -> list[tuple[int, int]]:
-    """A hash of the key, and the bytes of the image, of each sample of a shard."""
+    """Return for each sample of a shard a hash of its key and the size of its image in bytes."""
     found = []
     for sample in listed(stored, shard):
         sizes = [size for name, size in sample.fields.items() if name not in ("cls", "json", "txt", "mask.png")]
@@ -187,7 +187,7 @@ def _keys_and_sizes(stored: StoredSet, shard: str) -> list[tuple[int, int]]:
 
 
 def _check_options(manifest: Manifest, options: PackOptions, name: str) -> None:
-    """Refuse options for images by which other pixels would be appended than the set holds."""
+    """Refuse image options that differ from those that the set was packed with."""
     held, given = manifest.packed.options, options.recorded(None)
     for option in sorted({*held, *given} - _FREE - {"palette"}):
         if held.get(option) != given.get(option):
@@ -198,7 +198,7 @@ def _check_options(manifest: Manifest, options: PackOptions, name: str) -> None:
 
 
 def _numbers_of(listing: Listing, manifest: Manifest, name: str) -> Any:
-    """The class number in the set for each class number of the source; -1 for none stays, as the last."""
+    """Return the set's class number for each class number of the source; the last entry keeps -1 (no class) as -1."""
     places = {each: number for number, each in enumerate(manifest.classes)}
     if manifest.task == "classification":
         if unknown := [each for each in listing.classes if each not in places]:
@@ -213,9 +213,9 @@ def _numbers_of(listing: Listing, manifest: Manifest, name: str) -> Any:
 
 
 def _merge(place: Path) -> None:
-    """Move what was packed aside into the sets, if all of it is finished. May be repeated after every interruption."""
+    """Move finished new shards into the sets; does nothing while their pack is unfinished. Can be repeated safely."""
     staging = place / APPENDING
-    if not staging.is_dir() or LocalDestination(staging).plan() is not None:  # the plan goes when all is finished
+    if not staging.is_dir() or LocalDestination(staging).plan() is not None:  # a finished pack has no plan file
         return
     for staged in set_folders(open_folder(staging)):
         if staged.path is not None:
@@ -235,7 +235,7 @@ def _merge_set(folder: Path, staged: Path) -> None:
     new = open_set(staged)
     digests = {shard.sha256 for shard in old.manifest.shards}
     if all(shard.sha256 in digests for shard in new.manifest.shards):
-        return  # killed between the manifest and the end
+        return  # an earlier call was killed after it had replaced the manifest
     names = _next_names(old.manifest, len(new.manifest.shards))
     for shard, name in zip(new.manifest.shards, names, strict=True):
         _move(staged / shard.name, folder / name, shard)
@@ -248,15 +248,15 @@ def _merge_set(folder: Path, staged: Path) -> None:
 
 
 def _move(staged: Path, target: Path, shard: ShardRecord) -> None:
-    """Move a shard, unless an earlier call has done so."""
+    """Move a shard, unless an earlier call has moved it already."""
     if staged.exists():
         os.rename(staged, target)
     elif not target.exists() or target.stat().st_size != shard.bytes:
-        raise StorageError(f"{target} is missing, which was to be appended; remove {staged.parent} and append again")
+        raise StorageError(f"the shard to append, {target}, is missing; remove {staged.parent} and append again")
 
 
 def _next_names(manifest: Manifest, count: int) -> list[str]:
-    """File names behind those of the set."""
+    """Return file names for new shards that follow the last name of the set."""
     matches = [match for shard in manifest.shards if (match := _SHARD.fullmatch(shard.name))]
     prefix = matches[-1][1] if matches else "shard"
     first = max((int(match[2]) for match in matches if match[1] == prefix), default=-1) + 1

@@ -1,4 +1,4 @@
-"""Images that are identical, byte for byte, wherever they lie."""
+"""Search for images that are identical byte for byte."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ _SHOWN = 5
 def find_duplicates(
     source: Source, splits: Sequence[Split], *, threads: int, dropped: bool = False
 ) -> tuple[Duplicates, Numbers]:
-    """Images that repeat an earlier image: a summary, and the numbers of their entries, counted through all splits.
+    """Find images that repeat an earlier image; return a summary and their entry numbers, counted through all splits.
 
-    Only images of equal size are looked at, and only those with equal endings are read in full.
+    Only images of equal size in bytes are opened, and only those whose last bytes are equal are read in full.
 
     Args:
-        dropped: whether the repeated images will be left out; for the summary.
+        dropped: whether the repeated images will be left out, which the summary states.
 
     Raises:
         StorageError: a file cannot be read.
@@ -36,7 +36,7 @@ def find_duplicates(
 
     def entry(number: int) -> Entry:
         split = int(np.searchsorted(stops, number, side="right"))
-        return splits[split].entries[number - int(stops[split])]  # from the end
+        return splits[split].entries[number - int(stops[split])]  # a negative index counts from the end
 
     def ending(entry: Entry) -> bytes:
         salt = entry.size.to_bytes(16)
@@ -77,7 +77,7 @@ def find_duplicates(
 
 
 def without(splits: Sequence[Split], repeated: Numbers) -> list[Numbers]:
-    """Numbers of the entries of each split that stay."""
+    """Return for each split the numbers of the entries that are not repeated."""
     kept, start = [], 0
     for split in splits:
         own = repeated[(repeated >= start) & (repeated < start + len(split.entries))] - start

@@ -23,13 +23,13 @@ Check = Callable[[list[dict[str, Completion]]], None]
 def finish(
     destination: Destination, plan: PackPlan, check: Check = lambda made: None
 ) -> tuple[tuple[PackedSet, ...], tuple[Skipped, ...]]:
-    """Make sets of the finished shards, and remove what is only needed while packing. A manifest makes a set valid.
+    """Write index and manifest for the finished shards of each set, and remove the state of the pack.
 
     Args:
-        check: called with the completion records before anything is sealed.
+        check: called with the completion records before any index or manifest is written.
 
     Raises:
-        StorageError: shards are missing, or something cannot be written.
+        StorageError: shards are missing, or a file cannot be written.
         DataError: a set would be empty.
     """
     made = [destination.finished(each.split, _names(each)) for each in plan.sets]

@@ -1,4 +1,4 @@
-"""Changes of label ids on the way into a shard: 255 to 1, or the raw ids of Cityscapes to its train ids."""
+"""Maps that change label ids while packing: 255 to 1, or the raw ids of Cityscapes to its train ids."""
 
 import re
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ __all__ = ["ID_MAPS", "LabelIdMap", "find_id_map"]
 
 _PAIR = re.compile(r"\s*(\d{1,5})\s*(?:=|:|->|,|\s)\s*(\d{1,5})\s*")
 
-# cityscapesScripts, helpers/labels.py: the raw ids of the train ids 0 to 18; every other raw id is ignored
+# Raw ids of the train ids 0 to 18 (cityscapesScripts, helpers/labels.py); every other raw id is ignored.
 _CITYSCAPES = (7, 8, 11, 12, 13, 17, *range(19, 29), 31, 32, 33)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelIdMap:
-    """Which label id each stored id becomes.
+    """A map from stored label ids to the label ids in the shard set.
 
     Attributes:
-        name: as the manifest records it: the name of a known map, or its pairs.
-        pairs: (stored, meant) ids.
-        others: what every other id becomes; None if it stays.
-        ignore_index: the label id that is not a class afterwards, if the map makes one.
+        name: name that the manifest records: the name of a known map, or its pairs.
+        pairs: pairs (stored id, new id).
+        others: new id of every other stored id; None if other ids do not change.
+        ignore_index: new id that is not a class, if the map produces one.
         shift: added to every id above 0 before the pairs apply.
     """
 
@@ -37,7 +37,7 @@ class LabelIdMap:
     shift: int = 0
 
     def apply(self, ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The ids of a label map, changed; uint8 where they fit."""
+        """Return the changed ids of a label map, as uint8 if they fit."""
         table = np.arange(1 << 16 if ids.dtype.itemsize > 1 else 256)
         if self.shift:
             table[1:-1] += self.shift
@@ -63,10 +63,10 @@ ID_MAPS = {
 
 
 def find_id_map(given: str) -> LabelIdMap:
-    """A map by its name, from pairs such as ``255=1,7=0``, or from a file with one pair per line.
+    """Return a map by its name, from pairs such as ``255=1,7=0``, or from a file with one pair per line.
 
     Raises:
-        ConfigError: no such name or file, a malformed pair, or an id with two meanings.
+        ConfigError: the name or file does not exist, a pair is malformed, or an id is mapped twice.
         StorageError: the file cannot be read.
     """
     if given in ID_MAPS:
@@ -79,7 +79,7 @@ def find_id_map(given: str) -> LabelIdMap:
         except FileNotFoundError as error:
             known = ", ".join(ID_MAPS)
             raise ConfigError(
-                f"map_ids {given!r}: not a file, a known map ({known}) or pairs like 255=1,7=0"
+                f"map_ids {given!r} is neither a file, nor a known map ({known}), nor pairs like 255=1,7=0"
             ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(f"cannot read {given}: {error}") from error
@@ -91,7 +91,7 @@ def find_id_map(given: str) -> LabelIdMap:
             raise ConfigError(f"map_ids {where}: {part!r} is not a pair of label ids like 255=1")
         stored, meant = int(match[1]), int(match[2])
         if max(stored, meant) >= 1 << 16:
-            raise ConfigError(f"map_ids {where}: {part!r}; label ids go from 0 to 65535")
+            raise ConfigError(f"map_ids {where}: {part!r} is out of range; label ids go from 0 to 65535")
         if pairs.setdefault(stored, meant) != meant:
             raise ConfigError(f"map_ids {where}: the label id {stored} has two meanings, {pairs[stored]} and {meant}")
     name = ",".join(f"{stored}={meant}" for stored, meant in sorted(pairs.items()))

@@ -1,4 +1,4 @@
-"""The declaration of an option: one place that the command line, the Python API and the checks derive from."""
+"""The declaration of an option, from which the command line, the Python API and the checks are derived."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -16,17 +16,17 @@ _KEY = "declared"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What is known of an option beside its name, type and default.
+    """Properties of an option beside its name, type and default.
 
     Attributes:
         help: what the option does, as one or more sentences.
         metavar: the placeholder of its value in ``--help``.
         choices: the values that it accepts; empty if they are not a fixed list.
-        least: the smallest number that it accepts.
-        most: the largest number that it accepts.
-        shown_default: the default in words, where the value itself would not explain it.
-        several: whether it is given once for each of several values.
-        joined: what joins the values of an option that may be given several times and is one text.
+        least: the smallest number that the option accepts.
+        most: the largest number that the option accepts.
+        shown_default: the default in words, if the value itself would not explain it.
+        several: whether the option may be given several times, once for each value.
+        joined: separator that joins the values of an option that may be given several times and is stored as one text.
         positive: whether a flag also has a negative form, as ``--check/--no-check``.
     """
 
@@ -52,22 +52,22 @@ def declared(default: T, help: str, *, choices: Any = None, **about: Any) -> T:
 
 
 def declared_in(bundle: Any) -> Iterator[tuple[dataclasses.Field[Any], Declared]]:
-    """The options of a bundle, in the order in which they are declared."""
+    """Yield the options of a bundle, in the order in which they are declared."""
     for each in dataclasses.fields(bundle):
         if _KEY in each.metadata:
             yield each, each.metadata[_KEY]
 
 
 def option_name(name: str) -> str:
-    """``"max_size"`` as the command line spells it: ``--max-size``."""
+    """Return the command-line spelling of an option: ``--max-size`` for ``"max_size"``."""
     return "--" + name.replace("_", "-")
 
 
 def check_values(bundle: Any) -> None:
-    """Refuse values outside of the choices and limits that are declared.
+    """Refuse values outside of the declared choices and limits.
 
     Raises:
-        ConfigError: naming the option, its value and what it accepts.
+        ConfigError: an option has a value that it does not accept; the error names both and the accepted values.
     """
     for each, about in declared_in(bundle):
         value = getattr(bundle, each.name)
@@ -86,7 +86,7 @@ def check_values(bundle: Any) -> None:
 
 
 def unknown_option(name: str, known: Mapping[str, object]) -> TypeError:
-    """The error for an option that does not exist, with the nearest name that does."""
+    """Return the error for an unknown option; it suggests the most similar option name."""
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)

@@ -1,4 +1,4 @@
-"""Values that people write as text: sizes, and the shares of a split."""
+"""Parsers of option values that users write as text: sizes, and the shares of a split."""
 
 import re
 from typing import TYPE_CHECKING
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["parse_shares", "parse_size", "parse_subset"]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # becomes a folder, and the beginning of file names
-_FINEST = 10**9  # shares are whole multiples of one part in so many
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # a split's name becomes a folder name and a file name prefix
+_FINEST = 10**9  # shares are multiples of 1 / 10**9
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes from ``"256MB"`` (decimal), ``"256MiB"`` (binary) or a number.
+    """Return the number of bytes of ``"256MB"`` (decimal), ``"256MiB"`` (binary) or a plain number.
 
     Raises:
-        ConfigError: not a size, or not positive.
+        ConfigError: the text is not a size, or the size is not positive.
     """
     from fractions import Fraction
 
@@ -31,13 +31,13 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_shares(text: str) -> "dict[str, Fraction]":
-    """Shares by name, from ``"train=0.9,val=0.1"``; fractions such as 2/3 and percentages are accepted too.
+    """Parse shares by name from ``"train=0.9,val=0.1"``; fractions such as 2/3 and percentages are accepted too.
 
     ``"80/20"`` and ``"0.8"`` mean train and val, ``"80/10/10"`` train, val and test. The shares may add up to less
     than 1; numbers that add up to 100 are percentages.
 
     Raises:
-        ConfigError: malformed, a repeated name, or shares that add up to more than 1.
+        ConfigError: the text is malformed, a name is repeated, or the shares add up to more than 1.
     """
     from fractions import Fraction
     from math import lcm
@@ -61,12 +61,12 @@ def parse_shares(text: str) -> "dict[str, Fraction]":
     if total > 1:
         raise ConfigError(f"the shares of {text!r} add up to {float(total):g}; they must add up to at most 1")
     if lcm(*(share.denominator for share in shares.values())) > _FINEST:
-        raise ConfigError(f"the shares of {text!r} have too many digits; nine are enough")
+        raise ConfigError(f"the shares of {text!r} have too many digits; write at most nine digits")
     return shares
 
 
 def _named_shares(text: str) -> str:
-    """``"80/20"`` and ``"0.8"`` with the names of their splits."""
+    """Add the names of the splits to ``"80/20"`` or ``"0.8"``."""
     if match := re.fullmatch(r"\s*(0?\.\d+|\d{1,2}\s*%)\s*", text):
         train = match[1].replace("%", "").strip()
         rest = f"{100 - int(train)}" if "%" in match[1] else f"{_one_minus(train)}"
@@ -85,10 +85,10 @@ def _one_minus(share: str) -> str:
 
 
 def parse_subset(share: float | str) -> "Fraction":
-    """A share of all images, such as 0.1.
+    """Parse a share of all images, such as 0.1.
 
     Raises:
-        ConfigError: not a number above 0 and below 1.
+        ConfigError: the share is not a number above 0 and below 1.
     """
     from fractions import Fraction
 

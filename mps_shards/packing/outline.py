@@ -1,4 +1,4 @@
-"""A whole pack in short: what it will make, and the fingerprint by which an interrupted pack is recognised."""
+"""The summary of a pack: which sets it makes, and the fingerprint that identifies an interrupted pack."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ def outline(
     rules: FieldRules = NO_RULES,
     duplicates: Duplicates = NO_DUPLICATES,
 ) -> PackPlan:
-    """The plan of a pack in short.
+    """Summarise a pack as a `PackPlan`.
 
     Raises:
-        ConfigError: no image of a split is left.
+        ConfigError: no image is left in a split.
     """
     recorded = {**options.recorded(rules.palette_digest), **listing.recorded}
     if rules.id_map is not None:
@@ -61,7 +61,7 @@ def outline(
 
 
 def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, recorded: dict[str, Any]) -> str:
-    """SHA-256 over everything that decides a byte of the output; not where the source lies, nor who does the work.
+    """Return a SHA-256 over everything that decides a byte of the output: not the source's location or the executor.
 
     `on_bad_sample` is left out: shards that are finished without skipping a sample are right either way.
     """
@@ -83,7 +83,7 @@ def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, r
 def _planned(split: Split, plan: SetPlan, listing: Listing) -> PlannedSet:
     if not len(plan.order):
         raise ConfigError(
-            f"no image of split {split.name!r} is left, all repeat other images; keep duplicates, or remove the split"
+            f"split {split.name!r} is empty, because all its images repeat others; keep duplicates, or remove the split"
         )
     labels = split.entries.labels[plan.order]
     counted = np.bincount(labels[labels >= 0], minlength=len(listing.classes)).tolist()

@@ -1,6 +1,6 @@
-"""Every option of `pack`, declared once: the command line, the Python API and the manifest derive from here.
+"""Every option of `pack`, declared once: the command line, the Python API and the manifest are derived from it.
 
-Nothing heavy is imported, so that ``mps-shards pack --help`` answers at once.
+No slow package is imported, so that ``mps-shards pack --help`` answers at once.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ class SourceOptions:
     mask_column: str | None = declared(None, "Column of a list that names the masks.", metavar="NAME")
     root: str | None = declared(
         None,
-        "Folder that the paths in a list are relative to.",
+        "Folder that relative paths in a list begin from.",
         metavar="FOLDER",
         shown_default="the folder of the list",
     )
@@ -107,13 +107,13 @@ class SourceOptions:
 
     @property
     def is_list(self) -> bool:
-        """Whether an option is given that only a list of images can have."""
+        """Whether an option is given that only applies to a list of images."""
         columns = (self.image_column, self.split_column, self.mask_column, self.root, self.suffix, self.separator)
         return bool(self.label_column or self.targets) or any(each is not None for each in columns)
 
     @property
     def by_name(self) -> bool:
-        """Whether keys hold the extension of the image."""
+        """Whether keys include the extension of the image."""
         return self.keys == "name"
 
     @property
@@ -124,7 +124,7 @@ class SourceOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOptions:
-    """What is made of an image on its way into a shard. An image that fits already stays as it is, to the byte."""
+    """Changes to images before they are stored. An image that needs no change keeps its bytes."""
 
     max_size: int | None = declared(
         None,
@@ -150,14 +150,14 @@ class ImageOptions:
     )
     to_8bit: str | None = declared(
         None,
-        "How 16-bit and float images become 8-bit images; without it they are refused: 'scale' spreads the range of "
-        "values of each file over 0..255, 'window=LOW,HIGH' spreads that range, 'clip' cuts off values beyond 0..255.",
+        "How 16-bit and float images become 8-bit images; such images are refused by default. 'scale' maps the range "
+        "of values of each file to 0..255, 'window=LOW,HIGH' maps LOW..HIGH to 0..255, 'clip' clips values to 0..255.",
         metavar="HOW",
     )
     background: str | None = declared(
         None,
-        "Colour to put behind transparent pixels (white, #808080). Images with transparent pixels are refused without "
-        "it or --drop-alpha.",
+        "Colour to put behind transparent pixels (white, #808080). Images with transparent pixels are refused unless "
+        "--background or --drop-alpha is given.",
         metavar="COLOUR",
     )
     drop_alpha: bool = declared(
@@ -192,11 +192,11 @@ class ImageOptions:
 
     @property
     def decodes(self) -> bool:
-        """Whether an image is more than bytes to these options."""
+        """Whether these options require that images are decoded."""
         return self.check or self.alters or self.tiles
 
     def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Height and width that an image of this height and width gets, rounded to the nearest pixel."""
+        """Return the new height and width of an image of this height and width, rounded to the nearest pixel."""
         height, width = size
         base, goal = min(size), self.resize
         if self.max_size is not None and self.max_size < max(size):
@@ -221,7 +221,7 @@ class MaskOptions:
         "Label id of masks that is not a class.",
         least=0,
         most=65535,
-        shown_default="what the source or the palette says",
+        shown_default="the one that the source or the palette states",
     )
     map_ids: str | None = declared(
         None,
@@ -272,17 +272,17 @@ class ShardOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOptions:
-    """Who does the work, and where; none of these changes a byte of the shards."""
+    """Where and how the shards are made; none of these options changes a byte of the shards."""
 
-    overwrite: bool = declared(False, "Replace the pack in OUT, finished or not.")
+    overwrite: bool = declared(False, "Replace the finished or unfinished pack in OUT.")
     append: bool = declared(False, "Add the images that the finished pack in OUT lacks, as new shards beside its own.")
     work_dir: str | None = declared(
         None, "Folder in which shards for a URL are made before the upload.", metavar="DIR", shown_default="TMPDIR"
     )
     executor: Executor = declared(
         "local",
-        "Who makes the shards: threads on this machine, a Ray cluster whose machines all see SOURCE and OUT, or the "
-        "tasks of an array job, after which --commit joins the shards. All write the same bytes.",
+        "What makes the shards: threads on this machine, a Ray cluster whose machines all see SOURCE and OUT, or the "
+        "tasks of an array job, after which --commit joins the shards. All executors write the same bytes.",
         choices=Executor,
     )
     workers: int | None = declared(
@@ -319,7 +319,7 @@ class WorkOptions:
 
     @property
     def threads(self) -> int:
-        """Number of shards that this machine makes at a time."""
+        """Number of shards that this machine makes at the same time."""
         return self.workers or min(8, available_cores())
 
 
@@ -334,7 +334,7 @@ _NOT_RECORDED = ("shuffle", "seed", "ignore_index")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
-    """All options of a pack, in bundles. `PackOptions.of` makes them from the names that users know."""
+    """All options of a pack, in bundles. `PackOptions.of` makes a `PackOptions` from option names."""
 
     read: SourceOptions = dataclasses.field(default_factory=SourceOptions)
     images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
@@ -344,10 +344,10 @@ class PackOptions:
 
     @classmethod
     def of(cls, **options: Any) -> "PackOptions":
-        """Options by their own names: ``PackOptions.of(max_size=512, workers=4)``.
+        """Make options from their names: ``PackOptions.of(max_size=512, workers=4)``.
 
         Raises:
-            ConfigError: a value that is not accepted, or options that contradict each other.
+            ConfigError: a value is not accepted, or options contradict each other.
             TypeError: there is no option of this name.
         """
         known = {each.name: bundle for bundle, each, _ in cls.declared()}
@@ -362,16 +362,16 @@ class PackOptions:
 
     @classmethod
     def declared(cls) -> Iterator[tuple[str, dataclasses.Field[Any], Declared]]:
-        """Every option with the name of its bundle."""
+        """Yield every option with the name of its bundle."""
         for bundle, kind in BUNDLES.items():
             for each, about in declared_in(kind):
                 yield bundle, each, about
 
     def recorded(self, palette_digest: str | None) -> dict[str, str | int | float | bool | None]:
-        """The options that decide bytes, as the manifest records them.
+        """Return the options that change bytes of the shards, as the manifest records them.
 
         Args:
-            palette_digest: SHA-256 of the colours of the palette, which is recorded instead of its name.
+            palette_digest: SHA-256 of the palette's colours, which is recorded instead of the palette's name.
         """
         values = {each.name: getattr(getattr(self, bundle), each.name) for bundle, each, _ in self.declared()}
         record = {name: values[name] for name in _RECORDED}

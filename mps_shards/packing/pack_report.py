@@ -1,4 +1,4 @@
-"""What a pack will do, and what it did."""
+"""The plan and the report of a pack."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,14 @@ __all__ = ["NO_DUPLICATES", "Duplicates", "PackPlan", "PackReport", "PackedSet",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicates:
-    """Images that are the same, byte for byte, as one before them, in the order of splits and paths.
+    """Images that are identical, byte for byte, to an earlier image in the order of splits and paths.
 
     Attributes:
-        images: how many there are beside the first of each kind.
-        pairs: the first few, as (first, repeated).
-        conflicts: how many of them bear another label than the first.
-        conflicting: the first few of those.
-        dropped: whether they were left out.
+        images: number of repeated images; the first image of each group does not count.
+        pairs: the first few repetitions, as pairs of paths (first image, repeated image).
+        conflicts: number of repeated images whose label differs from that of the first image.
+        conflicting: the first few pairs of images whose labels differ.
+        dropped: whether the repeated images were left out.
     """
 
     images: int = 0
@@ -36,7 +36,7 @@ NO_DUPLICATES = Duplicates()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """An image that could not become a sample, and why. `label` is its class number, -1 for none."""
+    """An image that could not become a sample, and the reason. `label` is its class number, -1 for none."""
 
     path: str
     reason: str
@@ -48,9 +48,9 @@ class PlannedSet:
     """One shard set to make.
 
     Attributes:
-        prefix: of its shards' names.
-        bytes: of its shards, as far as the listing tells.
-        labels: samples of each class, by class number.
+        prefix: prefix of the shards' names.
+        bytes: expected size of the shards in bytes, computed from the listing.
+        labels: numbers of samples of each class, by class number.
     """
 
     split: str
@@ -64,18 +64,18 @@ class PlannedSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackPlan:
-    """What a pack will do, in short: all that joining the finished shards needs to know.
+    """Summary of what a pack will do, with all that is needed to join the finished shards into sets.
 
     Attributes:
         fingerprint: SHA-256 over everything that decides a byte of the output.
-        source: where the images were listed, for the report; decides nothing.
-        layout: what the source was recognised as.
-        found: the same in words.
-        numbers: names of the numbers that are the targets, for the task "regression".
-        colours: red, green and blue of the label ids 0, 1, …; empty without a palette that gives all of them.
-        options: for the manifest.
-        is_resumable: whether the shards of an interrupted pack are worth keeping: the source can be read again.
-        passed_over: what the listing had to leave out.
+        source: path of the source, for the report; not part of the fingerprint.
+        layout: recognised layout of the source.
+        found: recognised layout in words.
+        numbers: names of the target numbers, for the task "regression".
+        colours: red, green and blue of the label ids 0, 1, …; empty unless a palette gives all of them.
+        options: options of the pack, as the manifest records them.
+        is_resumable: whether the source can be read again, so that an interrupted pack can continue.
+        passed_over: images that the listing had to leave out.
     """
 
     fingerprint: str
@@ -98,14 +98,14 @@ class PackPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedSet:
-    """One shard set.
+    """One shard set that was packed.
 
     Attributes:
-        folder: or its URL in a store, without secrets.
-        classes: samples of each class.
+        folder: folder of the set, or its URL in a store without secrets.
+        classes: numbers of samples of each class.
         rotated: number of images with an EXIF orientation, which the loader does not apply.
-        tiled: images whose crops can be decoded alone, where that was asked for.
-        fingerprint: "" until the set is finished.
+        tiled: number of images whose crops can be decoded alone, if `tiles` was set.
+        fingerprint: fingerprint of the set; "" until the set is finished.
     """
 
     split: str
@@ -126,17 +126,17 @@ class PackReport:
 
     Attributes:
         source: path of the source, or a few words for a source that has none.
-        out: the folder, or its URL in a store, without secrets.
-        layout: what the source was recognised as, in words.
-        sets: one for each split.
-        classes: class names; a label is a place in this list.
-        ignored: how many files were no images, by extension.
-        empty: class folders without an image.
+        out: the destination folder, or its URL in a store without secrets.
+        layout: recognised layout of the source, in words.
+        sets: the shard sets, one for each split.
+        classes: class names; a label is an index into this list.
+        ignored: number of files that are not images, by extension.
+        empty: names of the class folders without an image.
         skipped: images that could not become samples; ``skipped.jsonl`` beside the sets lists them, too.
-        understanding: what was understood of the source; None for `commit`.
-        kept: shards that an earlier, interrupted run had finished.
-        already_packed: whether `out` held the finished pack of the same images with the same options already.
-        finished: whether the sets can be read now: not after a dry run, nor after one task of an array.
+        understanding: how the source was understood; None for `commit`.
+        kept: number of shards that an earlier, interrupted run had finished.
+        already_packed: whether `out` already held a finished pack of the same images with the same options.
+        finished: whether the sets can be read now; False after a dry run or one task of an array job.
     """
 
     source: str
@@ -161,5 +161,5 @@ class PackReport:
 
 
 def encodable(text: str) -> str:
-    r"""The text, with bytes of file names that are no UTF-8 spelled out as ``\xff``, so that it can be written down."""
+    r"""Return the text with undecodable bytes of file names written as ``\xff``, so that it can be encoded."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

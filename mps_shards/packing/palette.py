@@ -1,4 +1,4 @@
-"""Which label id a colour of a mask means."""
+"""Palettes: the label id of each colour of a mask."""
 
 import csv
 import re
@@ -15,11 +15,11 @@ __all__ = ["PALETTES", "Palette", "find_palette"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Palette:
-    """Colours and their label ids.
+    """Colours of masks and their label ids.
 
     Attributes:
-        colours: red, green, blue, label id.
-        names: of the classes 0, 1, …; empty where they have none.
+        colours: rows of red, green, blue and label id.
+        names: names of the classes 0, 1, …; empty if the classes have no names.
     """
 
     colours: tuple[tuple[int, int, int, int], ...] = field(repr=False)
@@ -29,27 +29,27 @@ class Palette:
         ids: dict[tuple[int, ...], int] = {}
         for *colour, number in self.colours:
             if not all(0 <= value <= 255 for value in colour) or not 0 <= number < 1 << 16:
-                raise ConfigError(f"colour {tuple(colour)} with label id {number}: 0 to 255, and an id of 0 to 65535")
+                raise ConfigError(f"colour {tuple(colour)}, id {number}: colours go from 0 to 255, ids from 0 to 65535")
             if ids.setdefault(tuple(colour), number) != number:
                 raise ConfigError(f"colour {tuple(colour)} has two label ids, {ids[tuple(colour)]} and {number}")
         if not ids:
-            raise ConfigError("it holds no colours")
+            raise ConfigError("the palette holds no colours")
 
     def of_classes(self, count: int) -> tuple[tuple[int, int, int], ...]:
-        """Return the colours of the label ids 0 to count - 1; nothing if one of them has no colour."""
+        """Return the colours of the label ids 0 to count - 1; an empty tuple if an id has no colour."""
         colours = {number: (red, green, blue) for red, green, blue, number in reversed(self.colours)}
         return tuple(colours[number] for number in range(count)) if colours.keys() >= set(range(count)) else ()
 
 
 def find_palette(text: str) -> Palette:
-    """A palette by name (``voc``, ``cityscapes``) or from a file.
+    """Return a palette by name (``voc``, ``cityscapes``) or from a file.
 
-    A file holds a line ``red green blue [name]`` for each class, in the order of their ids; or, named .csv, columns
-    r, g, b and perhaps id and name; or, named .json, ``{"name": [r, g, b], …}``, or a list of ``[r, g, b]`` or of
-    objects with color, and perhaps id and name.
+    A text file holds a line ``red green blue [name]`` for each class, in the order of ids. A .csv file has the
+    columns r, g, b and optionally id and name. A .json file is ``{"name": [r, g, b], …}``, a list of ``[r, g, b]``,
+    or a list of objects with color and optionally id and name.
 
     Raises:
-        ConfigError: no such name, or the file is malformed.
+        ConfigError: there is no palette or file of this name, or the file is malformed.
         StorageError: the file cannot be read.
     """
     if text in PALETTES:
@@ -59,11 +59,11 @@ def find_palette(text: str) -> Palette:
         content = path.read_text("utf-8-sig")
     except FileNotFoundError as error:
         known = " and ".join(PALETTES)
-        raise ConfigError(f"{text} is no file, nor a palette by name ({known})") from error
+        raise ConfigError(f"{text} is neither a file nor the name of a palette ({known})") from error
     except OSError as error:
         raise StorageError(f"cannot read {text}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{text} is no text in UTF-8") from error
+        raise ConfigError(f"{text} is not UTF-8 text") from error
     read = {".json": _from_json, ".csv": _from_csv}.get(path.suffix.lower(), _from_lines)
     try:
         return _palette(read(content))
@@ -72,7 +72,7 @@ def find_palette(text: str) -> Palette:
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    """One colour; without an id it takes the next number."""
+    """One colour of a palette file; a colour without an id gets the next number."""
 
     color: tuple[int, int, int]
     id: int | None = None
@@ -99,7 +99,9 @@ def _from_csv(text: str) -> list[_Row]:
     table = csv.DictReader(text.splitlines(), skipinitialspace=True)
     table.fieldnames = columns = [name.strip().lower() for name in table.fieldnames or ()]
     if not {"r", "g", "b"} <= set(columns):
-        raise ValueError(f"needs the columns r, g and b (and perhaps id and name), it has {', '.join(columns)}")
+        raise ValueError(
+            f"the columns must be r, g, b and optionally id and name, not {', '.join(columns) or 'an empty line'}"
+        )
     rows = [
         {"color": [row["r"], row["g"], row["b"]], "id": row.get("id") or None, "name": row.get("name") or ""}
         for row in table
@@ -114,7 +116,7 @@ def _from_lines(text: str) -> list[_Row]:
             continue
         match = re.fullmatch(r"\s*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,]+(.*?))?\s*", line)
         if not match:
-            raise ValueError(f"line {number} is {line!r}; write red, green, blue, and perhaps a name")
+            raise ValueError(f"line {number} is {line!r}; write red, green, blue and optionally a name")
         rows.append(_Row((int(match[1]), int(match[2]), int(match[3])), None, match[4] or ""))
     return rows
 
@@ -126,7 +128,7 @@ sheep sofa train tvmonitor
 
 
 def _voc() -> list[_Row]:
-    """Pascal VOC: three bits of the id spread over each channel's high bits (VOCdevkit, VOClabelcolormap.m)."""
+    """Return the palette of Pascal VOC: bits of the id form each channel's high bits (VOClabelcolormap.m)."""
     rows = []
     for number, name in [*enumerate(_VOC.split()), (255, "void")]:
         red, green, blue = (
@@ -136,7 +138,7 @@ def _voc() -> list[_Row]:
     return rows
 
 
-# The 19 classes that Cityscapes evaluates, then what it ignores (cityscapesScripts, helpers/labels.py: train ids).
+# The 19 classes that Cityscapes evaluates, then the colours that it ignores (cityscapesScripts, helpers/labels.py).
 _CITYSCAPES = """
 128 64 128 road
 244 35 232 sidewalk

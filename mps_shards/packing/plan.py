@@ -1,4 +1,4 @@
-"""Which sample goes into which shard: a pure function of the listing and the options."""
+"""Assignment of samples to shards: a pure function of the listing and the options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from mps_shards.shards.tar import BLOCK, END
 
 __all__ = ["SetPlan", "ShardPlan", "key_of", "packed_bytes", "plan_shards", "shard_name"]
 
-_CHUNK = 1 << 18  # entries looked at together: some 50 MB
+_CHUNK = 1 << 18  # entries processed together: some 50 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,10 +31,10 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetPlan(Sequence[ShardPlan]):
-    """The shards of one set. The entries of a shard are taken when it is asked for; until then an image costs 8 bytes.
+    """The shards of one set. A shard's entries are only looked up on access; until then an image takes 8 bytes.
 
     Attributes:
-        order: intp (n,), numbers of the entries, in the order of the set.
+        order: intp [n], numbers of the entries in the order of the set.
         cuts: where each shard begins in that order, and the end of the last shard.
     """
 
@@ -71,13 +71,13 @@ def plan_shards(
     rules: FieldRules = NO_RULES,
     chosen: npt.NDArray[np.intp] | None = None,
 ) -> SetPlan:
-    """Cut the entries, shuffled unless `shuffle_seed` is None, into shards.
+    """Cut the entries into shards, shuffled first unless `shuffle_seed` is None.
 
     A shard takes samples until the next one would make it larger than `shard_bytes`, or until it holds
     `shard_samples`; a sample larger than `shard_bytes` gets a shard of its own.
 
     Args:
-        chosen: numbers of the entries to pack; all by default.
+        chosen: numbers of the entries to pack; by default all entries.
     """
     order = np.arange(len(entries)) if chosen is None else chosen
     if shuffle_seed is not None:
@@ -95,14 +95,14 @@ def shard_name(prefix: str, number: int) -> str:
 
 
 def key_of(path: str, keys: Keys) -> str:
-    """Key of an image's path."""
+    """Return the key of the sample for an image's path."""
     return encode_key(path if keys == "name" else path.rpartition(".")[0])
 
 
 def packed_bytes(entries: Entries) -> npt.NDArray[np.int64]:
-    """Bytes of each sample in its tar, as far as a listing tells: int64 (n,).
+    """Estimate the size in bytes of each sample in its tar from the listing: int64 [n].
 
-    Not counted are masks, the change of images that are encoded again, and the pax headers of very long names.
+    The estimate leaves out masks, size changes of images that are encoded again, and pax headers of very long names.
     """
     packed = _member_bytes(entries.sizes.astype(np.int64))
     packed[entries.labels >= 0] += 2 * BLOCK
@@ -119,7 +119,7 @@ def _member_bytes(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _cuts(sizes: npt.NDArray[np.int64], room: int) -> list[int]:
-    """Where shards of at most `room` bytes, or of one sample, begin, and the end of the last shard."""
+    """Return the start of each shard of at most `room` bytes (or of one larger sample), and the end of the last."""
     ends = np.cumsum(sizes)
     cuts = [0]
     while cuts[-1] < len(sizes):

@@ -1,4 +1,4 @@
-"""What a pack shows on stderr while it runs: what it understood of the source, then a progress bar."""
+"""The output of a pack on stderr while it runs: how the source was understood, then a progress bar."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ class ProgressDisplay:
     """Shows the progress of one pack, until the block ends.
 
     Args:
-        shows_bar: whether samples will be packed; a dry run only shows what was understood.
+        shows_bar: whether to show a progress bar; a dry run only shows how the source was understood.
     """
 
     def __init__(self, *, quiet: bool, shows_bar: bool = True):
@@ -32,7 +32,7 @@ class ProgressDisplay:
         self._open.close()
 
     def understood(self, understanding: "Understanding") -> None:
-        """Show what was understood."""
+        """Show how the source was understood."""
         if not self._quiet:
             sys.stderr.write("".join(f"{line}\n" for line in understanding.lines()))
             sys.stderr.flush()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS", "keys_to_drop", "reshard"]
 
-DEFAULTS = {"shuffle": False, "check": False}  # where resharding has another default than packing
+DEFAULTS = {"shuffle": False, "check": False}  # defaults of resharding that differ from those of packing
 
 
 def reshard(
@@ -34,11 +34,11 @@ def reshard(
     on_progress: "Progress | None" = None,
     **options: Any,
 ) -> "PackReport":
-    """Write the samples of one or more shard sets into a new set, or into one for each split.
+    """Write the samples of one or more shard sets into a new set, or into one new set for each split.
 
-    The sets stay as they are. Samples are copied, and images are encoded again only where an option asks for it.
-    Labels follow their class names into one list of classes. Equal sets and options give equal bytes, and an
-    interrupted call is continued by the same call, as for `mps_shards.pack`.
+    The given sets are not changed. Samples are copied; images are encoded again only if an option asks for it.
+    The class lists of the sets are merged by name, and labels are renumbered. Equal sets and options give equal
+    bytes, and an interrupted call is continued by the same call, as for `mps_shards.pack`.
 
     Args:
         sets: folders of shard sets, their URLs, or such folders opened by `mps_shards.storage.location.open_folder`.
@@ -46,18 +46,18 @@ def reshard(
         only: names of the classes to keep; all by default.
         without: names of the classes to leave out.
         drop: keys of samples to leave out: a file with one key on each line, or the keys themselves.
-        prefix: begin every key with the folder name of its set, so that equal keys of several sets can live together.
+        prefix: begin every key with the folder name of its set, so that several sets may have equal keys.
         dry_run: write nothing, and report what would be written.
-        on_understanding: called with what was understood of the sets, before anything is written.
-        on_progress: called with the numbers of samples and bytes since its last call, from worker threads.
-        options: those of `mps_shards.pack` for images, shards and the work. The samples keep their order unless
-            `shuffle` is set, and images are not decoded unless `check` is set.
+        on_understanding: called with an `Understanding` of the sets, before anything is written.
+        on_progress: called from worker threads with the numbers of samples and bytes since its last call.
+        options: the options of `mps_shards.pack` for images, shards and the work. The samples keep their order
+            unless `shuffle` is set, and images are not decoded unless `check` is set.
 
     Raises:
         ConfigError: the sets do not fit together, a class or key is in none of them, or `out` holds something else.
         DataError: two sets hold the same key, or a sample is damaged.
         ManifestError: a set has no manifest, or its index does not fit.
-        StorageError: something cannot be read or written.
+        StorageError: a file cannot be read or written.
     """
     from mps_shards.packing.pack_options import PackOptions
     from mps_shards.packing.run import run_pack
@@ -78,7 +78,7 @@ def reshard(
 
 
 def keys_to_drop(drop: str | PathLike[str] | Iterable[str]) -> frozenset[str]:
-    """The keys that a file lists, one on each line, or that are given: one, several by commas, or several.
+    """Return the keys that a file lists, one on each line, or that are given as text with commas or as an iterable.
 
     Raises:
         StorageError: the file cannot be read.
@@ -95,12 +95,12 @@ def keys_to_drop(drop: str | PathLike[str] | Iterable[str]) -> frozenset[str]:
 
 
 def _check_apart(folders: Sequence[Folder], out: Folder) -> None:
-    """Refuse to write into a set that is read: with `overwrite` it would be removed first."""
+    """Refuse to write into a set that is read: `overwrite` would remove that set first."""
     target = _real_address(out)
     for folder in folders:
         address = _real_address(folder)
         if target == address or address.startswith(target + "/"):
-            raise ConfigError(f"{out} is, or holds, a set that is read; name another folder")
+            raise ConfigError(f"{out} is or contains one of the sets that are read; name another folder")
 
 
 def _real_address(folder: Folder) -> str:

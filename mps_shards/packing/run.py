@@ -1,4 +1,4 @@
-"""Run a pack: list the source, plan the shards, have them made, and seal the sets."""
+"""Running of a pack: list the source, plan the shards, make the shards, write index and manifest."""
 
 import time
 from bisect import bisect_right
@@ -41,7 +41,7 @@ OnUnderstanding = Callable[[Understanding], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tasks(Sequence[ShardTask]):
-    """The shards of all sets as tasks, each of which is put together when it is asked for."""
+    """The shards of all sets as tasks. Each task is built on access."""
 
     source: Source
     destination: Destination
@@ -84,13 +84,13 @@ def run_pack(
     """Pack `source` into `out`. See `mps_shards.packing.pack`.
 
     Args:
-        asks: whether a sample of the images is looked at, and doubts are refused; a shard set leaves none.
+        asks: whether to open some of the images and to refuse doubts; shard sets leave no doubts.
     """
     began = time.monotonic()
     destination = _destination(source.default_out if out is None else out, options.work)
     if not source.is_repeatable and options.work.executor != "local":
         raise ConfigError(
-            f"an iterator is read once, by this process, so executor must not be {options.work.executor!r}"
+            f"an iterator can be read only once, by this process, so executor must not be {options.work.executor!r}"
         )
     listing, rules = _listed(source, options)
     understanding = understand(source, listing, rules, skip_bad=options.read.skip_bad, looks=asks)
@@ -115,7 +115,7 @@ def run_pack(
     )
     may_be_packed = source.is_repeatable and not held and not options.work.overwrite
     if may_be_packed and is_packed_already(plan, tasks, on_progress, threads=options.work.threads):
-        destination.leave()  # in case an earlier pack was killed after its last manifest
+        destination.leave()  # an earlier pack may have been killed after its last manifest
         return report(_sets_of(destination, plan), kept=len(tasks), already_packed=True)
     shared = options.work.executor == "array"
     with destination.occupied(plan, shared=shared, overwrite=options.work.overwrite) as occupied:
@@ -128,7 +128,7 @@ def run_pack(
 
 
 def _listed(source: Source, options: PackOptions) -> tuple[Listing, FieldRules]:
-    """The listing, cut into the sets that are asked for, and the rules for its samples."""
+    """Return the listing, cut into the requested splits, and the rules for its samples."""
     rules = rules_of(options)
     listing = source.listing(options.read)
     if options.shards.split is not None:
@@ -139,7 +139,7 @@ def _listed(source: Source, options: PackOptions) -> tuple[Listing, FieldRules]:
 
 
 def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
-    """Make sets of the shards that the tasks of an array job have made. See `mps_shards.packing.commit`."""
+    """Turn the shards that the tasks of an array job have made into sets. See `mps_shards.packing.commit`."""
     began = time.monotonic()
     destination = _destination(out, WorkOptions())
     plan = destination.plan()
@@ -152,7 +152,7 @@ def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
 
 def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOptions) -> Destination:
     if out is None:
-        raise ConfigError("name a destination for the shards: this source has no folder that they could lie beside")
+        raise ConfigError("name a destination for the shards: this source has no folder to put them beside")
     folder = open_folder(out)
     folder.check_writable()
     work_dir = Path(work.work_dir) if work.work_dir is not None else None
@@ -166,7 +166,7 @@ def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOpt
 def _planned(
     source: Source, listing: Listing, options: PackOptions, rules: FieldRules
 ) -> tuple[PackPlan, list[SetPlan]]:
-    """The pack in short, and the shards of each set."""
+    """Return the summary of the pack, and the shards of each set."""
     shards = options.shards
     duplicates = Duplicates()
     chosen: list[Numbers] | list[None] = [None] * len(listing.splits)
@@ -190,7 +190,7 @@ def _planned(
 
 
 def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
-    """Have the shards made; return how many had been finished before."""
+    """Make the shards; return how many of them had been finished before."""
     try:
         return _executed(tasks, work, on_progress)
     except DataError as error:
@@ -214,7 +214,7 @@ def _executed(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
 
 
 def _sets_of(destination: Destination, plan: PackPlan) -> tuple[PackedSet, ...]:
-    """The sets as they are planned."""
+    """Return the planned sets, for the report."""
     return tuple(
         PackedSet(
             split=each.split,

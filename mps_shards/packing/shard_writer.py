@@ -1,4 +1,4 @@
-"""Make one shard: a deterministic tar, with its digest and its index rows computed while it is written."""
+"""Writing of one shard: a deterministic tar, with digest and index rows computed while the tar is written."""
 
 import dataclasses
 import hashlib
@@ -30,11 +30,11 @@ __all__ = ["Progress", "ShardTask", "content_of", "make_shard", "sample_of"]
 
 Progress = Callable[[int, int], None]  # samples and bytes written since the last call; called from any worker thread
 
-_AHEAD = 16  # samples of a shard that are made before they are written: about 2 MB of common photographs
+_AHEAD = 16  # samples of a shard that are encoded ahead of writing: about 2 MB of common photographs
 
 
 class _Sample(NamedTuple):
-    """The tar blocks of one sample, its class, and what is counted of its image; see `Fields`."""
+    """The tar blocks of one sample, its class, and facts about its image that are counted; see `Fields`."""
 
     content: bytes
     rotated: bool
@@ -44,10 +44,10 @@ class _Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """One shard to make. It may be made twice, on any machine, at any time: the result is the same.
+    """One shard to make. Making it twice, on any machine, gives the same result.
 
     Attributes:
-        split: name of the set that the shard belongs to; "" without splits.
+        split: name of the split that the shard belongs to; "" without splits.
     """
 
     source: Source
@@ -61,24 +61,24 @@ def make_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None =
     """Write a shard and then its completion record; return whether the shard had been finished before.
 
     Args:
-        pool: decodes several samples of the shard at a time, so that few shards keep many cores busy.
+        pool: threads that decode several samples of the shard at the same time.
 
     Raises:
         DataError: an image cannot become a sample.
-        StorageError: a file cannot be read, or the shard not written.
+        StorageError: a file cannot be read, or the shard cannot be written.
     """
     done = task.destination.completion(task.plan.name)
     holds = done is not None and _holds(task, done)
     if done and holds and done.is_sure and done.stamps == _stamps(task):
         on_progress(done.samples, done.size)
         return True
-    made = _write_shard(task, on_progress, pool)  # also where only the content can tell whether the source changed
+    made = _write_shard(task, on_progress, pool)  # also if only the content can show whether the source changed
     task.destination.complete(task.split, task.plan.name, made)
     return done is not None and holds and done.sha256 == made.sha256
 
 
 def _holds(task: ShardTask, done: Completion) -> bool:
-    """Whether the shard that was recorded as finished still exists, and nothing in it was skipped that must not be."""
+    """Whether the shard that was recorded as finished still exists and skips no sample that must not be skipped."""
     if done.skipped and not task.skip_bad:
         return False
     return not done.samples or task.destination.holds(task.split, task.plan.name, done)
@@ -89,7 +89,7 @@ def _stamps(task: ShardTask) -> bytes:
 
 
 def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None) -> Completion:
-    """Write the tar, which appears when it is complete; there is none if every sample was skipped."""
+    """Write the tar, which appears when it is complete. If every sample was skipped, no tar is written."""
     sizes: list[int] = []
     labels: list[int] = []
     skipped: list[Skipped] = []
@@ -122,7 +122,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
         samples=len(sizes),
         size=offsets[-1] + len(END) if sizes else 0,
         sha256=sha256,
-        rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # END is no sample
+        rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # END is not a sample
         labels=np.array(labels, LABEL_TYPE).tobytes(),
         rotated=rotated,
         tiled=tiled,
@@ -133,7 +133,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
 
 
 def _made(task: ShardTask, pool: WorkerPool | None) -> Iterator[tuple[Stamp, _Sample | Skipped]]:
-    """The samples of a shard, in order, with their stamps; with a pool, a few samples are made ahead."""
+    """Yield the samples of a shard, in order, with their stamps. A pool encodes a few samples ahead."""
     make = partial(_stamped_sample, task)
     if pool is None or not task.plan.rules.images.decodes:
         yield from map(make, task.plan.entries)
@@ -142,14 +142,14 @@ def _made(task: ShardTask, pool: WorkerPool | None) -> Iterator[tuple[Stamp, _Sa
 
 
 def _stamped_sample(task: ShardTask, entry: Entry) -> tuple[Stamp, _Sample | Skipped]:
-    stamp = task.source.stamp(entry)  # before it is read, so that a later change is noticed
+    stamp = task.source.stamp(entry)  # before reading, so that a change during reading is noticed
     return stamp, sample_of(task, entry, skips=task.skip_bad)
 
 
 def content_of(task: ShardTask, entry: Entry) -> bytes | None:
-    """The tar blocks of a sample that was packed before; None if it cannot become one.
+    """Return the tar blocks of a sample that was packed before; None if the entry cannot become a sample.
 
-    JPEGs are not decoded where no option changes them, unless damaged ones were left out.
+    JPEGs that no option changes are not decoded, unless damaged images were left out.
     """
     if entry.path.lower().endswith((".jpg", ".jpeg")) and not (task.skip_bad or entry.mask or entry.shapes):
         images = dataclasses.replace(task.plan.rules.images, check=False)
@@ -160,10 +160,10 @@ def content_of(task: ShardTask, entry: Entry) -> bytes | None:
 
 
 def sample_of(task: ShardTask, entry: Entry, *, skips: bool) -> _Sample | Skipped:
-    """One sample of a shard, or the reason why there is none.
+    """Return one sample of a shard, or the reason why it is skipped.
 
     Raises:
-        DataError: an image cannot become a sample, unless `skips`.
+        DataError: an image cannot become a sample, and `skips` is false.
         StorageError: a file cannot be read.
     """
     try:
@@ -171,12 +171,12 @@ def sample_of(task: ShardTask, entry: Entry, *, skips: bool) -> _Sample | Skippe
     except DataError as error:
         if not skips:
             raise
-        reason = str(error).replace(f"{task.source.name}/", "")  # the same wherever the source lies
+        reason = str(error).replace(f"{task.source.name}/", "")  # independent of the source's location
         return Skipped(path=encodable(entry.path), reason=encodable(reason), label=entry.label)
 
 
 class _Digested:
-    """Writes to a file in steps of 4 MB and hashes each step on a thread meanwhile; holds at most 8 MB."""
+    """Writes to a file in steps of 4 MB and hashes each step on another thread; holds at most 8 MB."""
 
     def __init__(self, file: BinaryIO, pool: WorkerPool):
         self._file, self._pool = file, pool
@@ -193,7 +193,7 @@ class _Digested:
             self._flush()
 
     def digests(self) -> tuple[str, list[int]]:
-        """SHA-256 of everything that was written, and the CRC-32 of each `write`."""
+        """Return the SHA-256 of everything that was written, and the CRC-32 of each `write`."""
         self._flush()
         self._wait()
         return self._sha256.hexdigest(), self._checksums
@@ -217,7 +217,7 @@ class _Digested:
 
 
 def _sample_of(source: Source, entry: Entry, keys: Keys, rules: FieldRules) -> _Sample:
-    """The tar blocks of one sample, its fields in alphabetical order.
+    """Return the tar blocks of one sample, with its fields in alphabetical order.
 
     Raises:
         DataError: the entry cannot become a sample.

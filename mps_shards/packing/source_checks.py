@@ -1,4 +1,4 @@
-"""Checks of the source beside the making of shards: what changed meanwhile, what cannot be packed, what is packed."""
+"""Checks of the source: which files changed meanwhile, which cannot be packed, and which are packed already."""
 
 import time
 import zlib
@@ -16,15 +16,15 @@ from mps_shards.storage.ordered_map import ordered_map
 
 __all__ = ["count_bad_samples", "is_packed_already", "refuse_changed"]
 
-_MOST_S = 20.0  # for counting the other files that cannot be packed, once one was found
+_MOST_S = 20.0  # time for counting the other images that cannot be packed, after the first failure
 _SHOWN = 3
 
 
 def refuse_changed(tasks: Sequence[ShardTask], made: Sequence[dict[str, Completion]], *, threads: int) -> None:
-    """Compare the source with what it was when its shards were made.
+    """Refuse a source of which a file changed since its shard was made.
 
     Raises:
-        StorageError: naming a file that changed while it was packed.
+        StorageError: a file changed while it was packed; the error names the file.
     """
     finished = {name: done for shards in made for name, done in shards.items()}
 
@@ -42,7 +42,7 @@ def refuse_changed(tasks: Sequence[ShardTask], made: Sequence[dict[str, Completi
 
 
 def count_bad_samples(tasks: Sequence[ShardTask], error: DataError, *, threads: int) -> DataError:
-    """The error that stopped a pack, and how many other images cannot be packed, as far as some seconds tell.
+    """Add to an error that stopped a pack how many other images cannot be packed, counted for up to 20 seconds.
 
     Nothing is written.
     """
@@ -74,16 +74,16 @@ def count_bad_samples(tasks: Sequence[ShardTask], error: DataError, *, threads: 
 
 
 def is_packed_already(plan: PackPlan, tasks: Sequence[ShardTask], on_progress: Progress, *, threads: int) -> bool:
-    """Whether the destination holds finished sets of this plan, and every sample is what would be packed now.
+    """Whether the destination holds finished sets of this plan whose samples equal those that would be packed now.
 
-    The samples are made again, without decoding what need not be decoded, and compared with the indexes.
+    The samples are made again, decoded only where that is necessary, and compared with the indexes.
     """
     destination = tasks[0].destination
     rows: dict[str, Rows] = {}
     for planned in plan.sets:
         try:
             stored = open_set(destination.set_folder(planned.split), whole=True)
-        except (ManifestError, ShardError, StorageError):  # there is none, or a damaged one
+        except (ManifestError, ShardError, StorageError):  # the set does not exist, or is damaged
             return False
         if not _is_alike(plan, planned, stored.manifest):
             return False
@@ -109,7 +109,7 @@ def _checksums(task: ShardTask, on_progress: Progress) -> Iterator[tuple[int, in
 
 
 def _is_alike(plan: PackPlan, planned: PlannedSet, manifest: Manifest) -> bool:
-    """Whether a manifest could be that of a planned set; the samples are not compared."""
+    """Whether a manifest fits a planned set; the samples are not compared."""
     packed = manifest.packed
     names = {shard_name(planned.prefix, number) for number in range(planned.shards)}
     held = {record.name for record in manifest.shards}

@@ -1,4 +1,4 @@
-"""A random split of a listing: drawn by a seed, with the same share of every class in each part."""
+"""Random splits of a listing, drawn with a seed, with the same share of every class in each part."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -23,7 +23,7 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
     one class.
 
     Raises:
-        ConfigError: `text` is malformed, the listing has splits already, or a part would be empty.
+        ConfigError: `text` is malformed, the listing already has splits, or a part would be empty.
     """
     shares = parse_shares(text)
     rest = 1 - sum(shares.values())
@@ -35,7 +35,7 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
     counts = np.bincount(part_of, minlength=len(shares))
     for name, count in zip(shares, counts[: len(shares)], strict=True):
         if not count:
-            raise ConfigError(f"of {len(part_of)} images the split {name!r} would get none; give it a larger share")
+            raise ConfigError(f"the split {name!r} would get none of {len(part_of)} images; give it a larger share")
     splits = [
         Split(name=name, task=whole.task, entries=whole.entries.take(np.flatnonzero(part_of == number).tolist()))
         for number, name in enumerate(shares)
@@ -50,7 +50,7 @@ def subset_listing(listing: Listing, share: float, *, seed: int) -> Listing:
     """Keep a share of the images of every split, with the same share of every class.
 
     Raises:
-        ConfigError: a split would have no image.
+        ConfigError: a split would be left without an image.
     """
     fraction = parse_subset(share)
     splits = []
@@ -64,7 +64,7 @@ def subset_listing(listing: Listing, share: float, *, seed: int) -> Listing:
 
 
 def _drawn(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) -> npt.NDArray[np.intp]:
-    """Number of the part that each image goes to: intp (n,)."""
+    """Return the number of the part that each image goes to: intp [n]."""
     classes, class_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.lexsort((keyed.bits(keyed.Stream.SPLIT, len(labels), seed=seed), class_of))
     counts = shared_out(sizes, shares)
@@ -74,7 +74,7 @@ def _drawn(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) 
 
 
 def shared_out(sizes: npt.NDArray[np.int64], shares: list[Fraction]) -> npt.NDArray[np.int64]:
-    """How many images of each class go to each part: int64 (classes, parts).
+    """Return how many images of each class go to each part: int64 [classes, parts].
 
     Rows add up to `sizes`, columns to the shares of all images, rounded by largest remainders; every number is within
     one of its exact share. The images that whole shares leave over are assigned part by part to the classes with the

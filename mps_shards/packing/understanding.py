@@ -1,4 +1,4 @@
-"""What a pack has understood of its source, before anything is written: in lines for people and as a value."""
+"""How a pack understood its source, before anything is written: as a value and as lines of text."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ from mps_shards.wording import counted
 
 __all__ = ["LabelIdShare", "SplitSummary", "Understanding", "refuse_doubts", "understand"]
 
-_IMAGES = 48  # looked at, spread over all splits: 10 ms for common photographs
+_IMAGES = 48  # images to open, spread over all splits: 10 ms for common photographs
 _MASKS = 24
-_MOST_PIXELS = 30_000_000  # of all masks that are decoded
+_MOST_PIXELS = 30_000_000  # limit for all decoded masks together
 _SHOWN_CLASSES = 10
-_GAP = 16  # label ids that are missing between two that occur, where ids were hardly counted from 0
+_GAP = 16  # so many missing label ids between two that occur suggest that ids are not counted from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class SplitSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelIdShare:
-    """A label id of the masks that were looked at, its class name if it has one, and its share of their pixels."""
+    """A label id of the opened masks, its class name if it has one, and its share of the pixels."""
 
     id: int
     name: str
@@ -47,23 +47,23 @@ class LabelIdShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Understanding:
-    """What a pack has understood of its source.
+    """How a pack understood its source.
 
     Attributes:
-        layout: what the source was recognised as.
-        why: by what it was recognised.
+        layout: recognised layout of the source.
+        why: the reason for which this layout was recognised.
         labels_from: where labels come from; "" without labels.
         columns: the role of each column of a list.
-        looked_at: how many images were opened for the next fields.
-        formats: image formats and modes of these images, and how many have them.
-        changes: what a conversion to 8-bit RGB would change, and how many of these images it concerns.
-        rotated: how many of these images have an EXIF orientation.
-        label_ids: label ids of the masks that were looked at, after --map-ids.
-        left_out: files that are not packed, by kind.
-        annotations: files among those that look like annotations; the first few.
-        unnamed: images that no list or annotation file names, and that are left out.
-        notes: what was assumed.
-        doubts: what a person must decide; while there are any, nothing is written.
+        looked_at: number of images that were opened to find out formats, changes, rotated and label_ids.
+        formats: number of opened images by format and mode.
+        changes: number of opened images by what a conversion to 8-bit RGB would change.
+        rotated: number of opened images with an EXIF orientation.
+        label_ids: label ids of the opened masks, after --map-ids.
+        left_out: number of files that are not packed, by kind.
+        annotations: the first few files that are not packed but look like annotations.
+        unnamed: number of images that are left out because no list or annotation file names them.
+        notes: assumptions that were made.
+        doubts: questions that the user must decide; a pack with doubts writes nothing.
     """
 
     source: str
@@ -87,7 +87,7 @@ class Understanding:
     doubts: tuple[Doubt, ...]
 
     def lines(self) -> Iterator[str]:
-        """The understanding in about a dozen lines; the doubts are not among them."""
+        """Yield about a dozen lines that describe the source, without the doubts."""
         images = sum(split.images for split in self.splits)
         parts = [f"{len(self.classes):,} class{'' if len(self.classes) == 1 else 'es'}"] if self.classes else []
         if self.splits[0].name:
@@ -142,11 +142,11 @@ class Understanding:
 def understand(
     source: Source, listing: Listing, rules: FieldRules, *, skip_bad: bool = False, looks: bool = True
 ) -> Understanding:
-    """Look at a sample of images and masks, and put together all that is understood of a source.
+    """Open some of the images and masks, and return the `Understanding` of a source.
 
     Args:
-        looks: whether images and masks are opened at all.
-        skip_bad: whether images that would change will be left out, so that they leave no doubt.
+        looks: whether to open images and masks at all.
+        skip_bad: whether images that would change are going to be left out, and therefore cause no doubt.
 
     Raises:
         StorageError: a file cannot be read.
@@ -213,7 +213,7 @@ def refuse_doubts(understanding: Understanding) -> None:
 
 
 class _Masks:
-    """Label ids of the masks that were looked at."""
+    """Label ids of the opened masks."""
 
     def __init__(self) -> None:
         self.pixels: Counter[int] = Counter()
@@ -282,7 +282,7 @@ def _doubt_of_image(path: str, error: DataError) -> Doubt:
 
 
 def _spread(listing: Listing, count: int) -> Iterator[Entry]:
-    """Some entries, spread evenly over all splits."""
+    """Yield `count` entries, spread evenly over all splits."""
     total = sum(len(split.entries) for split in listing.splits)
     numbers = [total * place // count for place in range(count)] if total > count else list(range(total))
     start = 0

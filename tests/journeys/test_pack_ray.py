@@ -73,7 +73,7 @@ def test_an_address_where_no_cluster_is_is_said(tmp_path: Path):
     done = cli(tmp_path / "imgs", tmp_path / "out", "--ray-address", "127.0.0.1:1")
 
     assert done.returncode == 1
-    assert "Error: no Ray cluster at 127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
+    assert "Error: there is no Ray cluster at 127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 

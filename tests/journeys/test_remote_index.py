@@ -161,7 +161,7 @@ def test_a_set_in_a_store_is_resharded_there(tmp_path):
 
     assert said.stdout.splitlines()[0] == f"{out}: 79 samples in 3 shards, 0.2 MB"
     assert_same(data(out), data(tmp_path / "local"))
-    assert "is, or holds, a set that is read" in refused("reshard", url, "-o", url, "--overwrite")
+    assert "is or contains one of the sets that are read" in refused("reshard", url, "-o", url, "--overwrite")
 
 
 def test_a_set_in_a_store_is_unpacked(tmp_path):

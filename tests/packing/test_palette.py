@@ -66,18 +66,18 @@ def test_pascal_voc_is_as_its_files_have_it():
     ("name", "content", "complaint"),
     [
         ("p.txt", "0 0 0\nred 0 0\n", "line 2 is 'red 0 0'; write red, green, blue"),
-        ("p.txt", "0 0 256", r"colour \(0, 0, 256\) with label id 0: 0 to 255"),
+        ("p.txt", "0 0 256", r"colour \(0, 0, 256\), id 0: colours go from 0 to 255"),
         ("p.txt", "1 2 3 a\n1 2 3 b", r"colour \(1, 2, 3\) has two label ids, 0 and 1"),
-        ("p.txt", "# nothing\n", "it holds no colours"),
-        ("p.csv", "red,green,blue\n0,0,0", "needs the columns r, g and b .*, it has red, green, blue"),
+        ("p.txt", "# nothing\n", "the palette holds no colours"),
+        ("p.csv", "red,green,blue\n0,0,0", "the columns must be r, g, b .*, not red, green, blue"),
         ("p.csv", "r,g,b\n0,0,x", r"Expected `int`, got `str` - at `\$\[0\].color"),
         ("p.csv", "r,g,b\n0,0", "Expected `int`"),
-        ("p.csv", "", "needs the columns"),
+        ("p.csv", "", "the columns must be .*, not an empty line"),
         ("p.json", '{"sky": [0, 0]}', "length 3"),
         ("p.json", '[{"colour": [0, 0, 0]}]', "unknown field `colour`"),
         ("p.json", "7", "Expected `array`"),
         ("p.json", "{", "truncated"),
-        ("p.json", '[{"color": [0, 0, 0], "id": 65536}]', "an id of 0 to 65535"),
+        ("p.json", '[{"color": [0, 0, 0], "id": 65536}]', "ids from 0 to 65535"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_fault(name: str, content: str, complaint: str, tmp_path: Path):
@@ -90,12 +90,12 @@ def test_a_malformed_file_is_named_with_its_fault(name: str, content: str, compl
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
     (tmp_path / "p.txt").write_bytes(b"\x89PNG\xff")
 
-    with pytest.raises(ConfigError, match=r"p\.txt is no text in UTF-8"):
+    with pytest.raises(ConfigError, match=r"p\.txt is not UTF-8 text"):
         find_palette(str(tmp_path / "p.txt"))
 
 
 def test_what_is_neither_file_nor_name_says_the_names(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"ade20k is no file, nor a palette by name \(voc and cityscapes\)"):
+    with pytest.raises(ConfigError, match=r"ade20k is neither a file nor the name of a palette \(voc and cityscapes\)"):
         find_palette("ade20k")
     with pytest.raises(StorageError, match=r"cannot read .*: Is a directory"):
         find_palette(str(tmp_path))

@@ -269,7 +269,7 @@ def test_a_set_is_not_overwritten_by_what_is_made_of_it(tmp_path: Path):
     source = copied([3], tmp_path / "sets" / "one")
 
     for out in (source, tmp_path / "sets"):
-        with pytest.raises(ConfigError, match="is, or holds, a set that is read"):
+        with pytest.raises(ConfigError, match="is or contains one of the sets that are read"):
             reshard([source], out, overwrite=True)
 
     assert verify(source).problems == ()

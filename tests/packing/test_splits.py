@@ -135,7 +135,7 @@ def test_shares_may_be_fractions_and_have_blanks_around_them():
 
 
 def test_a_part_without_an_image_is_refused():
-    with pytest.raises(ConfigError, match="of 4 images the split 'val' would get none"):
+    with pytest.raises(ConfigError, match="the split 'val' would get none of 4 images"):
         split_listing(listing([0, 0, 1, 1]), "train=0.9,val=0.1", seed=0)
 
 

@@ -1,4 +1,4 @@
-"""What OUT may hold when a pack comes to it, and what is said if it may not."""
+"""Checks of what a destination may hold when a pack begins, and the errors if it holds something else."""
 
 import re
 from collections import defaultdict
@@ -18,11 +18,11 @@ _WRITTEN = re.compile(rf"|{INDEX_NAME}|{LABELS_NAME}|{MANIFEST_NAME}|{SKIPPED_NA
 
 
 def check_claim(out: Path | str, names: Collection[str], held: PackPlan | None, plan: PackPlan) -> None:
-    """Refuse a place that holds anything else than the beginnings of this plan.
+    """Refuse a destination that holds anything but an unfinished pack by this plan.
 
     Args:
-        names: paths of what lies there, but for the state of a pack; a folder's ends with a slash.
-        held: the plan that is there, read after the names: that comes first.
+        names: relative paths of the files and folders in the destination, without ``.pack``; folders end with a slash.
+        held: the plan in the destination, if any; it must be read after the names.
     """
     if held and held.fingerprint != plan.fingerprint:
         raise ConfigError(
@@ -36,13 +36,13 @@ def check_claim(out: Path | str, names: Collection[str], held: PackPlan | None, 
 
 
 def check_overwritable(out: Path | str, names: Iterable[str]) -> None:
-    """Refuse a place that holds something that no pack wrote."""
+    """Refuse a destination that holds a file that no pack wrote."""
     if unknown := unknown_among(names):
         raise ConfigError(f"{out}/{unknown} was written by no pack and is not overwritten; remove it or pack elsewhere")
 
 
 def unknown_among(names: Iterable[str]) -> str | None:
-    """One of these paths that no pack wrote, if there is any."""
+    """Return one of these paths that no pack wrote, if there is any."""
     folders: dict[str, set[str]] = defaultdict(set)
     for path in names:
         folder, slash, name = path.partition("/")
@@ -57,7 +57,7 @@ def unknown_among(names: Iterable[str]) -> str | None:
 
 
 def how_to_go_on(out: Path | str, finished: int, error: BaseException) -> str:
-    """What to say of a pack that failed with some shards finished."""
+    """Return a note for the error of a pack that failed after some shards were finished."""
     kept = f"{finished:,} finished shard{'s are' if finished > 1 else ' is'} kept in {out}"
     if isinstance(error, DataError):  # the same command fails the same way, and a mended file makes another plan
         return f"{kept}; go on with --on-bad-sample skip, or mend the file and pack with --overwrite"

@@ -1,4 +1,4 @@
-"""What packing needs of the place it packs to."""
+"""The contract of a destination: what packing needs from the place that it writes to."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,18 +16,18 @@ __all__ = ["MARKER", "SKIPPED_NAME", "STATE", "Completion", "Destination"]
 
 STATE = ".pack"
 SKIPPED_NAME = "skipped.jsonl"
-# In each set's folder from its first moment to its last: a folder with a .part is never taken for a finished set.
+# Every set's folder holds this file until the set is finished: readers refuse a folder with a .part file.
 MARKER = MANIFEST_NAME + PART
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a finished shard.
+    """The completion record of a finished shard.
 
     Attributes:
-        size: in bytes.
-        rows: of the index, as bytes.
-        labels: class ids, as the bytes of ``labels.npy`` behind its header.
-        tag: by which the store tells this object from others; "" in a folder.
+        size: size of the shard in bytes.
+        rows: index rows of the shard, encoded as in ``index.npy``.
+        labels: class ids of the samples, encoded as in ``labels.npy``.
+        tag: etag of the shard in the store; "" for a local shard.
         stamps: digests of the stamps of the planned entries, 8 bytes each; see `Stamp`.
         is_sure: whether equal stamps prove that no entry has changed.
     """
@@ -46,48 +46,48 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Destination(Protocol):
-    """OUT, with the plan and the completion records. Holds nothing open: it can travel to other machines."""
+    """The place that a pack writes to, with its plan and completion records. Can be pickled: it keeps no file open."""
 
     def where(self, split: str = "") -> Path | str:
-        """OUT, or a set's folder in it, to be shown."""
+        """Return the address of the destination, or of a set's folder in it, for messages."""
         ...
 
     def set_folder(self, split: str) -> Path | Folder:
-        """The folder of a set, to be opened."""
+        """Return the folder of a set, for opening the set."""
         ...
 
     def plan(self) -> PackPlan | None:
-        """The plan that is being carried out, if any.
+        """Return the plan of the unfinished pack, if there is one.
 
         Raises:
-            DataError: it is damaged, or was made by another version.
+            DataError: the plan is damaged, or was made by another version.
         """
         ...
 
     def occupied(
         self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False
     ) -> "AbstractContextManager[Destination]":
-        """Hold OUT for a plan, which is set down in it; gives the place to work in.
+        """Reserve the destination for a plan, write the plan there, and yield the destination to work with.
 
-        If the block fails, finished shards are kept; where there are none, or the plan is not resumable, OUT is left as
-        it was.
+        If the block fails, finished shards are kept. If no shard is finished, or the plan is not resumable, the
+        destination is left as destination is left as it was.
 
         Args:
-            shared: whether other processes do their parts of this plan meanwhile; then nothing is ever taken back.
-            overwrite: remove the sets, or the unfinished pack, that lie there.
+            shared: whether other processes work on the same plan meanwhile; then a failure removes nothing.
+            overwrite: remove the sets or the unfinished pack that the destination holds.
 
         Raises:
-            ConfigError: another process packs into it, or it holds another plan, a finished set, or anything else.
-            StorageError: it cannot be written to.
+            ConfigError: another process packs into the destination, or it holds another plan, a set or other files.
+            StorageError: the destination cannot be written to.
         """
         ...
 
     def anywhere(self) -> "Destination":
-        """The same place for processes that work in other folders."""
+        """Return the same destination with an absolute path, for processes with another working directory."""
         ...
 
     def completion(self, shard: str) -> Completion | None:
-        """The record of a shard, if it is finished."""
+        """Return the completion record of a shard, if the shard is finished."""
         ...
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
@@ -95,15 +95,15 @@ class Destination(Protocol):
         ...
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """Whether the shard that was recorded as finished is still there, unharmed."""
+        """Whether the shard that was recorded as finished still exists undamaged."""
         ...
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """Return the records of the shards that are finished, as far as names and sizes show it."""
+        """Return the completion records of the finished shards; only names and sizes of the shards are checked."""
         ...
 
     def writing(self, split: str, shard: str) -> AbstractContextManager[BinaryIO]:
-        """A shard that appears, whole, when the block ends well."""
+        """Open a shard for writing. It appears, complete, when the block ends without an error."""
         ...
 
     def remove(self, split: str, shard: str) -> None:
@@ -111,13 +111,13 @@ class Destination(Protocol):
         ...
 
     def put(self, split: str, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file, either completely or not at all."""
         ...
 
     def publish(self, split: str, manifest: bytes) -> None:
-        """Write a set's manifest: now it is finished."""
+        """Write the manifest of a set, which makes the set finished."""
         ...
 
     def leave(self) -> None:
-        """Remove all that is only needed while packing: the sets are finished, or were never begun."""
+        """Remove every file that is needed only while packing, because the sets are finished or were never begun."""
         ...

@@ -1,4 +1,4 @@
-"""A folder that only one process, or one group of them, works in."""
+"""A lock on a folder, held by one process or shared by a group of processes."""
 
 import contextlib
 import errno
@@ -12,17 +12,17 @@ from mps_shards.errors import ConfigError
 
 __all__ = ["locked"]
 
-# NFS without lockd, Lustre without -o flock, most object stores that are mounted: there nobody can be held off.
+# NFS without lockd, Lustre without -o flock and most mounted object stores cannot lock files.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def locked(folder: Path, *, shared: bool, what: str) -> Iterator[None]:
-    """Hold `folder`, made if it is absent, by a lock on a file in it, which the system frees when this process ends.
+    """Lock a folder, which is made if it is absent. The system releases the lock when this process ends.
 
     Args:
-        shared: hold it together with others that do so.
-        what: what is held, for the message.
+        shared: allow other processes to hold a shared lock at the same time.
+        what: name of the locked place, for the error message.
 
     Raises:
         ConfigError: another process holds the lock.
@@ -32,7 +32,7 @@ def locked(folder: Path, *, shared: bool, what: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # the folder was removed by who finished meanwhile
+        except FileNotFoundError:  # another process finished meanwhile and removed the folder
             continue
         try:
             _lock(descriptor, shared=shared, what=what)
@@ -57,7 +57,7 @@ def _lock(descriptor: int, *, shared: bool, what: str) -> None:
 
 
 def _lies_at(path: Path, descriptor: int) -> bool:
-    """Whether the file still has this name; if not, whoever held it has removed it, and others lock the next one."""
+    """Whether the locked file still has this path; if not, its holder removed it, and others may lock a new file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,8 +1,4 @@
-"""A folder of this machine, or one that many machines mount, as a place to pack to.
-
-A shard is written in ``OUT/.pack`` and renamed to its place, and its completion record follows. A lock on a file in
-there holds off other packs.
-"""
+"""The destination that writes to a local folder, or to a folder that many machines mount."""
 
 import contextlib
 import hashlib
@@ -66,7 +62,7 @@ class LocalDestination:
         existed = out.exists()
         with contextlib.ExitStack() as held:
             with _translated(out):
-                if not self._state.exists():  # else what lies there is only sure once nobody else is at it
+                if not self._state.exists():  # otherwise checked under the lock, since another process may be packing
                     self._check(plan, overwrite=overwrite)
                 held.enter_context(locked(self._state, shared=shared, what=str(out)))
                 held.callback(self._tidy, shared=shared, remove=not existed)
@@ -92,7 +88,7 @@ class LocalDestination:
         with _translated(self._out):
             try:
                 return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
-            except (FileNotFoundError, *NOT_JSON):  # a damaged record is as good as none: the shard is remade
+            except (FileNotFoundError, *NOT_JSON):  # the shard of a damaged record is made again
                 return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
@@ -101,7 +97,7 @@ class LocalDestination:
             file.write(msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """See `Destination`. Every byte is read."""
+        """See `Destination`. Reads every byte of the shard."""
         try:
             with open(self._out / split / shard, "rb") as tar:
                 return hashlib.file_digest(tar, "sha256").hexdigest() == done.sha256
@@ -143,14 +139,14 @@ class LocalDestination:
         sync_folder(folder)
 
     def leave(self) -> None:
-        """See `Destination`. The lock's file goes, too."""
+        """See `Destination`. Removes the lock file, too."""
         with _translated(self._out):
             self._forget()
             shutil.rmtree(self._state, ignore_errors=True)
         sync_folder(self._out)
 
     def _begin(self, plan: PackPlan) -> None:
-        """Set down the plan, unless that is done, and make the folders of its sets.
+        """Write the plan, unless it exists, and make the folders of its sets.
 
         Raises:
             ConfigError: another process has just begun another plan.
@@ -173,23 +169,23 @@ class LocalDestination:
             (self._out / each.split / MARKER).touch()
 
     def _part(self, name: str) -> Path:
-        """Where something is written until it is whole: another place each time, for whoever writes it meanwhile."""
+        """Return a new path to write an unfinished file to, so that two writers of one file do not collide."""
         return self._state / f"{name}.{secrets.token_hex(4)}{PART}"
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half-written; only for who holds the folder alone."""
+        """Remove unfinished files of killed processes. Requires the exclusive lock."""
         for left in self._state.glob(f"*{PART}"):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
     def _forget(self) -> None:
-        """Remove plan and records."""
+        """Remove the plan and the completion records."""
         with _translated(self._out):
-            self._plan.unlink(missing_ok=True)  # first: without it the rest is litter, which the next pack removes
+            self._plan.unlink(missing_ok=True)  # first: the next pack removes records that have no plan
         shutil.rmtree(self._records, ignore_errors=True)
         self._sweep()
 
     def _tidy(self, *, shared: bool, remove: bool) -> None:
-        """Leave no state where there is no plan, and no folder that was not there before and is empty."""
+        """Remove the state if there is no plan, and folders that this pack made and that are empty."""
         if not shared and not self._plan.exists():
             self._forget()
             shutil.rmtree(self._state, ignore_errors=True)
@@ -197,10 +193,10 @@ class LocalDestination:
                 self._out.rmdir()
 
     def _check(self, plan: PackPlan, *, overwrite: bool = False) -> None:
-        """Refuse a folder that holds anything else than the beginnings of this plan."""
+        """Refuse a folder that holds anything but an unfinished pack by this plan."""
         if not self._out.is_dir():
             if self._out.exists():
-                raise ConfigError(f"{self._out} is no directory; remove it or name another place")
+                raise ConfigError(f"{self._out} is not a directory; remove it or name another folder")
             return
         names = self._names()
         if overwrite:
@@ -209,7 +205,7 @@ class LocalDestination:
             check_claim(self._out, names, self.plan(), plan)
 
     def _names(self) -> list[str]:
-        """Paths of what lies in OUT and in the sets' folders, but for the state; a folder in OUT ends with a slash."""
+        """Return relative paths of what OUT and the sets' folders hold, without the state; folders end with a slash."""
         found = []
         for item in self._out.iterdir():
             if item.name == STATE and item.is_dir():
@@ -221,12 +217,12 @@ class LocalDestination:
         return found
 
     def _clear(self) -> None:
-        """Remove all that packs wrote here, but for what holds the lock."""
-        if unknown_among(self._names()):  # another process wrote it meanwhile
+        """Remove everything that packs wrote to this folder, except the lock file."""
+        if unknown_among(self._names()):  # another process wrote a file meanwhile
             return
         sets = [item for item in self._out.iterdir() if item.is_dir() and item != self._state]
         for folder in (*sets, self._out):
-            if (folder / MANIFEST_NAME).exists():  # from now on no finished set, whenever this is cut short
+            if (folder / MANIFEST_NAME).exists():  # the marker makes the set unfinished, even if this process is killed
                 os.replace(folder / MANIFEST_NAME, folder / MARKER)
             for item in folder.iterdir():
                 if item.name != MARKER and not item.is_dir():

@@ -1,10 +1,4 @@
-"""A prefix in a store as a place to pack to, from one machine or many.
-
-A shard is made in a nameless file on this machine's disk, uploaded when it is whole, and its completion record
-follows, with the size and the etag that the store gave. Instead of a lock there is the plan: it is created only where
-there is none, and before each upload it must still be there. So packs of two plans do not mix; of two packs of one
-plan at a time the second only does work anew, with the same bytes.
-"""
+"""The destination that writes to a prefix in an object store, from one machine or from many."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,23 +21,23 @@ __all__ = ["StoreDestination"]
 _T = TypeVar("_T")
 
 _PLAN = f"{STATE}/plan.json"
-_MAX_STATE = 1 << 30  # bytes; a record has 16 for each sample of its shard
-_AT_A_TIME = 16  # small requests
+_MAX_STATE = 1 << 30  # bytes; a completion record has 16 bytes for each sample of its shard
+_AT_A_TIME = 16  # small requests in flight
 
 
 class StoreDestination:
     """See `Destination`.
 
     Args:
-        work_dir: where shards are made, one for each worker at a time; by default the system's temporary folder.
-        fingerprint: of the plan that it is occupied for.
+        work_dir: local folder in which each worker makes its shard; by default the system's temporary folder.
+        fingerprint: fingerprint of the plan that the destination is occupied for.
     """
 
     def __init__(self, folder: WritableFolder, *, work_dir: Path | None = None, fingerprint: str = ""):
         self._folder = folder
         self._work_dir = work_dir
         self._fingerprint = fingerprint
-        self._records = f"{STATE}/{fingerprint[:16]}"  # so that what another plan left there is never taken for ours
+        self._records = f"{STATE}/{fingerprint[:16]}"  # records of another plan are never mistaken for ours
 
     def where(self, split: str = "") -> str:
         """See `Destination`."""
@@ -71,7 +65,7 @@ class StoreDestination:
     ) -> Iterator["StoreDestination"]:
         """See `Destination`."""
         place = StoreDestination(self._folder, work_dir=self._work_dir, fingerprint=plan.fingerprint)
-        with scratch(self._work_dir):  # says now if there is no such folder
+        with scratch(self._work_dir):  # fails early if the folder does not exist
             pass
         place._check(plan, overwrite=overwrite)
         if overwrite:
@@ -92,7 +86,7 @@ class StoreDestination:
         content = self._folder.read_now(self._record(shard), max_bytes=_MAX_STATE)
         try:
             return None if content is None else msgspec.json.decode(content, type=Completion)
-        except NOT_JSON:  # a damaged record is as good as none: the shard is remade
+        except NOT_JSON:  # the shard of a damaged record is made again
             return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
@@ -103,7 +97,7 @@ class StoreDestination:
         self._folder.write(self._record(shard), msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """See `Destination`. Size and etag are compared: reading it again would cost as much as making it."""
+        """See `Destination`. Compares size and etag: reading the shard would cost as much as making it again."""
         return self._folder.identity_now(_path(split, shard)) == Identity(done.size, done.tag)
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
@@ -114,7 +108,7 @@ class StoreDestination:
             if not done:
                 continue
             listed = stored.get(_path(split, name)) == Identity(done.size, done.tag)
-            if not done.samples or listed or self.holds(split, name, done):  # some list other etags than they tell
+            if not done.samples or listed or self.holds(split, name, done):  # some stores list other etags
                 found[name] = done
         return found
 
@@ -141,19 +135,19 @@ class StoreDestination:
 
     def leave(self) -> None:
         """See `Destination`."""
-        self._folder.delete(_PLAN)  # first: without it the rest is litter
+        self._folder.delete(_PLAN)  # first: records without a plan are ignored
         self._delete(self._folder.below(STATE))
 
     def _record(self, shard: str) -> str:
         return f"{self._records}/{shard}.json"
 
     def _begin(self, plan: PackPlan) -> None:
-        """Set down the plan, unless that is done, and mark the folders of its sets."""
+        """Write the plan, unless it exists, and mark the folders of its sets as unfinished."""
         created = self._folder.create(_PLAN, msgspec.json.encode(plan))
         try:
             check_claim(self.where(), self._names(), None if created else self.plan(), plan)
         except ConfigError:
-            if created:  # a whole pack has come and gone since the first look
+            if created:  # another pack began and finished since the first check
                 self._folder.delete(_PLAN)
             raise
         for each in plan.sets:
@@ -180,12 +174,12 @@ class StoreDestination:
         return [name for name in self._folder.below() if not name.startswith(f"{STATE}/")]
 
     def _clear(self) -> None:
-        """Remove all that packs wrote here."""
+        """Remove everything that packs wrote to this folder."""
         names = self._names()
-        if unknown_among(names):  # another process wrote it meanwhile
+        if unknown_among(names):  # another process wrote a file meanwhile
             return
         manifests = [name for name in names if name.rpartition("/")[2] == MANIFEST_NAME]
-        for name in manifests:  # from now on no finished set, whenever this is cut short
+        for name in manifests:  # the markers make the sets unfinished, even if this process is killed
             self._folder.write(name.removesuffix(MANIFEST_NAME) + MARKER, b"")
             self._folder.delete(name)
         markers = [name.removesuffix(MANIFEST_NAME) + MARKER for name in manifests]

@@ -1,6 +1,6 @@
-"""Who makes the shards: threads of this machine, a Ray cluster, or the tasks of an array job. One file each.
+"""The executors that make the shards: local threads, a Ray cluster, or the tasks of an array job. One file for each.
 
-An engine is called with all tasks, the numbers of those that are to be done, and whom to tell of progress. It returns
-how many had been done before, or raises the first failure when nothing of it runs any more. Every engine calls
-`make_shard`, so the bytes are the same from all of them.
+An executor is a function of all tasks, the numbers of the tasks to run, and a progress callback. It returns how many
+of these shards were finished before, or raises the first failure once none of its tasks runs any more. All executors
+call `make_shard`, so they write the same bytes.
 """

@@ -1,4 +1,4 @@
-"""Shards made by many processes that know nothing of each other: array jobs of SLURM, PBS or Kubernetes.
+"""Packing by an array job of SLURM, PBS or Kubernetes, whose tasks do not communicate.
 
 Each task lists the source itself, comes to the same plan, and makes its share on threads of its own machine.
 ``pack --commit`` makes the sets when all are done.
@@ -8,5 +8,5 @@ __all__ = ["share"]
 
 
 def share(numbers: range, index: int, count: int) -> range:
-    """Those of the shards that task `index` of `count` makes: every n-th, so that all are done at about one time."""
+    """Return the numbers of the shards that task `index` of `count` makes: every `count`-th, to balance the work."""
     return numbers[index::count]

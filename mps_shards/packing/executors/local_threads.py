@@ -1,4 +1,4 @@
-"""Shards made by threads of this process: reading, hashing, decoding and encoding all release Python's lock."""
+"""Packing on threads of this process: reading, hashing, decoding and encoding all release the GIL."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,10 +9,10 @@ __all__ = ["run_local"]
 
 
 def run_local(tasks: Sequence[ShardTask], numbers: Iterable[int], on_progress: Progress, *, threads: int) -> int:
-    """Make these shards, `threads` at a time; the first failure stops the others at their next sample.
+    """Make the shards of these task numbers, `threads` at a time; a failure stops the others at their next sample.
 
     Returns:
-        How many had been finished before.
+        How many of these shards had been finished before.
     """
     with worker_pool(threads, name="mps-shards-sample") as samples:
         shared = samples if threads > 1 else None

@@ -1,6 +1,6 @@
-"""Shards made on the machines of a Ray cluster.
+"""Packing on the machines of a Ray cluster.
 
-All of them see the source, and OUT where it is a folder, under the same paths; for a store all need its credentials.
+All machines must see the source and a local OUT under the same paths. If OUT is in a store, all need its credentials.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from mps_shards.packing.shard_writer import Progress, ShardTask, make_shard
 
 __all__ = ["run_ray"]
 
-_RETRIES = 5  # of a task whose machine is lost; a failure of the task itself is not tried again
-_AHEAD = 2  # tasks a core: one is made, one is waiting there
+_RETRIES = 5  # for a task whose machine is lost; a task that raises an error is not repeated
+_AHEAD = 2  # tasks submitted per core: one runs, one waits
 _PATIENCE_S = 10.0
 
 
 def run_ray(tasks: Sequence[ShardTask], numbers: Sequence[int], on_progress: Progress, *, address: str | None) -> int:
-    """Make these shards on a cluster, one a core at a time; the first failure stops the others.
+    """Make the shards of these task numbers on a cluster, one per core at a time; the first failure stops the others.
 
     Args:
-        address: of the cluster; None for the one that Ray finds, or a new one on this machine.
+        address: address of the cluster; None for the cluster that Ray finds, or a new one on this machine.
 
     Returns:
-        How many had been finished before.
+        How many of these shards had been finished before.
 
     Raises:
         ConfigError: Ray is not installed, or there is no cluster at this address.
-        StorageError: machines were lost too often.
+        StorageError: a task failed on too many lost machines.
     """
     with _cluster(address) as ray:
         make = ray.remote(max_retries=_RETRIES)(_make)
@@ -52,14 +52,14 @@ def run_ray(tasks: Sequence[ShardTask], numbers: Sequence[int], on_progress: Pro
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:
-            raise StorageError(f"the Ray cluster gave up: {str(error).splitlines()[0]}") from error
+            raise StorageError(f"packing on the Ray cluster failed: {str(error).splitlines()[0]}") from error
         finally:
             for each in running:
                 ray.cancel(each)
 
 
 def _make(task: ShardTask) -> tuple[int, int, bool]:
-    """Samples, bytes, and whether the shard had been finished before."""
+    """Make a shard; return its samples, its bytes, and whether it had been finished before."""
     counts = [0, 0]
 
     def advance(samples: int, size: int) -> None:
@@ -72,11 +72,11 @@ def _make(task: ShardTask) -> tuple[int, int, bool]:
 
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Any:
-    """Ray, connected; what was connected before stays so."""
+    """Return the connected `ray` module. An existing connection is kept."""
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("packing on Ray needs it: pip install 'mps-shards[ray]'") from error
+        raise ConfigError("packing on Ray needs the package ray: pip install 'mps-shards[ray]'") from error
     if ray.is_initialized():
         yield ray
         return
@@ -90,9 +90,9 @@ def _cluster(address: str | None) -> Any:
             logging_level=logging.ERROR,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-    with contextlib.suppress(ValueError):  # only the main thread may, and only there has Ray put its own
-        signal.signal(signal.SIGTERM, handler)  # Ray's prints a traceback of C++
+        raise ConfigError(f"there is no Ray cluster at {address or 'this machine'}: {error}") from error
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers, and Ray sets its own only there
+        signal.signal(signal.SIGTERM, handler)  # Ray's handler prints a C++ traceback
     try:
         yield ray
     finally:
@@ -100,7 +100,7 @@ def _cluster(address: str | None) -> Any:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Raise `OSError` if nobody listens there: Ray itself would knock for ever."""
+    """Raise `OSError` if nothing listens at the address: Ray itself would try to connect for ever."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
