@@ -9,17 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.errors import ConfigError
 from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.reading.selection import Selection
-from mps_shards.sampling.balance import Balance
-from mps_shards.sampling.mixing import shares
-from mps_shards.sampling.order import Shuffle
-from mps_shards.sampling.subset import Subset
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
-from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.folder import Traffic
 
 __all__ = ["IndexedSource"]
@@ -58,38 +52,24 @@ class IndexedSource:
         sets: The shard sets, whose samples are numbered one set after the other.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[ShardSet],
-        weights: Sequence[float] | None,
-        shuffle: Shuffle | None,
-        subset: Subset | None = None,
-        balance: Balance | None = None,
-    ):
+    def __init__(self, selection: Selection):
+        self._selection = selection
+        self.sets = sets = selection.sets
         first = sets[0]
-        for other in sets[1:]:
-            if len({(one.task, one.classes, one.manifest.column_names) for one in (first, other)}) > 1:
-                raise ConfigError(
-                    f"{first.folder} and {other.folder} cannot be mixed: their tasks, class names or columns differ "
-                    f"({first.task}, {len(first.classes)} classes; {other.task}, {len(other.classes)} classes)"
-                )
-        self.sets = sets
         self._starts = [0, *accumulate(len(one) for one in sets)]
         self.task: Task | None = first.task
         self.classes = first.classes
         self.ignore_index = first.manifest.ignore_index
         self.columns = first.manifest.column_names
-        shares([len(one) for one in sets], weights)  # raises early where the weights cannot work
         self.fingerprint: dict[str, Any] = {
             "set": first.fingerprint if len(sets) == 1 else _digest(one.fingerprint for one in sets)
         }
-        if weights is not None:
-            listed = [float(weight) for weight in weights]
+        if selection.weights is not None:
+            listed = [float(weight) for weight in selection.weights]
             # a cursor stays small: few weights are named, so that a mismatch can say which differ
             self.fingerprint["weights"] = listed if len(listed) <= 16 else _digest(map(repr, listed))
-        self._selection = Selection(sets, weights=weights, shuffle=shuffle, subset=subset, balance=balance)
-        self.samples: int | None = self._selection.samples
-        self.fingerprint |= self._selection.fingerprint()
+        self.samples: int | None = selection.samples
+        self.fingerprint |= selection.fingerprint()
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """See `Source`. Seeks by arithmetic: starting late costs no more than starting early."""

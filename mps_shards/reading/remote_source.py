@@ -11,7 +11,7 @@ samples, by smaller requests.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +19,8 @@ import numpy as np
 from mps_shards.reading.batch_plan import BatchPlan
 from mps_shards.reading.indexed_source import IndexedPlan, IndexedSource
 from mps_shards.reading.sample_sources import Damaged, Request, refused
-from mps_shards.sampling.balance import Balance
+from mps_shards.reading.selection import Selection
 from mps_shards.sampling.order import Numbers, Shuffle
-from mps_shards.sampling.subset import Subset
 from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.storage.folder import Stop, Traffic
@@ -75,20 +74,12 @@ class RemoteSource(IndexedSource):
         max_bytes: Most bytes of samples in memory or under way, for each iteration.
     """
 
-    def __init__(
-        self,
-        sets: Sequence[ShardSet],
-        weights: Sequence[float] | None,
-        shuffle: Shuffle | None,
-        subset: Subset | None = None,
-        balance: Balance | None = None,
-        *,
-        max_bytes: int,
-    ):
-        super().__init__(sets, weights, shuffle, subset, balance)
+    def __init__(self, selection: Selection, *, max_bytes: int):
+        super().__init__(selection)
         self._max_bytes = max_bytes
-        self._window = min((shuffle or Shuffle()).window * len(sets), _LONGEST_WINDOW)
-        self._units = [_Units(one, (shuffle or Shuffle()).block) for one in sets]
+        shuffle = selection.shuffle or Shuffle()
+        self._window = min(shuffle.window * len(self.sets), _LONGEST_WINDOW)
+        self._units = [_Units(one, shuffle.block) for one in self.sets]
         self._waited = Traffic()
         self._running: dict[int, ReadAhead] = {}
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mps_shards.errors import ConfigError
 from mps_shards.sampling.balance import Balance
-from mps_shards.sampling.mixing import MixedOrder
+from mps_shards.sampling.mixing import MixedOrder, shares
 from mps_shards.sampling.order import Numbers, Order, Shuffle, order_of
 from mps_shards.sampling.subset import Subset
 from mps_shards.shardset.shard_set import ShardSet
@@ -26,10 +26,11 @@ class Selection:
         weights: Of the sets; None for their sizes.
 
     Attributes:
-        samples: Of an epoch.
+        samples: Number of samples of an epoch.
 
     Raises:
-        ConfigError: The sets do not have what the subset or the balance needs, or nothing is left.
+        ConfigError: The sets differ in task or classes, or lack what the subset or the balance needs, or nothing is
+            left.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Selection:
         subset: Subset | None,
         balance: Balance | None,
     ):
+        _check_alike(sets)
+        shares([len(one) for one in sets], weights)  # raises where the weights cannot work
         if balance is not None and weights is not None:
             raise ConfigError("balance and weights of the sets exclude each other: both say how often samples are used")
         if balance is not None and shuffle is None:
             raise ConfigError("balance needs shuffle=True")
-        self._sets, self._weights, self._shuffle = sets, weights, shuffle
+        self.sets, self.weights, self.shuffle = sets, weights, shuffle
         self._subset, self._balance = subset, balance
         self._read()
         self.samples = sum(map(sum, self._counts))
@@ -53,7 +56,7 @@ class Selection:
             self.samples = balance.epoch_length(self._labels, self.samples, self._names)
 
     def _read(self) -> None:
-        sets, subset, balance = self._sets, self._subset, self._balance
+        sets, subset, balance = self.sets, self._subset, self._balance
         self._names = sets[0].classes
         self._labels = self._all_labels()
         self._numbers: npt.NDArray[np.integer] | None = None  # of the subset's samples
@@ -76,7 +79,7 @@ class Selection:
 
     def numbers(self) -> npt.NDArray[np.integer]:
         """Numbers of the samples that the subset leaves, in the order of the sets."""
-        return np.arange(sum(map(len, self._sets))) if self._numbers is None else self._numbers
+        return np.arange(sum(map(len, self.sets))) if self._numbers is None else self._numbers
 
     def fingerprint(self) -> dict[str, Any]:
         """What a cursor must know of it: nothing, where all samples are read once."""
@@ -90,28 +93,28 @@ class Selection:
                 self._labels, sum(map(sum, self._counts)), names=self._names, seed=seed, epoch=epoch
             )
             numbers = draws.numbers if self._numbers is None else self._numbers[draws.numbers]
-            return _Selected(numbers, order_of(draws.counts, self._shuffle, seed=seed, epoch=epoch))
+            return _Selected(numbers, order_of(draws.counts, self.shuffle, seed=seed, epoch=epoch))
         order: Order | MixedOrder
-        if len(self._sets) == 1:
-            order = order_of(self._counts[0], self._shuffle, seed=seed, epoch=epoch)
+        if len(self.sets) == 1:
+            order = order_of(self._counts[0], self.shuffle, seed=seed, epoch=epoch)
         else:
-            order = MixedOrder(self._counts, self._weights, self._shuffle, seed=seed, epoch=epoch)
+            order = MixedOrder(self._counts, self.weights, self.shuffle, seed=seed, epoch=epoch)
         return order if self._numbers is None else _Selected(self._numbers, order)
 
     def _all_labels(self) -> npt.NDArray[np.int32] | None:
         """Class of every sample; None where nobody needs them, or the sets have none and can do without."""
         subset, balance = self._subset, self._balance
         needed = (subset is not None and subset.needs_labels) or (balance is not None and balance.samples is None)
-        if self._sets[0].task != "classification":
+        if self.sets[0].task != "classification":
             if needed:
                 raise ConfigError(
-                    f"{self._sets[0].folder} is for {self._sets[0].task}: a choice by class needs a set for "
+                    f"{self.sets[0].folder} is for {self.sets[0].task}: a choice by class needs a set for "
                     "classification; use keys, fold or fraction, or Balance(samples=…)"
                 )
             return None
         if not needed and subset is None:
             return None
-        labels = [one.labels() for one in self._sets]
+        labels = [one.labels() for one in self.sets]
         return labels[0] if len(labels) == 1 else np.concatenate(labels)
 
     def _numbers_of(self, keys: list[str] | None) -> npt.NDArray[np.integer] | None:
@@ -122,7 +125,7 @@ class Selection:
         wanted = frozenset(keys)
         numbers = []
         first = 0
-        for one in self._sets:
+        for one in self.sets:
             for number, key in enumerate(one.keys(), first):
                 if key in wanted:
                     numbers.append(number)
@@ -131,16 +134,16 @@ class Selection:
         if missing:
             some = sorted(missing)
             raise ConfigError(
-                f"{len(missing)} of {len(wanted)} keys of the subset are not in {self._sets[0].folder}; "
+                f"{len(missing)} of {len(wanted)} keys of the subset are not in {self.sets[0].folder}; "
                 f"the first is {some[0]!r}"
             )
         return np.array(numbers, dtype=np.int64)
 
     def _counts_of(self, numbers: npt.NDArray[np.integer]) -> list[list[int]]:
         """How many of these samples each shard of each set holds."""
-        stops = np.cumsum([0, *(count for one in self._sets for count in one.counts)])
+        stops = np.cumsum([0, *(count for one in self.sets for count in one.counts)])
         counts = iter(np.diff(np.searchsorted(numbers, stops)).tolist())
-        return [[next(counts) for _ in one.counts] for one in self._sets]
+        return [[next(counts) for _ in one.counts] for one in self.sets]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_labels": None, "_numbers": None}
@@ -149,6 +152,16 @@ class Selection:
         self.__dict__.update(state)
         if self._subset is not None or self._balance is not None:
             self._read()
+
+
+def _check_alike(sets: Sequence[ShardSet]) -> None:
+    first = sets[0]
+    for other in sets[1:]:
+        if len({(one.task, one.classes, one.manifest.column_names) for one in (first, other)}) > 1:
+            raise ConfigError(
+                f"{first.folder} and {other.folder} cannot be mixed: their tasks, class names or columns differ "
+                f"({first.task}, {len(first.classes)} classes; {other.task}, {len(other.classes)} classes)"
+            )
 
 
 class _Selected:

@@ -10,6 +10,7 @@ from mps_shards.reading.indexed_source import IndexedSource
 from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.remote_source import RemoteSource
 from mps_shards.reading.sample_sources import Source
+from mps_shards.reading.selection import Selection
 from mps_shards.sampling.balance import Balance
 from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.subset import Subset
@@ -62,9 +63,10 @@ def open_source(
             ShardSet(location, verify=verify, cache=cache, choice=choice, manifest=manifest)
             for location, manifest in zip(locations, manifests, strict=True)
         ]
+        selection = Selection(sets, weights=weights, shuffle=shuffle, subset=subset, balance=balance)
         if any(one.remote for one in sets):
-            return RemoteSource(sets, weights, shuffle, subset, balance, max_bytes=reading.ahead_bytes)
-        return IndexedSource(sets, weights, shuffle, subset, balance)
+            return RemoteSource(selection, max_bytes=reading.ahead_bytes)
+        return IndexedSource(selection)
     if any(manifests):
         odd = locations[manifests.index(None)]
         raise ConfigError(f"{odd.folder} has no {MANIFEST_NAME}, the other sets have: they cannot be read together")
