@@ -54,5 +54,7 @@ def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, a
         )
     if report.clashes:
         click.echo(
-            f"{counted(report.clashes, 'path')} differ from others in case only; macOS would mix them up", err=True
+            f"{counted(report.clashes, 'path')} differing from others only in case or Unicode normal form; other disks "
+            "would take them for one",
+            err=True,
         )

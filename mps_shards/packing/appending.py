@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from mps_shards.errors import ConfigError, DataError, StorageError
 from mps_shards.packing.destinations.destination import SKIPPED_NAME, STATE
@@ -26,9 +27,10 @@ from mps_shards.packing.destinations.local_folder import LocalDestination
 from mps_shards.packing.pack_options import PackOptions
 from mps_shards.packing.pack_report import PackReport
 from mps_shards.packing.plan import key_of, shard_name
-from mps_shards.packing.sources.listing import Entries, Listing, Split
+from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 from mps_shards.packing.sources.source import Source
 from mps_shards.shards.manifest import Manifest, SetDescription, ShardRecord
+from mps_shards.shards.name_folding import folded
 from mps_shards.shards.sample_labels import LABEL_TYPE
 from mps_shards.shardset.contents import listed
 from mps_shards.shardset.opening import APPENDING, StoredSet, open_set, set_folders
@@ -159,13 +161,15 @@ class _NewImages:
     def _unknown(self, entries: Entries, stored: StoredSet) -> Entries:
         """Return the entries whose key no sample of the set has."""
         samples = [sample for shard in stored.manifest.shards for sample in _keys_and_sizes(stored, shard.name)]
-        held = np.array(samples, np.uint64).reshape(-1, 2)
+        held = np.array(samples, np.uint64).reshape(-1, 3)
+        folded_keys = np.sort(held[:, 2])
         held = held[np.argsort(held[:, 0], kind="stable")]
         keys, kept = self._options.read.keys, []
         for number, entry in enumerate(entries):
             wanted = np.uint64(hash_of(key_of(entry.path, keys)))
             at = int(np.searchsorted(held[:, 0], wanted))
             if at == len(held) or held[at, 0] != wanted:
+                self._refuse_alike(entry, folded_keys, stored)
                 kept.append(number)
                 continue
             self.known += 1
@@ -176,13 +180,30 @@ class _NewImages:
                 )
         return entries.take(kept)
 
+    def _refuse_alike(self, entry: Entry, folded_keys: npt.NDArray[np.uint64], stored: StoredSet) -> None:
+        """Raise DataError where some disk takes this key for one of the set: perhaps it is the same image.
 
-def _keys_and_sizes(stored: StoredSet, shard: str) -> list[tuple[int, int]]:
-    """Return for each sample of a shard a hash of its key and the size of its image in bytes."""
+        Args:
+            folded_keys: Sorted hashes of the folded keys of the set.
+        """
+        key = folded(key_of(entry.path, self._options.read.keys))
+        at = int(np.searchsorted(folded_keys, np.uint64(hash_of(key))))
+        if at == len(folded_keys) or folded_keys[at] != np.uint64(hash_of(key)):
+            return
+        samples = (sample for shard in stored.manifest.shards for sample in listed(stored, shard.name))
+        other = next(sample.key for sample in samples if folded(sample.key) == key)
+        raise DataError(
+            f"{self.name}/{entry.path} and the sample {other} of {stored.folder} have names that differ only in case "
+            "or Unicode normal form: the same image? Rename it, or pack it into a set of its own"
+        )
+
+
+def _keys_and_sizes(stored: StoredSet, shard: str) -> list[tuple[int, int, int]]:
+    """Return for each sample of a shard a hash of its key, the bytes of its image, and a hash of its folded key."""
     found = []
     for sample in listed(stored, shard):
         sizes = [size for name, size in sample.fields.items() if name not in ("cls", "json", "txt", "mask.png")]
-        found.append((hash_of(sample.key), sizes[0] if sizes else 0))
+        found.append((hash_of(sample.key), sizes[0] if sizes else 0, hash_of(folded(sample.key))))
     return found
 
 

@@ -31,6 +31,7 @@ from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.splits import split_listing, subset_listing
 from mps_shards.packing.understanding import Understanding, refuse_doubts, understand
+from mps_shards.shards.name_folding import alike
 from mps_shards.storage.folder import WritableFolder
 from mps_shards.storage.location import open_folder
 
@@ -135,6 +136,11 @@ def _listed(source: Source, options: PackOptions) -> tuple[Listing, FieldRules]:
         listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
     if options.shards.subset is not None:
         listing = subset_listing(listing, options.shards.subset, seed=options.shards.seed)
+    if pair := alike(split.name for split in listing.splits):
+        raise ConfigError(
+            f"the splits {pair[0]!r} and {pair[1]!r} differ only in case or Unicode normal form, so some disks take "
+            "their folders for one; rename one of them"
+        )
     return settled(listing, rules)
 
 

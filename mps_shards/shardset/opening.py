@@ -20,6 +20,7 @@ from msgspec import UNSET
 from mps_shards.errors import ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
+from mps_shards.shards.name_folding import alike
 from mps_shards.shards.npy_file import array_in
 from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows, index_bytes
 from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels, labels_bytes
@@ -89,7 +90,21 @@ def _parsed_manifest(folder: Folder) -> Manifest | None:
     if not folder.has(MANIFEST_NAME):
         return None
     content = folder.read_file(MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
-    return parse_manifest(content, where=str(folder / MANIFEST_NAME))
+    manifest = parse_manifest(content, where=str(folder / MANIFEST_NAME))
+    _refuse_one_for_two(folder, manifest)
+    return manifest
+
+
+def _refuse_one_for_two(folder: Folder, manifest: Manifest) -> None:
+    """Raise ShardError where the disk takes two shards for one: each would be read from the other's bytes."""
+    pair = alike(shard.name for shard in manifest.shards) if folder.path is not None else None
+    if pair and folder.path is not None:
+        one, other = (folder.path / name for name in pair)
+        if one.exists() and other.exists() and one.samefile(other):
+            raise ShardError(
+                f"{one} and {other} are one file on this disk, which does not tell their names apart; copy the set to "
+                "a disk that does"
+            )
 
 
 def _check_finished(folder: Folder) -> None:

@@ -1,16 +1,19 @@
 """Unpacking of shard sets into files below one folder: class folders, flat folders, or images with label maps."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from mps_shards.errors import DataError, StorageError
 from mps_shards.native import is_tiled
 from mps_shards.shards.key_names import encode_key, key_to_path, split_member
+from mps_shards.shards.name_folding import folded
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
 from mps_shards.shardset.opening import StoredSet, open_set, set_folders
@@ -22,6 +25,9 @@ from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
 
 __all__ = ["UnpackReport", "files_of", "unpack"]
 
+# One letter in two Unicode normal forms, as bytes, so that every locale can write it
+_COMPOSED, _DECOMPOSED = os.fsdecode(b"\xc3\xa9"), os.fsdecode(b"e\xcc\x81")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnpackReport:
@@ -31,7 +37,7 @@ class UnpackReport:
         sets: folders of the sets that were read.
         files: number of files in `out`, including those that existed before.
         already: number of files that existed before with the same content.
-        clashes: number of files whose paths differ from others only in upper and lower case.
+        clashes: number of files and folders whose names differ from others only in case or Unicode normal form.
         tiled: number of images that packing rewrote in tiles; their pixels equal the source, their bytes do not.
     """
 
@@ -92,6 +98,7 @@ def unpack(
         sets=tuple(str(stored.folder) for stored in sets),
         samples=sum(stored.manifest.samples for stored in sets),
         **written._asdict(),
+        clashes=len(writer.alike),
         seconds=time.monotonic() - began,
     )
 
@@ -107,7 +114,6 @@ class _Written(NamedTuple):
     files: int = 0
     already: int = 0
     bytes: int = 0
-    clashes: int = 0
     tiled: int = 0
 
     def plus(self, other: "_Written") -> "_Written":
@@ -186,7 +192,9 @@ class _Writer:
         self._out, self._overwrite = out, overwrite
         self._folders: set[str] = set()
         self._owners: dict[int, object] = {}  # by hash of the path
-        self._folded: dict[int, int] = {}  # hash of the path by that of its lower case
+        self._folded: dict[int, int] = {}  # hash of the path of a file or folder by that of its folded form
+        self.alike: set[str] = set()  # paths that some disk takes for earlier ones
+        self._probing = Lock()
 
     def write(self, path: str, content: Buffer, *, part: str, where: str) -> "_Written":
         """Write a file unless it exists with the same content.
@@ -198,10 +206,10 @@ class _Writer:
             DataError: another sample has this path, or a file with other content exists.
         """
         raise_if_stopped()
-        clash = self._claim(path, where)
+        self._claim(path, where)
         folder, _, name = path.rpartition("/")
         try:
-            place = self._folder(folder)
+            place = self._folder(folder, where)
             already = self._is_there(place / name, content)
             if not already:
                 (place / part).write_bytes(content)
@@ -210,33 +218,44 @@ class _Writer:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"cannot write {self._out / path}: {error.strerror}") from error
-        return _Written(1, int(already), len(content), int(clash), int(is_tiled(content)))
+        return _Written(1, int(already), len(content), int(is_tiled(content)))
 
-    def _claim(self, path: str, where: str) -> bool:
-        """Reserve a path; returns whether another path differs from it only in case."""
-        whole, owner = hash(path), object()
-        if self._owners.setdefault(whole, owner) is not owner:
+    def _claim(self, path: str, where: str) -> None:
+        """Reserve the path of a file."""
+        owner = object()
+        if self._owners.setdefault(hash(path), owner) is not owner:
             raise DataError(f"{where} would become {path!r}, and so would another sample")
-        clash = self._folded.setdefault(hash(path.casefold()), whole) != whole
-        if clash and self._case_is_lost():
+        self._check_alike(path, where)
+
+    def _check_alike(self, path: str, where: str) -> None:
+        """Refuse a path that this disk takes for an earlier one; remember one that some other disk would."""
+        whole = hash(path)
+        if self._folded.setdefault(hash(folded(path)), whole) == whole:
+            return
+        self.alike.add(path)
+        if self._mixes_names():
+            folder, _, name = path.rpartition("/")
+            names = sorted(os.listdir(self._out / folder)) if (self._out / folder).is_dir() else []
+            other = next((each for each in names if each != name and folded(each) == folded(name)), "another one")
             raise DataError(
-                f"{where} would become {path!r}; another has that path in another case, and {self._out} "
-                "lies on a disk that does not tell them apart"
+                f"{where} would become {path!r}, and {self._out} lies on a disk that takes this name for {other!r}: "
+                "they differ only in case or Unicode normal form. Unpack to a disk that tells them apart, or leave one "
+                "out (mps-shards reshard --drop, --except)"
             )
-        return clash
 
-    def _case_is_lost(self) -> bool:
-        path = self._out / ".unpack-case"
-        path.touch()
-        lost = path.with_name(path.name.upper()).exists()
-        path.unlink(missing_ok=True)
-        return lost
+    def _mixes_names(self) -> bool:
+        """Whether the disk takes names for one that differ in case, or in Unicode normal form."""
+        with self._probing, tempfile.NamedTemporaryFile(dir=self._out, prefix=".unpack-", suffix=_COMPOSED) as probe:
+            name = os.path.basename(probe.name)
+            others = (name.replace("unpack", "UNPACK"), name.replace(_COMPOSED, _DECOMPOSED))
+            return any((self._out / other).exists() for other in others)
 
-    def _folder(self, folder: str) -> Path:
+    def _folder(self, folder: str, where: str) -> Path:
         """Create the folder if needed, and make sure that it is not a link."""
         if folder not in self._folders:
             step = self._out
-            for part in folder.split("/") if folder else []:
+            for depth, part in enumerate(parts := folder.split("/") if folder else []):
+                self._check_alike("/".join(parts[: depth + 1]), where)
                 step = step / part
                 if step.is_symlink():
                     raise StorageError(f"{step} is a link; files are not unpacked through links")

@@ -101,7 +101,9 @@ class Cache:
 
 
 def _entry_name(address: str, name: str, identity: Identity, sha256: str | None) -> str:
-    return hashlib.sha256("\n".join([address, name, *map(str, identity), sha256 or ""]).encode()).hexdigest()[:40]
+    return hashlib.sha256(
+        "\n".join([address, name, *map(str, identity), sha256 or ""]).encode("utf-8", "surrogateescape")
+    ).hexdigest()[:40]
 
 
 def _touched(content: Path) -> bool:

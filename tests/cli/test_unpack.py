@@ -41,7 +41,7 @@ def test_the_report_as_json(tmp_path: Path):
 def test_names_that_differ_in_case_only_are_told(tmp_path: Path):
     out = pack(write(tmp_path / "imgs", {"a/x.jpg": tiny_jpeg(), "A/x.jpg": tiny_jpeg(1)})).out
 
-    assert run("unpack", out, tmp_path / "again").stderr.startswith("1 path differ from others in case only")
+    assert run("unpack", out, tmp_path / "again").stderr.startswith("2 paths differing from others only in case")
 
 
 def test_other_files_there_are_kept_unless_told_otherwise(tmp_path: Path):

@@ -16,6 +16,7 @@ from mps_shards.errors import DataError, ManifestError, ShardError, StorageError
 from mps_shards.shards.manifest import Manifest, Packed, ShardRecord, Task, manifest_bytes
 from mps_shards.shards.sample_index import index_bytes, rows
 from mps_shards.shards.tar import END, header, padding
+from mps_shards.shardset import unpacking
 from mps_shards.shardset.unpacking import unpack
 from tests.support.damage import copied, flip
 from tests.support.files import contents
@@ -263,10 +264,25 @@ def test_two_samples_of_one_path_are_refused(tmp_path: Path):
         unpack(folder, tmp_path / "out")
 
 
-def test_names_that_differ_in_case_only_are_counted(tmp_path: Path):
+def test_names_that_some_disks_take_for_one_are_counted(tmp_path: Path):
     folder = made(tmp_path / "set", [[("a/x.jpg", b"1")], [("A/x.jpg", b"2")], [("a/X.jpg", b"3")]])
 
-    assert unpack(folder, tmp_path / "out").clashes == 2
+    assert unpack(folder, tmp_path / "out").clashes == 3  # the folder, too
+
+
+@pytest.mark.parametrize("names", [("a/x.jpg", "A/y.jpg"), ("x.jpg", "X.jpg"), ("e\u0301.jpg", "\u00e9.jpg")])
+def test_names_that_the_disk_takes_for_one_are_refused_with_both(
+    tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    folder = made(tmp_path / "set", [[(name, b"1")] for name in names])
+    monkeypatch.setattr(unpacking._Writer, "_mixes_names", lambda writer: True)
+
+    with pytest.raises(DataError) as refusal:
+        unpack(folder, tmp_path / "out", workers=1)
+
+    for name in names:
+        assert repr(name.partition("/")[0]) in str(refusal.value) or repr(name) in str(refusal.value)
+    assert "differ only in case or Unicode normal form" in str(refusal.value)
 
 
 def test_damage_is_an_error_that_names_the_sample(tmp_path: Path):
