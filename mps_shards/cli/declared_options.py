@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mps_shards.cli.shared_options import json_option, store_options
 from mps_shards.packing.option import option_name
 from mps_shards.packing.pack_options import PackOptions
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from mps_shards.packing.option import Declared
 
-__all__ = ["array_task", "declared_options"]
+__all__ = ["declared_options", "fill_in_array_task", "run_options"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -70,11 +71,20 @@ def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[
     )
 
 
-def array_task(index: int | None, count: int | None) -> dict[str, int | None]:
-    """The number of this task and of all tasks: as given, or from SLURM, whose arrays may be like 5-25:10."""
-    if index is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--dry-run``, ``--json`` and the options for stores, of commands that write shard sets."""
+    dry_run = click.option(
+        "--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be."
+    )
+    return dry_run(store_options(json_option("the report")(command)))
+
+
+def fill_in_array_task(options: dict[str, Any]) -> None:
+    """Take the number of this task and of all tasks from SLURM, whose arrays may be like 5-25:10, if not given."""
+    if options["executor"] != "array":
+        return
+    if options["task_index"] is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):
         first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", int(name == "STEP"))) for name in ("MIN", "STEP"))
-        index = (int(given) - first) // step
-    if count is None and (given := os.environ.get("SLURM_ARRAY_TASK_COUNT")):
-        count = int(given)
-    return {"task_index": index, "num_tasks": count}
+        options["task_index"] = (int(given) - first) // step
+    if options["num_tasks"] is None and (given := os.environ.get("SLURM_ARRAY_TASK_COUNT")):
+        options["num_tasks"] = int(given)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.declared_options import array_task, declared_options
+from mps_shards.cli.declared_options import declared_options, fill_in_array_task, run_options
 from mps_shards.cli.grouped_command import GroupedCommand
 from mps_shards.cli.output import say_json
-from mps_shards.cli.shared_options import FOLDER, json_option, store_options
+from mps_shards.cli.shared_options import FOLDER
 from mps_shards.packing import commit, pack
 from mps_shards.packing.pack_options import PackOptions
 from mps_shards.wording import counted, megabytes
@@ -38,9 +38,7 @@ def _groups() -> dict[str, list[str]]:
 @declared_options(*_HEADINGS)
 @click.option("--commit", "commit_out", metavar="OUT", type=FOLDER, help="Join the shards that array tasks made.")
 @click.option("--yes", is_flag=True, help="Pack by the first guess where SOURCE can be read in two ways.")
-@click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
-@store_options
-@json_option("the report")
+@run_options
 @click.pass_context
 def command(
     ctx: click.Context, /, source: str | None, out: "WritableFolder | None", as_json: bool, **options: Any
@@ -77,8 +75,7 @@ def command(
     elif source is None:
         raise click.MissingParameter(ctx=ctx, param=command.params[0])
     else:
-        if options["executor"] == "array":
-            options.update(array_task(options["task_index"], options["num_tasks"]))
+        fill_in_array_task(options)
         with _explained():
             report = pack(source, out, progress=not as_json, **options)
     if as_json:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.declared_options import array_task, declared_options
+from mps_shards.cli.declared_options import declared_options, fill_in_array_task, run_options
 from mps_shards.cli.output import say_json
-from mps_shards.cli.shared_options import FOLDER, json_option, store_options
+from mps_shards.cli.shared_options import FOLDER
 from mps_shards.packing.resharding import DEFAULTS, keys_to_drop, reshard
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
@@ -35,9 +35,7 @@ __all__ = ["command"]
 )
 @click.option("--prefix", is_flag=True, help="Begin keys with the folder name of their set, where sets share keys.")
 @declared_options("shards", "images", "work", defaults=DEFAULTS, without=("drop_duplicates",))
-@click.option("--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be.")
-@store_options
-@json_option("the report")
+@run_options
 def command(
     sets: "tuple[WritableFolder, ...]", out: "WritableFolder", drop: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
@@ -54,8 +52,7 @@ def command(
       mps-shards reshard ./imgs-shards -o ./clean --drop bad-keys.txt
       mps-shards reshard s3://bucket/imgs-shards -o ./small --max-size 256
     """
-    if options["executor"] == "array":
-        options.update(array_task(options["task_index"], options["num_tasks"]))
+    fill_in_array_task(options)
     keys = frozenset(key for each in drop for key in keys_to_drop(each))
     with contextlib.ExitStack() as shown:
         bars: list[Bar] = []
