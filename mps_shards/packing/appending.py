@@ -127,6 +127,7 @@ class _NewImages:
         self.is_repeatable, self.is_comparable = source.is_repeatable, source.is_comparable
         self.name = source.name
         self.read, self.stamp, self.ending, self.close = source.read, source.stamp, source.ending, source.close
+        self.changed_list = source.changed_list
         self.known = 0
         self._changes = options.images.alters or options.images.tiles
 

@@ -87,6 +87,9 @@ def without(splits: Sequence[Split], repeated: Numbers) -> list[Numbers]:
 
 
 def _repeated(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    many: npt.NDArray[np.bool_] = counts[inverse] > 1
+    """Whether each value occurs more than once; of millions of values, `np.unique` would hold five copies."""
+    order = np.argsort(values)
+    equal = values[order[1:]] == values[order[:-1]]
+    many = np.zeros(len(values), np.bool_)
+    many[order[1:][equal]] = many[order[:-1][equal]] = True
     return many

@@ -24,8 +24,10 @@ def refuse_changed(tasks: Sequence[ShardTask], made: Sequence[dict[str, Completi
     """Refuse a source of which a file changed since its shard was made.
 
     Raises:
-        StorageError: a file changed while it was packed; the error names the file.
+        StorageError: a file, or a list that names the images, changed while it was packed; the error names it.
     """
+    if tasks and (path := tasks[0].source.changed_list()):
+        raise StorageError(f"{path} changed while the images that it names were packed; pack again with --overwrite")
     finished = {name: done for shards in made for name, done in shards.items()}
 
     def first_changed(number: int) -> str:

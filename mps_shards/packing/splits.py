@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +32,7 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
         names = ", ".join(split.name for split in listing.splits)
         raise ConfigError(f"the source has splits of its own ({names}); leave --split out, or pack one of its folders")
     whole = listing.splits[0]
-    part_of = _drawn(whole.entries.labels, [*shares.values(), *([Fraction(rest)] if rest else [])], seed=seed)
+    part_of = _drawn(_strata(whole), [*shares.values(), *([Fraction(rest)] if rest else [])], seed=seed)
     counts = np.bincount(part_of, minlength=len(shares))
     for name, count in zip(shares, counts[: len(shares)], strict=True):
         if not count:
@@ -55,12 +56,21 @@ def subset_listing(listing: Listing, share: float, *, seed: int) -> Listing:
     fraction = parse_subset(share)
     splits = []
     for split in listing.splits:
-        part_of = _drawn(split.entries.labels, [fraction, 1 - fraction], seed=seed)
+        part_of = _drawn(_strata(split), [fraction, 1 - fraction], seed=seed)
         kept = np.flatnonzero(part_of == 0)
         if not len(kept):
             raise ConfigError(f"a share of {share} of {counted(len(part_of), 'image')} is none; take a larger subset")
         splits.append(replace(split, entries=split.entries.take(kept.tolist())))
     return replace(listing, splits=tuple(splits), notes=(*listing.notes, f"a subset of {share} of the images"))
+
+
+def _strata(split: Split) -> npt.NDArray[np.int32]:
+    """What is divided evenly, int32 (n,): the class of each image, or its set of classes where it has several."""
+    if split.task != "multilabel" or not split.entries[0].note:  # samples of another set are not read for this
+        return split.entries.labels
+    numbers: dict[bytes, int] = {}
+    sets = (msgspec.json.decode(entry.note, type=dict[str, msgspec.Raw])["labels"] for entry in split.entries)
+    return np.fromiter((numbers.setdefault(bytes(each), len(numbers)) for each in sets), np.int32, len(split.entries))
 
 
 def _drawn(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) -> npt.NDArray[np.intp]:

@@ -233,3 +233,10 @@ def test_the_command_appends(tmp_path: Path, out: Path):
     assert said.code == 0
     assert said.lines(tmp_path)[0].startswith("DIR/out: 6 samples in 1 shard")
     assert run("pack", tmp_path / "imgs", out, "--append").code == 0
+
+
+def test_appending_to_a_set_in_a_store_is_refused_in_a_line(tmp_path: Path):
+    source = write(tmp_path / "imgs", {"cat/0.jpg": tiny_jpeg()})
+
+    with pytest.raises(ConfigError, match=r"memory://bucket/imgs: images are appended to sets on this machine"):
+        pack(source, "memory://bucket/imgs", append=True)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mps_shards import pack
-from mps_shards.errors import ConfigError
+from mps_shards.errors import ConfigError, StorageError
 from tests.support.brought_trees import CASES, CATS, PETS, Case, images, jpeg
 from tests.support.commands import run
 from tests.support.doubtful_trees import DOUBTFUL, LISTS
@@ -147,3 +147,57 @@ def test_a_list_that_is_used_is_not_reported_as_left_out_and_others_are_counted_
     assert "Not used" not in done.stderr + done.stdout
     assert "1 .md" in done.stderr + done.stdout
     assert ".csv)" not in done.stderr + done.stdout
+
+
+def test_a_subset_has_its_share_of_every_set_of_labels(tmp_path: Path):
+    names = [f"{number}.jpg" for number in range(40)]
+    table = "path,labels\n" + "".join(f"{name},{'cat|dog' if n < 36 else 'owl'}\n" for n, name in enumerate(names))
+    write(tmp_path, {**dict.fromkeys(names, tiny_jpeg()), "labels.csv": table.encode()})
+
+    pack(tmp_path / "labels.csv", tmp_path / "out", separator="|", subset=0.5)
+
+    tar = (tmp_path / "out" / "shard-000000.tar").read_bytes()
+    assert (tar.count(b'{"labels":[0,1]}'), tar.count(b'{"labels":[2]}')) == (18, 2)
+
+
+def test_a_packed_set_inside_of_the_source_is_said_once_and_not_looked_into(tmp_path: Path):
+    source = write(tmp_path / "imgs", images(*PETS))
+    flat = write(tmp_path / "flat", images("0.jpg", "1.jpg"))
+    for folder in (source, flat):
+        pack(folder, folder / "train-shards")
+
+    said = run("pack", source, tmp_path / "out")
+    unlabelled = run("pack", flat, tmp_path / "flat-out")
+    again = run("pack", tmp_path / "out", tmp_path / "more")
+
+    assert said.code == unlabelled.code == 0, unlabelled.stderr
+    assert said.stderr.count("train-shards") == 1
+    assert "Note: train-shards is a shard set, which no image is taken from" in said.stderr
+    assert "Left out" not in said.stderr
+    assert again.stderr.endswith("out is packed already: reshard changes its shards\n")
+
+
+@pytest.mark.parametrize("named", ["data/labels.csv", "data"])
+def test_a_list_that_changes_while_it_is_packed_is_named(tmp_path: Path, named: str):
+    folder = write(tmp_path / "data", CASES["breed"].files)
+    table = folder / "labels.csv"
+
+    def change(samples: int, size: int) -> None:
+        table.write_bytes(table.read_bytes().replace(b"dog", b"cat"))
+
+    with pytest.raises(
+        StorageError,
+        match=r"labels\.csv changed while the images that it names were packed; pack again with --overwrite",
+    ):
+        pack(tmp_path / named, tmp_path / "out", on_progress=change)
+
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert pack(tmp_path / named, tmp_path / "out", overwrite=True).classes == ("cat",)
+
+
+def test_a_file_that_is_not_used_may_change_while_the_images_are_packed(tmp_path: Path):
+    folder = write(tmp_path / "data", {**images(*PETS), "log.txt": b"begun"})
+
+    report = pack(folder, tmp_path / "out", on_progress=lambda samples, size: write(folder, {"log.txt": b"going on"}))
+
+    assert report.finished

@@ -1,6 +1,7 @@
 """Trees of files that say something which the folders, or the list, alone do not; see `brought_trees`."""
 
 import json
+import unicodedata
 
 from tests.support.brought_trees import CATS, NAMES, PETS, TWO, Case, Files, coco, images, jpeg, listed, rows
 
@@ -123,6 +124,36 @@ DOUBTFUL = {
         listed("path,label,xmin", [f"{each},3" for each in TWO], names=["0.jpg", "0.jpg", *NAMES[:4]]),
         words=("0.jpg is named by two rows of one split", "boxes as COCO"),
         source="labels.csv",
+    ),
+    # files that are elsewhere, or called otherwise
+    "images beside the folder of the list": Case(
+        {
+            **images(*(f"pics/{name}" for name in NAMES)),
+            "lists/all.csv": rows("path,label", *(f"{n}.jpg,{TWO[n]}" for n in range(6))),
+        },
+        _LABELLED,
+        source="lists/all.csv",
+        options=("--root", "../pics"),
+    ),
+    "images elsewhere, and no root": Case(
+        {**images(*(f"pics/{name}" for name in NAMES)), "lists/all.csv": rows("path,label", "0.jpg,cat", "1.jpg,dog")},
+        words=("all.csv:2: there is no file",),
+        source="lists/all.csv",
+    ),
+    "names of macOS in a list of Windows": Case(
+        {
+            **images(*NAMES[1:], unicodedata.normalize("NFD", "größe.jpg")),
+            "all.csv": rows(
+                "path,label", f"{unicodedata.normalize('NFC', 'größe.jpg')},cat", *(f"{n}.jpg,dog" for n in range(1, 6))
+            ),
+        },
+        _LABELLED,
+        source="all.csv",
+    ),
+    "a placeholder of iCloud": Case(
+        {**images(*PETS), "cat/.2.jpg.icloud": b"bplist00"},
+        words=("cat/.2.jpg.icloud lies in iCloud only; download it",),
+        settled=(("--on-bad-sample", "skip"), {"": ("classification", CATS, 4)}),
     ),
     "a column of splits alone": Case(
         listed("image_id,partition", [f"{n % 3}" for n in range(6)]),

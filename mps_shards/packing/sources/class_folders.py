@@ -72,7 +72,7 @@ def list_classes(tree: FileTree) -> Listing:
         "class folders",
         classes,
         [split],
-        empty=tuple(sorted(set(tree.folders()) - set(found))),
+        empty=tuple(sorted(set(tree.folders()) - {*found, *(path.partition("/")[0] for path in tree.packed)})),
         why=f"every image lies in one of {counted(len(classes), 'folder')}",
         notes=tuple(_notes_on_order(tree, classes)),
         doubts=tuple(_doubts_of_classes(tree, classes, len(entries), depths)),

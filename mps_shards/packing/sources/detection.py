@@ -66,6 +66,10 @@ def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
     if tree.options.layout not in ("auto", "list"):
         listing = replace(listing, doubts=tuple(doubt for doubt in listing.doubts if doubt.about != "layout"))
     listing = replace(listing, annotations=tuple(dict.fromkeys(tree.annotations)))
+    if tree.packed:
+        held = ", ".join(path.removesuffix("/") for path in tree.packed[:3])
+        note = f"{held} {'is a shard set' if len(tree.packed) == 1 else 'are shard sets'}, which no image is taken from"
+        listing = replace(listing, notes=(*listing.notes, note))
     if nameless := tree.nameless_images():
         doubt = Doubt(
             f"{nameless[0]} begins like an image, but has no extension and is left out, as are further such files",
@@ -114,6 +118,7 @@ def _seen_from(whole: FileTree, listing: Listing, trees: Sequence[tuple[str, Fil
     """A listing with what lies in the folders around the images, too; the last of `trees` is that of the images."""
     doubts = [doubt for _, tree in trees[:-1] for doubt in doubts_about_annotations(tree, listing)]
     whole.annotations = [folder + path for folder, tree in trees for path in tree.annotations]
+    whole.packed = [folder + path for folder, tree in trees for path in tree.packed]
     whole.bare = [folder + path for folder, tree in trees for path in tree.bare]
     ignored = sum((tree.ignored for _, tree in trees), Counter[str]())
     return replace(listing, ignored=ignored, doubts=(*listing.doubts, *doubts))

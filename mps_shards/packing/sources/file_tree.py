@@ -39,6 +39,7 @@ class FileTree:
         bad: the files that were left out because they cannot be packed.
         ignored: how many files are not images, by extension.
         annotations: files among those that look like annotations; the first thousand.
+        packed: folders that hold a shard set, which are not looked into.
         bare: files among those whose names have no extension; the first fifty.
     """
 
@@ -48,6 +49,7 @@ class FileTree:
     bad: list[Bad] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     annotations: list[str] = field(default_factory=list)
+    packed: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
     _others: set[int] = field(default_factory=set)  # hashes of the paths that were counted, or that are used
     _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
@@ -85,7 +87,7 @@ class FileTree:
         Args:
             start: the folder, with a slash at its end; "" is the root.
         """
-        inside = [(start, iter(self.names(start)), frozenset([self.files.identity(start)]))]
+        inside = [(start, self._shown_names(start), frozenset([self.files.identity(start)]))]
         while inside:
             prefix, names, around = inside[-1]
             name = next(names, None)
@@ -94,7 +96,17 @@ class FileTree:
             elif not name.endswith("/"):
                 yield prefix + name
             elif (this := self.files.identity(prefix + name)) not in around:  # else a link to a folder around it
-                inside.append((prefix + name, iter(self.names(prefix + name)), around | {this}))
+                inside.append((prefix + name, self._shown_names(prefix + name), around | {this}))
+
+    def _shown_names(self, folder: str) -> Iterator[str]:
+        """The names in a folder; none if it holds a shard set, finished or not, which is no part of the source."""
+        names = self.names(folder)
+        if folder in self.packed:
+            return iter(())
+        if ("manifest.json" in names or "index.npy" in names) and any(name.endswith(".tar") for name in names):
+            self.packed.append(folder)
+            return iter(())
+        return iter(names)
 
     def images(self, start: str = "") -> Iterator[tuple[str, int]]:
         """Path and bytes of every image below a folder, sorted by path; counts the other files as ignored.
@@ -259,6 +271,8 @@ class FileTree:
         hint = f"; {nameless[0]} begins like an image, so give such files an extension (.jpg)" if nameless else ""
         if archives := [kind for kind in self.ignored if kind in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")]:
             hint = hint or f"; it holds {archives[0]} files: pack each of these, or unpack them"
+        if self.packed:
+            hint = f"; {self.shown(self.packed[0]).removesuffix('/')} is packed already: reshard changes its shards"
         return refusal(self.bad) or ConfigError(
             f"no images found in {self.files.name} (looked for {', '.join(IMAGE_FIELDS)}){hint}"
         )

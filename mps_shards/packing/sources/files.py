@@ -13,8 +13,9 @@ from typing import BinaryIO, Protocol
 
 from mps_shards.errors import StorageError
 from mps_shards.packing.sources.source import Stamp
+from mps_shards.shards.raw_sample import IMAGE_FIELDS
 
-__all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "SubFiles", "stamp_of"]
+__all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "NotedFiles", "ReadFiles", "SubFiles", "stamp_of"]
 
 Content = bytes | mmap.mmap
 
@@ -90,6 +91,51 @@ def is_shown(name: str) -> bool:
 def stamp_of(*values: object, is_sure: bool) -> Stamp:
     """A stamp whose digest changes whenever one of the values does."""
     return Stamp(hashlib.blake2b(repr(values).encode(), digest_size=8).digest(), is_sure)
+
+
+class ReadFiles(list[tuple[Files, str, Stamp]]):
+    """Files that were read while a source was listed, in which more than the pixels of an image stands."""
+
+
+class NotedFiles:
+    """Other files, of which those that are read are noted; see `Files`. A read image is a sample, and not noted."""
+
+    def __init__(self, files: Files, noted: ReadFiles):
+        self._files, self._noted = files, noted
+        self._paths: set[str] = set()
+        self.names, self.is_folder, self.is_file, self.size = files.names, files.is_folder, files.is_file, files.size
+        self.ending, self.stamp, self.identity, self.relative = (
+            files.ending,
+            files.stamp,
+            files.identity,
+            files.relative,
+        )
+
+    @property
+    def name(self) -> str:
+        """See `Files`."""
+        return self._files.name
+
+    def read(self, path: str) -> bytes:
+        """See `Files`."""
+        self._note(path)
+        return self._files.read(path)
+
+    def open(self, path: str) -> BinaryIO:
+        """See `Files`."""
+        self._note(path)
+        return self._files.open(path)
+
+    def mapped(self, path: str) -> Content:
+        """See `Files`."""
+        self._note(path)
+        return self._files.mapped(path)
+
+    def _note(self, path: str) -> None:
+        is_image = path.rpartition(".")[2].lower() in IMAGE_FIELDS
+        if path not in self._paths and not is_image and "." in posixpath.basename(path):
+            self._paths.add(path)
+            self._noted.append((self._files, path, self._files.stamp([path])))
 
 
 class SubFiles:

@@ -100,6 +100,10 @@ class SequenceSource:
         self._numbers = found.numbers
         return listing
 
+    def changed_list(self) -> str:
+        """See `Source`. There is no list beside the samples."""
+        return ""
+
     def read(self, entry: Entry) -> SourceSample:
         """See `Source`.
 
@@ -192,6 +196,10 @@ class IteratorSource:
             file.flush()
             self._file = os.dup(file.fileno())
         return found.listing(identity=digest.hexdigest() + secrets.token_hex(8))
+
+    def changed_list(self) -> str:
+        """See `Source`. There is no list beside the samples."""
+        return ""
 
     def read(self, entry: Entry) -> SourceSample:
         """See `Source`."""

@@ -126,6 +126,10 @@ class ShardSetSource:
             recorded=recorded,
         )
 
+    def changed_list(self) -> str:
+        """See `Source`. There is no list beside the samples."""
+        return ""
+
     def read(self, entry: Entry) -> SourceSample:
         """See `Source`. The CRC-32 of the index is checked.
 

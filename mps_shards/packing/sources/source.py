@@ -91,6 +91,14 @@ class Source(Protocol):
         """
         ...
 
+    def changed_list(self) -> str:
+        """Return the path of a list, or of an annotation file, that changed since the source was listed; "" if none.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        ...
+
     def read(self, entry: "Entry") -> SourceSample:
         """Return the stored bytes of an entry. Called from many threads.
 

@@ -111,6 +111,10 @@ class TableSource:
             rows.take(chunk)
         return rows.listing()
 
+    def changed_list(self) -> str:
+        """See `Source`. There is no list beside the samples."""
+        return ""
+
     def read(self, entry: Entry) -> SourceSample:
         """See `Source`."""
         image = self._files.read(entry.place, entry.size)

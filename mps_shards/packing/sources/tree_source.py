@@ -1,13 +1,13 @@
 """A source that is a tree of files: a folder, or an archive, in any layout; or the images that a list in it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mps_shards.errors import DataError
 from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.detection import list_tree
 from mps_shards.packing.sources.file_tree import FileTree
-from mps_shards.packing.sources.files import Files
+from mps_shards.packing.sources.files import Files, NotedFiles, ReadFiles
 from mps_shards.packing.sources.listing import Entry, Listing
 from mps_shards.packing.sources.source import SourceSample, Stamp
 
@@ -29,6 +29,7 @@ class TreeSource:
     default_out: Path | None = None
     is_repeatable: bool = True
     is_comparable: bool = True
+    read_files: ReadFiles = field(default_factory=ReadFiles, repr=False, compare=False)
 
     def close(self) -> None:
         """See `Source`."""
@@ -40,9 +41,19 @@ class TreeSource:
 
     def listing(self, options: SourceOptions) -> Listing:
         """See `Source`."""
-        return list_tree(
-            FileTree(files=self.files, options=options, list_files=self.list_files), list_name=self.list_name
-        )
+        files = NotedFiles(self.files, self.read_files)
+        list_files = NotedFiles(self.list_files, self.read_files) if self.list_files is not None else None
+        listing = list_tree(FileTree(files=files, options=options, list_files=list_files), list_name=self.list_name)
+        for each in [each for each in self.read_files if each[1] in listing.annotations]:
+            self.read_files.remove(each)  # looked at, but not used
+        return listing
+
+    def changed_list(self) -> str:
+        """See `Source`."""
+        for files, path, stamp in self.read_files:
+            if files.stamp([path]).digest != stamp.digest:
+                return f"{files.name}/{path}"
+        return ""
 
     def read(self, entry: Entry) -> SourceSample:
         """See `Source`."""
