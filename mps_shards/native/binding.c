@@ -111,7 +111,7 @@ static int render_all(const struct job *job, char *done) {
         struct view view;
         target.image = (char *)job->destination.buf + (size_t)i * job->row_bytes;
         memcpy(&view, (const char *)job->views.buf + (size_t)i * sizeof view, sizeof view);
-        done[i] = kernel_render(kernel, image->buf, (size_t)image->len, &view, &target, job->max_pixels) == 0;
+        done[i] = kernel_render(kernel, image->buf, (size_t)image->len, &view, &target, job->max_pixels);
     }
     kernel_free(kernel);
     return 0;
@@ -175,7 +175,7 @@ static PyObject *rewrite(PyObject *module, PyObject *args) {
 static PyMethodDef methods[] = {
     {"render", render, METH_VARARGS,
      "render(images, views, destination, layout, height, width, table, max_pixels, portable) -> bytes\n\n"
-     "Render each image into its row of `destination`; a byte for each says whether that was done."},
+     "Render each image into its row of `destination`; a byte for each says how that was done, see kernel.h."},
     {"rewrite", rewrite, METH_VARARGS,
      "rewrite(image, note) -> bytes | None\n\n"
      "The same JPEG as a grid of tiles, with the note in an APP10 segment; None where it cannot be rewritten."},

@@ -1,6 +1,7 @@
 """Whether the kernel is built and used, and how to get it."""
 
 import os
+from array import array
 from typing import Any
 
 from mps_shards.errors import ConfigError
@@ -15,6 +16,15 @@ else:
     _built = _kernel
 
 _SWITCH = "MPS_SHARDS_KERNEL"  # "off" leaves the kernel unused, to compare with the slower way
+
+# A gray JPEG of 8 x 8 pixels: quantisation, frame, a code for DC and one for AC, and two bits of data.
+_GRAY = b"".join(
+    [
+        *(b"\xff\xd8", b"\xff\xdb\0\x43\0", 64 * b"\1", b"\xff\xc0\0\x0b\x08\0\x08\0\x08\1\1\x11\0"),
+        *(b"\xff\xc4\0\x14" + table + b"\1" + 16 * b"\0" for table in (b"\0", b"\x10")),
+        *(b"\xff\xda\0\x08\1\1\0\0\x3f\0", b"\x3f", b"\xff\xd9"),
+    ]
+)
 
 _HEADERS = {
     "darwin": "brew install jpeg-turbo",
@@ -56,4 +66,12 @@ def advice() -> str:
         return f"the native kernel is not built: {headers}, then install mps-shards again from its source"
     if not is_available():
         return f"the native kernel is switched off: unset {_SWITCH}"
-    return f"native kernel with {_built.passes} passes and libjpeg-turbo {_built.libjpeg_turbo}"
+    return f"native kernel with {_built.passes} passes, {_huffman()}"
+
+
+def _huffman() -> str:
+    version = f"libjpeg-turbo {_built.libjpeg_turbo}"
+    view = array("i", [0, 0, 8, 8, 8, 8, 0, 0, 8, 8, 0, 1])  # all of the image; see `struct view` in kernel.h
+    if _built.render([_GRAY], view, bytearray(3 * 8 * 8), 2, 8, 8, None, 64, False) == b"\2":
+        return f"a Huffman decoder of its own and {version}"
+    return f"and {version}, whose Huffman decoder it cannot replace: JPEGs take half as long again"

@@ -14,9 +14,12 @@
 #error "the kernel needs libjpeg-turbo 2.1 or later"
 #endif
 
+struct entropy;
+
 struct guard {
     struct jpeg_error_mgr errors;
     jmp_buf failed;
+    struct entropy *entropy; /* of a decoder; NULL if it has none */
 };
 
 /* The error manager for a codec whose client_data is the guard. */

@@ -130,11 +130,6 @@ int jpeg_grid(const struct jpeg *jpeg, int32_t *columns, int32_t *rows) {
     return 1;
 }
 
-size_t jpeg_cut_room(const struct jpeg *jpeg, size_t size) {
-    (void)jpeg;
-    return size;
-}
-
 /* The header without what no decoder needs, and with the size of the cut. Returns the bytes written. */
 static size_t cut_header(const struct jpeg *jpeg, const uint8_t *data, int32_t width, int32_t height, uint8_t *out) {
     size_t at = 2, written = 2;

@@ -46,12 +46,9 @@ struct rectangle {
     int32_t left, top, right, bottom;
 };
 
-/* The largest that `jpeg_cut` writes. */
-size_t jpeg_cut_room(const struct jpeg *jpeg, size_t size);
-
 /* Cuts the tiles that `wanted` touches into a JPEG of their own.
  *
- * out: has room for `jpeg_cut_room` bytes.
+ * out: has room for as many bytes as the file has.
  * cut: gets what the tiles cover.
  * Returns the bytes written; 0 where the file has no grid. */
 size_t jpeg_cut(const struct jpeg *jpeg, const uint8_t *data, const size_t *starts, struct rectangle wanted,

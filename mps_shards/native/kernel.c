@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "entropy.h"
 #include "guard.h"
 #include "jpeg.h"
 
@@ -28,7 +29,9 @@ struct kernel {
     struct guard guard;
     struct jpeg_decompress_struct decoder;
     struct passes passes;
+    int is_portable;
     struct axis across, down;
+    int is_attached;      /* our entropy decoder works, not libjpeg's */
     struct buffer lines;  /* LINES rows of decoded pixels */
     struct buffer scratch; /* of the horizontal pass */
     struct buffer ring;   /* rows after the horizontal pass, as many as one output row reads */
@@ -51,7 +54,8 @@ struct kernel *kernel_new(void) {
     kernel->passes = passes_choose();
     kernel->decoder.err = guard_errors(&kernel->guard);
     kernel->decoder.client_data = &kernel->guard;
-    if (created(kernel) != 0) {
+    kernel->guard.entropy = entropy_new();
+    if (kernel->guard.entropy == NULL || created(kernel) != 0) {
         kernel_free(kernel);
         return NULL;
     }
@@ -62,6 +66,7 @@ void kernel_free(struct kernel *kernel) {
     if (kernel == NULL)
         return;
     jpeg_destroy_decompress(&kernel->decoder);
+    entropy_free(kernel->guard.entropy);
     axis_release(&kernel->across);
     axis_release(&kernel->down);
     free(kernel->lines.memory);
@@ -73,7 +78,10 @@ void kernel_free(struct kernel *kernel) {
     free(kernel);
 }
 
-void kernel_use_portable(struct kernel *kernel) { kernel->passes = passes_portable(); }
+void kernel_use_portable(struct kernel *kernel) {
+    kernel->passes = passes_portable();
+    kernel->is_portable = 1;
+}
 
 /* `count` items of `size` bytes, zero the first time; NULL where memory is short. */
 static void *reserved(struct buffer *buffer, size_t count, size_t size) {
@@ -129,24 +137,13 @@ static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t 
                   struct rectangle wanted, struct rectangle *held) {
     *held = (struct rectangle){0, 0, jpeg->width, jpeg->height};
     int32_t columns, rows;
-    if (!jpeg->progressive && jpeg->interleaved) {
-        size_t *starts = NULL;
-        if (jpeg->tiled && jpeg_grid(jpeg, &columns, &rows)) {
-            starts = reserved(&kernel->starts, jpeg_segments(jpeg) + 1, sizeof *starts);
-            if (starts == NULL)
-                return -1;
-        }
-        const size_t end = jpeg_walk(jpeg, data, size, starts);
-        if (end == 0)
+    if (!jpeg->progressive && jpeg->interleaved && jpeg->tiled && jpeg_grid(jpeg, &columns, &rows)) {
+        size_t *starts = reserved(&kernel->starts, jpeg_segments(jpeg) + 1, sizeof *starts);
+        uint8_t *cut = reserved(&kernel->cut, size, 1);
+        if (starts == NULL || cut == NULL || jpeg_walk(jpeg, data, size, starts) == 0)
             return -1;
-        size = end + 2;
-        if (starts != NULL) {
-            uint8_t *cut = reserved(&kernel->cut, jpeg_cut_room(jpeg, size), 1);
-            if (cut == NULL)
-                return -1;
-            size = jpeg_cut(jpeg, data, starts, wanted, cut, held);
-            data = cut;
-        }
+        size = jpeg_cut(jpeg, data, starts, wanted, cut, held);
+        data = cut;
     }
     jpeg_mem_src(&kernel->decoder, data, (unsigned long)size);
     return 0;
@@ -161,9 +158,14 @@ static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectang
 }
 
 /* Read what lies below the wanted rows, as little decoded as can be: every warning that the data holds is heard. */
-static int finished(struct jpeg_decompress_struct *decoder, JSAMPROW line) {
+static int finished(struct kernel *kernel, JSAMPROW line) {
+    struct jpeg_decompress_struct *decoder = &kernel->decoder;
     if (jpeg_has_multiple_scans(decoder)) /* read to its end already */
         return 0;
+    if (kernel->is_attached) {
+        entropy_finish(kernel->guard.entropy, decoder);
+        return 0;
+    }
     const JDIMENSION left = decoder->output_height - decoder->output_scanline;
     if (left > 1) /* not to the end: libjpeg-turbo would leave out the data of what is skipped then */
         jpeg_skip_scanlines(decoder, left - 1);
@@ -175,8 +177,8 @@ static int finished(struct jpeg_decompress_struct *decoder, JSAMPROW line) {
 }
 
 /* Decode the rows that are wanted (decoded pixels, relative to what is held), and run both passes behind it. */
-static int passed(struct kernel *kernel, struct rectangle wanted, struct rectangle region, const struct view *view,
-                  const struct target *target) {
+static int passed(struct kernel *kernel, int32_t mcu_width, struct rectangle wanted, struct rectangle region,
+                  const struct view *view, const struct target *target) {
     struct jpeg_decompress_struct *decoder = &kernel->decoder;
     struct axis *across = &kernel->across, *down = &kernel->down;
     const int32_t width = (int32_t)decoder->output_width, height = (int32_t)decoder->output_height;
@@ -186,13 +188,17 @@ static int passed(struct kernel *kernel, struct rectangle wanted, struct rectang
     JDIMENSION wide = (JDIMENSION)least(wanted.right + MARGIN, width) - left;
     if (wide < decoder->output_width)
         jpeg_crop_scanline(decoder, &left, &wide);
+    if (kernel->is_attached)
+        entropy_show(kernel->guard.entropy, left / (JDIMENSION)mcu_width, (left + wide - 1) / (JDIMENSION)mcu_width);
     if (axis_spread(across, view->flip, region.left - (int32_t)left) != 0) /* now relative to the decoded lines */
         return -1;
 
     int32_t longest = 1;
     for (int32_t i = 0; i < down->count; i++)
         longest = down->length[i] > longest ? down->length[i] : longest;
-    const size_t line = (size_t)decoder->output_width + (size_t)across->taps, out = ((size_t)across->count + 7) & ~7u;
+    const int is_plain = across->is_identity && down->is_identity && !view->flip;
+    const size_t line = (size_t)decoder->output_width + (size_t)across->taps + 7; /* read 8 pixels at a time */
+    const size_t out = ((size_t)across->count + 7) & ~7u;
     int32_t *scratch = reserved(&kernel->scratch, line + out, 4 * sizeof *scratch);
     uint32_t *lines = reserved(&kernel->lines, line, LINES * sizeof *lines);
     uint32_t *ring = reserved(&kernel->ring, out * sizeof *ring, (size_t)longest);
@@ -215,6 +221,12 @@ static int passed(struct kernel *kernel, struct rectangle wanted, struct rectang
             if (at < wanted.top)
                 continue;
             const int32_t row = at - region.top;
+            if (is_plain) {
+                rows[0] = lines + i * line + across->first[0];
+                kernel->passes.vertical(target, done, rows, down, done);
+                done++;
+                continue;
+            }
             kernel->passes.horizontal(ring + (size_t)(row % longest) * out, lines + i * line, across, scratch,
                                       scratch + 4 * line);
             for (; done < down->count && down->first[done] + down->length[done] - 1 <= row; done++) {
@@ -224,7 +236,7 @@ static int passed(struct kernel *kernel, struct rectangle wanted, struct rectang
             }
         }
     }
-    return done == down->count ? finished(decoder, into[0]) : -1;
+    return done == down->count ? finished(kernel, into[0]) : -1;
 }
 
 static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
@@ -263,11 +275,14 @@ static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, con
     jpeg_start_decompress(decoder);
     if (!guard_is_complete(decoder))
         return -1;
+    kernel->is_attached = !kernel->is_portable && entropy_attach(kernel->guard.entropy, decoder) == 0;
+    if (!kernel->is_attached && !jpeg.progressive && jpeg.interleaved && jpeg_walk(&jpeg, data, size, NULL) == 0)
+        return -1;
     /* relative to the cut, whose corner lies on whole MCUs and so on whole pixels of any factor */
     const int32_t x = held.left / factor, y = held.top / factor;
     wanted = (struct rectangle){wanted.left - x, wanted.top - y, wanted.right - x, wanted.bottom - y};
     region = (struct rectangle){region.left - x, region.top - y, region.right - x, region.bottom - y};
-    return passed(kernel, wanted, region, view, target);
+    return passed(kernel, jpeg.mcu_width / factor, wanted, region, view, target);
 }
 
 static int attempted(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
@@ -277,9 +292,9 @@ static int attempted(struct kernel *kernel, const uint8_t *data, size_t size, co
     return rendered(kernel, data, size, view, target, max_pixels);
 }
 
-int kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
-                  const struct target *target, int64_t max_pixels) {
-    const int result = attempted(kernel, data, size, view, target, max_pixels);
+enum outcome kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
+                           const struct target *target, int64_t max_pixels) {
+    const int failed = attempted(kernel, data, size, view, target, max_pixels);
     jpeg_abort_decompress(&kernel->decoder);
-    return result;
+    return failed ? DECLINED : kernel->is_attached ? BY_KERNEL : BY_LIBJPEG;
 }

@@ -24,13 +24,18 @@ struct kernel;
 struct kernel *kernel_new(void);
 void kernel_free(struct kernel *kernel);
 
-/* Render one image into target->image. Returns 0 when it is done; -1 where this is nothing for the kernel: not a
- * flawless JPEG of one or three components, larger than `max_pixels`, or a view that does not lie within the image. The
- * target may be partly written then. */
-int kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
+enum outcome {
+    DECLINED = 0,   /* not a flawless JPEG of one or three components, or larger than `max_pixels`, or a view that does
+                     * not lie within the image; the target may be partly written */
+    BY_LIBJPEG = 1, /* rendered, from what libjpeg-turbo's Huffman decoder gave */
+    BY_KERNEL = 2,  /* rendered, from what the kernel's own gave */
+};
+
+/* Render one image into target->image. */
+enum outcome kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
                   const struct target *target, int64_t max_pixels);
 
-/* Let the kernel use the portable passes (to test them). */
+/* Use the passes that every processor runs and the Huffman decoder of libjpeg-turbo: what the rest is tested against. */
 void kernel_use_portable(struct kernel *kernel);
 
 #endif

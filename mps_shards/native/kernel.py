@@ -43,11 +43,12 @@ def render(
         destination: contiguous rows as `layout` says, one for each image at least.
         table: float32 [3, 256]: what each value of each channel becomes, instead of value / 255.
         max_pixels: of an image; more are declined, before memory is taken.
-        portable: use the passes that every processor runs, instead of the fastest.
+        portable: use the passes that every processor runs and libjpeg-turbo's Huffman decoder, instead of the fastest.
 
     Returns:
-        A byte for each image: 1 where its row is finished, 0 where the kernel declined and the row may be partly
-        written: what is no flawless JPEG of gray or YCbCr.
+        A byte for each image: 0 where the kernel declined and the row may be partly written, 2 where its own Huffman
+        decoder worked for a finished row, 1 where libjpeg-turbo's did. The kernel declines what is no flawless JPEG of
+        gray or YCbCr.
 
     Raises:
         ConfigError: the kernel is not built.

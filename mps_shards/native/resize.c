@@ -44,6 +44,7 @@ enum { MOST_OUTPUTS = 1 << 20 }; /* of a side; nobody waits for more */
 /* A side that keeps its length: every output is its input. */
 static void identity(struct axis *axis, int32_t from) {
     axis->precision = 14;
+    axis->is_identity = 1;
     for (int32_t i = 0; i < axis->count; i++) {
         axis->first[i] = from + i;
         axis->length[i] = 1;
@@ -104,6 +105,7 @@ int axis_prepare(struct axis *axis, int32_t inputs, int32_t outputs, int32_t fro
     const int64_t room = inputs == outputs ? 2 : (int64_t)ceil(scale >= 1.0 ? scale : 1.0) * 2 + 1;
     if (reserve(axis, count, room + (room & 1)) != 0)
         return -1;
+    axis->is_identity = 0;
     if (inputs == outputs) {
         identity(axis, from);
         return 0;

@@ -23,6 +23,7 @@ enum layout {
 struct axis {
     int32_t count, taps; /* `taps`: row length of `weights`: even, at least every length */
     int32_t precision;
+    int is_identity;         /* every output is its input */
     int32_t *first, *length; /* [count]; `first` is where the memory of all three begins */
     int32_t *weights;        /* [count * taps], zero behind each length */
     int32_t *spread;         /* [count * taps * 4]: each weight once for each channel */

@@ -94,7 +94,7 @@ def test_division_is_to_tensor_s_for_every_value():
         [content], np.array([numbers(whole)], np.int32), rows, layout=Layout.FLOAT_PLANES, max_pixels=1 << 20
     )
 
-    assert done == b"\1"
+    assert done == b"\2"
     assert len(np.unique(values)) == 256
     assert np.array_equal(rows[0], torch.div(torch.from_numpy(values.transpose(2, 0, 1)), 255).numpy())
 
@@ -132,9 +132,45 @@ def test_a_unit_of_samples_fills_its_rows_and_says_which():
         max_pixels=1 << 20,
     )
 
-    assert done == b"\1\0\0\1"
+    assert done == b"\2\0\0\2"
     assert np.array_equal(rows[0], by_kernel(PHOTO, view)) and np.array_equal(rows[3], rows[0])
     assert (rows[[1, 2, 4]] == 7).all()
+
+
+@pytest.mark.parametrize("quality", [100, 30])
+@pytest.mark.parametrize("kind", ["checkers", "noise", "flat"])
+def test_the_longest_codes_and_values_are_decoded_as_libjpeg_turbo_does(kind: str, quality: int):
+    if kind == "checkers":  # blocks of black and white, and of single pixels: the largest coefficients there are
+        y, x = np.mgrid[:64, :96]
+        values = np.where(y < 32, (y // 8 + x // 8) % 2, (y + x) % 2)[..., None].repeat(3, 2) * 255
+    else:
+        values = np.random.default_rng(1).integers(0, 256 if kind == "noise" else 2, (64, 96, 3))
+    content = encoded(Image.fromarray(values.astype(np.uint8)), "JPEG", quality=quality, subsampling=0)
+    whole, part = View((0, 0, 64, 96), (64, 96), None, False), View((16, 40, 20, 20), (20, 20), None, False)
+
+    for view in (whole, part):
+        rendered = by_kernel(content, view)
+        assert rendered is not None
+        assert np.array_equal(rendered, by_python(content, view))
+
+
+def test_huffman_decoding_is_the_kernel_s_own_but_for_several_scans():
+    view = np.array([numbers(View((0, 0, 60, 90), (60, 90), None, False))] * 2, np.int32)
+    progressive = encoded(picture("RGB", 60, 90), "JPEG", progressive=True)
+    rows = np.empty((2, 3, 60, 90), np.uint8)
+
+    def done(portable: bool) -> bytes:
+        return native.render(
+            [PHOTO, progressive],
+            view,
+            rows,
+            layout=Layout.BYTE_PLANES,
+            max_pixels=1 << 20,
+            portable=portable,
+        )
+
+    assert done(portable=False) == b"\2\1"
+    assert done(portable=True) == b"\1\1"
 
 
 DECLINED = {
@@ -184,7 +220,7 @@ def test_an_image_of_too_many_pixels_is_declined_before_memory_is_taken():
         np.zeros((1, 3, 8, 8), np.uint8),
         np.array([numbers(View((0, 0, 60, 90), (8, 8), None, False))], np.int32),
     )
-    assert native.render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90) == b"\1"
+    assert native.render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90) == b"\2"
     assert native.render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90 - 1) == b"\0"
 
 

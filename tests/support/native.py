@@ -36,7 +36,7 @@ def by_kernel(content: bytes, view: View, *, factor: int = 1, portable: bool = F
         max_pixels=MAX_PIXELS,
         portable=portable,
     )
-    return rows[0] if done == b"\1" else None
+    return rows[0] if done[0] else None
 
 
 def by_python(content: bytes, view: View, *, factor: int = 1) -> Pixels:

@@ -26,6 +26,6 @@ for number, seed in enumerate(found):
 SEEDS
 clang -std=c11 -D_POSIX_C_SOURCE=200809L -g -O1 -ffp-contract=off -Wall -Wextra -Wno-psabi \
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Imps_shards/native \
-    tools/fuzz/native/kernel_fuzzer.c mps_shards/native/guard.c mps_shards/native/jpeg.c mps_shards/native/kernel.c \
+    tools/fuzz/native/kernel_fuzzer.c mps_shards/native/entropy.c mps_shards/native/guard.c mps_shards/native/jpeg.c mps_shards/native/kernel.c \
     mps_shards/native/resize.c mps_shards/native/tiles.c -ljpeg -o "$out/kernel_fuzzer"
 exec "$out/kernel_fuzzer" -max_len=20000 -timeout=25 -rss_limit_mb=3000 -artifact_prefix="$out/" "$@" "$out/corpus"
