@@ -1,5 +1,6 @@
 """Resharding: packing from shard sets, whose samples are copied as they are."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
@@ -66,15 +67,16 @@ def reshard(
     folders = [open_folder(each) for each in sets]
     _check_apart(folders, open_folder(out))
     selection = SetSelection(only=tuple(only), without=tuple(without), drop=keys_to_drop(drop), prefix=prefix)
-    return run_pack(
-        ShardSetSource(folders, selection),
-        out,
-        PackOptions.of(**{**DEFAULTS, **options}),
-        dry_run=dry_run,
-        asks=False,
-        on_understanding=on_understanding or (lambda understanding: None),
-        on_progress=on_progress or (lambda samples, size: None),
-    )
+    with contextlib.closing(ShardSetSource(folders, selection)) as source:
+        return run_pack(
+            source,
+            out,
+            PackOptions.of(**{**DEFAULTS, **options}),
+            dry_run=dry_run,
+            asks=False,
+            on_understanding=on_understanding or (lambda understanding: None),
+            on_progress=on_progress or (lambda samples, size: None),
+        )
 
 
 def keys_to_drop(drop: str | PathLike[str] | Iterable[str]) -> frozenset[str]:

@@ -183,6 +183,8 @@ class _Translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, _OURS):
             return
+        # obstore lets go of an error only with its next call, and a traceback holds the files of all its callers open
+        error.__traceback__ = None
         advice = advice_for(self._prefix.url, str(error))
         kinds, reason, where = obstore_module().exceptions, _reason(str(error)), self._prefix / self._name
         if isinstance(error, kinds.NotFoundError | FileNotFoundError):

@@ -18,6 +18,7 @@ from mps_shards.shardset.indexing import adopt
 from mps_shards.shardset.opening import open_set
 from mps_shards.shardset.unpacking import unpack
 from mps_shards.shardset.verification import verify
+from tests.support import leaks
 from tests.support.damage import copied, flip, manifest_of
 from tests.support.files import contents
 from tests.support.images import encoded, picture, tiny_jpeg, write
@@ -168,6 +169,19 @@ def test_keys_that_repeated_before_may_repeat_after(tmp_path: Path):
     reshard([tmp_path / "tars"], tmp_path / "out", shard_samples=2)
 
     assert [key for key, _ in held(tmp_path / "out")] == keys([0, 1, 2, 0, 1, 2])
+
+
+def test_the_tars_of_the_sets_are_closed_before_an_error_is_handled(tmp_path: Path):
+    folder = copied([3], tmp_path / "set")
+    flip(folder / "s-000000.tar", 520)
+    before = leaks.files()
+
+    with pytest.raises(ShardError, match="is damaged"):
+        try:
+            reshard([folder], tmp_path / "out")
+        except ShardError:  # whose traceback keeps every frame of the call alive
+            assert [file for file in leaks.files() - before if ".tar" in file] == []
+            raise
 
 
 def test_a_damaged_sample_ends_it_and_leaves_nothing(tmp_path: Path):

@@ -1,6 +1,8 @@
 """A folder in a store, whichever it is: the same contract for a disk, for the web, and for what fsspec knows."""
 
+import contextlib
 import pickle
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -98,6 +100,24 @@ def test_nobody_listening_is_an_error_that_says_so():
 
     with pytest.raises(StorageError, match=r"127.0.0.1:9/x: given up after 2 attempts; .*Connection refused"):
         open_folder(url, options=StoreOptions(attempts=2, first_wait_s=0.01)).read("x", 0, 9)
+
+
+def test_an_error_that_was_handled_keeps_nothing_of_its_callers_alive():
+    class Local:
+        """What a caller holds, such as open files."""
+
+    held: list[weakref.ref[Local]] = []
+
+    def call() -> None:
+        local = Local()
+        held.append(weakref.ref(local))
+        open_folder("http://127.0.0.1:9", options=StoreOptions(attempts=1)).read_file("x", max_bytes=9)
+
+    for _ in range(5):
+        with contextlib.suppress(StorageError):
+            call()
+
+    assert [each() for each in held] == [None] * 5
 
 
 def test_an_unknown_file_system_or_a_missing_extra_is_named(monkeypatch):

@@ -80,6 +80,9 @@ class ShardSetSource:
 
     def close(self) -> None:
         """See `Source`."""
+        for folder in self._folders:
+            folder.close()
+        self._reset()
 
     def listing(self, options: SourceOptions) -> Listing:
         """See `Source`. Only the index is read, and, where a set has no ``labels.npy``, the labels in its shards.
