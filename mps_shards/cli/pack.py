@@ -33,7 +33,7 @@ def _groups() -> dict[str, list[str]]:
 
 
 @click.command("pack", cls=GroupedCommand, groups=_groups())
-@click.argument("source", metavar="SOURCE", type=click.Path(), required=False)
+@click.argument("source", metavar="SOURCE", required=False)
 @click.argument("out", type=FOLDER, required=False)
 @declared_options(*_HEADINGS)
 @click.option("--commit", "commit_out", metavar="OUT", type=FOLDER, help="Join the shards that array tasks made.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mps_shards.errors import DataError
 from mps_shards.packing.pack_report import Duplicates, encodable
 from mps_shards.packing.sources.listing import Entry, Split
 from mps_shards.packing.sources.source import Source
@@ -40,7 +41,11 @@ def find_duplicates(
 
     def ending(entry: Entry) -> bytes:
         salt = entry.size.to_bytes(16)
-        return hashlib.blake2b(source.ending(entry), digest_size=8, salt=salt).digest()
+        try:
+            ending = source.ending(entry)
+        except DataError:  # it cannot be read, so it repeats nothing; packing says so
+            ending = entry.path.encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(ending, digest_size=8, salt=salt).digest()
 
     def whole(entry: Entry) -> bytes:
         return hashlib.sha256(source.read(entry).image).digest()

@@ -106,6 +106,8 @@ def unpack(
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise StorageError(f"{out} is not a directory; name another place") from error
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror}") from error
 

@@ -6,6 +6,7 @@ import io
 import mmap
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from mps_shards.errors import StorageError
 from mps_shards.storage.folder import File, FileMissing, Identity, Stop, Traffic, WritableFolder
 from mps_shards.storage.range_reader import RangeReader
 
-__all__ = ["PART", "LocalFolder", "begin_writing", "local_file", "replacing", "scratch", "sync_folder"]
+__all__ = ["PART", "LocalFolder", "begin_writing", "is_folder", "local_file", "replacing", "scratch", "sync_folder"]
 
 PART = ".part"
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -42,9 +43,8 @@ class LocalFolder(WritableFolder):
 
     def check(self) -> None:
         """See `Folder`."""
-        with _translated(self.path):
-            if not self.path.is_dir():
-                raise StorageError(f"{self.path}: {'not a directory' if self.path.exists() else 'no such directory'}")
+        if not is_folder(self.path, missing="no such directory"):
+            raise StorageError(f"{self.path}: not a directory")
 
     def names(self) -> list[str]:
         """See `Folder`."""
@@ -112,11 +112,12 @@ class LocalFolder(WritableFolder):
     def check_writable(self) -> None:
         """See `Folder`."""
         with _translated(self.path):
-            nearest = next(path for path in (self.path, *self.path.absolute().parents) if path.exists())
-            if not nearest.is_dir():
-                raise StorageError(f"{nearest} is not a directory")
-            if not os.access(nearest, os.W_OK | os.X_OK):
-                raise StorageError(f"{nearest} cannot be written to")
+            nearest = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
+        if not is_folder(nearest):
+            raise StorageError(f"{nearest} is not a directory; name another place")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            code = errno.EROFS if os.statvfs(nearest).f_flag & os.ST_RDONLY else errno.EACCES
+            raise StorageError(f"{nearest} cannot be written to: {os.strerror(code)}") from OSError(code, "")
 
     def write(self, name: str, content: bytes) -> None:
         """See `Folder`."""
@@ -184,6 +185,24 @@ class LocalFolder(WritableFolder):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "traffic": Traffic(), "_paths": {}}
+
+
+def is_folder(path: Path, *, missing: str = "no such file or directory") -> bool:
+    """Whether a path that must name something names a folder.
+
+    Args:
+        missing: What is said where there is nothing.
+
+    Raises:
+        FileMissing: There is nothing of this name, or a link to nothing.
+        StorageError: The path is too long, a link leads back to itself, or a folder above may not be searched.
+    """
+    with _translated(path):
+        try:
+            return stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            reason = f"a link to {os.readlink(path)}, which does not exist" if path.is_symlink() else missing
+            raise FileMissing(f"{path}: {reason}") from error
 
 
 def local_file(path: Path) -> File:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeVar, overload
 from urllib.parse import urlsplit
 
-from mps_shards.errors import ConfigError, StorageError
+from mps_shards.errors import ConfigError
 from mps_shards.storage.folder import Folder, WritableFolder
-from mps_shards.storage.local_disk import LocalFolder
+from mps_shards.storage.local_disk import LocalFolder, is_folder
 from mps_shards.storage.object_store import SCHEMES
 from mps_shards.storage.store_folder import StoreFolder
 from mps_shards.storage.store_options import StoreOptions
@@ -108,10 +108,8 @@ def _split(text: str, options: StoreOptions | None) -> tuple[WritableFolder, str
     if scheme not in (None, "file"):
         return _split_store_url(text, options)
     path = _path_of(text) if scheme else Path(text).absolute()
-    if path.is_dir():
+    if is_folder(path if scheme else Path(text)):
         return LocalFolder(path), None
-    if not path.exists():
-        raise StorageError(f"{text}: no such file or directory")
     return LocalFolder(path.parent), path.name
 
 

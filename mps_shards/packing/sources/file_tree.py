@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from mps_shards.errors import ConfigError, DataError, ShardsError
+from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
 from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.class_list import read_class_list
 from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles
@@ -66,7 +66,13 @@ class FileTree:
 
     def names(self, folder: str = "") -> list[str]:
         """Names in a folder, sorted; names of folders end with a slash, so that whole paths come sorted too."""
-        return self.files.names(folder)
+        try:
+            return self.files.names(folder)
+        except StorageError as error:
+            if not self.options.skip_bad:
+                raise
+            self._leave_out_once(folder, str(error))
+            return []
 
     def folders(self, folder: str = "") -> list[str]:
         """Names of the folders directly inside a folder, without the slash; none if there is no such folder."""
@@ -194,6 +200,9 @@ class FileTree:
         """
         try:
             size = self.files.size(path)
+        except StorageError as error:
+            self.leave_out(path, str(error))
+            return 0
         except FileNotFoundError:
             reason = f"{self.shown(path)} is a link to a file that does not exist; remove the link"
             if named_by:
@@ -228,6 +237,11 @@ class FileTree:
     def leave_out(self, path: str, reason: str) -> None:
         """Record a file that cannot be packed. Unless such files are skipped, `list_tree` refuses them at the end."""
         self.bad.append(Bad(path, reason))
+
+    def _leave_out_once(self, path: str, reason: str) -> None:
+        """Record something that several layouts may meet."""
+        if all(bad.path != path for bad in self.bad):
+            self.leave_out(path, reason)
 
     def holds_images(self, folder: str = "") -> bool:
         """Whether there is an image anywhere below a folder; "" is the root."""

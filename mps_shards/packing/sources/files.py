@@ -1,6 +1,7 @@
 """Files below one root by their relative paths: a local folder, or an archive read as if it were unpacked."""
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import os
@@ -11,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mps_shards.errors import StorageError
+from mps_shards.errors import DataError, StorageError
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
 
@@ -23,6 +24,8 @@ ICLOUD = ".icloud"  # macOS names what it has not downloaded .x.jpg.icloud
 _ENDING = 4096  # bytes; files of one camera have similar beginnings, but different ends
 # How long after a change another one may get the same time: FAT counts in steps of two seconds, Linux in clock ticks.
 _COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
+# What is wrong with a file rather than with its disk: such a file can be left out
+_OF_ONE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP)
 # Keys are made of names: names that are read in another way would give other shards.
 _KNOWS_ONLY_ASCII = sys.getfilesystemencoding() == "ascii"
 
@@ -30,7 +33,8 @@ _KNOWS_ONLY_ASCII = sys.getfilesystemencoding() == "ascii"
 class Files(Protocol):
     """Files below one root. Paths are relative to the root, with forward slashes; "" is the root itself.
 
-    Implementations raise `StorageError` for what cannot be read, and `FileNotFoundError` where a method says so.
+    Implementations raise `DataError` for a file that this user may not read, `StorageError` for what else cannot be
+    read, and `FileNotFoundError` where a method says so.
     """
 
     @property
@@ -138,6 +142,18 @@ class NotedFiles:
             self._noted.append((self._files, path, self._files.stamp([path])))
 
 
+def _unread(path: str, error: OSError) -> DataError | StorageError:
+    kind = DataError if error.errno in _OF_ONE_FILE else StorageError
+    return kind(f"cannot read {path}: {error.strerror}")
+
+
+def _is_folder(item: "os.DirEntry[str]") -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False
+
+
 class SubFiles:
     """Files below a folder of other files. See `Files`."""
 
@@ -211,7 +227,7 @@ class FolderFiles:
         """See `Files`."""
         try:
             with os.scandir(self._root + folder) as items:
-                names = sorted(f"{i.name}/" if i.is_dir() else i.name for i in items if is_shown(i.name))
+                names = sorted(f"{i.name}/" if _is_folder(i) else i.name for i in items if is_shown(i.name))
         except OSError as error:
             raise StorageError(f"cannot list {error.filename}: {error.strerror}") from error
         if _KNOWS_ONLY_ASCII and (unread := next((name for name in names if not name.isascii()), None)):
@@ -244,14 +260,14 @@ class FolderFiles:
             with open(self._root + path, "rb", buffering=0) as file:
                 return file.readall()
         except OSError as error:
-            raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+            raise _unread(self._root + path, error) from error
 
     def open(self, path: str) -> BinaryIO:
         """See `Files`."""
         try:
             return open(self._root + path, "rb")
         except OSError as error:
-            raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+            raise _unread(self._root + path, error) from error
 
     def mapped(self, path: str) -> Content:
         """See `Files`."""
@@ -268,7 +284,7 @@ class FolderFiles:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
+            raise _unread(self._root + path, error) from error
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
         """See `Files`. The change time is part of it: unlike the modification time it cannot be set back."""

@@ -79,6 +79,7 @@ class Table:
         self._labels: dict[str, int] = {}  # numbered as they are met
         self._first_rows: list[str] = []  # where each label was met first
         self._tables: list[str] = []
+        self._finders: dict[str, tuple[ImageFinder, str]] = {}  # and the column that names the image, by list
         self._roles: Roles | None = None
         self._columns: tuple[Column, ...] = ()
         self._vocabulary: dict[str, int] = {}
@@ -106,6 +107,7 @@ class Table:
             raise ConfigError(f"{where} has no rows; it needs a line for each image")
         roles = roles_of(looked_at, options, finder, where=where, only_named=guess is not None)
         self._roles = self._roles or roles
+        self._finders[table] = finder, roles.image
         self._doubts += roles.doubts
         self._columns = self._columns or roles.shown(list(dict.fromkeys(name for row in looked_at for name in row)))
         if roles.targets == "multi-label":
@@ -128,11 +130,11 @@ class Table:
             raise refusal(tree.bad) or ConfigError(f"no images found by the {layout} in {tables}; it needs rows")
         targets = self._roles.targets if self._roles else "class"
         splits = [
-            Split(name=name, task=_TASKS.get(targets) or _task(part), entries=part)
+            Split(name=name, task=_TASKS.get(targets) or _task(part, self._lines_of), entries=part)
             for name, part in sorted(self._splits.items())
         ]
         for split in splits:
-            _refuse_repeated(split.entries, by_name=options.by_name)
+            _refuse_repeated(split.entries, self._lines_of, by_name=options.by_name)
         labels = self._roles.labels if self._roles else ()
         classes = self._class_names(splits)
         tables = ", ".join(posixpath.basename(table) for table in self._tables[:3])
@@ -149,6 +151,16 @@ class Table:
             notes=tuple(self._notes),
             doubts=tuple(self._doubts),
         )
+
+    def _lines_of(self, path: str) -> str:
+        """Return where the lists name an image: ``"list.csv:2, list.csv:9"``. The lists are read again for that."""
+        lines = [
+            f"{self._tree.lists.name}/{table}:{line}"
+            for table, (finder, column) in self._finders.items()
+            for line, cells in read_rows(self._tree.lists, table)
+            if finder.path_of(cells.get(column)) == path
+        ]
+        return ", ".join(lines[:5])
 
     def _take(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess) -> None:
         if roles.image not in cells:
@@ -309,7 +321,7 @@ def _split_of(where: str, given: Any, roles: Roles) -> str:
     return given.strip()
 
 
-def _task(entries: Entries) -> Task:
+def _task(entries: Entries, lines_of: Callable[[str], str]) -> Task:
     """What the targets of the entries are; all must have one, or none."""
     masks = np.fromiter((bool(entry.mask) for entry in entries), np.bool_, len(entries))
     targets: tuple[tuple[Task, npt.NDArray[np.bool_], str], ...]
@@ -319,11 +331,14 @@ def _task(entries: Entries) -> Task:
             return task
         if has.any():
             lacking = entries[int(np.argmin(has))].path
-            raise DataError(f"{lacking} has no {target}, as other images of its split have; give it one, or a split")
+            raise DataError(
+                f"{lines_of(lacking)}: {lacking} has no {target}, as other images of its split have; give "
+                "it one, or a split"
+            )
     return "unlabeled"
 
 
-def _refuse_repeated(entries: Entries, *, by_name: bool) -> None:
+def _refuse_repeated(entries: Entries, lines_of: Callable[[str], str], *, by_name: bool) -> None:
     """Two entries of one key are an error; the keys are compared as hashes, as there may be millions."""
     paths = (entry.path if by_name else entry.path.rpartition(".")[0] for entry in entries)
     hashes = np.fromiter(map(hash, paths), np.int64, len(entries))
@@ -332,8 +347,8 @@ def _refuse_repeated(entries: Entries, *, by_name: bool) -> None:
         one, other = (entries[int(order[place + step])].path for step in (0, 1))
         if one == other:
             raise DataError(
-                f"{one} is named by two rows of one split: remove one, or write an image with several labels as one "
-                "row (cat|dog), and boxes as COCO"
+                f"{lines_of(one)}: {one} is named by two rows of one split: remove one, or write an image with "
+                "several labels as one row (cat|dog), and boxes as COCO"
             )
         if one.rpartition(".")[0] == other.rpartition(".")[0]:
             raise DataError(

@@ -14,6 +14,7 @@ from mps_shards.packing.sources.python_samples import open_samples
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.sources.table_source import TableSource
 from mps_shards.packing.sources.tree_source import TreeSource
+from mps_shards.storage.local_disk import is_folder
 from mps_shards.storage.urls import scheme_of
 
 __all__ = ["open_source"]
@@ -37,6 +38,9 @@ def open_source(given: Any, *, root: str | None = None) -> Source:
     if scheme_of(os.fspath(given)) not in (None, "file"):
         return TableSource(ParquetFiles.at_url(os.fspath(given)))
     path = Path(given).absolute()
+    archive = next((each for each in path.parents if each.is_file()), None)  # archive.zip/labels.csv
+    if archive is None:
+        is_folder(Path(given))
     if path.is_dir() and is_arrow_folder(path):
         return TableSource(ArrowFiles(Path(given)), default_out=_beside(path))
     if path.suffix.lower() == ".parquet" or _holds_parquet(path):
@@ -47,14 +51,13 @@ def open_source(given: Any, *, root: str | None = None) -> Source:
         beside = FolderFiles(Path(given).parent)
         images = FolderFiles(_root_of(root, Path(given).parent)) if root is not None else beside
         return TreeSource(images, list_name=path.name, list_files=beside, default_out=_beside(path.with_suffix("")))
-    archive = next((each for each in path.parents if each.is_file()), None)  # archive.zip/labels.csv
     if archive is not None and is_archive(archive) and path.suffix.lower() in _LISTS:
         out, name = _beside(archive.with_name(archive_stem(archive))), path.relative_to(archive).as_posix()
         return TreeSource(ArchiveFiles(archive), list_name=name, default_out=out)
     if is_archive(path):
         return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
     kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*_LISTS, *_TABLES))})"
-    raise StorageError(f"{given}: {kinds if path.exists() else 'no such file or directory'}")
+    raise StorageError(f"{given}: {kinds}")
 
 
 def _holds_parquet(folder: Path) -> bool:
