@@ -14,6 +14,7 @@ from mps_shards.packing.sources.listing import Column, Doubt, Entry, Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.shards.manifest import Task
 from mps_shards.vision.encoding import read_header
+from mps_shards.vision.image_files import has_frames
 from mps_shards.vision.png_metadata import without_broken_metadata
 from mps_shards.vision.rgb_conversion import changes_to_rgb
 from mps_shards.wording import counted
@@ -153,7 +154,7 @@ def understand(
     """
     formats: Counter[str] = Counter()
     changes: Counter[str] = Counter()
-    rotated = looked_at = broken = 0
+    rotated = looked_at = broken = several = 0
     unsettled: dict[str, Doubt] = {}
     for entry in _spread(listing, _IMAGES if looks else 0):
         try:
@@ -175,6 +176,7 @@ def understand(
         formats[f"{header.format.upper()} {header.mode}"] += 1
         changes.update(loss.words for loss in losses)
         rotated += header.orientation != 1
+        several += header.format != "jpeg" and has_frames(image)
     masks = _look_at_masks(source, listing, rules) if looks else _Masks()
     tasks = [split.task for split in listing.splits if split.task != "unlabeled"]
     return Understanding(
@@ -195,7 +197,7 @@ def understand(
         annotations=tuple(map(encodable, listing.annotations)),
         empty=tuple(map(encodable, listing.empty)),
         unnamed=listing.unnamed,
-        notes=(*listing.notes, *_note_of_broken(broken, looked_at)),
+        notes=(*listing.notes, *_notes_on_images(broken, several, looked_at)),
         doubts=(*listing.doubts, *masks.doubts(listing, rules), *unsettled.values()),
     )
 
@@ -244,12 +246,16 @@ class _Masks:
                 "--map-ids binary makes 255 the class 1, --ignore-index 255 makes it no class",
                 "content",
             )
-        elif not classes and any(after - before > _GAP for before, after in pairwise([-1, *ids])):
+        elif not classes and ids and (_has_gap(ids) or ids[-1] > 2 * len(ids) + _GAP):
             yield Doubt(
                 f"masks hold label ids with large gaps ({_some(ids)})",
                 "--map-ids changes them (255=1, or a file), --ignore-index names one that is not a class",
                 "content",
             )
+
+
+def _has_gap(ids: Sequence[int]) -> bool:
+    return any(after - before > _GAP for before, after in pairwise([-1, *ids]))
 
 
 def _look_at_masks(source: Source, listing: Listing, rules: FieldRules) -> _Masks:
@@ -271,9 +277,11 @@ def _look_at_masks(source: Source, listing: Listing, rules: FieldRules) -> _Mask
     return found
 
 
-def _note_of_broken(count: int, looked_at: int) -> Iterator[str]:
-    if count:
-        yield f"{count} of {looked_at} PNG images lose damaged or very long metadata; their pixels stay"
+def _notes_on_images(broken: int, several: int, looked_at: int) -> Iterator[str]:
+    if several:
+        yield f"{several} of {looked_at} images have several frames or pages, of which training gets the first"
+    if broken:
+        yield f"{broken} of {looked_at} PNG images lose damaged or very long metadata; their pixels stay"
 
 
 def _doubt_of_image(path: str, error: DataError) -> Doubt:

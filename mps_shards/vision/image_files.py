@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
 
-__all__ = ["FORMATS", "MAX_PIXELS", "begins_like_image", "open_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "begins_like_image", "has_frames", "open_image"]
 
 # Where Pillow raises DecompressionBombError: twice Image.MAX_IMAGE_PIXELS.
 MAX_PIXELS = 178_956_970
@@ -59,6 +59,15 @@ def open_image(content: Buffer) -> ImageFile.ImageFile:
                 "to train on as an image of their own"
             ) from None
         raise
+
+
+def has_frames(content: Buffer) -> bool:
+    """Whether an image file holds more than one frame or page; False where its header cannot be read."""
+    try:
+        with open_image(content) as image:
+            return int(getattr(image, "n_frames", 1)) > 1
+    except Exception:  # damaged files end Pillow's parsers in exceptions of many types; decoding names them
+        return False
 
 
 def _brand(content: Buffer) -> bytes:

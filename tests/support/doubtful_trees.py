@@ -3,7 +3,11 @@
 import json
 import unicodedata
 
-from tests.support.brought_trees import CATS, NAMES, PETS, TWO, Case, Files, coco, images, jpeg, listed, rows
+import numpy as np
+from PIL import Image
+
+from tests.support.brought_trees import CATS, NAMES, PETS, TWO, Case, Files, coco, images, jpeg, listed, masks, rows
+from tests.support.images import encoded
 
 _FLAT = (("--layout", "flat"), {"": ("unlabeled", (), 6)})
 _LABELLED = {"": ("classification", CATS, 6)}
@@ -27,6 +31,11 @@ def _one_class(folder: str, beside: Files) -> Case:
     )
 
 
+def _animation() -> bytes:
+    frames = [Image.fromarray(np.full((24, 32), value, np.uint8)) for value in (0, 9)]
+    return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+
+
 _XML = b"<annotation><object><name>cat</name></object></annotation>"
 _READ_ME = {"README.md": b"about", "LICENSE.txt": b"free", "requirements.cfg": b"x"}
 
@@ -39,7 +48,28 @@ DOUBTFUL = {
     "a flat folder with what every download holds": Case(
         {**images(*NAMES), **_READ_ME}, {"": ("unlabeled", (), 6)}, ("Left out: 3 files",)
     ),
-    "MOT": _one_class("img1", {"gt/gt.txt": b"1,1,1,1,2,2,1,1,1\n", "seqinfo.ini": b"[Sequence]\n"}),
+    "MOT": Case(
+        {
+            **images("MOT17-02/img1/0.jpg"),
+            "MOT17-02/gt/gt.txt": b"1,1,1,1,2,2\n",
+            "MOT17-02/seqinfo.ini": b"[Sequence]\n",
+        },
+        words=("seqinfo.ini belongs to tracks of MOTChallenge", "--layout flat"),
+        settled=(("--layout", "flat"), {"": ("unlabeled", (), 1)}),
+    ),
+    "tracks of an unknown kind": _one_class("img1", {"gt/gt.txt": b"1,1,1,1,2,2,1,1,1\n"}),
+    "DOTA": Case(
+        {**images("images/0.png"), "labelTxt/0.txt": b"imagesource:x\ngsd:1\n1 1 2 1 2 2 1 2 plane 0\n"},
+        words=("labelTxt belongs to boxes of DOTA",),
+    ),
+    "CVAT": Case(
+        {**images("images/0.png"), "annotations.xml": b'<?xml version="1.0"?><annotations></annotations>'},
+        words=("annotations.xml belongs to annotations of CVAT",),
+    ),
+    "Supervisely": Case(
+        {**images("ds0/img/0.jpg"), "ds0/ann/0.jpg.json": b"{}", "meta.json": b'{"classes": [], "tags": []}'},
+        words=("meta.json belongs to annotations of Supervisely",),
+    ),
     "boxes of VOC": _one_class("JPEGImages", {"Annotations/0.xml": _XML, "ImageSets/Main/train.txt": b"0\n"}),
     "labels of Flowers": _one_class("jpg", {"imagelabels.mat": b"MATLAB"}),
     "CelebA": _one_class("img_align_celeba", {"list_attr_celeba.txt": b"1\nMale\n0.jpg 1\n"}),
@@ -95,6 +125,27 @@ DOUBTFUL = {
         words=("2 images with 'NaN' in column 'label' would get a class of this name", "--targets class"),
         source="labels.csv",
         settled=(("--targets", "class"), {"": ("classification", ("NaN", "cat", "dog"), 6)}),
+    ),
+    "lists written as text": Case(
+        listed("path,labels", ["\"['cat', 'dog']\"", "['dog']"] * 3),
+        words=("look like lists", "--targets class"),
+        source="labels.csv",
+    ),
+    "two spellings of a label": Case(
+        listed("path,label", ["Cat", "cat", "dog"] * 2),
+        words=("the labels 'Cat' and 'cat' in column 'label' differ in upper and lower case only",),
+        source="labels.csv",
+        settled=(("--targets", "class"), {"": ("classification", ("Cat", "cat", "dog"), 6)}),
+    ),
+    "masks of gray levels": Case(
+        {**images("images/0.jpg"), **masks(tuple(range(0, 256, 8)), "masks/0.png")},
+        words=("large gaps (0, 8, 16",),
+        settled=(("--yes",), {"": ("segmentation", (), 1)}),
+    ),
+    "an animation": Case(
+        {**images("cat/0.jpg"), "dog/1.gif": _animation()},
+        {"": ("classification", CATS, 2)},
+        ("1 of 2 images have several frames or pages, of which training gets the first",),
     ),
     "no image of class 0": Case(
         listed("path,label", ["1", "2", "4"] * 2),

@@ -22,6 +22,13 @@ _SNIFFED = 1 << 20  # bytes
 _ABOUT = re.compile(
     r"(read[-_]?me|licen[cs]e|copying|change|about|credits|attribution|citation|notice|classes\.txt)", re.I
 )
+# kind of annotations, a name that it has, and what a file of this name holds; nothing for a folder
+_FOREIGN = (
+    ("boxes of DOTA", "labelTxt", ()),
+    ("tracks of MOTChallenge", "seqinfo.ini", (b"[Sequence]",)),
+    ("annotations of CVAT", "annotations.xml", (b"<annotations",)),
+    ("annotations of Supervisely", "meta.json", (b'"classes"', b'"tags"')),
+)
 _SPLITS = re.compile(r"split|partition", re.I)
 _YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*")
 
@@ -115,7 +122,7 @@ def refuse_foreign_annotations(tree: FileTree) -> None:
     """Name a tree of annotations that cannot be packed.
 
     Raises:
-        ConfigError: it is a tree of YOLO boxes, or an export of Label Studio.
+        ConfigError: it is a tree of YOLO boxes, or of another program whose annotations are not read.
     """
     for name in ("data.yaml", "dataset.yaml", "data.yml"):
         if tree.files.is_file(name) and b"names" in tree.files.read(name)[:_SNIFFED]:
@@ -124,6 +131,15 @@ def refuse_foreign_annotations(tree: FileTree) -> None:
         labels = next((name for name in tree.folders(prefix) if name.lower() == "labels"), None)
         if labels and (first := _first_text(tree, f"{prefix}{labels}/")) and _is_yolo(tree, first):
             raise ConfigError(_yolo(tree, first))
+    for prefix in ("", *(f"{name}/" for name in tree.folders()[:20])):
+        for kind, name, words in _FOREIGN:
+            path = prefix + name
+            content = tree.files.read(path)[:_SNIFFED] if tree.files.is_file(path) else b""
+            if all(word in content for word in words) if words else tree.files.is_folder(path):
+                raise ConfigError(
+                    f"{tree.shown(path)} belongs to {kind}, which are not read: convert them to COCO with "
+                    "segmentations, or to a list with one row per image, or pack the images alone (--layout flat)"
+                )
     for name in tree.names():
         if name.lower().endswith(".json") and _json_kind(tree, name) == "an export of Label Studio":
             raise ConfigError(

@@ -102,6 +102,7 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
         inside = wrapper(tree) if found in ("classes", "splits", "flat") else ""
         if not inside:
             break
+        refuse_foreign_annotations(tree)
         tree.ignore_beside(inside)
         around.append((folder, tree))
         folder, tree = folder + inside, tree.below(inside)

@@ -92,6 +92,21 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
             "remove these rows, or keep it as a class (--targets class)",
             "content",
         )
+    if lists := [text for text in counts if text[:1] == "[" and text[-1:] == "]"]:
+        yield Doubt(
+            f"labels such as {lists[0]!r} in column {column!r} look like lists",
+            "write several labels of an image as cat|dog, and a single one without brackets, or keep each text as one "
+            "class (--targets class)",
+            "content",
+        )
+        return
+    spelled: dict[str, str] = {}
+    if alike := [(text, one) for text in counts if (one := spelled.setdefault(text.casefold(), text)) != text]:
+        yield Doubt(
+            f"the labels {alike[0][1]!r} and {alike[0][0]!r} in column {column!r} differ in upper and lower case only",
+            "write them one way, or keep them as different classes (--targets class)",
+            "content",
+        )
     numbers = [text for text in counts if _NUMBER.fullmatch(text)]
     if len(numbers) == len(counts):
         yield from _doubts_about_numbers(counts, column, images, named)

@@ -114,7 +114,9 @@ class Table:
             self._collect_vocabulary(table, roles)
         for line, cells in read_rows(tree.lists, table):
             self._take(f"{where}:{line}", cells, roles, finder, guess or (lambda _: (split, "")))
-        self._notes += [f"images were found as {example}" for example in list(finder.found_elsewhere.values())[:3]]
+        self._notes += [
+            f"paths of the list are completed: {example}" for example in list(finder.found_elsewhere.values())[:3]
+        ]
 
     def drop_labels(self) -> None:
         """Forget the labels of all rows so far."""
