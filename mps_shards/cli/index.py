@@ -71,8 +71,9 @@ def command(
     and nothing is written if one of them is damaged. A set that was indexed with --out is read by
     ShardDataset(tars, read_options=ReadOptions(index=DIR)).
 
-    Fields that are not named are guessed: the target is cls (a class index), mask.png (a label map), or none; the image
-    is the only field whose name is an extension of image files. Labels that are names need --classes.
+    Fields that are not named are guessed: the target is cls (a class index), mask.png (a label map), without either txt
+    (a caption), or none; the image is the only field whose name is an extension of image files. Labels that are names
+    need --classes.
 
     \b
     Examples:
@@ -137,6 +138,8 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
         click.echo(f"Passed over, as part of no sample: {passed_over}")
     if report.task == "unlabeled" and len(report.fields) > 1 and not chosen:
         click.echo("No target was found. Name one with --target, such as json:label or seg.png")
+    if report.task == "captions" and not chosen:
+        click.echo("The texts were taken for captions. --target names another target, such as json:label, or none")
     if report.out != report.folder:
         click.echo(
             f"Manifest and index are in {report.out}. To read the tars by them: "

@@ -10,7 +10,7 @@ from mps_shards.reading.batch_plan import BatchPlan, SampleName
 from mps_shards.reading.foreign_shards import ForeignShards, Repeated, Streamed
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.sampling.order import Shuffle
-from mps_shards.shards.field_choice import NO_TARGET, FieldChoice
+from mps_shards.shards.field_choice import CAPTION_FIELD, NO_TARGET, FieldChoice
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import MASK_FIELD, RawSample
 from mps_shards.storage.file_cache import Cache
@@ -56,11 +56,11 @@ class ForeignPlan:
         if isinstance(sample, Repeated):
             raise ShardError(str(sample))
         plain = self._choice.plain(sample)
-        if self.task == "unlabeled" and (held := plain.fields.keys() & {"cls", MASK_FIELD}):
+        if self.task in ("unlabeled", "captions") and (held := plain.fields.keys() & {"cls", MASK_FIELD}):
             raise ConfigError(
                 f"sample {sample.key!r} of shard {sample.shard} has a target ({held.pop()}), but none of the first "
-                f"{_LOOKED_AT} samples had: name it with target=, so that samples without it are bad samples, or read "
-                'all of them without: target="none"'
+                f"{_LOOKED_AT} samples had such a one: name it with target=, so that samples without it are bad "
+                'samples, or read all of them without: target="none"'
             )
         return plain
 
@@ -122,8 +122,8 @@ class ForeignSource:
     def _settled(self, sequence: Iterator[Streamed]) -> Iterator[Streamed]:
         """Give the samples on; settle before the first what the targets are, from the first sample that has one.
 
-        All ranks see the same samples, so they agree. A sample without a target settles it only if `_LOOKED_AT` others
-        have none either: it may be a damaged sample of a set with labels.
+        All ranks see the same samples, so they agree. A sample without a target, or with a text that nobody asked for,
+        settles it only if the first `_LOOKED_AT` have no other: it may be a damaged sample of a set with labels.
         """
         held: list[Streamed] = []
         without: _Look | None = None
@@ -138,9 +138,12 @@ class ForeignSource:
                 break
             held.append(sample)
             found = self._look(sample)
-            if found is not None and (found.target is not None or self._choice.task is not None):
+            if found is None:
+                continue
+            if self._choice.task is not None or found.target not in (None, CAPTION_FIELD):
                 self._settle(found)
-            without = without or found
+            if without is None or (without.target is None and found.target is not None):
+                without = found
         if without is not None and not self._guess_was_logged:
             self._settle(without)
         yield from held
@@ -165,8 +168,11 @@ class ForeignSource:
         self.task = self._choice.kind_of(found.target)
         unused = sorted(found.fields - {found.image, (found.target or "").partition(":")[0]})
         aside = f"; not used: {', '.join(unused)}" if unused else ""
-        # labels that nobody asked for are seldom missed, but those that were overlooked are
-        level = logging.WARNING if found.target is None and unused and not self._choice.target else logging.INFO
+        # labels that nobody asked for are seldom missed, but those that were overlooked or taken for captions are
+        guessed = self._choice.task is None and (self.task == "captions" or (found.target is None and unused))
+        level = logging.WARNING if guessed else logging.INFO
+        if guessed:
+            aside += '; target= names another, such as "json:label", or "none"'
         target = found.target or NO_TARGET
         _log.log(level, "reading as %s: image %s, target %s%s", self.task, found.image, target, aside)
         self._guess_was_logged = True

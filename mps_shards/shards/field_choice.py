@@ -16,16 +16,17 @@ from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import IMAGE_FIELDS, MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.target_values import caption, checked_ids, json_value, numbers
 
-__all__ = ["NO_TARGET", "FieldChoice", "is_mask"]
+__all__ = ["CAPTION_FIELD", "NO_TARGET", "FieldChoice", "is_mask"]
 
 _MAX_LABEL, _MAX_JSON = 256, 1 << 24  # bytes
+CAPTION_FIELD: Final = "txt"
 _KINDS: Final = ("multilabel", "regression", "captions")
 _FIELD_OF: Final[Mapping[Task, str]] = MappingProxyType(
     {
         "classification": "cls",
         "multilabel": "json",
         "regression": "json",
-        "captions": "txt",
+        "captions": CAPTION_FIELD,
         "segmentation": MASK_FIELD,
         "unlabeled": "none",
     }
@@ -39,7 +40,8 @@ class FieldChoice:
 
     Attributes:
         image: field names, in the order of preference; empty: the one field that is named like an image.
-        target: field names, or ``json:label`` for what a JSON file holds; empty: ``cls`` or ``mask.png``.
+        target: field names, or ``json:label`` for what a JSON file holds; empty: ``cls``, ``mask.png``, or without
+            either, a caption in ``txt``.
         classes: numbers of class names, for labels that are names.
         kind: what the targets are, where their names do not say it: "multilabel", "regression", "captions".
         columns: names of the numbers in the JSON, for "regression".
@@ -128,7 +130,8 @@ class FieldChoice:
         """Fields that a label may be in, and how much of each to read for it."""
         names = self.target or (_FIELD_OF[self.kind or "classification"],)
         most = _MAX_JSON if self.has_other_targets else _MAX_LABEL
-        return {name.partition(":")[0]: _MAX_JSON if ":" in name else most for name in names if not is_mask(name)}
+        found = {name.partition(":")[0]: _MAX_JSON if ":" in name else most for name in names if not is_mask(name)}
+        return found if self.target or self.kind else {**found, CAPTION_FIELD: _MAX_JSON}
 
     def image_field(self, raw: RawSample) -> str:
         """Name of the image's field.
@@ -166,6 +169,8 @@ class FieldChoice:
             raise _missing(raw, "target", self.target)
         guessed = (_FIELD_OF[self.kind],) if self.kind else ("cls", MASK_FIELD)
         found = [name for name in guessed if name in raw.fields]
+        if not found and not self.kind and CAPTION_FIELD in raw.fields:  # as img2dataset writes
+            return CAPTION_FIELD
         if len(found) > 1:
             held = f"{len(found)} targets (fields: {raw.listed_fields()})"
             raise DecodeError(f'{raw} holds {held}; say which it is: target="{found[0]}"')
@@ -211,7 +216,7 @@ class FieldChoice:
         if self.task == "regression":
             held = raw if name == "json" else replace(raw, fields={"json": raw.fields[name]})
             return dict(zip(self.columns, numbers(held, self.columns), strict=True))
-        return caption(raw, name) if self.task == "captions" else self.label(raw, target)
+        return caption(raw, name) if self.kind_of(target) == "captions" else self.label(raw, target)
 
     def class_number(self, raw: RawSample, target: str | None) -> int:
         """Check a sample's target, unless it is a label map; return its class number, -1 for targets of other kinds.
@@ -237,9 +242,9 @@ class FieldChoice:
         fields: dict[str, Buffer] = {kind if kind in IMAGE_FIELDS else IMAGE_FIELDS[0]: raw.fields[image]}
         if target is not None and is_mask(target):
             fields[MASK_FIELD] = raw.fields[target]
-        elif target is not None and self.has_other_targets and self.task:
+        elif target is not None and (task := self.kind_of(target)) in _KINDS:
             value = self.value(raw, target)
-            fields[_FIELD_OF[self.task]] = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
+            fields[_FIELD_OF[task]] = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
         elif target is not None:
             fields["cls"] = str(self.label(raw, target)).encode()
         return RawSample(key=raw.key, shard=raw.shard, fields=fields)

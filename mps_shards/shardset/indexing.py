@@ -9,7 +9,7 @@ from importlib.metadata import version
 from msgspec import UNSET
 
 from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, ShardsError, StorageError
-from mps_shards.shards.field_choice import FieldChoice, is_mask
+from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Task
 from mps_shards.shards.name_folding import alike
 from mps_shards.shardset.contents import labels_in
@@ -77,8 +77,8 @@ def adopt(
         location: a folder, or some tars of a folder.
         out: folder for manifest and index, later given to `ShardDataset` as `index`; beside the tars by default.
         choice: which fields are image and target; the manifest records the choice. By default `cls` is a class index,
-            `mask.png` a label map, a sample with neither is unlabelled, and the image is the only field that is named
-            like the extension of an image file.
+            `mask.png` a label map, without either `txt` a caption, and a sample without any of them is unlabelled; the
+            image is the only field that is named like the extension of an image file.
         classes: class names in the order of the class indices; without them classes have no names.
         workers, on_start, on_progress: as for `verify`.
 
@@ -253,6 +253,9 @@ def _task_of(folder: Folder, choice: FieldChoice, targets: dict[str, int], sampl
         raise DataError(f"of the samples in {folder} some have {found}; say which is the target: --target cls, or none")
     for name, number in targets.items():
         if number != samples:
-            raise DataError(f"only {number} of the {samples} samples in {folder} have the field {name}")
-        return "segmentation" if is_mask(name) else "classification"
+            raise DataError(
+                f"only {number} of the {samples} samples in {folder} have the field {name}; --target names another, or "
+                "none"
+            )
+        return choice.kind_of(name)
     return "unlabeled"

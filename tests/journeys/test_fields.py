@@ -46,7 +46,7 @@ def tars(folder: Path, held: Samples) -> Path:
 @pytest.mark.parametrize(
     ("held", "image", "target", "task", "first"),
     [
-        (img2dataset(6), None, None, "unlabeled", -1),
+        (img2dataset(6), None, "none", "unlabeled", -1),
         (img2dataset(6), "jpg", "json:label", "classification", 0),
         ({k: {"JPG": tiny_jpeg(), "cls": b"4"} for k in "abcd"}, "jpg;png", "cls", "classification", 4),
         ({k: {"input.png": PHOTO, "seg.png": MASK} for k in "abcd"}, "input.png", "seg.png", "segmentation", None),
@@ -82,7 +82,7 @@ def test_names_for_labels_need_the_classes(tmp_path):
     folder = tars(tmp_path / "tars", img2dataset(6))
     write(tmp_path, {"names.txt": b"cdf\nc\nd\nf\n"})
 
-    assert "No target was found" in run("index", folder, "--out", tmp_path / "unlabeled").stdout
+    assert "The texts were taken for captions" in run("index", folder, "--out", tmp_path / "captions").stdout
     assert "'c', which is no class number" in refused("index", folder, "--target", "json:name")
     said = run("index", folder, "--target", "json:name", "--classes", tmp_path / "names.txt")
 
@@ -100,13 +100,17 @@ def test_names_for_labels_need_the_classes(tmp_path):
 
 def test_what_is_guessed_is_said_and_what_is_left_out_is_warned_of(tmp_path, caplog):
     folder = tars(tmp_path / "tars", img2dataset(4))
+    bare = {key: {"jpg": held["jpg"], "json": held["json"]} for key, held in img2dataset(4).items()}
 
     with caplog.at_level(logging.INFO, "mps_shards"):
         list(ShardDataset(folder, batch_size=None))
+        list(ShardDataset(tars(tmp_path / "bare", bare), batch_size=None))
         list(ShardDataset(folder, batch_size=None, target="json:label"))
 
+    aside = 'target= names another, such as "json:label", or "none"'
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("WARNING", "reading as unlabeled: image jpg, target none; not used: json, txt"),
+        ("WARNING", f"reading as captions: image jpg, target txt; not used: json; {aside}"),
+        ("WARNING", f"reading as unlabeled: image jpg, target none; not used: json; {aside}"),
         ("INFO", "reading as classification: image jpg, target json:label; not used: txt"),
     ]
 
@@ -121,3 +125,49 @@ def test_a_sample_in_doubt_is_a_bad_sample(tmp_path):
     assert [row[0] for row in rows(skipping)] == ["b"] and skipping.skipped.count == 1
     with pytest.raises(ConfigError, match="names masks and labels"):
         ShardDataset(folder, batch_size=None, target="cls;mask.png")
+
+
+def test_texts_of_samples_that_have_no_other_target_are_captions_streamed_and_indexed(tmp_path):
+    folder = tars(tmp_path / "tars", img2dataset(6))
+    streamed = ShardDataset(folder, batch_size=4)
+
+    assert [targets for _, targets in streamed] == [["a cat"] * 4, ["a cat"] * 2]
+    assert streamed.task == "captions"
+
+    assert "Read as captions, target txt" in run("index", folder).stdout
+    indexed = ShardDataset(folder, batch_size=4)
+    assert indexed.task == "captions"
+    assert [targets for _, targets in indexed] == [["a cat"] * 4, ["a cat"] * 2]
+    assert not verify(folder, decode=True).problems
+    indexed.close()
+
+
+def test_a_sample_of_a_labelled_set_that_has_a_text_alone_is_a_bad_sample(tmp_path):
+    held = {f"{n}": {"jpg": tiny_jpeg(n), "txt": b"a cat", "cls": b"1"} for n in range(5)}
+    del held["0"]["cls"]
+    folder = tars(tmp_path / "tars", held)
+
+    with pytest.raises(DecodeError, match="no label, the set has labels"):
+        list(ShardDataset(folder, batch_size=None))
+    skipping = ShardDataset(folder, batch_size=None, on_bad_sample=SkipRules(max_bad=1))
+    assert [target for _, target in skipping] == [1] * 4
+    assert "say which is the target: --target cls, or none" in refused("index", folder)
+
+
+def test_labels_behind_many_captions_are_an_error_and_missing_captions_are_named(tmp_path):
+    held = {f"{n:03d}": {"jpg": tiny_jpeg(), "txt": b"a cat"} for n in range(70)}
+    held["069"]["cls"] = b"1"
+    late = tmp_path / "late"
+    late.mkdir()
+    by_tarfile(late / "0.tar", held)
+
+    with pytest.raises(ConfigError, match=r"sample '069' .* has a target \(cls\)"):
+        list(ShardDataset(late, batch_size=None))
+
+    del held["069"]["cls"], held["010"]["txt"]
+    some = tmp_path / "some"
+    some.mkdir()
+    by_tarfile(some / "0.tar", held)
+    assert "only 69 of the 70 samples" in (said := refused("index", some)) and "--target names another" in said
+    with pytest.raises(DecodeError, match="'010'"):
+        list(ShardDataset(some, batch_size=None))

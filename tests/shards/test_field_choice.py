@@ -24,7 +24,7 @@ def plain(raw: RawSample, image: str | None = None, target: str | None = None, c
     [
         ({"jpg": b"I", "cls": b"3", "txt": b"T"}, None, None, {"jpg": b"I", "cls": b"3"}),
         ({"jpg": b"I", "mask__png": b"M", "json": b"{}"}, None, None, {"jpg": b"I", "mask.png": b"M"}),
-        ({"jpg": b"I", "txt": b"T"}, None, None, {"jpg": b"I"}),
+        ({"jpg": b"I", "txt": b"T"}, None, None, {"jpg": b"I", "txt": b"T"}),
         ({"png": b"P", "webp": b"W", "cls": b"3"}, "jpg;webp;png", None, {"webp": b"W", "cls": b"3"}),
         ({"left__jpg": b"L", "right__jpg": b"R"}, ".RIGHT.jpg", None, {"jpg": b"R"}),
         ({"img": b"I"}, "img", None, {"jpg": b"I"}),  # what it is, its content says

@@ -77,9 +77,12 @@ def test_the_task_follows_from_the_fields(folder: Path, tmp_path: Path):
     by_tarfile(folder / "x.tar", {"a": {"jpg": tiny_jpeg(), "mask.png": mask}})
     (tmp_path / "bare").mkdir()
     by_tarfile(tmp_path / "bare" / "x.tar", {"a": {"jpg": tiny_jpeg(), "txt": b"a cat", "json": b"{}"}})
+    (tmp_path / "alone").mkdir()
+    by_tarfile(tmp_path / "alone" / "x.tar", {"a": {"jpg": tiny_jpeg(), "json": b"{}"}})
 
     assert adopt(folder).task == "segmentation"
-    assert adopt(tmp_path / "bare").task == "unlabeled"
+    assert adopt(tmp_path / "bare").task == "captions"
+    assert adopt(tmp_path / "alone").task == "unlabeled"
     image, target = next(iter(ShardDataset(folder, batch_size=None)))
     assert np.asarray(target).shape == tuple(image.shape[1:])
 
