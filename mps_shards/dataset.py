@@ -1,6 +1,6 @@
 """`ShardDataset`: a shard set as a torch IterableDataset, assembled from webdataset pipeline stages."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NoReturn, Self
 
 import torch
@@ -10,7 +10,14 @@ from webdataset.pipeline import DataPipeline
 
 from mps_shards.errors import ConfigError
 from mps_shards.metrics import SkipReport, StageTimes, html_table
-from mps_shards.reading.arguments import Shards, check_arguments, chosen_fields, shown, warn_of_no_batches
+from mps_shards.reading.arguments import (
+    Shards,
+    check_arguments,
+    chosen_fields,
+    plain_integer,
+    shown,
+    warn_of_no_batches,
+)
 from mps_shards.reading.bad_samples import Policy, SkipRules
 from mps_shards.reading.collate import Collate
 from mps_shards.reading.description import described, facts
@@ -31,7 +38,6 @@ from mps_shards.sampling.rank import Share
 from mps_shards.sampling.rank_sharding import Remainder
 from mps_shards.sampling.subset import Subset
 from mps_shards.shards.keyed import check_seed
-from mps_shards.shards.manifest import Task
 from mps_shards.vision.normalization import Normalize
 from mps_shards.vision.transforms.sample_transform import Transform, recognise
 
@@ -122,7 +128,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         shards: Shards,
         *,
         batch_size: int | None,
-        transform: Transform | Sequence[Transform] | None = None,
+        transform: Transform | tuple[Transform, ...] | None = None,
         views: int = 1,
         shuffle: bool | Shuffle = False,
         seed: int = 0,
@@ -142,8 +148,9 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         collate: Collate = Collate(),  # noqa: B008  # frozen
         read_options: ReadOptions = ReadOptions(),  # noqa: B008
     ):
-        check_seed(seed, epoch or 0)
-        check_arguments(batch_size, shuffle, remainder, collate, subset)
+        batch_size, seed, epoch = map(plain_integer, (batch_size, seed, epoch))
+        check_seed(seed, 0 if epoch is None else epoch)
+        check_arguments(batch_size, shuffle, remainder, collate, subset, read_options, drop_last=drop_last, keys=keys)
         choice = chosen_fields(image, target, fields, collate)
         mixing = Shuffle() if shuffle is True else shuffle or None
         self.shards, self.batch_size, self.transform, self.seed = shards, batch_size, transform, seed
@@ -226,19 +233,9 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     # What the set holds
 
     @property
-    def task(self) -> Task | None:
-        """What the targets are; None for tars without a manifest until the first sample was read."""
-        return self.source.task
-
-    @property
     def columns(self) -> list[str]:
         """Names of the numbers that are the target of a regression set. Empty for other tasks."""
         return list(self.source.columns)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 where they are not known."""
-        return len(self.source.classes)
 
     @property
     def num_samples(self) -> int | None:
@@ -311,6 +308,14 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     with_epoch = _unsupported("with_epoch", "take fewer batches of an epoch with itertools.islice(data, n)")
     repeat = _unsupported("repeat", "iterate several times, each iteration is of the next epoch")
     with_length = _unsupported("with_length", "len(data) is exact already")
+    shuffle = _unsupported("shuffle", "pass shuffle=True, or shuffle=Shuffle(window=…), when it is made")
+    batched = _unsupported("batched", "pass batch_size= when it is made")
+    decode = _unsupported("decode", "samples are decoded already; image=, target= and fields= choose what is read")
+    to_tuple = _unsupported("to_tuple", "it yields (images, targets); fields= names other values")
+    __getitem__ = _unsupported(
+        "__getitem__",
+        "it is iterated; ShardSamples reads samples by number, for random_split and samplers; subset=Subset(…) splits",
+    )
     append = _unsupported("append", "use map(), select() or compose(), which give a new data set")
 
     def preview(self, count: int = 8, *, times: int = 3) -> Any:
@@ -332,7 +337,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
 
 def _sample_options(
     source: Source,
-    transform: Transform | Sequence[Transform] | None,
+    transform: Transform | tuple[Transform, ...] | None,
     *,
     views: int,
     fields: Mapping[str, str] | None,

@@ -89,6 +89,8 @@ class DeviceLoader:
     ):
         _check_at_least(1, num_threads=num_threads, host_batches=host_batches, memory=memory)
         _check_at_least(0, device_batches=device_batches, verify_transfer=verify_transfer)
+        if on_stats is not None and not callable(on_stats):
+            raise ConfigError(f"on_stats must be a function that is given the stats, not {on_stats!r}")
         self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
         self._source = _source_of(batches, self.device.type, to_float=to_float)
@@ -100,7 +102,7 @@ class DeviceLoader:
         # idle memory is not counted against the limit, so where there is one nothing is kept
         self._recycler = Recycler(keep=host_batches + device_batches + _SPARE_BUFFERS if memory is None else 0)
         self._stats = LoaderStats()
-        self._workers: Callable[[], Workers | None] = lambda: None
+        self._workers: Callable[[], Workers | None] = _no_workers
         self._iteration: Iteration[Any] | None = None  # the latest one
         self._begun: Iteration[Any] | None = None  # the latest one that has begun
         self._running: list[weakref.ref[Generator[Any, None, None]]] = []
@@ -230,6 +232,17 @@ class DeviceLoader:
         self._recycler.clear()
         self._source.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy begins anew: threads, memory and what the device was found to do stay here
+        idle: dict[str, Any] = {
+            "_workers": _no_workers,
+            "_iteration": None,
+            "_begun": None,
+            "_running": [],
+            "_checked_device": None,
+        }
+        return {**self.__dict__, **idle, "_recycler": self._recycler.empty_copy(), "_stats": LoaderStats()}
+
     def __enter__(self) -> Self:
         return self
 
@@ -286,6 +299,10 @@ class _CountedInSamples(torch.utils.data.IterableDataset[Any]):
         return repr(self._data)
 
 
+def _no_workers() -> None:
+    """Before the first iteration."""
+
+
 def _measure(stats: LoaderStats, began: float, iteration: Iteration[Any]) -> None:
     stats.elapsed_s = time.perf_counter() - began
     traffic = iteration.traffic()
@@ -302,5 +319,5 @@ def _shut_down(deliveries: Generator[Any, None, None], iteration: Iteration[Any]
 
 def _check_at_least(least: int, **values: int | None) -> None:
     for name, value in values.items():
-        if value is not None and value < least:
-            raise ConfigError(f"{name} must be at least {least}, not {value}")
+        if value is not None and (not hasattr(value, "__index__") or value < least):
+            raise ConfigError(f"{name} must be a whole number from {least}, not {value!r}")

@@ -59,7 +59,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
     def __init__(
         self,
         shards: Shards,
-        transform: Transform | Sequence[Transform] | None = None,
+        transform: Transform | tuple[Transform, ...] | None = None,
         *,
         seed: int | None = None,
         subset: Subset | None = None,
@@ -131,7 +131,12 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         return f"ShardSamples({str(self.source.sets[0].folder)!r}, {self.source.task}{classes}, {len(self):,} samples)"
 
     def _number(self, index: int) -> int:
-        """The sample's number in the sets. Raises IndexError, as a list does."""
+        """The sample's number in the sets. Raises IndexError or TypeError, as a list does."""
+        if not hasattr(index, "__index__"):
+            raise TypeError(
+                f"samples are read by number, not by {index!r}: samples[3], samples[2:9], or torch.utils.data.Subset("
+                "samples, [1, 5]); subset=Subset(keys=[…]) chooses by key"
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         return int(self._numbers[index])

@@ -95,7 +95,12 @@ class Recycler:
     """
 
     def __init__(self, *, keep: int):
+        self._keep = keep
         self._arrays: deque[Any] = deque(maxlen=2 * keep)  # in use by tensors, or idle
+
+    def empty_copy(self) -> "Recycler":
+        """One that remembers as many, and has none yet."""
+        return Recycler(keep=self._keep)
 
     def lease(self, nbytes: int) -> torch.Tensor:
         """uint8 memory of at least `nbytes`. Nothing else writes to it while a tensor shares it."""

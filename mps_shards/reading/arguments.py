@@ -3,10 +3,13 @@
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from mps_shards.errors import ConfigError
 from mps_shards.reading.collate import Collate
+from mps_shards.reading.read_options import ReadOptions
 from mps_shards.reading.read_position import ReadPosition
 from mps_shards.sampling.order import Shuffle
 from mps_shards.sampling.rank_sharding import Remainder
@@ -14,7 +17,7 @@ from mps_shards.sampling.subset import Subset
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.storage.urls import without_secrets
 
-__all__ = ["Path", "Shards", "check_arguments", "chosen_fields", "shown", "warn_of_no_batches"]
+__all__ = ["Path", "Shards", "check_arguments", "chosen_fields", "plain_integer", "shown", "warn_of_no_batches"]
 
 Path: TypeAlias = str | os.PathLike[str]
 Shards: TypeAlias = Path | Sequence[Path] | Mapping[Path, float]
@@ -26,10 +29,21 @@ def check_arguments(
     remainder: Remainder,
     collate: Collate,
     subset: Subset | None,
+    read_options: ReadOptions,
+    **switches: bool,
 ) -> None:
     """Raise ConfigError for values that cannot work; the message names what is accepted."""
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise ConfigError(f"batch_size must be at least 1, or None for single samples, not {batch_size!r}")
+        raise ConfigError(f"batch_size must be a whole number from 1, or None for single samples, not {batch_size!r}")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} must be True or False, not {value!r}")
+    if not isinstance(collate, Collate):
+        raise ConfigError(
+            f"collate must be Collate(…), such as Collate(pad=32), not {collate!r}; a function of batches is for map()"
+        )
+    if not isinstance(read_options, ReadOptions):
+        raise ConfigError(f"read_options must be ReadOptions(…) from mps_shards, not {read_options!r}")
     if not isinstance(shuffle, bool | Shuffle):
         raise ConfigError(
             f"shuffle must be True, False or Shuffle(window=…) from mps_shards, not {shuffle!r}; samples are mixed "
@@ -41,6 +55,11 @@ def check_arguments(
         raise ConfigError("mix and pad are for batches: give a batch_size")
     if subset is not None and not isinstance(subset, Subset):
         raise ConfigError(f"subset must be Subset(…), such as Subset(fraction=0.1), not {subset!r}")
+
+
+def plain_integer(value: Any) -> Any:
+    """A whole number of NumPy as Python's; any other value as it is."""
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def chosen_fields(

@@ -1,6 +1,7 @@
 """What a data set says of the shard sets that it reads, for `ShardDataset` and `ShardSamples` alike."""
 
 from mps_shards.reading.sample_sources import Source
+from mps_shards.shards.manifest import Task
 
 __all__ = ["SetProperties"]
 
@@ -14,6 +15,16 @@ class SetProperties:
     def classes(self) -> list[str]:
         """Class names; a label is an index into this list. Empty where there are none."""
         return list(self.source.classes)
+
+    @property
+    def task(self) -> Task | None:
+        """What the targets are; None for tars without a manifest until the first sample was read."""
+        return self.source.task
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 where they are not known."""
+        return len(self.source.classes)
 
     @property
     def class_to_idx(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,13 +57,19 @@ class Subset:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
-        if isinstance(self.classes, str):
+        classes: object = self.classes
+        if classes is not None and (isinstance(classes, str) or not isinstance(classes, Collection)):
             raise ConfigError(f"classes must be a list of names or class indices, not {self.classes!r}")
+        keys: object = self.keys
+        if keys is not None and not isinstance(keys, str | os.PathLike | Collection):
+            raise ConfigError(f"keys must be a list of keys, or the path of a text file, not {keys!r}")
         if self.fold is not None:
-            fold = tuple(self.fold)
+            given: object = self.fold
+            fold = tuple(given) if isinstance(given, Collection) else ()
             if len(fold) != 2 or any(type(each) is not int for each in fold) or not 0 <= fold[0] < fold[1]:
                 raise ConfigError(f"fold must be (number, count) with 0 <= number < count, not {self.fold!r}")
-        if self.fraction is not None and not 0 <= self.fraction <= 1:
+        share: object = self.fraction
+        if share is not None and not (isinstance(share, int | float | np.number) and 0 <= float(share) <= 1):
             raise ConfigError(f"fraction must be from 0 to 1, not {self.fraction!r}")
         if self.per_class is not None and (type(self.per_class) is not int or self.per_class < 1):
             raise ConfigError(f"per_class must be at least 1, not {self.per_class!r}")

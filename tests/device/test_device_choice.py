@@ -133,11 +133,11 @@ def test_hazards_are_those_of_the_version() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_threads": 0}, "num_threads must be at least 1, not 0"),
-        ({"host_batches": 0}, "host_batches must be at least 1"),
-        ({"device_batches": -1}, "device_batches must be at least 0"),
-        ({"memory": 0}, "memory must be at least 1"),
-        ({"verify_transfer": -1}, "verify_transfer must be at least 0"),
+        ({"num_threads": 0}, "num_threads must be a whole number from 1, not 0"),
+        ({"host_batches": 0}, "host_batches must be a whole number from 1"),
+        ({"device_batches": -1}, "device_batches must be a whole number from 0"),
+        ({"memory": 0}, "memory must be a whole number from 1"),
+        ({"verify_transfer": -1}, "verify_transfer must be a whole number from 0"),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(shard_set: Any, options: dict[str, int], message: str) -> None:

@@ -1,6 +1,6 @@
 """A transform as reading applies it: recognised once, then called for each sample in each thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,7 +63,7 @@ class SampleTransform:
 
 
 def recognise(
-    transform: Transform | Sequence[Transform] | None,
+    transform: Transform | tuple[Transform, ...] | None,
     *,
     views: int = 1,
     task: Task | None,
@@ -85,14 +85,19 @@ def recognise(
     """
     if type(views) is not int or views < 1:
         raise ConfigError(f"views must be a whole number from 1, not {views!r}")
-    several = isinstance(transform, tuple | list)
+    if isinstance(transform, list):
+        raise ConfigError(
+            "transform is a list: Compose([…]) of torchvision applies transforms one after the other, and a tuple "
+            "gives a view for each of its transforms"
+        )
+    several = isinstance(transform, tuple)
     if several and views > 1:
         raise ConfigError("give either views or a tuple of transforms, which gives a view for each of them")
     if transform is None:
         if views > 1:
             raise ConfigError("views needs a transform: without one, all views of an image would be equal")
         return SampleTransform()
-    given = list(transform) if isinstance(transform, tuple | list) else [transform] * views
+    given = list(transform) if isinstance(transform, tuple) else [transform] * views
     if not given:
         raise ConfigError("transform is an empty tuple; leave it out to get images as they are")
     binding = _Binding(task, classes, ignore_index)
