@@ -1,5 +1,6 @@
-"""A loader's state rides in the checkpoints of Lightning and accelerate, and a run goes on where it was cut."""
+"""A loader's state rides in the checkpoints of trainers, and a run goes on where it was cut."""
 
+import json
 import logging
 from collections.abc import Iterator
 from itertools import islice
@@ -14,6 +15,7 @@ from mps_shards import DeviceLoader, ShardDataset, classify
 from tests.support.sets import shard_set
 
 SET = shard_set([5, 0, 1, 24, 11])  # 41 samples: 11 batches of 4, the last of one
+BROKEN = shard_set([20, 20], broken=[7])
 EPOCHS = 3
 
 
@@ -128,3 +130,68 @@ def test_accelerate_goes_on_with_the_very_next_batch(accelerate, uncut, cut, tmp
     given_out += accelerated(accelerate, tmp_path, resume=True)
 
     assert given_out == uncut
+
+
+def hugging_face(transformers: ModuleType, folder: Path, *, stop: int | None = None, resume: int | None = None) -> Any:
+    """The pixels and labels of each step that the Trainer trained on in two epochs, and how many samples were skipped.
+
+    Saves a checkpoint after step `stop` and ends there, or goes on from the checkpoint of step `resume`. The loader and
+    the callback are those of docs/recipes/transformers.md.
+    """
+    seen: list[tuple[float, list[int]]] = []
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(3 * 8 * 8, 3)
+
+        def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+            seen.append((pixel_values.sum().item(), labels.tolist()))
+            logits = self.layer(pixel_values.flatten(1))
+            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    class ShardTrainer(transformers.Trainer):
+        def get_train_dataloader(self) -> DeviceLoader:
+            return DeviceLoader(self.train_dataset, device=self.args.device, num_threads=2)
+
+    class SaveLoader(transformers.TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, *, train_dataloader: Any, **kwargs: Any) -> None:
+            path = Path(args.output_dir, f"checkpoint-{state.global_step}", "loader.json")
+            path.write_text(json.dumps(train_dataloader.state_dict()))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            control.should_save = control.should_training_stop = state.global_step == stop
+
+    data = ShardDataset(BROKEN, batch_size=4, transform=classify.train(8), shuffle=True, on_bad_sample="skip")
+    arguments = transformers.TrainingArguments(
+        str(folder),
+        num_train_epochs=2,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_strategy="no",
+        ignore_data_skip=True,
+    )
+    named = data.map(lambda batch: {"pixel_values": batch[0], "labels": batch[1]})
+    trainer = ShardTrainer(Model(), arguments, train_dataset=named, callbacks=[SaveLoader()])
+    checkpoint = None if resume is None else folder / f"checkpoint-{resume}"
+    if checkpoint is not None:
+        data.load_state_dict(json.loads((checkpoint / "loader.json").read_text()))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    return seen, data.skipped.count
+
+
+def test_the_hugging_face_trainer_skips_advances_and_goes_on_with_the_very_next_batch(accelerate, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (make install does)")
+
+    uncut, skipped = hugging_face(transformers, tmp_path)
+    assert len(uncut) == 20 and skipped == 1
+    assert sum(len(labels) for _, labels in uncut) == 2 * 39
+    assert [labels for _, labels in uncut[:10]] != [labels for _, labels in uncut[10:]]  # the order of the second epoch
+
+    for cut in (3, 10, 13):
+        given_out, _ = hugging_face(transformers, tmp_path, stop=cut)
+        rest, _ = hugging_face(transformers, tmp_path, resume=cut)
+
+        assert given_out + rest == uncut
