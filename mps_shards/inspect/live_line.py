@@ -79,11 +79,11 @@ class _NotebookLine:
     """Text below a cell that is replaced in place, and that a saved notebook keeps."""
 
     def __init__(self, label: str, total: int | None):
-        from IPython import display  # a notebook has it
+        from IPython.display import display  # a notebook has it
 
         self._label, self._total, self._batches = label, total, 0
         self._next_update = 0.0
-        show: Any = display.display
+        show: Any = display
         self._shown: Any = show({"text/plain": f"{label}: starting"}, raw=True, display_id=True)
 
     def update(self, batches: int, loader: "DeviceLoader") -> None:
