@@ -7,6 +7,7 @@ import click
 
 from mps_shards.cli.output import say_broken, say_json, say_table
 from mps_shards.cli.shared_options import json_option, read_options, sample_options, workers_option
+from mps_shards.errors import StorageError
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -31,6 +32,12 @@ _MOST = 40  # classes that are listed as text
 @click.option(
     "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write charts to this PNG, SVG or PDF file."
 )
+@click.option(
+    "--sample-weights",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a weight for each sample to this .npy file, for Balance(samples=numpy.load(FILE)): images that hold a "
+    "rare class weigh more.",
+)
 @read_options
 @json_option("the figures")
 @click.pass_context
@@ -41,6 +48,7 @@ def command(
     seed: int,
     workers: int | None,
     plot: Path | None,
+    sample_weights: Path | None,
     as_json: bool,
     reading: "ReadOptions",
 ) -> None:
@@ -55,6 +63,7 @@ def command(
       mps-shards stats ./imgs-shards
       mps-shards stats ./imgs-shards --samples 5000 --json
       mps-shards stats ./imgs-shards --plot charts.png
+      mps-shards stats ./masks-shards --sample-weights weights.npy
     """
     from mps_shards.inspect.figures import figures
 
@@ -64,14 +73,31 @@ def command(
         from mps_shards.inspect.gallery import set_title
 
         charts_file(found, plot, title=set_title(shards))
+    if sample_weights is not None:
+        _write_weights(found, sample_weights)
     if as_json:
         say_json(figures(found))
     else:
         _say(found)
+        if sample_weights is not None:
+            click.echo(f"\nWeights of samples in {sample_weights}")
         if plot is not None:
             click.echo(f"\nCharts in {plot}")
     say_broken(found.broken)
     ctx.exit(1 if found.broken else 0)
+
+
+def _write_weights(found: "Survey", path: Path) -> None:
+    import numpy as np
+
+    from mps_shards.inspect.class_weights import sample_weights
+
+    weights = sample_weights(found)
+    try:
+        with path.open("wb") as file:
+            np.save(file, weights, allow_pickle=False)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
 
 
 def surveyed(

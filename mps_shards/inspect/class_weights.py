@@ -7,12 +7,19 @@
                 those images that contain it: Eigen and Fergus, ICCV 2015.
     positive    (N - n_c) / n_c: `pos_weight` of BCEWithLogitsLoss for multi-label targets.
 
+`sample_weights` gives a weight for each sample instead, for ``Balance(samples=…)``.
+
 A class without any sample gets the weight 0, because no sample can teach it.
 """
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+from mps_shards.errors import ConfigError
 from mps_shards.inspect.survey import Survey
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "inverse_weights",
     "median_frequency_weights",
     "positive_weights",
+    "sample_weights",
     "weight_lines",
 ]
 
@@ -80,6 +88,29 @@ def median_frequency_weights(pixels: Sequence[int], image_pixels: Sequence[int])
 def positive_weights(counts: Sequence[int], samples: int) -> list[float]:
     """Return negatives / positives for each label; 0 for a label that no sample has."""
     return [(samples - count) / count if count else 0.0 for count in counts]
+
+
+def sample_weights(found: Survey) -> npt.NDArray[np.float64]:
+    """Return how often to use each sample, so that images that hold a rare class are seen more often.
+
+    The weight is sqrt(N / n_c) of the rarest class c that the sample holds, where n_c of N samples hold it: the repeat
+    factor of Gupta et al., "LVIS", CVPR 2019, with a threshold of 1. A sample without any class has the weight 1, one
+    that could not be decoded 0.
+
+    Raises:
+        ConfigError: the set has no classes, or only a part of it was surveyed.
+    """
+    if found.seed is not None:
+        raise ConfigError("weights of samples need a survey of the whole set, without samples=")
+    counts = Counter(number for classes in found.held for number in classes or ())
+    if not counts:
+        raise ConfigError(f"a set for {found.manifest.task} without classes has no weights of samples")
+    samples = len(found.held)
+    weights = [
+        0.0 if classes is None else max(((samples / counts[number]) ** 0.5 for number in classes), default=1.0)
+        for classes in found.held
+    ]
+    return np.array(weights)
 
 
 _USES = {

@@ -33,12 +33,15 @@ class Survey:
         seed: seed of the random choice; None if every sample was decoded.
         tally: statistics of the samples that could be decoded.
         broken: one line for each sample that could not be decoded.
+        held: the classes that each sample holds, in the order of the set: those of its label map, or its labels; None
+            for a sample that could not be decoded.
     """
 
     manifest: Manifest
     seed: int | None
     tally: Tally
     broken: tuple[str, ...]
+    held: tuple[tuple[int, ...] | None, ...] = ()
 
     def normalize(self) -> tuple[list[float], list[float]]:
         """Return mean and std of the channels, as ``ShardDataset(normalize=…)`` takes them.
@@ -115,16 +118,30 @@ def survey(
             return f"{key}: {error}"
 
     tally, broken = Tally(), []
+    held: list[tuple[int, ...] | None] = []
     try:
         for found in ordered_map(look, numbers, workers=workers):
             if isinstance(found, str):
                 broken.append(found)
+                held.append(None)
             else:
+                held.append(_classes_of(found, opened.manifest))
                 tally.add(found, ignore_index=opened.manifest.ignore_index)
             on_sample(1)
     finally:
         opened.close()
-    return Survey(manifest=opened.manifest, seed=seed if drawn else None, tally=tally, broken=tuple(broken))
+    return Survey(
+        manifest=opened.manifest,
+        seed=seed if drawn else None,
+        tally=tally,
+        broken=tuple(broken),
+        held=tuple(held),
+    )
+
+
+def _classes_of(found: Facts, manifest: Manifest) -> tuple[int, ...]:
+    ids = found.labels if found.mask is None else tuple(found.mask)
+    return tuple(number for number in ids if number >= 0 and number != manifest.ignore_index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

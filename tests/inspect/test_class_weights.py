@@ -4,19 +4,25 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mps_shards import Balance, ShardDataset
+from mps_shards.errors import ConfigError
 from mps_shards.inspect.class_weights import (
     effective_weights,
     inverse_weights,
     median_frequency_weights,
     positive_weights,
+    sample_weights,
     weight_lines,
 )
-from tests.support.commands import run
+from mps_shards.inspect.survey import survey
+from tests.support.commands import refused, run
+from tests.support.sets import shard_set
 from tests.support.things import segmentation_set
 
 COUNTS = st.lists(st.integers(0, 10_000), min_size=1, max_size=40)
@@ -76,3 +82,37 @@ def test_stats_prints_weights_for_label_maps():
     weights = figures["class_weights"]["median"]
     assert len(weights) == len([name for name in figures["masks"] if name != "ignored"])
     assert sorted(weights)[len(weights) // 2] == pytest.approx(1)
+
+
+def test_samples_weigh_by_the_rarest_class_that_their_label_map_holds(tmp_path: Path):
+    shards, file = segmentation_set(), tmp_path / "weights.npy"
+    data = ShardDataset(shards, batch_size=None)
+    held = [set(np.unique(target)) - {data.ignore_index} for _, target in data]
+    counts = {number: sum(number in classes for classes in held) for number in set().union(*held)}
+
+    said = run("stats", shards, "--sample-weights", file).stdout
+
+    weights = np.load(file)
+    expected = [max((20 / counts[number]) ** 0.5 for number in classes) for classes in held]
+    assert weights == pytest.approx(expected) and f"Weights of samples in {file}" in said
+    assert weights.max() > weights.min()
+    rare = min(counts, key=lambda number: counts[number])
+    balanced = ShardDataset(
+        shards, batch_size=None, shuffle=True, balance=Balance(samples=weights, length=200), keys=True
+    )
+    with_rare = sum(rare in set(np.unique(target)) for _, target, _ in balanced)
+    assert with_rare / 200 > counts[rare] / 20
+    data.close()
+    balanced.close()
+
+
+def test_a_broken_sample_weighs_nothing_and_a_part_of_a_set_has_no_weights(tmp_path: Path):
+    shards = shard_set([8], broken=[2])  # classes 0, 1, 2, 0, 1, …
+
+    weights = sample_weights(survey(shards))
+
+    assert weights[2] == 0 and weights[5] == pytest.approx(8**0.5)  # the only one of class 2 that is left
+    assert weights[0] == pytest.approx((8 / 3) ** 0.5)
+    with pytest.raises(ConfigError, match="need a survey of the whole set"):
+        sample_weights(survey(shards, samples=4))
+    assert "cannot write" in refused("stats", segmentation_set(), "--sample-weights", tmp_path / "absent" / "x.npy")
