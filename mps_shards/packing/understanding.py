@@ -152,31 +152,7 @@ def understand(
     Raises:
         StorageError: a file cannot be read.
     """
-    formats: Counter[str] = Counter()
-    changes: Counter[str] = Counter()
-    rotated = looked_at = broken = several = 0
-    unsettled: dict[str, Doubt] = {}
-    for entry in _spread(listing, _IMAGES if looks else 0):
-        try:
-            image = source.read(entry).image
-            mended = without_broken_metadata(image)
-            broken += bool(mended)
-            image = mended or image
-            header = read_header(image)
-            losses = changes_to_rgb(image)
-        except (DataError, ConfigError):
-            continue  # packing will name it
-        try:
-            rules.conversion.alters(image, losses, looks=rules.images.check)
-        except DataError as error:
-            if skip_bad:
-                continue
-            unsettled.setdefault(losses[0].kind, _doubt_of_image(f"{source.name}/{entry.path}", error))
-        looked_at += 1
-        formats[f"{header.format.upper()} {header.mode}"] += 1
-        changes.update(loss.words for loss in losses)
-        rotated += header.orientation != 1
-        several += header.format != "jpeg" and has_frames(image)
+    images = _look_at_images(source, listing, rules, skip_bad=skip_bad) if looks else _Images()
     masks = _look_at_masks(source, listing, rules) if looks else _Masks()
     tasks = [split.task for split in listing.splits if split.task != "unlabeled"]
     return Understanding(
@@ -188,17 +164,17 @@ def understand(
         classes=listing.classes,
         labels_from=listing.labels_from,
         columns=listing.columns,
-        looked_at=looked_at,
-        formats=dict(formats.most_common()),
-        changes=dict(changes.most_common()),
-        rotated=rotated,
+        looked_at=images.looked_at,
+        formats=dict(images.formats.most_common()),
+        changes=dict(images.changes.most_common()),
+        rotated=images.rotated,
         label_ids=masks.shares(listing.classes),
         left_out={encodable(kind): count for kind, count in listing.ignored.most_common()},
         annotations=tuple(map(encodable, listing.annotations)),
         empty=tuple(map(encodable, listing.empty)),
         unnamed=listing.unnamed,
-        notes=(*listing.notes, *_notes_on_images(broken, several, looked_at)),
-        doubts=(*listing.doubts, *masks.doubts(listing, rules), *unsettled.values()),
+        notes=(*listing.notes, *_notes_on_images(images.broken, images.several, images.looked_at)),
+        doubts=(*listing.doubts, *masks.doubts(listing, rules), *images.doubts.values()),
     )
 
 
@@ -212,6 +188,42 @@ def refuse_doubts(understanding: Understanding) -> None:
         lines = [f"{doubt.question}: {doubt.answer}" for doubt in understanding.doubts]
         text = "\n  ".join(lines if len(lines) == 1 else [f"{len(lines)} things are unclear:", *lines])
         raise ConfigError(f"{text} (--yes accepts the first guess; nothing was written)")
+
+
+class _Images:
+    """Findings in the opened images. `doubts` has one for each kind of change."""
+
+    def __init__(self) -> None:
+        self.formats: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.rotated = self.looked_at = self.broken = self.several = 0
+        self.doubts: dict[str, Doubt] = {}
+
+
+def _look_at_images(source: Source, listing: Listing, rules: FieldRules, *, skip_bad: bool) -> _Images:
+    found = _Images()
+    for entry in _spread(listing, _IMAGES):
+        try:
+            image = source.read(entry).image
+            mended = without_broken_metadata(image)
+            found.broken += bool(mended)
+            image = mended or image
+            header = read_header(image)
+            losses = changes_to_rgb(image)
+        except (DataError, ConfigError):
+            continue  # packing will name it
+        try:
+            rules.conversion.alters(image, losses, looks=rules.images.check)
+        except DataError as error:
+            if skip_bad:
+                continue
+            found.doubts.setdefault(losses[0].kind, _doubt_of_image(f"{source.name}/{entry.path}", error))
+        found.looked_at += 1
+        found.formats[f"{header.format.upper()} {header.mode}"] += 1
+        found.changes.update(loss.words for loss in losses)
+        found.rotated += header.orientation != 1
+        found.several += header.format != "jpeg" and has_frames(image)
+    return found
 
 
 class _Masks:
