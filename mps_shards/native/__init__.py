@@ -6,7 +6,7 @@ uint8 kernels for this processor. May import: errors.
 """
 
 from mps_shards.native.build import advice, is_available, require
-from mps_shards.native.kernel import VIEW_NUMBERS, Layout, render
+from mps_shards.native.kernel import VIEW_NUMBERS, Decoder, Layout
 from mps_shards.native.tiles import is_tiled, tile_fault, tiled
 
-__all__ = ["VIEW_NUMBERS", "Layout", "advice", "is_available", "is_tiled", "render", "require", "tile_fault", "tiled"]
+__all__ = ["VIEW_NUMBERS", "Decoder", "Layout", "advice", "is_available", "is_tiled", "require", "tile_fault", "tiled"]

@@ -8,7 +8,9 @@ import numpy.typing as npt
 passes: str
 libjpeg_turbo: str
 
+def decoder(portable: bool, /) -> object: ...
 def render(
+    decoder: object,
     images: Sequence[bytes | memoryview | None],
     views: npt.NDArray[np.int32],
     destination: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
@@ -17,7 +19,6 @@ def render(
     width: int,
     table: npt.NDArray[np.float32] | None,
     max_pixels: int,
-    portable: bool,
     /,
 ) -> bytes: ...
 def rewrite(image: bytes | memoryview, note: bytes, /) -> bytes | None: ...

@@ -19,6 +19,42 @@
 #define STRING(value) #value
 #define EXPANDED(value) STRING(value)
 
+#define DECODER "mps_shards decoder"
+
+struct decoder {
+    struct kernel *kernel;
+    int is_busy;
+};
+
+static void free_decoder(PyObject *capsule) {
+    struct decoder *decoder = PyCapsule_GetPointer(capsule, DECODER);
+    kernel_free(decoder->kernel);
+    PyMem_Free(decoder);
+}
+
+static PyObject *new_decoder(PyObject *module, PyObject *args) {
+    (void)module;
+    int portable;
+    if (!PyArg_ParseTuple(args, "p", &portable))
+        return NULL;
+    struct decoder *decoder = PyMem_Calloc(1, sizeof *decoder);
+    if (decoder == NULL)
+        return PyErr_NoMemory();
+    decoder->kernel = kernel_new();
+    if (decoder->kernel == NULL) {
+        PyMem_Free(decoder);
+        return PyErr_NoMemory();
+    }
+    if (portable)
+        kernel_use_portable(decoder->kernel);
+    PyObject *capsule = PyCapsule_New(decoder, DECODER, free_decoder);
+    if (capsule == NULL) {
+        kernel_free(decoder->kernel);
+        PyMem_Free(decoder);
+    }
+    return capsule;
+}
+
 struct job {
     Py_buffer *images; /* one for each row; obj is NULL where there is none to render */
     Py_buffer views, destination, table;
@@ -26,7 +62,7 @@ struct job {
     struct target target;
     size_t row_bytes;
     long long max_pixels;
-    int portable;
+    struct decoder *decoder;
 };
 
 static void release(struct job *job) {
@@ -96,13 +132,8 @@ static int check_sizes(struct job *job, int layout) {
     return 0;
 }
 
-/* Without the GIL. Returns 0, or -1 where memory is short. */
-static int render_all(const struct job *job, char *done) {
-    struct kernel *kernel = kernel_new();
-    if (kernel == NULL)
-        return -1;
-    if (job->portable)
-        kernel_use_portable(kernel);
+/* Without the GIL. */
+static void render_all(const struct job *job, char *done) {
     for (Py_ssize_t i = 0; i < job->rows; i++) {
         const Py_buffer *image = &job->images[i];
         if (image->obj == NULL)
@@ -111,34 +142,40 @@ static int render_all(const struct job *job, char *done) {
         struct view view;
         target.image = (char *)job->destination.buf + (size_t)i * job->row_bytes;
         memcpy(&view, (const char *)job->views.buf + (size_t)i * sizeof view, sizeof view);
-        done[i] = kernel_render(kernel, image->buf, (size_t)image->len, &view, &target, job->max_pixels);
+        done[i] = kernel_render(job->decoder->kernel, image->buf, (size_t)image->len, &view, &target, job->max_pixels);
     }
-    kernel_free(kernel);
-    return 0;
 }
 
 static PyObject *render_job(struct job *job) {
     char *done = PyMem_Calloc((size_t)job->rows + 1, 1);
     if (done == NULL)
         return PyErr_NoMemory();
-    int failed;
+    job->decoder->is_busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    failed = render_all(job, done);
+    render_all(job, done);
     Py_END_ALLOW_THREADS
-    PyObject *result = failed ? PyErr_NoMemory() : PyBytes_FromStringAndSize(done, job->rows);
+    job->decoder->is_busy = 0;
+    PyObject *result = PyBytes_FromStringAndSize(done, job->rows);
     PyMem_Free(done);
     return result;
 }
 
 static PyObject *render(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *images, *views, *destination, *table, *result = NULL;
+    PyObject *decoder, *images, *views, *destination, *table, *result = NULL;
     int layout, height, width;
     struct job job;
     memset(&job, 0, sizeof job);
-    if (!PyArg_ParseTuple(args, "OOOiiiOLp", &images, &views, &destination, &layout, &height, &width, &table,
-                          &job.max_pixels, &job.portable))
+    if (!PyArg_ParseTuple(args, "OOOOiiiOL", &decoder, &images, &views, &destination, &layout, &height, &width, &table,
+                          &job.max_pixels))
         return NULL;
+    job.decoder = PyCapsule_GetPointer(decoder, DECODER);
+    if (job.decoder == NULL)
+        return NULL;
+    if (job.decoder->is_busy) { /* read and written with the GIL */
+        PyErr_SetString(PyExc_ValueError, "a decoder is not for two threads at once");
+        return NULL;
+    }
     job.target.height = height;
     job.target.width = width;
     if (hold_images(&job, images) == 0 && PyObject_GetBuffer(views, &job.views, PyBUF_SIMPLE) == 0 &&
@@ -173,8 +210,9 @@ static PyObject *rewrite(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
+    {"decoder", new_decoder, METH_VARARGS, "decoder(portable) -> capsule\n\nWhat one thread renders with, call after call."},
     {"render", render, METH_VARARGS,
-     "render(images, views, destination, layout, height, width, table, max_pixels, portable) -> bytes\n\n"
+     "render(decoder, images, views, destination, layout, height, width, table, max_pixels) -> bytes\n\n"
      "Render each image into its row of `destination`; a byte for each says how that was done, see kernel.h."},
     {"rewrite", rewrite, METH_VARARGS,
      "rewrite(image, note) -> bytes | None\n\n"

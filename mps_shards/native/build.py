@@ -72,6 +72,6 @@ def advice() -> str:
 def _huffman() -> str:
     version = f"libjpeg-turbo {_built.libjpeg_turbo}"
     view = array("i", [0, 0, 8, 8, 8, 8, 0, 0, 8, 8, 0, 1])  # all of the image; see `struct view` in kernel.h
-    if _built.render([_GRAY], view, bytearray(3 * 8 * 8), 2, 8, 8, None, 64, False) == b"\2":
+    if _built.render(_built.decoder(False), [_GRAY], view, bytearray(3 * 8 * 8), 2, 8, 8, None, 64) == b"\2":
         return f"a Huffman decoder of its own and {version}"
     return f"and {version}, whose Huffman decoder it cannot replace: JPEGs take half as long again"

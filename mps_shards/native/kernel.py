@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mps_shards.native import build
 
-__all__ = ["VIEW_NUMBERS", "Layout", "render"]
+__all__ = ["VIEW_NUMBERS", "Decoder", "Layout"]
 
 # int32 numbers of a view, in the order of `struct view` in kernel.h: region (top, left, height, width), resized
 # (height, width), crop of that (top, left, height, width), whether it is mirrored, and the factor that the image is
@@ -25,41 +25,55 @@ class Layout(IntEnum):
     BYTE_PIXELS = 3  # uint8 [height, width, 3]
 
 
-def render(
-    images: Sequence[bytes | memoryview | None],
-    views: npt.NDArray[np.int32],
-    destination: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
-    *,
-    layout: Layout,
-    table: npt.NDArray[np.float32] | None = None,
-    max_pixels: int,
-    portable: bool = False,
-) -> bytes:
-    """Decode, resize (bilinear, antialiased), crop, mirror and convert each image, in one call without the GIL.
+class Decoder:
+    """Renders images in one thread; its buffers and tables serve call after call.
 
     Args:
-        images: encoded; None leaves a row alone.
-        views: int32 [images, VIEW_NUMBERS].
-        destination: contiguous rows as `layout` says, one for each image at least.
-        table: float32 [3, 256]: what each value of each channel becomes, instead of value / 255.
-        max_pixels: of an image; more are declined, before memory is taken.
         portable: use the passes that every processor runs and libjpeg-turbo's Huffman decoder, instead of the fastest.
-
-    Returns:
-        A byte for each image: 0 where the kernel declined and the row may be partly written, 2 where its own Huffman
-        decoder worked for a finished row, 1 where libjpeg-turbo's did. The kernel declines what is no flawless JPEG of
-        gray or YCbCr.
 
     Raises:
         ConfigError: the kernel is not built.
-        ValueError: sizes do not fit each other.
     """
-    if views.dtype != np.int32 or views.shape != (len(images), VIEW_NUMBERS):
-        raise ValueError(f"views are {views.dtype} {views.shape}, not int32 ({len(images)}, {VIEW_NUMBERS})")
-    if destination.dtype != (np.uint8 if layout >= Layout.BYTE_PLANES else np.float32) or destination.ndim != 4:
-        raise ValueError(f"rows are {destination.dtype} {destination.shape}, which is not {layout.name}")
-    height, width = destination.shape[2:] if layout in (0, 2) else destination.shape[1:3]
-    if destination.shape[1:] not in ((3, height, width), (height, width, 3)):
-        raise ValueError(f"rows {destination.shape} do not hold three channels")
-    done: bytes = build.module().render(images, views, destination, layout, height, width, table, max_pixels, portable)
-    return done
+
+    def __init__(self, *, portable: bool = False):
+        self._module = build.module()
+        self._decoder = self._module.decoder(portable)
+
+    def render(
+        self,
+        images: Sequence[bytes | memoryview | None],
+        views: npt.NDArray[np.int32],
+        destination: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
+        *,
+        layout: Layout,
+        table: npt.NDArray[np.float32] | None = None,
+        max_pixels: int,
+    ) -> bytes:
+        """Decode, resize (bilinear, antialiased), crop, mirror and convert each image, in one call without the GIL.
+
+        Args:
+            images: encoded; None leaves a row alone.
+            views: int32 [images, VIEW_NUMBERS].
+            destination: contiguous rows as `layout` says, one for each image at least.
+            table: float32 [3, 256]: what each value of each channel becomes, instead of value / 255.
+            max_pixels: of an image; more are declined, before memory is taken.
+
+        Returns:
+            A byte for each image: 0 where the kernel declined and the row may be partly written, 2 where its own
+            Huffman decoder worked for a finished row, 1 where libjpeg-turbo's did. The kernel declines what is no
+            flawless JPEG of gray or YCbCr.
+
+        Raises:
+            ValueError: sizes do not fit each other, or another thread is in the middle of a call.
+        """
+        if views.dtype != np.int32 or views.shape != (len(images), VIEW_NUMBERS):
+            raise ValueError(f"views are {views.dtype} {views.shape}, not int32 ({len(images)}, {VIEW_NUMBERS})")
+        if destination.dtype != (np.uint8 if layout >= Layout.BYTE_PLANES else np.float32) or destination.ndim != 4:
+            raise ValueError(f"rows are {destination.dtype} {destination.shape}, which is not {layout.name}")
+        height, width = destination.shape[2:] if layout in (0, 2) else destination.shape[1:3]
+        if destination.shape[1:] not in ((3, height, width), (height, width, 3)):
+            raise ValueError(f"rows {destination.shape} do not hold three channels")
+        done: bytes = self._module.render(
+            self._decoder, images, views, destination, layout, height, width, table, max_pixels
+        )
+        return done

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.native import build
-from mps_shards.native.kernel import Layout, render
+from mps_shards.native.kernel import Decoder, Layout
 
 __all__ = ["NOTE", "is_tiled", "original_sha256", "tile_fault", "tiled"]
 
@@ -64,12 +64,13 @@ def tile_fault(content: bytes | memoryview, pixels: npt.NDArray[np.uint8]) -> st
         ConfigError: the kernel is not built.
     """
     height, width = pixels.shape[:2]
+    decoder = Decoder()
     for top, bottom in ((0, -(-height // 2)), (height // 2, height)):
         for left, right in ((0, -(-width // 2)), (width // 2, width)):
             tall, wide = bottom - top, right - left
             view = np.array([[top, left, tall, wide, tall, wide, 0, 0, tall, wide, 0, 1]], np.int32)
             rows = np.empty((1, tall, wide, 3), np.uint8)
-            if render([content], view, rows, layout=Layout.BYTE_PIXELS, max_pixels=height * width) != b"\1":
+            if decoder.render([content], view, rows, layout=Layout.BYTE_PIXELS, max_pixels=height * width) == b"\0":
                 return "its tiles cannot be decoded alone"
             if not np.array_equal(rows[0], pixels[top:bottom, left:right]):
                 return "its tiles show other pixels than the whole image"

@@ -38,6 +38,7 @@ class Renderer:
 
     def __init__(self, max_pixels: int, pixel_table: npt.NDArray[np.float32] | None = None):
         self._max_pixels, self._pixel_table = max_pixels, pixel_table
+        self._decoder = native.Decoder()
         self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
 
     def __call__(self, batch: HostBatch, images: Iterable[Renderable]) -> set[int]:
@@ -67,7 +68,7 @@ class Renderer:
         for row, _, image, (region, resized, crop, flip), factor in unit:
             images[row - first] = image
             views[row - first] = (*region, *resized, *(crop or (0, 0, *resized)), flip, factor)
-        finished = native.render(
+        finished = self._decoder.render(
             images,
             views,
             rows[first : last + 1],

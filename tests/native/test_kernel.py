@@ -1,5 +1,6 @@
 """The kernel gives the Python path's pixels, declines what it cannot be sure of, and keeps within its arguments."""
 
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_division_is_to_tensor_s_for_every_value():
     whole = View((0, 0, *values.shape[:2]), values.shape[:2], None, False)
     rows = np.empty((1, 3, *values.shape[:2]), np.float32)
 
-    done = native.render(
+    done = native.Decoder().render(
         [content], np.array([numbers(whole)], np.int32), rows, layout=Layout.FLOAT_PLANES, max_pixels=1 << 20
     )
 
@@ -112,7 +113,7 @@ def test_layouts_hold_the_same_image(width: int, normalized: bool):
         planes = layout in (Layout.FLOAT_PLANES, Layout.BYTE_PLANES)
         shape = (1, 3, 20, width) if planes else (1, 20, width, 3)
         rows = np.zeros(shape, np.uint8 if layout >= Layout.BYTE_PLANES else np.float32)
-        native.render(
+        native.Decoder().render(
             [PHOTO], np.array([numbers(view)], np.int32), rows, layout=layout, table=table, max_pixels=1 << 20
         )
         image = rows[0] if planes else rows[0].transpose(2, 0, 1)
@@ -124,7 +125,7 @@ def test_a_unit_of_samples_fills_its_rows_and_says_which():
     png = encoded(picture("RGB"), "PNG")
     rows = np.full((5, 3, 16, 16), 7, np.uint8)
 
-    done = native.render(
+    done = native.Decoder().render(
         [PHOTO, None, png, memoryview(b"x" + PHOTO)[1:]],
         np.array([numbers(view)] * 4, np.int32),
         rows,
@@ -160,14 +161,8 @@ def test_huffman_decoding_is_the_kernel_s_own_but_for_several_scans():
     rows = np.empty((2, 3, 60, 90), np.uint8)
 
     def done(portable: bool) -> bytes:
-        return native.render(
-            [PHOTO, progressive],
-            view,
-            rows,
-            layout=Layout.BYTE_PLANES,
-            max_pixels=1 << 20,
-            portable=portable,
-        )
+        decoder = native.Decoder(portable=portable)
+        return decoder.render([PHOTO, progressive], view, rows, layout=Layout.BYTE_PLANES, max_pixels=1 << 20)
 
     assert done(portable=False) == b"\2\1"
     assert done(portable=True) == b"\1\1"
@@ -220,8 +215,8 @@ def test_an_image_of_too_many_pixels_is_declined_before_memory_is_taken():
         np.zeros((1, 3, 8, 8), np.uint8),
         np.array([numbers(View((0, 0, 60, 90), (8, 8), None, False))], np.int32),
     )
-    assert native.render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90) == b"\2"
-    assert native.render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90 - 1) == b"\0"
+    assert native.Decoder().render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90) == b"\2"
+    assert native.Decoder().render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90 - 1) == b"\0"
 
 
 def test_sizes_that_do_not_fit_are_refused():
@@ -236,10 +231,29 @@ def test_sizes_that_do_not_fit_are_refused():
         (some.astype(np.int64), rows, Layout.FLOAT_PLANES),
     ):
         with pytest.raises(ValueError):
-            native.render([PHOTO, PHOTO], views_, rows_, layout=layout, max_pixels=1 << 20)
+            native.Decoder().render([PHOTO, PHOTO], views_, rows_, layout=layout, max_pixels=1 << 20)
     with pytest.raises(ValueError):
         table = np.zeros((3, 255), np.float32)
-        native.render([PHOTO, PHOTO], some, rows, layout=Layout.FLOAT_PLANES, table=table, max_pixels=1 << 20)
+        native.Decoder().render([PHOTO, PHOTO], some, rows, layout=Layout.FLOAT_PLANES, table=table, max_pixels=1 << 20)
+
+
+def test_a_decoder_serves_many_calls_but_one_thread_at_a_time():
+    view = np.array([numbers(View((0, 0, 60, 90), (30, 40), None, False))] * 200, np.int32)
+    rows, decoder = np.empty((200, 3, 30, 40), np.uint8), native.Decoder()
+
+    def render() -> bytes | None:
+        try:
+            return decoder.render([PHOTO] * 200, view, rows, layout=Layout.BYTE_PLANES, max_pixels=1 << 20)
+        except ValueError as error:
+            assert "not for two threads at once" in str(error)
+            return None
+
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda _: render(), range(40)))
+
+    assert render() == b"\2" * 200
+    assert set(results) <= {None, b"\2" * 200}
+    assert np.array_equal(rows[199], by_kernel(PHOTO, View((0, 0, 60, 90), (30, 40), None, False)))
 
 
 def as_python(content: bytes, view: View, *, undamaged: bytes | None = None) -> bool:

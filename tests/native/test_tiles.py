@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mps_shards.native import is_tiled, render, tiled
+from mps_shards.native import Decoder, is_tiled, tiled
 from mps_shards.native.kernel import Layout
 from mps_shards.native.tiles import original_sha256
 from mps_shards.vision.decoding import decode_image
@@ -160,5 +160,5 @@ def test_a_crop_of_a_large_image_reads_little_of_it():
     view = np.array([numbers(View((0, 0, 40, 40), (20, 20), None, False))], np.int32)
     rows = np.zeros((1, 3, 20, 20), np.uint8)
 
-    assert render([bytes(damaged)], view, rows, layout=Layout.BYTE_PLANES, max_pixels=1 << 20) == b"\2"
+    assert Decoder().render([bytes(damaged)], view, rows, layout=Layout.BYTE_PLANES, max_pixels=1 << 20) == b"\2"
     assert np.array_equal(rows[0], by_kernel(content, View((0, 0, 40, 40), (20, 20), None, False)))

@@ -28,13 +28,12 @@ def by_kernel(content: bytes, view: View, *, factor: int = 1, portable: bool = F
     """uint8 (3, height, width); None where the kernel declined."""
     height, width = (view.crop or (0, 0, *view.resized))[2:]
     rows = np.zeros((1, 3, height, width), np.uint8)
-    done = native.render(
+    done = native.Decoder(portable=portable).render(
         [content],
         np.array([numbers(view, factor)], np.int32),
         rows,
         layout=native.Layout.BYTE_PLANES,
         max_pixels=MAX_PIXELS,
-        portable=portable,
     )
     return rows[0] if done[0] else None
 

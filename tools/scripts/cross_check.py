@@ -64,7 +64,7 @@ def cases(count: int) -> Iterator[bytes]:
         rows, columns = rng.randint(1, 90), rng.randint(1, 90)
         view = np.array([[top, left, tall, wide, rows, columns, 0, 0, rows, columns, number % 2, 1]], np.int32)
         shown = np.empty((1, 3, rows, columns), np.uint8)
-        if native.render([image], view, shown, layout=native.Layout.BYTE_PLANES, max_pixels=1 << 20) != b"\1":
+        if native.Decoder().render([image], view, shown, layout=native.Layout.BYTE_PLANES, max_pixels=1 << 20) == b"\0":
             raise ValueError(f"the kernel of this machine declined case {number}")
         tiled = _kernel.rewrite(image, b"x") or b""
         sizes = np.array([len(image)], np.int32).tobytes(), np.array([len(tiled)], np.int32).tobytes()
