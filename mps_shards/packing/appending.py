@@ -5,6 +5,7 @@ index, the labels and at last the manifest are replaced, each by one rename. Unt
 does not name the new shards, and readers accept an index that is longer than the manifest needs.
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -20,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.errors import ConfigError, DataError, ManifestError, StorageError
 from mps_shards.packing.destinations.destination import SKIPPED_NAME, STATE
 from mps_shards.packing.destinations.folder_lock import locked
 from mps_shards.packing.destinations.local_folder import LocalDestination
@@ -37,7 +38,7 @@ from mps_shards.shardset.opening import APPENDING, StoredSet, open_set, set_fold
 from mps_shards.shardset.scan import hash_of
 from mps_shards.shardset.sealing import ShardContents, write_set
 from mps_shards.storage.folder import WritableFolder
-from mps_shards.storage.local_disk import replacing, sync_folder
+from mps_shards.storage.local_disk import replacing, sync_folder, translated
 from mps_shards.storage.location import open_folder
 
 __all__ = ["append_pack"]
@@ -71,9 +72,13 @@ def append_pack(
     place = folder.path
     if options.work.overwrite or options.work.executor == "array" or callbacks.get("dry_run"):
         raise ConfigError("append goes with neither overwrite, nor the executor 'array', nor dry_run")
-    if not (folders := set_folders(folder) if place.is_dir() else []):
+    with translated(place):
+        folders = set_folders(folder) if place.is_dir() else []
+    if not folders:
         raise ConfigError(f"{place} holds no finished set to append to; pack without --append makes one")
-    with locked(place / STATE, shared=False, what=str(place)):
+    with contextlib.ExitStack() as held:
+        with translated(place):
+            held.enter_context(locked(place / STATE, shared=False, what=str(place)))
         try:
             _merge(place)  # shards that an earlier call had packed when it was killed
             sets = {"" if each == folder else each.name: open_set(each, whole=True) for each in folders}
@@ -81,7 +86,8 @@ def append_pack(
             report = _packed(new, place / APPENDING, partial(run, options=options, **callbacks))
             _merge(place)
         finally:
-            shutil.rmtree(place / STATE, ignore_errors=True)
+            with contextlib.suppress(OSError):  # the lock is let go in any case
+                shutil.rmtree(place / STATE)
     if report is None:
         return PackReport(
             source=source.name,
@@ -237,8 +243,13 @@ def _numbers_of(listing: Listing, manifest: Manifest, name: str) -> Any:
 def _merge(place: Path) -> None:
     """Move finished new shards into the sets; does nothing while their pack is unfinished. Can be repeated safely."""
     staging = place / APPENDING
-    if not staging.is_dir() or LocalDestination(staging).plan() is not None:  # a finished pack has no plan file
-        return
+    with translated(place):
+        # a finished pack has no plan file
+        if staging.is_dir() and LocalDestination(staging).plan() is None:
+            _merge_finished(place, staging)
+
+
+def _merge_finished(place: Path, staging: Path) -> None:
     for staged in set_folders(open_folder(staging)):
         if staged.path is not None:
             _merge_set(place if staged.path == staging else place / staged.name, staged.path)
@@ -255,6 +266,8 @@ def _merge(place: Path) -> None:
 def _merge_set(folder: Path, staged: Path) -> None:
     old = open_set(folder, whole=True)
     new = open_set(staged)
+    if fault := old.labels_fault or new.index_fault or new.labels_fault:
+        raise ManifestError(f"{fault}: run 'mps-shards repair' before images are appended")
     digests = {shard.sha256 for shard in old.manifest.shards}
     if all(shard.sha256 in digests for shard in new.manifest.shards):
         return  # an earlier call was killed after it had replaced the manifest

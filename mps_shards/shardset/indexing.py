@@ -17,7 +17,7 @@ from mps_shards.shardset.opening import find_manifest, open_set
 from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Scan, scan_shards
 from mps_shards.shardset.sealing import add_labels, write_set
-from mps_shards.storage.folder import File, Folder, WritableFolder
+from mps_shards.storage.folder import File, FileMissing, Folder, WritableFolder
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import Location, open_folder
 from mps_shards.storage.ordered_map import ordered_map
@@ -143,7 +143,7 @@ def index_labels(folder: WritableFolder | str | os.PathLike[str], *, workers: in
     folder = open_folder(folder)
     try:
         folder.check()
-    except StorageError:
+    except FileMissing:
         return None
     manifest = find_manifest(folder, ())
     if manifest is None or manifest.task != "classification" or manifest.labels_sha256 is not UNSET:

@@ -3,7 +3,6 @@
 This is the only place that reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance.
 """
 
-import contextlib
 import functools
 import hashlib
 import os
@@ -24,7 +23,7 @@ from mps_shards.shards.name_folding import alike
 from mps_shards.shards.npy_file import array_in
 from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows, index_bytes
 from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels, labels_bytes
-from mps_shards.storage.folder import File, Folder
+from mps_shards.storage.folder import File, FileMissing, Folder
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import open_folder
 
@@ -234,7 +233,7 @@ def open_set(folder: Folder | str | os.PathLike[str], *, whole: bool = False) ->
     fault, rows = None, {}
     try:
         rows = _rows_by_shard(folder / INDEX_NAME, manifest)
-    except (ManifestError, StorageError) as error:
+    except (ManifestError, FileMissing) as error:  # a file that cannot be read now may be a good one
         fault = str(error)
     if whole:
         if fault:
@@ -244,7 +243,7 @@ def open_set(folder: Folder | str | os.PathLike[str], *, whole: bool = False) ->
     labels, labels_fault = None, None
     try:
         labels = load_labels(folder / LABELS_NAME, manifest)
-    except (ManifestError, StorageError) as error:
+    except (ManifestError, FileMissing) as error:
         labels_fault = str(error)
     return StoredSet(
         folder=folder,
@@ -283,14 +282,17 @@ def check_size(file: File, shard: ShardRecord, size: int | None = None) -> None:
 
 def set_folders(folder: Folder) -> list[Folder]:
     """Return the shard sets directly below a folder, sorted; the folder alone if it is one. Empty if there are none."""
-    if folder.waits and folder.has(MANIFEST_NAME):  # a store that does not answer is asked only once
+    if folder.has(MANIFEST_NAME):
         return [folder]
-    with contextlib.suppress(StorageError):  # opening the folder says what is wrong with it; not every store can list
-        if not folder.waits and folder.has(MANIFEST_NAME):
-            return [folder]
-        below = [folder.folder(name) for name in folder.subfolders()]
-        return [each for each in below if each.has(MANIFEST_NAME)]
-    return []
+    try:
+        names = folder.subfolders()
+    except FileMissing:
+        return []
+    except StorageError:
+        if not folder.waits:
+            raise
+        return []  # not every store can list
+    return [each for each in map(folder.folder, names) if each.has(MANIFEST_NAME)]
 
 
 def tars_in(folder: Folder) -> list[str]:

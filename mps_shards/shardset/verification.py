@@ -21,7 +21,7 @@ from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
 from mps_shards.shardset.staged_changes import ASIDE, is_unfinished
 from mps_shards.storage.folder import File, Folder
-from mps_shards.storage.local_disk import PART
+from mps_shards.storage.local_disk import PART, translated
 from mps_shards.storage.location import open_folder
 from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
 
@@ -137,8 +137,10 @@ def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Prob
         if shard.name not in present:
             yield Problem(kind="missing shard", where=shard.name, detail=f"with its {shard.samples} samples")
     path = stored.folder.path
-    if path is not None and any((place / APPENDING).is_dir() for place in (path, path.parent)):
-        return  # what an interrupted append left belongs to no set: the same command takes it
+    if path is not None:
+        with translated(path):
+            if any((place / APPENDING).is_dir() for place in (path, path.parent)):
+                return  # what an interrupted append left belongs to no set: the same command takes it
     for name in names:
         if name.endswith(".tar") and name not in listed:
             yield Problem(kind="extra shard", where=name, detail="the manifest does not list it")

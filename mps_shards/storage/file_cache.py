@@ -64,10 +64,10 @@ class Cache:
         identity = source.identity(name)
         entry = self.folder / _entry_name(source.address, name, identity, sha256)
         content = entry / _CONTENT
-        if _touched(content):
-            source.traffic.add(hits=1)
-            return content
         try:
+            if _touched(content):
+                source.traffic.add(hits=1)
+                return content
             entry.mkdir(exist_ok=True)
             with _locked(entry / "lock"):
                 if _touched(content):  # by the process that had the lock
@@ -204,7 +204,8 @@ class CachedFolder(Folder):
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
         """See `Folder`."""
-        return self._fetched(name).open("rb")
+        path = self._fetched(name)
+        return LocalFolder(path.parent).open_stream(path.name)
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
         """See `Folder`. Small files are not kept: they are read where they are."""

@@ -16,9 +16,20 @@ from mps_shards.errors import StorageError
 from mps_shards.storage.folder import File, FileMissing, Identity, Stop, Traffic, WritableFolder
 from mps_shards.storage.range_reader import RangeReader
 
-__all__ = ["PART", "LocalFolder", "begin_writing", "is_folder", "local_file", "replacing", "scratch", "sync_folder"]
+__all__ = [
+    "PART",
+    "LocalFolder",
+    "begin_writing",
+    "is_folder",
+    "local_file",
+    "replacing",
+    "scratch",
+    "sync_folder",
+    "translated",
+]
 
 PART = ".part"
+_STREAMED = 1 << 17  # bytes that a sequential reader asks the disk for at a time
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -48,12 +59,12 @@ class LocalFolder(WritableFolder):
 
     def names(self) -> list[str]:
         """See `Folder`."""
-        with _translated(self.path):
+        with translated(self.path):
             return sorted(path.name for path in self.path.iterdir() if path.is_file())
 
     def subfolders(self) -> list[str]:
         """See `Folder`."""
-        with _translated(self.path):
+        with translated(self.path):
             return sorted(path.name for path in self.path.iterdir() if path.is_dir())
 
     def below(self, name: str = "") -> dict[str, Identity]:
@@ -69,7 +80,7 @@ class LocalFolder(WritableFolder):
     def identity(self, name: str) -> Identity:
         """See `Folder`."""
         path = self.path / name
-        with _translated(path):
+        with translated(path):
             found = path.stat()
             if not path.is_file():
                 raise StorageError(f"{path} is not a regular file")
@@ -88,14 +99,12 @@ class LocalFolder(WritableFolder):
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
         """See `Folder`."""
-        path = self.path / name
-        with _translated(path):
-            return path.open("rb")
+        return io.BufferedReader(_LocalStream(self.path / name), _STREAMED)
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
         """See `Folder`."""
         path = self.path / name
-        with _translated(path):
+        with translated(path):
             size = path.stat().st_size
             if size > max_bytes:
                 raise StorageError(f"{path} has {size} bytes, at most {max_bytes} are accepted")
@@ -104,14 +113,14 @@ class LocalFolder(WritableFolder):
     def map_file(self, name: str, *, max_bytes: int) -> memoryview:
         """See `Folder`."""
         path = self.path / name
-        with _translated(path), path.open("rb") as file:
+        with translated(path), path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:  # which mmap refuses
                 return memoryview(b"")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def check_writable(self) -> None:
         """See `Folder`."""
-        with _translated(self.path):
+        with translated(self.path):
             nearest = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
         if not is_folder(nearest):
             raise StorageError(f"{nearest} is not a directory; name another place")
@@ -128,7 +137,7 @@ class LocalFolder(WritableFolder):
     def create(self, name: str, content: bytes) -> bool:
         """See `Folder`."""
         path = self.path / name
-        with _translated(path), tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART) as file:
+        with translated(path), tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -147,7 +156,7 @@ class LocalFolder(WritableFolder):
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
         """See `Folder`. Missing folders are made."""
         path = self.path / name
-        with _translated(path):
+        with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         # hidden, and not named as a part: a folder with one of those is taken for an unfinished pack
         part = (scratch_folder or path.parent) / f".{path.name}.new"
@@ -157,13 +166,13 @@ class LocalFolder(WritableFolder):
     def delete(self, name: str) -> None:
         """See `Folder`."""
         path = self.path / name
-        with _translated(path):
+        with translated(path):
             path.unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
         """See `Folder`. When this returns, it survives a power cut."""
         source, target = self.path / name, self.path / to
-        with _translated(source):
+        with translated(source):
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
         for folder in {target.parent, source.parent}:
@@ -172,7 +181,7 @@ class LocalFolder(WritableFolder):
     def delete_below(self, name: str) -> None:
         """See `Folder`."""
         folder = self.path / name
-        with _translated(folder):
+        with translated(folder):
             if folder.exists():
                 shutil.rmtree(folder)
 
@@ -197,7 +206,7 @@ def is_folder(path: Path, *, missing: str = "no such file or directory") -> bool
         FileMissing: There is nothing of this name, or a link to nothing.
         StorageError: The path is too long, a link leads back to itself, or a folder above may not be searched.
     """
-    with _translated(path):
+    with translated(path):
         try:
             return stat.S_ISDIR(path.stat().st_mode)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -223,15 +232,48 @@ def _created(path: Path, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """The system's errors as ours, which name the file."""
+def translated(path: Path) -> Iterator[None]:
+    """Turn the system's errors into StorageError, or FileMissing, which names the file: by default this one."""
     try:
         yield
     except OSError as error:
         if isinstance(error, StorageError):
             raise
+        where = error.filename if isinstance(error.filename, str) and os.path.isabs(error.filename) else path
         kind = FileMissing if isinstance(error, FileNotFoundError) else StorageError
-        raise kind(f"{path}: {error.strerror or error}") from error
+        raise kind(f"{where}: {error.strerror or error}") from error
+
+
+class _LocalStream(io.RawIOBase):
+    """A file whose errors name it."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        with translated(path):
+            self._file = path.open("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with translated(self._path):
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        with translated(self._path):
+            return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        with translated(self._path):
+            return self._file.readinto(buffer) or 0
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 @contextlib.contextmanager
@@ -297,7 +339,7 @@ def sync_folder(folder: Path) -> None:
     Raises:
         StorageError: The disk refuses.
     """
-    with _translated(folder):
+    with translated(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,108 +1,139 @@
-"""Whatever call of the disk fails, or is the last before a kill: an error or the right result, and a repeat finishes.
+"""Whatever call of the disk fails, is cut short, or is the last before a kill: an error or the right result.
 
-Every ninth call is tried here; ``make faults`` tries all of them.
+After it the same call finishes, and ends as if nothing had happened. A sample of the calls is tried here; ``make
+faults`` tries all of them.
 """
 
 import os
+import re
 import shutil
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mps_shards import pack
 from mps_shards.errors import ShardsError
-from mps_shards.shardset.indexing import adopt
-from mps_shards.shardset.unpacking import unpack
+from mps_shards.packing.destinations.destination import STATE
 from mps_shards.shardset.verification import verify
-from tests.support.failing import Failure, failing
+from tests.support.disk_programs import PROGRAMS, Program
+from tests.support.failing import Failure, How, failing
 from tests.support.files import contents
-from tests.support.foreign import by_tarfile
-from tests.support.images import class_folders, tiny_jpeg
-from tests.support.sets import shard_set
+from tests.support.os_calls import Call
 
-EVERY = int(os.environ.get("MPS_SHARDS_FAULTS_EVERY", "9"))
+EVERY = int(os.environ.get("MPS_SHARDS_FAULTS_EVERY", "97"))
 
 
-def packing(folder: Path) -> None:
-    pack(folder / "imgs", folder / "out", shard_samples=4, workers=1)
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """What a program comes to: what it returns, the files that it leaves, and the calls that can fail."""
+
+    result: object
+    files: dict[str, bytes]
+    calls: list[Call]
 
 
-def indexing(folder: Path) -> None:
-    if not (folder / "out/manifest.json").exists():
-        adopt(folder / "out")
+def undisturbed(program: Program, folder: Path, how: How) -> Undisturbed:
+    """Let a program run as it should."""
+    folder.mkdir()
+    program.prepare(folder)
+    with failing(Failure(None, folder, how)) as counted:
+        result = program.run(folder)
+    files = contents(folder)
+    shutil.rmtree(folder)
+    return Undisturbed(result, files, counted.calls)
 
 
-def unpacking(folder: Path) -> None:
-    unpack(folder / "set", folder / "out", workers=1)
-
-
-def prepared(folder: Path) -> Path:
-    """What all of them work on."""
-    class_folders(folder / "imgs", classes=2, each=4)
-    (folder / "out").mkdir()
-    shutil.copytree(shard_set([3, 2]), folder / "set")
-    return folder
-
-
-def prepared_tars(folder: Path) -> Path:
-    prepared(folder)
-    for name in "ab":
-        by_tarfile(folder / f"out/{name}.tar", {f"{name}{n}": {"cls": b"1", "jpg": tiny_jpeg(n)} for n in range(3)})
-    return folder
-
-
-PROGRAMS = [(packing, prepared), (indexing, prepared_tars), (unpacking, prepared)]
-
-
-def dies(program: Callable[[Path], None], failure: Failure) -> None:
+def end_by_failure(run: Callable[[Path], object], failure: Failure) -> None:
     """Run a program in a child process until the failure ends it."""
     child = os.fork()
     if not child:
         try:
             with failing(failure):
-                program(failure.below)
+                run(failure.below)
         finally:
             os._exit(0)
     os.waitpid(child, 0)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("kill", [False, True])
-@pytest.mark.parametrize(("program", "prepare"), PROGRAMS, ids=lambda each: each.__name__)
-def test_a_failure_is_an_error_or_harmless_and_the_same_call_finishes(
-    tmp_path: Path, program: Callable[[Path], None], prepare: Callable[[Path], Path], kill: bool
-):
-    (tmp_path / "right").mkdir()
-    right = prepare(tmp_path / "right")
-    with failing(Failure(None, right)) as counted:
-        program(right)
-    expected = contents(right / "out")
-    harmed = []
+def names_a_file(said: str, failure: Failure) -> bool:
+    """Whether a message names a file: the one that failed, the one that was to come of it, or one by its path."""
+    call = failure.call
+    assert call is not None
+    names = {Path(path).name for path in (call.path, call.target) if path}
+    names |= {re.sub(r"^\.|\.new$|(\.[0-9a-f]{8})?\.part$", "", name) for name in names}
+    return str(failure.below) in said or any(name in said for name in names)
 
-    for at in range(int(kill), len(counted.calls), EVERY):
-        folder = tmp_path / f"{at}"
+
+def harm_at_once(program: Program, failure: Failure, right: Undisturbed) -> str:
+    """What is wrong with what comes of a failure; empty if nothing is."""
+    if failure.how == "kill":
+        end_by_failure(program.run, failure)
+        return ""
+    try:
+        with failing(failure):
+            result = program.run(failure.below)
+    except ShardsError as error:
+        said = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        if failure.how == "short":
+            return f"an error, though nothing failed: {said}"
+        return "" if names_a_file(said, failure) else f"an error that names no file: {said}"
+    except BaseException as error:
+        return f"a traceback: {error!r}"
+    # the state of a pack may stay behind in a finished set, where it does no harm
+    left = {name: content for name, content in contents(failure.below).items() if f"{STATE}/" not in name}
+    return "" if (result, left) == (right.result, right.files) else "another result, and no error"
+
+
+def harm_later(program: Program, folder: Path, right: Undisturbed) -> str:
+    """What is wrong with what a failure left behind, and what the same call makes of it; empty if nothing is."""
+    for place in program.promises:
+        if (folder / place / "manifest.json").exists():
+            # a marker that is left beside a finished set is told, and harmless
+            problems = [each for each in verify(folder / place).problems if each.kind != "unfinished file"]
+            if problems:
+                return f"a set that is taken for finished, and is not: {problems}"
+    result = program.run(folder)
+    same = contents(folder) == right.files and (result == right.result or program.changes)
+    return "" if same else "another result after repeating"
+
+
+def harms(program: Program, folder: Path, how: How, right: Undisturbed, numbers: Iterable[int]) -> list[str]:
+    """What is wrong after a failure at each of these calls, one after the other."""
+    harmed = []
+    for at in numbers:
         folder.mkdir()
-        prepare(folder)
-        failure = Failure(at, folder, kill=kill)
-        said = None
-        if kill:
-            dies(program, failure)
-        else:
-            try:
-                with failing(failure):
-                    program(folder)
-            except ShardsError as error:
-                said = str(error)
-            except BaseException as error:
-                harmed.append((at, counted.calls[at], repr(error)))
-        finished = (folder / "out/manifest.json").exists()
-        # a marker that is left beside a finished set is told, and harmless
-        if finished and any(problem.kind != "unfinished file" for problem in verify(folder / "out").problems):
-            harmed.append((at, counted.calls[at], "taken for finished"))
-        program(folder)
-        if contents(folder / "out") != expected:
-            harmed.append((at, counted.calls[at], f"differs after repeating ({said})"))
+        program.prepare(folder)
+        failure = Failure(at, folder, how)
+        if harm := harm_at_once(program, failure, right) or harm_later(program, folder, right):
+            harmed.append(f"{how} at call {at}, {right.calls[at]}: {harm}")
         shutil.rmtree(folder)
+    return harmed
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("how", ["error", "short", "kill"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
+def test_a_failure_is_an_error_or_harmless_and_the_same_call_finishes(tmp_path: Path, program: Program, how: How):
+    right = undisturbed(program, tmp_path / "set", how)
+    first = zlib.crc32(f"{program} {how}".encode()) % min(EVERY, len(right.calls))
+
+    harmed = harms(program, tmp_path / "set", how, right, range(first, len(right.calls), EVERY))
 
     assert harmed == []
+
+
+@pytest.mark.parametrize("name", ["append", "index labels", "repair, a flipped bit"])
+def test_a_file_that_cannot_be_read_for_a_moment_is_not_taken_for_missing_or_wrong(tmp_path: Path, name: str):
+    (program,) = (each for each in PROGRAMS if each.name == name)
+    right = undisturbed(program, tmp_path / "set", "error")
+    reads = [
+        number
+        for number, call in enumerate(right.calls)
+        if call.name in ("open", "stat") and not call.is_new and call.path.endswith(("index.npy", "labels.npy", "/out"))
+    ]
+
+    harmed = harms(program, tmp_path / "set", "error", right, reads)
+
+    assert (harmed, len(reads) > 1) == ([], True)

@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 import msgspec
 
-from mps_shards.errors import ConfigError, DataError, StorageError
+from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, unknown_among
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.destinations.folder_lock import locked
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
-from mps_shards.storage.local_disk import PART, replacing, sync_folder
+from mps_shards.storage.local_disk import PART, replacing, sync_folder, translated
 
 __all__ = ["LocalDestination"]
 
@@ -46,7 +46,7 @@ class LocalDestination:
 
     def plan(self) -> PackPlan | None:
         """See `Destination`."""
-        with _translated(self._out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with translated(self._out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             try:
                 return msgspec.json.decode(self._plan.read_bytes(), type=PackPlan)
             except NOT_JSON as error:
@@ -59,9 +59,10 @@ class LocalDestination:
     ) -> Iterator["LocalDestination"]:
         """See `Destination`."""
         out = self._out
-        existed = out.exists()
+        with translated(out):
+            existed = out.exists()
         with contextlib.ExitStack() as held:
-            with _translated(out):
+            with translated(out):
                 if not self._state.exists():  # otherwise checked under the lock, since another process may be packing
                     self._check(plan, overwrite=overwrite)
                 held.enter_context(locked(self._state, shared=shared, what=str(out)))
@@ -72,11 +73,11 @@ class LocalDestination:
                 if not shared:
                     self._sweep()
             try:
-                with _translated(out):
+                with translated(out):
                     self._begin(plan)
                 yield self
             except BaseException as error:
-                finished = sum(1 for _ in self._records.iterdir()) if self._records.is_dir() else 0
+                finished = self._finished_count()
                 if finished and plan.is_resumable:
                     error.add_note(how_to_go_on(out, finished, error))
                 elif not shared:
@@ -85,7 +86,7 @@ class LocalDestination:
 
     def completion(self, shard: str) -> Completion | None:
         """See `Destination`."""
-        with _translated(self._out):
+        with translated(self._out):
             try:
                 return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
             except (FileNotFoundError, *NOT_JSON):  # the shard of a damaged record is made again
@@ -110,8 +111,9 @@ class LocalDestination:
         for name in shards:
             done = self.completion(name)
             path = self._out / split / name
-            if done and (not done.samples or (path.is_file() and path.stat().st_size == done.size)):
-                found[name] = done
+            with translated(path):
+                if done and (not done.samples or (path.is_file() and path.stat().st_size == done.size)):
+                    found[name] = done
         return found
 
     @contextlib.contextmanager
@@ -134,13 +136,13 @@ class LocalDestination:
         folder = self._out / split
         sync_folder(folder)
         self.put(split, MANIFEST_NAME, manifest)
-        with _translated(folder):
+        with translated(folder):
             (folder / MARKER).unlink(missing_ok=True)
         sync_folder(folder)
 
     def leave(self) -> None:
         """See `Destination`. Removes the lock file, too."""
-        with _translated(self._out):
+        with translated(self._out):
             self._forget()
             shutil.rmtree(self._state, ignore_errors=True)
         sync_folder(self._out)
@@ -168,6 +170,10 @@ class LocalDestination:
             (self._out / each.split).mkdir(exist_ok=True)
             (self._out / each.split / MARKER).touch()
 
+    def _finished_count(self) -> int:
+        with translated(self._out):
+            return sum(1 for _ in self._records.iterdir()) if self._records.is_dir() else 0
+
     def _part(self, name: str) -> Path:
         """Return a new path to write an unfinished file to, so that two writers of one file do not collide."""
         return self._state / f"{name}.{secrets.token_hex(4)}{PART}"
@@ -179,18 +185,19 @@ class LocalDestination:
 
     def _forget(self) -> None:
         """Remove the plan and the completion records."""
-        with _translated(self._out):
+        with translated(self._out):
             self._plan.unlink(missing_ok=True)  # first: the next pack removes records that have no plan
         shutil.rmtree(self._records, ignore_errors=True)
         self._sweep()
 
     def _tidy(self, *, shared: bool, remove: bool) -> None:
         """Remove the state if there is no plan, and folders that this pack made and that are empty."""
-        if not shared and not self._plan.exists():
-            self._forget()
-            shutil.rmtree(self._state, ignore_errors=True)
-            if remove and not any(self._out.iterdir()):
-                self._out.rmdir()
+        with translated(self._out):
+            if not shared and not self._plan.exists():
+                self._forget()
+                shutil.rmtree(self._state, ignore_errors=True)
+                if remove and not any(self._out.iterdir()):
+                    self._out.rmdir()
 
     def _check(self, plan: PackPlan, *, overwrite: bool = False) -> None:
         """Refuse a folder that holds anything but an unfinished pack by this plan."""
@@ -231,13 +238,3 @@ class LocalDestination:
             if folder != self._out:
                 folder.rmdir()
         self._forget()
-
-
-@contextlib.contextmanager
-def _translated(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise StorageError(f"{error.filename or out}: {error.strerror}") from error

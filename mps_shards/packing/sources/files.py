@@ -6,9 +6,10 @@ import hashlib
 import mmap
 import os
 import posixpath
+import stat
 import sys
 import time
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -28,6 +29,8 @@ _COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
 _OF_ONE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP)
 # Keys are made of names: names that are read in another way would give other shards.
 _KNOWS_ONLY_ASCII = sys.getfilesystemencoding() == "ascii"
+# A name that is too long, or loops, names nothing, as for `os.path`.
+_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class Files(Protocol):
@@ -239,11 +242,22 @@ class FolderFiles:
 
     def is_folder(self, path: str) -> bool:
         """See `Files`."""
-        return os.path.isdir(self._root + path)
+        return self._is_kind(path, stat.S_ISDIR)
 
     def is_file(self, path: str) -> bool:
         """See `Files`."""
-        return os.path.isfile(self._root + path)
+        return self._is_kind(path, stat.S_ISREG)
+
+    def _is_kind(self, path: str, is_kind: Callable[[int], bool]) -> bool:
+        """Whether there is such a file; raises where that cannot be found out now (`os.path` then says no)."""
+        try:
+            return is_kind(os.stat(self._root + path).st_mode)
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE:
+                return False
+            raise StorageError(f"{self._root}{path}: {error.strerror}") from error
+        except ValueError:  # a null character, which a list may hold
+            return False
 
     def size(self, path: str) -> int:
         """See `Files`."""

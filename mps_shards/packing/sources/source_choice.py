@@ -14,7 +14,7 @@ from mps_shards.packing.sources.python_samples import open_samples
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.sources.table_source import TableSource
 from mps_shards.packing.sources.tree_source import TreeSource
-from mps_shards.storage.local_disk import is_folder
+from mps_shards.storage.local_disk import is_folder, translated
 from mps_shards.storage.urls import scheme_of
 
 __all__ = ["open_source"]
@@ -37,6 +37,11 @@ def open_source(given: Any, *, root: str | None = None) -> Source:
         return open_samples(given)
     if scheme_of(os.fspath(given)) not in (None, "file"):
         return TableSource(ParquetFiles.at_url(os.fspath(given)))
+    with translated(Path(given).absolute()):
+        return _opened(given, root)
+
+
+def _opened(given: str | os.PathLike[str], root: str | None) -> Source:
     path = Path(given).absolute()
     archive = next((each for each in path.parents if each.is_file()), None)  # archive.zip/labels.csv
     if archive is None:
