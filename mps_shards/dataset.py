@@ -43,11 +43,11 @@ from mps_shards.vision.transforms.sample_transform import Transform, recognise
 
 __all__ = ["ShardDataset"]
 
-_OWN_STAGES = 2  # of the pipeline: iterations, and the batches of each; what users add comes behind
+_OWN_STAGES = 2  # stages of the pipeline before those of users: the iterations, and the batches of each
 
 
 def _unsupported(name: str, instead: str) -> Callable[..., NoReturn]:
-    """A method of webdataset's pipelines that this data set cannot honour."""
+    """Return a method that refuses a call of webdataset's pipelines which this data set does not support."""
 
     def method(self: object, *args: object, **kwargs: object) -> NoReturn:
         raise ConfigError(f"ShardDataset has no {name}(): {instead}")
@@ -63,64 +63,64 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         for images, labels in data: ...
 
     Yields (images, targets), and with ``keys=True`` also the list of keys. images: float32 [batch, 3, height, width],
-    RGB, 0..1. targets by the task of the set: class indices int64 [batch], -1 where a set has no labels; label maps
-    int64 [batch, height, width]; several classes each as float32 [batch, classes] of 0 and 1; numbers as float32
-    [batch, columns]; captions as a list of str.
+    RGB, 0..1. targets depend on the task of the set: class indices int64 [batch], -1 in a set without labels; label
+    maps int64 [batch, height, width]; several classes per sample as float32 [batch, classes] of 0 and 1; numbers as
+    float32 [batch, columns]; captions as a list of str.
     Images are, bit for bit, what torchvision's ToTensor gives for Pillow's RGB image, after `transform`.
 
     Works alone, in `DeviceLoader`, in ``DataLoader(data, batch_size=None, num_workers=n)`` and in torchdata's
     StatefulDataLoader, with the same batches. Every rank gets its share of each global batch. There may be more ranks
     or workers than shards.
 
-    Epochs advance by themselves: an iteration that begins after one that delivered a batch is of the next epoch, with a
-    new order and new augmentation. That holds however the earlier one ended: exhausted, by `break` or by an exception.
-    Of two iterations at a time, the one that begins second is of the next epoch. `set_epoch` and `load_state_dict` take
-    precedence. With ``shuffle=False`` the order is always that of packing: evaluation is the same each time.
+    Epochs advance automatically: an iteration that begins after one that delivered a batch reads the next epoch, with a
+    new order and new augmentation, however the earlier one ended: exhausted, by `break` or by an exception. Of two
+    simultaneous iterations, the one that begins second reads the next epoch. `set_epoch` and `load_state_dict` take
+    precedence. With ``shuffle=False`` the order is always that of packing, so that evaluation is repeatable.
 
-    A sample that is skipped keeps its position, so its batch is shorter and ranks stay in step. A batch of which
-    nothing is left is omitted; with several ranks or DataLoader workers it is an error, because they would disagree on
-    the number of batches.
+    A skipped sample keeps its position, so its batch is shorter and ranks stay in step. A batch whose samples are all
+    skipped is omitted; with several ranks or DataLoader workers this is an error, because they would disagree on the
+    number of batches.
 
     Args:
         shards: A folder with a manifest, some of its tars, a brace pattern, tars without a manifest, or a list of
             these. Several sets are mixed; an epoch has as many samples as they have together. A mapping
             ``{"set-a": 3, "set-b": 1}`` mixes them by these weights instead of by their sizes.
-        batch_size: Samples of a batch on this rank. None yields single samples without the batch dimension.
+        batch_size: Number of samples of a batch on this rank. None yields single samples without the batch dimension.
         transform: One of `classify` or `segment`, any transform of torchvision (v1 or v2) or albumentations, or a
-            callable with the arguments (image), (image, target) or (image, target, rng). It is given an image uint8
-            [3, height, width] and may return uint8 or float32. What it draws, also from the global generators of torch,
-            NumPy and Python, depends on (seed, epoch, position, view) alone. A tuple of transforms gives a view for
-            each of them: images are then a tuple of batches.
+            callable with the arguments (image), (image, target) or (image, target, rng). It gets an image uint8
+            [3, height, width] and may return uint8 or float32. Its random draws, also from the global generators of
+            torch, NumPy and Python, depend on (seed, epoch, position, view) alone. A tuple of transforms gives one view
+            for each transform: images are then a tuple of batches.
         views: How often each image is transformed. More than 1 yields a tuple of batches of images.
-        shuffle: True, or `Shuffle(…)` for other distances. Tars without a manifest are shuffled through a buffer.
-        seed: Decides the order and the augmentation.
+        shuffle: True, or `Shuffle(…)` to set how far samples move. Tars without a manifest are shuffled in a buffer.
+        seed: Seed of the order and of the augmentation.
         epoch: The first epoch; 0 by default.
-        rank, world_size: Which share of each global batch is ours; detected from torch.distributed or the launcher's
-            environment by default.
-        remainder: What happens to the last samples of an epoch where there are not enough for every rank: "pad" repeats
-            the epoch's first samples, "drop" leaves them out, "keep" lets ranks differ by one.
+        rank, world_size: Rank of this process, and number of ranks; by default detected from torch.distributed or the
+            launcher's environment.
+        remainder: Handling of the last samples of an epoch if there are not enough for every rank: "pad" fills up with
+            the epoch's first samples, "drop" leaves the last samples out, "keep" lets ranks differ by one sample.
         drop_last: Leave out a last batch that is not full.
-        on_bad_sample: What happens to a sample that cannot be read or decoded: "raise", "skip", a callable that is
-            given the error and returns True to skip it, or `SkipRules(…)` for other limits and a log. The rest of a
-            damaged tar without a manifest is skipped as a whole.
+        on_bad_sample: Handling of a sample that cannot be read or decoded: "raise", "skip", a callable that gets the
+            error and returns True to skip the sample, or `SkipRules(…)` for other limits and a log. Of a damaged tar
+            without a manifest, all remaining samples are skipped.
         keys: Yield the keys of the samples as well.
         normalize: "imagenet", "inception", "clip", or (means, standard deviations) of the channels, applied as
             ``(x - mean) / std`` after ToTensor, on the device if there is one. The transform must then return uint8.
-        image, target: Fields of other people's tars, such as ``image="jpg;png"`` and ``target="cls"``,
-            ``"json:label"``, ``"seg.png"`` or ``"none"``. Of alternatives, the first that a sample holds counts. By
-            default they are what the manifest records, or else guessed where there is no doubt.
+        image, target: Fields of tars that other tools wrote, such as ``image="jpg;png"`` and ``target="cls"``,
+            ``"json:label"``, ``"seg.png"`` or ``"none"``. The first alternative that a sample holds is taken. By
+            default the fields that the manifest records, or else guessed if there is no doubt.
         fields: Yield a dict of several values by name: ``{"image": "jpg", "caption": "txt", "age": "json:age"}``.
             Kinds: "cls" (class index), "txt" (list of str), "json:key" (float32; "json:key:int" as int64; a list of
             numbers as float32 [batch, n]; text as list of str), "npy" (an array), a label map such as "mask.png".
-        subset: `Subset(…)`: some classes, a fraction, a fold, a few samples of each class, or a list of keys.
+        subset: `Subset(…)`, which keeps some classes, a fraction, a fold, a few samples of each class, or some keys.
         balance: "classes" uses each class equally often, ``{"cat": 1, "dog": 3}`` by weights; `Balance(…)` has weights
             of samples and more. The uses of the samples of a class differ by at most one in an epoch. An epoch keeps
             its length.
-        collate: `Collate(…)`: padding, MixUp and CutMix, memory layout.
-        read_options: `ReadOptions(…)`: caches, checks, memory for samples from stores, scaled decoding.
+        collate: `Collate(…)`, options for padding, MixUp and CutMix, and memory layout.
+        read_options: `ReadOptions(…)`, options for caches, checks, memory for samples from stores, scaled decoding.
 
     Raises:
-        ConfigError, ManifestError, ShardError, StorageError: At once, where the fault is known without reading samples.
+        ConfigError, ManifestError, ShardError, StorageError: A fault can be found without reading samples.
     """
 
     def __init__(
@@ -174,12 +174,12 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     # Iterating
 
     def __iter__(self) -> Iterator[Any]:
-        """An iteration, which begins with its first batch: `set_epoch` may still be called until then."""
+        """Return an iteration. It begins with its first batch, so `set_epoch` may be called until then."""
         self.position.new_iteration()
         return iter(super().__iter__())
 
     def iteration(self) -> EpochIteration:
-        """An iteration as `DeviceLoader` runs it. From now on `state_dict` gives its start."""
+        """Return an iteration for `DeviceLoader`. From then on, `state_dict` returns its start."""
         return EpochIteration(
             self.source,
             samples=self._samples,
@@ -189,7 +189,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         )
 
     def apply_stages(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches after the stages that `map`, `select` and `compose` added."""
+        """Apply the stages that `map`, `select` and `compose` added to the batches."""
         for stage in self.pipeline[_OWN_STAGES:]:
             batches = self.invoke(stage, batches)
         return batches
@@ -200,7 +200,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         yield iteration
 
     def _batches(self, iterations: Iterator[EpochIteration]) -> Iterator[Any]:
-        """The batches of each iteration, made in this thread; the cursor moves as each is handed out."""
+        """Yield the batches of each iteration, made in this thread; the cursor moves with each batch."""
         for iteration in iterations:
             make = iteration.sample_maker(StageTimes())
             for plan in iteration.plans():
@@ -220,10 +220,10 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     def __len__(self) -> int:
         """Number of batches (of samples, for ``batch_size=None``) of an epoch on this rank, over all its workers.
 
-        That is what ``len(DataLoader(data, batch_size=None))`` needs. The number of samples is `num_samples`.
+        ``len(DataLoader(data, batch_size=None))`` returns this number, too. The number of samples is `num_samples`.
 
         Raises:
-            TypeError: It is not known before the end: for tars without a manifest, and after `select`.
+            TypeError: The number is not known before the end: for tars without a manifest, and after `select`.
         """
         if self.source.samples is None or not self._exact_length:
             what = "a selection has" if self.source.samples is not None else "tars without a manifest have"
@@ -239,7 +239,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
 
     @property
     def num_samples(self) -> int | None:
-        """Number of samples of an epoch, over all ranks; None where it is not known before the end."""
+        """Number of samples of an epoch, over all ranks; None if it is not known before the end."""
         return self.source.samples
 
     @property
@@ -253,60 +253,60 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     # Position
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be of this epoch, from its start; also in DataLoader workers that are running.
+        """Let the next iteration read this epoch from its start, also in DataLoader workers that are running.
 
-        If the next iteration is of this epoch anyway, nothing changes: a position that was loaded into it is kept.
+        If the next iteration reads this epoch anyway, nothing changes: a loaded position is kept.
         """
         check_seed(self.seed, epoch)
         self.position.set_epoch(epoch)
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
-        """The state after the last batch that was delivered, as plain values (JSON-able, under 1 kB).
+        """Return the state after the last delivered batch, as plain values (JSON-able, under 1 kB).
 
-        Once an iteration has ended, as in a ``for`` loop, the state is that of the start of the next epoch.
+        Once an iteration has ended, as in a ``for`` loop, the state is the start of the next epoch.
 
         Args:
-            batches: Give the state after this many batches of the running iteration instead. A plain DataLoader with
-                workers needs that, because its main process knows only how many batches it received.
+            batches: Return the state after this many batches of the running iteration instead. A plain DataLoader with
+                workers needs this, because its main process only knows how many batches it received.
 
         Raises:
-            ConfigError: A DataLoader's workers made the batches, so their number must be given.
+            ConfigError: DataLoader workers made the batches, so `batches` must be given.
         """
         return self.position.state(batches).state()
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """Let the next iteration go on after the batch of `state`. Batch size and world size may have changed.
+        """Let the next iteration continue after the batch of `state`. Batch size and world size may have changed.
 
         Args:
             strict: False resumes at the same position although seed, shuffle, remainder or data set differ, and warns
-                of what differs. Samples may then be seen twice or not at all.
+                about the differences. Samples may then be seen twice or not at all.
 
         Raises:
-            ResumeMismatch: The message names what differs, with both values.
+            ResumeMismatch: The state belongs to another sequence; the message names each difference with both values.
         """
         self.position.load(state, strict=strict)
 
     # Stages, as in webdataset
 
     def compose(self, *stages: Any) -> Self:
-        """This data set with further pipeline stages behind it; both share one position."""
+        """Return this data set with further pipeline stages at the end; both data sets share one position."""
         composed = type(self).__new__(type(self))
         composed.__dict__.update(self.__dict__)
         composed.pipeline = [*self.pipeline, *stages]
         return composed
 
     def map(self, function: Callable[[Any], Any]) -> Self:
-        """This data set with `function` applied to each batch that it yields (on the device, in `DeviceLoader`)."""
+        """Return this data set with `function` applied to each batch (on the device, in `DeviceLoader`)."""
         return self.compose(map_stage(function))
 
     def select(self, predicate: Callable[[Any], bool]) -> Self:
-        """This data set with only the batches for which `predicate` is true; its length is not known."""
+        """Return this data set with only the batches for which `predicate` is true; its length is not known."""
         selected = self.compose(select_stage(predicate))
         selected._exact_length = False
         return selected
 
     with_epoch = _unsupported("with_epoch", "take fewer batches of an epoch with itertools.islice(data, n)")
-    repeat = _unsupported("repeat", "iterate several times, each iteration is of the next epoch")
+    repeat = _unsupported("repeat", "iterate several times, since each iteration reads the next epoch")
     with_length = _unsupported("with_length", "len(data) is exact already")
     shuffle = _unsupported("shuffle", "pass shuffle=True, or shuffle=Shuffle(window=…), when it is made")
     batched = _unsupported("batched", "pass batch_size= when it is made")
@@ -319,10 +319,10 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     append = _unsupported("append", "use map(), select() or compose(), which give a new data set")
 
     def preview(self, count: int = 8, *, times: int = 3) -> Any:
-        """Random samples as they are stored, and `times` times as the transform shows them: an image of Pillow.
+        """Return a Pillow image of random samples, as they are stored and `times` times after the transform.
 
         Raises:
-            ConfigError: The tars have no index, so that their samples cannot be read one by one.
+            ConfigError: The tars have no index, so their samples cannot be read one by one.
         """
         from mps_shards.inspect.gallery import preview_of  # above this module, and only drawn on request
 

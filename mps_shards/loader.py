@@ -32,37 +32,37 @@ __all__ = ["DeviceLoader"]
 _log = logging.getLogger("mps_shards")
 
 _REPORT_EVERY_S = 1.0  # often enough for a curve or a live line, too seldom to cost anything
-_SPARE_BUFFERS = 2  # one that is being filled while all others are full, and one that is being delivered
+_SPARE_BUFFERS = 2  # one buffer that is filled while all others are full, and one that is delivered
 
 
 class DeviceLoader:
     """Iterates over the batches of a `ShardDataset` like a DataLoader, and delivers them on a device.
 
     It also takes a torch DataLoader, or any other iterable of batches (tuples, lists and dicts of tensors), and moves
-    them to the device in the background. Everything in a batch that is not a tensor stays as it is.
+    them to the device in the background. Other values in a batch are not changed.
 
         data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
         for images, targets in DeviceLoader(data, device="auto"):
             ...
 
-    Threads read, decode and fill host buffers ahead of need. The transfer engine that is right for the device and this
-    version of torch then moves each batch (`explain()` says which engine and why). A delivered batch belongs to the
-    caller and is never written again. The batches are those of the data set, in its order, for any number of threads.
+    Threads read, decode and fill host buffers ahead of the training loop. Then the transfer engine for the device
+    and this version of torch moves each batch (`explain()` says which engine and why). A delivered batch belongs to the
+    caller and is never written again. Batches and their order are those of the data set, for any number of threads.
 
-    Every iteration has its own threads and host buffers. They end with it: when it is exhausted or closed, on `break`,
-    on an error, or when nothing refers to the iterator any more.
+    Every iteration has its own threads and host buffers. They end with the iteration: if it is exhausted or closed, on
+    `break`, on an error, or when nothing refers to the iterator any more.
 
     Args:
         device: "auto" (MPS, else CUDA, else the CPU), or a torch device.
-        num_threads: threads that read and decode; by default as many as this process may use cores.
-        host_batches: how many finished batches may wait in host memory.
-        device_batches: how many batches to send to the device before the one that is delivered.
-        memory: limit in bytes for all host buffers together; a single batch may be larger. A batch of ``pad=`` counts
-            with the samples that it is made of, and is refused where it is larger than the limit.
+        num_threads: number of threads that read and decode; by default the number of available cores.
+        host_batches: number of finished batches that may wait in host memory.
+        device_batches: number of batches to send to the device before the next one is delivered.
+        memory: limit in bytes for all host buffers together; a single batch may be larger. A batch with ``pad=`` counts
+            together with its samples, and is refused if it is larger than the limit.
         transfer: a transfer engine ("inline", "thread", "cpu") instead of the device's default, followed by "-blocking"
             for copies that block.
         verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit
-            with what was sent. Waits for the device each time.
+            with their host buffers. Waits for the device each time.
         to_float: for a DataLoader or another iterable: deliver uint8 images [batch, channels, height, width] as
             float32, exactly as ToTensor does, converted on the device. A quarter of the bytes is sent.
         on_stats: called with `stats()` about once a second, in the training loop's thread while it takes a batch, and
@@ -95,16 +95,16 @@ class DeviceLoader:
         self.device = self.choice.device
         self._source = _source_of(batches, self.device.type, to_float=to_float)
         self._checked_device: Device | None = None
-        # finished batches are only copied, which one thread does faster than any loader makes them
+        # one thread copies finished batches faster than any loader makes them
         self._num_threads = num_threads or (1 if isinstance(self._source, WrappedBatches) else available_cores())
         self._host_batches, self._device_batches, self._memory = host_batches, device_batches, memory
         self._on_stats = on_stats
-        # idle memory is not counted against the limit, so where there is one nothing is kept
+        # idle memory does not count towards the limit, so with a limit no memory is kept
         self._recycler = Recycler(keep=host_batches + device_batches + _SPARE_BUFFERS if memory is None else 0)
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = _no_workers
-        self._iteration: Iteration[Any] | None = None  # the latest one
-        self._begun: Iteration[Any] | None = None  # the latest one that has begun
+        self._iteration: Iteration[Any] | None = None  # the latest iteration
+        self._begun: Iteration[Any] | None = None  # the latest iteration that has begun
         self._running: list[weakref.ref[Generator[Any, None, None]]] = []
 
     def __iter__(self) -> Iterator[Any]:
@@ -119,10 +119,10 @@ class DeviceLoader:
 
     @property
     def dataset(self) -> Any:
-        """The data set, counted in samples: ``len(loader.dataset)`` is what an accuracy is divided by.
+        """The data set with its length in samples, so that ``len(loader.dataset)`` is the divisor of an accuracy.
 
-        Everything else is as the data set has it, such as ``loader.dataset.classes``. Over a torch DataLoader it is the
-        data set of that.
+        Other attributes are those of the data set, such as ``loader.dataset.classes``. For a loader over a torch
+        DataLoader, the DataLoader's data set.
         """
         return self._source.dataset if isinstance(self._source, WrappedBatches) else _CountedInSamples(self._source)
 
@@ -153,7 +153,7 @@ class DeviceLoader:
                 stats.batches += 1
                 stats.images += batch.rows
                 _measure(stats, began, iteration)
-                del delivery, batch, tensors  # or a batch that the user drops would live on here
+                del delivery, batch, tensors  # this frame must not keep a batch that the user drops
                 if self._on_stats is not None and stats.elapsed_s - reported_s >= _REPORT_EVERY_S:
                     reported_s = stats.elapsed_s
                     self._on_stats(self.stats())
@@ -177,7 +177,7 @@ class DeviceLoader:
                 raise
 
     def _prepare_device(self) -> None:
-        """Check in the consumer's thread that it may use the device, and that batches arrive on it unchanged."""
+        """Check that the consumer's thread may use the device, and that batches arrive on the device unchanged."""
         if self.device.type == "mps":
             claim("mps")
         if self.choice.engine != "cpu" and self._checked_device is None:
@@ -194,7 +194,7 @@ class DeviceLoader:
         self._source.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor after the last batch that this loader delivered, however far the threads have run ahead.
+        """Return the cursor after the last batch that this loader delivered; batches made ahead do not count.
 
         Other loaders and iterations over the same data set do not change it.
         """
@@ -206,7 +206,7 @@ class DeviceLoader:
         self._source.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:
-        """What the current or last iteration has measured so far: a copy, which does not change any more."""
+        """Return a copy of the statistics of the current or last iteration so far."""
         workers = self._workers()
         filling, ready, in_flight = workers.levels() if workers is not None else (0, 0, 0)
         skips = self._begun.skips() if self._begun is not None else SkipReport()
@@ -215,7 +215,7 @@ class DeviceLoader:
         )
 
     def explain(self) -> str:
-        """Which device, engine, kind of copies and conversion are used and why, and whether the native kernel decodes.
+        """Describe the device, engine, copies and conversion with reasons, and whether the native kernel decodes.
 
         The start-up check adds what it finds when the first iteration begins.
         """
@@ -253,10 +253,10 @@ class DeviceLoader:
 
 
 def _source_of(batches: Any, device: str, *, to_float: bool) -> ShardDataset | WrappedBatches:
-    """The source for what users pass.
+    """Return the batch source for a user's argument.
 
     Raises:
-        ConfigError: it yields no batches.
+        ConfigError: the argument does not yield batches.
     """
     if isinstance(batches, ShardDataset):
         if to_float:
@@ -276,7 +276,7 @@ def _source_of(batches: Any, device: str, *, to_float: bool) -> ShardDataset | W
 
 
 class _CountedInSamples(torch.utils.data.IterableDataset[Any]):
-    """A `ShardDataset` as ``loader.dataset``: the same in all but its length, which is in samples of an epoch."""
+    """A `ShardDataset` as ``loader.dataset``, whose length is the number of samples of an epoch."""
 
     def __init__(self, data: ShardDataset):
         self._data = data
@@ -291,7 +291,7 @@ class _CountedInSamples(torch.utils.data.IterableDataset[Any]):
         return iter(self._data)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_data":  # not there yet, while unpickling
+        if name == "_data":  # not set yet while unpickling
             raise AttributeError(name)
         return getattr(self._data, name)
 

@@ -1,7 +1,7 @@
-"""What a loader measured: plain numbers, added up by the threads that did the work.
+"""Measurements of a loader: plain numbers, added up by the threads that do the work.
 
 Nothing in this module locks. A `StageTimes` belongs to one thread. A `LoaderStats` is written by the worker threads
-under their lock and by the one thread that takes batches, each in fields of its own, and is read as a copy.
+under their lock and by the one thread that takes batches, each in separate fields, and is read as a copy.
 """
 
 from collections.abc import Callable
@@ -18,18 +18,18 @@ Bottleneck: TypeAlias = Literal["nothing", "loop", "transfer"] | Stage
 
 STAGES: tuple[Stage, ...] = ("read", "decode", "transform", "assemble")
 
-_WAITS = 0.05  # of the time: a loop that waits less is fed well enough
-_SENDS = 0.3  # of the time: a loop that spends more in sending is held up by it
+_WAITS = 0.05  # share of the time; a loop that waits less than this is not limited by the loader
+_SENDS = 0.3  # share of the time; a loop that spends more than this on sending is limited by it
 
 
 class Skip(NamedTuple):
     """A bad sample that was left out.
 
     Attributes:
-        key: None where it could not be read.
-        shard: name of its tar.
-        position: in the epoch's sequence; None for the rest of a foreign tar.
-        reason: the error's message.
+        key: key of the sample; None if it could not be read.
+        shard: name of the sample's tar.
+        position: position in the epoch's sequence; None for all remaining samples of a foreign tar.
+        reason: message of the error.
     """
 
     key: str | None
@@ -44,7 +44,7 @@ class Skip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SkipReport:
-    """What an iteration left out: how many, and the first hundred of them."""
+    """Samples that an iteration skipped: their number, and the first hundred of them."""
 
     count: int = 0
     first: tuple[Skip, ...] = ()
@@ -52,7 +52,7 @@ class SkipReport:
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds that one worker spent in each stage. Not shared: each worker has its own, and hands it over."""
+    """Seconds that one worker spent in each stage. Each worker has its own and passes on copies."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -61,7 +61,7 @@ class StageTimes:
     bytes_read: int = 0
 
     def take(self) -> "StageTimes":
-        """The figures so far; this object starts again from nothing."""
+        """Return a copy of the times so far, and reset this object to 0."""
         taken = StageTimes(*(getattr(self, field.name) for field in fields(self)))
         self.read = self.decode = self.transform = self.assemble = 0.0
         self.bytes_read = 0
@@ -70,29 +70,29 @@ class StageTimes:
 
 @dataclass(slots=True, kw_only=True)
 class LoaderStats:
-    """What a `DeviceLoader` did since its current or last iteration began. Times are in seconds.
+    """Statistics of the current or last iteration of a `DeviceLoader`. Times are in seconds.
 
     ``print(stats)`` gives a short table; `verdict` says in one line what limits the speed.
 
     Attributes:
-        batches, images: delivered.
-        skipped: samples that ``on_bad_sample`` skipped, also of batches that are still to come.
+        batches, images: numbers of delivered batches and images.
+        skipped: number of samples that ``on_bad_sample`` skipped, also of batches that are not delivered yet.
         skips: the first hundred of the skipped samples.
-        elapsed_s: since the iteration began, up to its end.
-        starved_s: how long the training loop waited for a batch.
-        blocked_s: how long the workers waited for a free host buffer, summed: the training loop is slower than they.
-        read_s, decode_s, transform_s, assemble_s: time of the workers in each stage, summed. What is decided before
-            pixels are known (the size of an image, its class, the crop) counts as reading. One call of the native
-            kernel decodes, transforms and assembles; all of it counts as decoding.
-        bytes_read: bytes of samples that were read.
-        requests, bytes_fetched, request_retries: requests to object stores, bytes received, and repeated requests.
-        cache_hits: files that were in the cache already.
-        waited_s: the part of `read_s` in which a worker waited for bytes of an object store.
-        bytes_sent: host memory that was sent to the device, or handed over on the CPU.
-        send_s: time of the training loop's thread in issuing transfers.
-        flight_s: from issuing a transfer to seeing that it is finished, summed over the batches.
-        retries: transfers that were issued again after the device ran out of memory.
-        ready, filling, in_flight: batches that are in this state now.
+        elapsed_s: time since the iteration began, up to its end.
+        starved_s: time that the training loop waited for batches.
+        blocked_s: time that the workers waited for a free host buffer, summed, because the training loop was slower.
+        read_s, decode_s, transform_s, assemble_s: time of the workers in each stage, summed. Work before pixels are
+            decoded (the size of an image, its class, the crop) counts as reading. One call of the native kernel
+            decodes, transforms and assembles, and counts as decoding.
+        bytes_read: number of bytes of samples that were read.
+        requests, bytes_fetched, request_retries: numbers of requests to stores, bytes received, and repeated requests.
+        cache_hits: number of files that were in the cache already.
+        waited_s: the part of `read_s` in which workers waited for bytes of an object store.
+        bytes_sent: number of bytes of host memory that were sent to the device, or delivered on the CPU.
+        send_s: time that the training loop's thread spent on issuing transfers.
+        flight_s: time from issuing a transfer to noticing its end, summed over the batches.
+        retries: number of transfers that were issued again after the device ran out of memory.
+        ready, filling, in_flight: numbers of batches that are in this state now.
         workers: number of worker threads.
     """
 
@@ -124,7 +124,7 @@ class LoaderStats:
 
     @property
     def images_per_s(self) -> float:
-        """Delivered per second of the iteration."""
+        """Delivered images per second of the iteration."""
         return self.images / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
@@ -138,14 +138,14 @@ class LoaderStats:
         return self.blocked_s / (self.elapsed_s * self.workers) if self.elapsed_s and self.workers else 0.0
 
     def add(self, times: StageTimes) -> None:
-        """Add a worker's figures."""
+        """Add the times of a worker."""
         for stage in STAGES:
             name = f"{stage}_s"
             setattr(self, name, getattr(self, name) + getattr(times, stage))
         self.bytes_read += times.bytes_read
 
     def since(self, earlier: "LoaderStats") -> "LoaderStats":
-        """The difference to an earlier snapshot of the same iteration; the state of batches as it is now."""
+        """Return the difference to an earlier copy of the same iteration; the states of batches are not subtracted."""
         left = replace(self)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -154,25 +154,25 @@ class LoaderStats:
         return left
 
     def shares(self) -> dict[str, float]:
-        """Share of each stage, 0..1, in the time that workers were busy."""
+        """Return the share of each stage, 0..1, in the time that workers were busy."""
         spent = {stage: float(getattr(self, f"{stage}_s")) for stage in STAGES}
         busy = sum(spent.values()) or 1.0
         return {stage: seconds / busy for stage, seconds in spent.items()}
 
     def bottleneck(self) -> Bottleneck:
-        """What limits the speed: a stage of the workers, the transfer, or the training loop."""
+        """The part that limits the speed: a stage of the workers, the transfer, or the training loop."""
         if not self.batches:
             return "nothing"
         if self.starved < _WAITS:
             sending = self.send_s / self.elapsed_s if self.elapsed_s else 0.0
             return "transfer" if sending > _SENDS else "loop"
-        if self.blocked > 0.5:  # workers wait for buffers and the loop for batches: copies hold the buffers
+        if self.blocked > 0.5:  # workers wait for buffers and the loop waits for batches: copies hold the buffers
             return "transfer"
         shares = self.shares()
         return max(STAGES, key=lambda stage: shares[stage])
 
     def verdict(self) -> str:
-        """One line that says what limits the speed: a stage of the loader, the transfer, or the training loop."""
+        """Return one line that names what limits the speed: a stage of the loader, the transfer, or the loop."""
         limit = self.bottleneck()
         waited = f"the training loop waited {self.starved:.0%} of the time"
         if limit == "nothing":
@@ -185,7 +185,7 @@ class LoaderStats:
         return f"loader-bound: {waited}; {self.shares()[limit]:.0%} of the workers' time went into {limit}"
 
     def summary(self) -> str:
-        """One line: images, speed, how long the training loop waited, and how many samples were skipped."""
+        """Return one line: images, speed, how long the training loop waited, and how many samples were skipped."""
         skipped = f", {counted(self.skipped, 'sample')} skipped" if self.skipped else ""
         return (
             f"{counted(self.images, 'image')} in {self.elapsed_s:.1f} s, {self.images_per_s:,.0f} images/s, "
@@ -193,7 +193,7 @@ class LoaderStats:
         )
 
     def rows(self) -> list[tuple[str, str]]:
-        """Names and values of the table that ``print(stats)`` shows; without what did not occur."""
+        """Return names and values of the table that ``print(stats)`` shows, without events that did not occur."""
         rows = [
             ("delivered", f"{counted(self.images, 'image')} in {counted(self.batches, 'batch')}"),
             ("time", f"{self.elapsed_s:.1f} s, {self.images_per_s:,.0f} images/s"),
@@ -223,12 +223,12 @@ class LoaderStats:
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
     def _repr_html_(self) -> str:
-        """The table in a notebook."""
+        """Return the table for a notebook."""
         return html_table(self.rows())
 
 
 def html_table(rows: list[tuple[str, str]]) -> str:
-    """Names and values as a table in HTML."""
+    """Return names and values as a table in HTML."""
     lines = (
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
     )
@@ -236,11 +236,11 @@ def html_table(rows: list[tuple[str, str]]) -> str:
 
 
 def scalars_to(writer: Any, *, tag: str = "loader") -> Callable[[LoaderStats], None]:
-    """A callback for ``DeviceLoader(on_stats=...)`` that writes speed and waiting of each interval as scalars.
+    """Return a callback for ``DeviceLoader(on_stats=...)`` that writes speed and waiting of each interval as scalars.
 
     Args:
-        writer: anything with a method ``add_scalar(name, value, step)``, such as TensorBoard's SummaryWriter. A step is
-            a delivered batch; steps go on over the epochs.
+        writer: object with a method ``add_scalar(name, value, step)``, such as TensorBoard's SummaryWriter. A step is
+            a delivered batch; steps continue over the epochs.
     """
     last, done = LoaderStats(), 0
 

@@ -21,7 +21,7 @@ class Bar:
 
     Args:
         label: verb that names the work.
-        unit: noun of what is counted; "bytes" are shown as sizes.
+        unit: plural noun of the counted things; "bytes" are shown as sizes.
         quiet: show nothing.
     """
 
@@ -59,9 +59,9 @@ class Bar:
             self._rich.update(self._task, total=total)
 
     def advance(self, amount: int, size: int = 0) -> None:
-        """Say that this much more is done, and how many bytes that was, where bytes are not what is counted.
+        """Add finished work to the display: its amount, and its bytes if the unit is another one.
 
-        From any thread: lines may then tell a little less than is done.
+        May be called from any thread; a line may then show slightly less than is finished.
         """
         self._done += amount
         self._size += size
@@ -73,7 +73,7 @@ class Bar:
             click.echo(f"{self._label}: {self._so_far()}" + (f", {left:,.0f} s left" if left > 0 else ""), err=True)
 
     def _so_far(self) -> str:
-        """``12 of 400 images, 1.3 MB, 310 images/s, 33.0 MB/s``."""
+        """Return the progress in words: ``12 of 400 images, 1.3 MB, 310 images/s, 33.0 MB/s``."""
         passed = max(time.monotonic() - self._began, 1e-3)
         size = self._done if self._unit == "bytes" else self._size
         sizes = [megabytes(size)] if size else []

@@ -24,7 +24,7 @@ from mps_shards.vision.transforms.sample_transform import ThreadTransform, Trans
 __all__ = ["ShardSamples"]
 
 _WHITE = torch.tensor(255.0)
-_MOST_BYTES = 64 << 20  # of neighbouring samples that one request fetches from a store
+_MOST_BYTES = 64 << 20  # limit for adjacent samples that one request fetches from a store
 
 
 class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
@@ -34,24 +34,24 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         image, label = samples[0]
         train, held_out = torch.utils.data.random_split(samples, [0.9, 0.1])
 
-    ``samples[i]`` is (image, target). image: float32 [3, height, width], RGB, 0..1, exactly what torchvision's ToTensor
-    gives. target: the class index, -1 in an unlabelled set; or a label map, int64 [height, width]. A slice is another
-    ShardSamples over the same set, and so is `subset`. Each sample is one ranged read. A DataLoader that asks for a
-    batch (``__getitems__``) gets neighbours in a store by one request.
+    ``samples[i]`` is (image, target). image: float32 [3, height, width], RGB, 0..1, equal to torchvision's ToTensor.
+    target: the class index, -1 in an unlabelled set; or a label map, int64 [height, width]. A slice is another
+    ShardSamples over the same set. Each sample is one ranged read. If a DataLoader requests a batch
+    (``__getitems__``), one request reads adjacent samples of a store.
 
     Safe to use from any thread, in DataLoader workers, and to pickle.
 
     Args:
         shards: As for `ShardDataset`; sets with a manifest and an index, or a list of such sets.
         transform: As for `ShardDataset`. uint8 images that it returns become float32 0..1.
-        seed: By default a transform draws new numbers for each access, from torch's generator, which a DataLoader
-            seeds in each worker. With a seed, what it draws depends on (seed, number of the sample) alone.
+        seed: Without a seed, a transform draws new numbers in each access, from torch's generator, which a DataLoader
+            seeds in each worker. With a seed, its draws depend on (seed, number of the sample) alone.
         subset: `Subset(…)`, as for `ShardDataset`.
         image, target: As for `ShardDataset`.
         read_options: As for `ShardDataset`; scaled decoding is not available.
 
     Raises:
-        ConfigError, ManifestError, ShardError, StorageError: At once, where the fault is known without reading samples.
+        ConfigError, ManifestError, ShardError, StorageError: A fault can be found without reading samples.
     """
 
     source: IndexedSource
@@ -102,7 +102,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         return self._made(number, lambda: self.source.read(number))
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
-        """The samples of a batch, as torch's DataLoader asks for them; neighbours in a store by one request."""
+        """Return the samples of a batch for torch's DataLoader; one request reads adjacent samples of a store."""
         numbers = [self._number(index) for index in indices]
         raw: dict[int, RawSample] = {}
         if any(one.remote for one in self.source.sets):
@@ -113,12 +113,12 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         return (self[index] for index in range(len(self)))
 
     def key(self, index: int) -> str:
-        """The key of a sample, by a small read; no image is read."""
+        """Return the key of a sample by a small read, without reading an image."""
         return self.source.key(self._number(index))
 
     @property
     def targets(self) -> list[int]:
-        """The class index of each sample, -1 for none, as torchvision's ImageFolder has it. Reads no images.
+        """The class index of each sample, -1 for none, as in torchvision's ImageFolder. Reads no images.
 
         Raises:
             ConfigError: The set is not for classification.
@@ -163,7 +163,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         if not self._transform.adapters:
             return image, target
         transform = getattr(self._of_thread, "transform", None)
-        if transform is None:  # one for each thread: its generator moves from sample to sample
+        if transform is None:  # one for each thread, since its generator is set for each sample
             transform = self._of_thread.transform = ThreadTransform(self._transform, seed=self._seed or 0)
         draw = 0 if self._seed is not None else int(torch.empty((), dtype=torch.int64).random_())
         made: tuple[Any, Any] = transform(image, target, draw, number)
@@ -177,7 +177,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
 
 
 def _floated(image: Any) -> Any:
-    """ToTensor's division for uint8 images, each of several views by itself."""
+    """Apply ToTensor's division to uint8 images, for several views to each view."""
     if isinstance(image, tuple):
         return tuple(map(_floated, image))
     if image.dtype == torch.uint8:
@@ -186,7 +186,7 @@ def _floated(image: Any) -> Any:
 
 
 def _widened(target: Any) -> Any:
-    """Label maps as int64, as in batches."""
+    """Convert label maps to int64, as in batches."""
     if isinstance(target, torch.Tensor) and not target.is_floating_point():
         return target.long()
     return target

@@ -1,4 +1,4 @@
-"""Samples -> batches in host memory: worker threads, host buffers and the assembly of batches.
+"""Assembly of samples into batches in host memory, with worker threads and host buffers.
 
-Only this package starts the threads that decode. How a sample is made is given to it as a function.
+Only this package starts the threads that decode. The function that makes samples is an argument.
 """

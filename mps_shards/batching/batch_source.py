@@ -1,7 +1,7 @@
-"""What `DeviceLoader` needs of a source of batches: iterations that plan batches, make samples and keep the cursor.
+"""The contract of a source of batches for `DeviceLoader`: iterations plan batches, make samples and keep the cursor.
 
-`ShardDataset` is one such source. The protocols know nothing of shards, so the loader, its threads and the device
-engines can be run over any source.
+`ShardDataset` is one such source. The protocols know nothing about shards, so the loader, its threads and the device
+engines work with any source.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sized
@@ -15,9 +15,9 @@ from mps_shards.storage.folder import Traffic
 
 __all__ = ["Allocate", "BatchSource", "BatchWork", "Iteration", "Plan", "SampleMaker"]
 
-# Which samples a batch is to hold, known before any of them is read. Its length is the number of samples.
+# The samples of a batch, known before any of them is read. The length of a plan is the number of samples.
 Plan = TypeVar("Plan", bound=Sized)
-# Bytes -> uint8 host memory of at least that size.
+# A function from a number of bytes to uint8 host memory of at least that size.
 Allocate: TypeAlias = Callable[[int], torch.Tensor]
 
 
@@ -25,30 +25,30 @@ class SampleMaker(Protocol):
     """Makes samples in one worker thread."""
 
     def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
-        """The samples of rows `first` to `last - 1` of the batch's plan, in order; None for a sample that is skipped.
+        """Yield the samples of rows `first` to `last - 1` of the batch's plan, in order; None for a skipped sample.
 
-        The caller puts them into the batch. A maker may write images into `batch.image_rows` itself.
+        The caller puts the samples into the batch. A maker may write images into `batch.image_rows` itself.
         """
         ...
 
 
 class BatchWork(Protocol[Plan]):
-    """What worker threads need of an iteration. `plans` is pulled by one thread at a time; the rest may overlap."""
+    """The part of an iteration for worker threads. `plans` runs in one thread at a time; other calls may overlap."""
 
     def plans(self) -> Generator[Plan, None, None]:
-        """The batches to make, in order."""
+        """Yield the plans of the batches to make, in order."""
         ...
 
     def sample_maker(self, times: StageTimes) -> SampleMaker:
-        """A function that makes samples in one thread.
+        """Return a function that makes samples in one thread.
 
         Args:
-            times: where the seconds of each stage are added.
+            times: stage times to which the function adds its seconds.
         """
         ...
 
     def new_batch(self, plan: Plan, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
-        """An empty batch for the samples of a plan.
+        """Return an empty batch for the samples of a plan.
 
         Args:
             allocate: called once, as soon as the size is known.
@@ -58,26 +58,26 @@ class BatchWork(Protocol[Plan]):
 
 
 class Iteration(BatchWork[Plan], Protocol[Plan]):
-    """One pass over a source of batches, and where it stands.
+    """One pass over a source of batches, with its cursor.
 
     The consumer's thread calls `begin` at the first batch, then `deliver` for each batch in order, then `end`.
     """
 
     def begin(self) -> None:
-        """Fix which batches come, such as the epoch and the position to start at."""
+        """Fix the epoch and the position at which this iteration starts."""
         ...
 
     def deliver(self, plan: Plan, tensors: tuple[Any, Any] | None, keys: list[str]) -> Any | None:
-        """What the training loop gets for a batch, None for nothing. The cursor moves behind the batch.
+        """Return what the training loop gets for a batch (None for nothing), and advance the cursor past the batch.
 
         Args:
-            tensors: images and targets on the device, None where every sample was skipped.
-            keys: of the samples that were not skipped.
+            tensors: images and targets on the device; None if every sample was skipped.
+            keys: keys of the samples that were not skipped.
         """
         ...
 
     def end(self) -> None:
-        """Move the cursor behind the last batch, and check what was skipped."""
+        """Advance the cursor past the last batch, and check the skipped samples."""
         ...
 
     def cancel(self) -> None:
@@ -85,18 +85,19 @@ class Iteration(BatchWork[Plan], Protocol[Plan]):
         ...
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The cursor behind the last batch that this iteration delivered, as plain values.
+        """Return the cursor after the last batch that this iteration delivered, as plain values.
 
-        None where the state of the source counts instead: before the first batch, and once the source was moved.
+        None if the state of the source is valid instead: before the first batch, and after the source's epoch or state
+        was set.
         """
         ...
 
     def skips(self) -> SkipReport:
-        """The samples that this iteration skipped so far."""
+        """Return the samples that this iteration has skipped so far."""
         ...
 
     def traffic(self) -> Traffic:
-        """What was asked of object stores since `begin`."""
+        """Return the counts of requests to object stores since `begin`."""
         ...
 
 
@@ -104,27 +105,27 @@ class BatchSource(Protocol[Plan]):
     """A source of batches that can be iterated any number of times."""
 
     def iteration(self) -> Iteration[Plan]:
-        """A new iteration, which begins with its first batch."""
+        """Return a new iteration. It starts when its first batch is requested."""
         ...
 
     def apply_stages(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches after the stages that users added, such as ``map`` and ``select``."""
+        """Apply the stages that users added, such as ``map`` and ``select``, to the batches."""
         ...
 
     def __len__(self) -> int:
-        """Batches of an epoch. Raises TypeError where that is not known."""
+        """Return the number of batches of an epoch. Raises TypeError if the number is not known."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be of this epoch, from its start."""
+        """Let the next iteration start at the beginning of this epoch."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor of the next iteration."""
+        """Return the cursor of the next iteration."""
         ...
 
     def load_state_dict(self, state: Any, *, strict: bool = True) -> None:
-        """Let the next iteration go on behind the cursor in `state`."""
+        """Let the next iteration continue at the cursor in `state`."""
         ...
 
     def close(self) -> None:

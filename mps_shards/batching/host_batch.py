@@ -1,6 +1,6 @@
 """A batch in its host buffer: worker threads write samples into its rows, in any order.
 
-Where a batch stays on the CPU, workers convert its pixels as ToTensor does while they are in the CPU's cache:
+If a batch stays on the CPU, workers convert its pixels like ToTensor while the pixels are in the CPU's cache:
 ``x / 255`` in float32. (``x * (1 / 255)`` differs on 126 of 256 values, as does torchvision's ``ToDtype(scale=True)``.)
 For another device the pixels stay uint8, a quarter of the bytes, and the device divides.
 """
@@ -24,18 +24,18 @@ from mps_shards.vision.normalization import Normalize, mean_and_std
 
 __all__ = ["RENDERED", "HostBatch", "ImageFormat", "Sample"]
 
-_ALIGNMENT = 64  # bytes, of each tensor within a host buffer: a cache line
-_WHITE = torch.tensor(255.0)  # torch would make a tensor of a number in each call
+_ALIGNMENT = 64  # bytes; every tensor in a host buffer begins at a cache line
+_WHITE = torch.tensor(255.0)  # a tensor, since torch would convert a number in each call
 
 
-RENDERED: Any = object()  # the image of a sample whose image lies in its row already, see `HostBatch.image_rows`
+RENDERED: Any = object()  # stands for an image that was written into its row already, see `HostBatch.image_rows`
 
 
 class Sample(NamedTuple):
     """A finished sample.
 
     Attributes:
-        image: uint8 or float32 tensor, or a tree of such tensors. uint8 values are pixels, 0..255. Or `RENDERED`.
+        image: uint8 or float32 tensor, or a tree of such tensors, or `RENDERED`. uint8 values are pixels, 0..255.
         target: an integer, an integer or float32 tensor, or a tree of such values.
     """
 
@@ -46,12 +46,12 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFormat:
-    """What images look like in a batch, apart from their size.
+    """Properties of the images in a batch beside their size.
 
     Attributes:
         normalize: mean and standard deviation, each float32 [3, 1, 1], applied to float32 pixels as torchvision's
             `normalize` does: ``(x - mean) / std``.
-        channels_last: images lie in memory as [batch, height, width, 3], while their shape has the channels first.
+        channels_last: store images as [batch, height, width, 3] in memory, while their shape has the channels first.
     """
 
     normalize: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -59,10 +59,10 @@ class ImageFormat:
 
     @classmethod
     def parse(cls, *, normalize: Normalize | None, channels_last: bool) -> "ImageFormat":
-        """The image format for what users give.
+        """Return the image format for a user's options.
 
         Raises:
-            ConfigError: normalize is no known name, or not three means and three positive standard deviations.
+            ConfigError: normalize is not a known name, nor three means and three positive standard deviations.
         """
         if normalize is None:
             return cls(channels_last=channels_last)
@@ -71,7 +71,7 @@ class ImageFormat:
 
 
 class _FastPath(NamedTuple):
-    """Rows of a batch whose samples are one image and one integer, as nearly all are: checked and written at once."""
+    """Rows of a batch whose samples consist of one image and one integer, the most common case."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -81,25 +81,25 @@ class _FastPath(NamedTuple):
 
 
 class HostBatch:
-    """Rows of one batch. `put` and `skip` are called from any thread, once a row; the other methods after all of them.
+    """Rows of one batch. Any thread calls `put` or `skip` once for each row; other methods are called afterwards.
 
     Args:
-        plan: which samples the batch holds; its length is the number of rows.
-        allocate: called once, at the first `put`: bytes -> uint8 host memory of at least that size.
-        pixels: the dtype in which uint8 images are stored: float32 to convert them here, uint8 to leave that to the
-            device.
-        image_format: what else is done to images, by whoever converts them.
+        plan: plan of the samples of the batch; its length is the number of rows.
+        allocate: function from bytes to uint8 host memory of at least that size, called once, at the first `put`.
+        pixels: the dtype in which uint8 images are stored: float32 if workers convert them, uint8 if the device
+            converts them.
+        image_format: further properties of images, applied by the workers or the device with the conversion.
 
     Attributes:
-        buffer: where the batch lies; set and guarded by the worker threads.
-        reserve: makes room for so many bytes of the batch that is being made, before they are taken. Returns the limit
-            where that is smaller. Set by the worker threads where memory is limited.
-        rows: samples of the batch; fewer than planned once `complete` has closed the gaps of skipped samples.
-        keys: of the samples, in order.
+        buffer: host buffer of the batch; set and guarded by the worker threads.
+        reserve: function that waits until so many bytes for this batch fit into memory. It returns the limit if the
+            limit is smaller. Set by the worker threads if memory is limited.
+        rows: number of samples; smaller than planned once `complete` has closed the gaps of skipped samples.
+        keys: keys of the samples, in order.
         leaves: one tensor for each leaf of a sample, [rows, ...], all views of the allocated memory.
-        conversions: for each leaf, what the device does to it after the copy.
-        next_row: the first row that no worker has been given yet.
-        rows_left: rows that are not finished; the batch is ready at 0.
+        conversions: for each leaf, its conversion on the device after the copy.
+        next_row: the first row that no worker has taken yet.
+        rows_left: number of unfinished rows; the batch is ready at 0.
         failure: the error of the first row that failed; it is raised in the place of the batch.
     """
 
@@ -126,21 +126,21 @@ class HostBatch:
         self._allocate, self._pixels = allocate, pixels
         self._lock = threading.Lock()
         self._layout: list[Leaf] | None = None
-        self._structure: Any = None  # of a sample: a tree of None
+        self._structure: Any = None  # structure of a sample: a tree of None
         self._fast_path: _FastPath | None = None
-        self._rows_of_leaves: list[Any] = []  # for each leaf its rows: views, or a list of numbers
+        self._rows_of_leaves: list[Any] = []  # rows of each leaf: views, or a list of numbers
         self._first_key = ""
         self._skipped_rows: list[int] = []
 
     @classmethod
     def failed(cls, error: BaseException) -> "HostBatch":
-        """An error in the place of a batch that was never planned."""
+        """Return a batch that stands for an error and was never planned."""
         batch = cls((), torch.empty, pixels=torch.uint8)
         batch.failure = error
         return batch
 
     def fail(self, row: int, error: BaseException) -> None:
-        """Remember the error of a row, unless an earlier row failed."""
+        """Store the error of a row, unless an earlier row failed."""
         if self.failure is None or row < self._failed_row:
             self.failure, self._failed_row = error, row
 
@@ -148,7 +148,7 @@ class HostBatch:
         """Write a sample into its row.
 
         Raises:
-            ConfigError: its shapes differ from those of another sample of the batch, or a dtype cannot be delivered.
+            ConfigError: the sample's shapes differ from those of another sample, or a dtype is not supported.
         """
         image, target, key = sample
         fast = self._fast_path
@@ -185,18 +185,18 @@ class HostBatch:
     def image_rows(
         self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8
     ) -> npt.NDArray[Any] | None:
-        """The memory of all rows, for images of one shape that are written there without `put`.
+        """Return the memory of all rows, for images of one shape that are written there without `put`.
 
-        A row that was written is finished by a `Sample` whose image is `RENDERED` and whose target is an integer.
+        After writing a row, call `put` with a `Sample` whose image is `RENDERED` and whose target is an integer.
 
         Args:
-            shape: of an image [3, height, width].
-            key: of the first sample, which decides what a batch looks like.
-            dtype: of an image as the transform would return it.
+            shape: shape of an image, [3, height, width].
+            key: key of the first sample, which decides the layout of the batch.
+            dtype: dtype of an image as the transform would return it.
 
         Returns:
-            [rows, 3, height, width], or [rows, height, width, 3] where images lie channels last; float32 or uint8, as
-            images lie in this batch. None where its samples are of another shape or structure.
+            float32 or uint8 [rows, 3, height, width], or [rows, height, width, 3] if the batch stores channels last.
+            None if the samples of the batch have another shape or structure.
         """
         if self._layout is None:
             sample = Sample(torch.empty(shape, dtype=dtype, device="meta"), 0, key)
@@ -207,23 +207,23 @@ class HostBatch:
         return _array_of(self.leaves[0])
 
     def _convert(self, pixels: torch.Tensor, row: torch.Tensor) -> None:
-        """ToTensor's division, uint8 -> float32."""
+        """Write the pixels into a row with ToTensor's division, uint8 -> float32."""
         torch.div(pixels, _WHITE, out=row)
         if self.image_format.normalize is not None:
             mean, std = self.image_format.normalize
             row.sub_(mean).div_(std)
 
     def skip(self, row: int) -> None:
-        """Leave this row out: the batch will be shorter."""
+        """Leave this row out; the batch becomes shorter."""
         with self._lock:
             self._skipped_rows.append(row)
 
     def complete(self) -> int:
-        """Close the gaps that skipped rows left, and return their number; `rows` is what remains."""
+        """Close the gaps of skipped rows, and return their number; `rows` becomes the number of remaining rows."""
         for leaf, rows in zip(self.leaves, self._rows_of_leaves, strict=True):
             if leaf.ndim == 1:
                 leaf.copy_(torch.tensor(rows, dtype=leaf.dtype))
-        self._rows_of_leaves, self._fast_path = [], None  # their views would keep the memory for as long as the batch
+        self._rows_of_leaves, self._fast_path = [], None  # their views would keep the memory alive
         if not self._skipped_rows:
             return 0
         skipped = set(self._skipped_rows)
@@ -239,25 +239,25 @@ class HostBatch:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to deliver, since every sample was skipped."""
+        """Whether the batch is empty because every sample was skipped."""
         return not self.rows
 
     def arranged(self, number: int, leaf: torch.Tensor) -> torch.Tensor:
-        """Leaf `number` with its dimensions in the order that users see, which may differ from that in memory."""
+        """Return a leaf with its dimensions in the order that users see, which may differ from the order in memory."""
         turned = self.image_format.channels_last and number < self._image_leaves and leaf.ndim == 4
         return leaf.permute(0, 3, 1, 2) if turned else leaf
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> Any:
-        """(images, targets) in the structure of the samples, from leaves as they lie in memory."""
+        """Return (images, targets) in the structure of the samples, from leaves in their memory layout."""
         arranged = [self.arranged(number, leaf) for number, leaf in enumerate(leaves)]
         return tree.rebuilt(self._structure, arranged)
 
     def delivered_leaves(self, delivered: Any) -> list[torch.Tensor]:
-        """The leaves of what `rebuilt` returned, in the order of `leaves`."""
+        """Return the leaves of a result of `rebuilt`, in the order of `leaves`."""
         return tree.leaves(delivered)
 
     def _checked_leaves(self, sample: Sample) -> list[Any]:
-        """The sample's leaves, checked to be like those of the first sample, which decides how memory is laid out."""
+        """Return the sample's leaves after comparing them with those of the first sample, which decides the layout."""
         layout, structure, images = self._layout_of(sample)
         if self._layout is None:
             self._lay_out_once(layout, structure, images, sample)
@@ -266,7 +266,7 @@ class HostBatch:
         return [*tree.leaves(sample.image), *tree.leaves(sample.target)]
 
     def _layout_of(self, sample: Sample) -> tuple[list[Leaf], Any, int]:
-        """How the sample's leaves lie in memory, their structure, and how many of them are images."""
+        """Return the memory layout of the sample's leaves, their structure, and how many of them are images."""
         images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
         layout = [image_leaf(leaf, self._pixels, sample.key) for leaf in images]
         layout += [target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
@@ -320,10 +320,10 @@ def _no_limit(nbytes: int) -> None:
 
 
 def _array_of(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """The memory of a dense tensor, for as long as the tensor lives.
+    """Return the memory of a dense tensor as an array, valid as long as the tensor lives.
 
-    Not `Tensor.numpy`, which makes the memory one that Python shares in: of that, a copy of a device's may be the last
-    owner, in a thread that has no Python.
+    `Tensor.numpy` would make Python a co-owner of the memory: then a device's copy could drop the last reference in a
+    thread that does not hold the GIL.
     """
     memory: Any = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
     array = np.frombuffer(memory, np.uint8)

@@ -1,4 +1,4 @@
-"""Reusable host memory: the buffers of a loader, and the memory that a CPU loader gives away and gets back."""
+"""Reusable host memory: the buffers of a loader, and the recycled memory of batches that stay on the CPU."""
 
 import enum
 import mmap
@@ -11,16 +11,16 @@ import torch
 
 __all__ = ["PAGE_BYTES", "BufferState", "HostBuffer", "Recycler", "page_aligned"]
 
-# The page size of Apple Silicon. Two host buffers never share a page, so the GPU may map each on its own.
+# The page size of Apple Silicon. Two host buffers never share a page, so the GPU can map each of them separately.
 PAGE_BYTES = 16384
-# From this size on, NumPy asks Linux for huge pages.
+# NumPy asks Linux for huge pages from this size on.
 _HUGE_PAGE_BYTES = 4 << 20
-# What sys.getrefcount says of an object that only a list refers to. It differs between versions of Python.
+# The result of sys.getrefcount for an object that only a list refers to. It differs between versions of Python.
 _REFERENCES_OF_IDLE = next(map(sys.getrefcount, [object()]))
 
 
 class BufferState(enum.Enum):
-    """FREE -> FILLING -> READY -> IN_FLIGHT -> FREE. A buffer whose batch failed is QUARANTINED for good."""
+    """States of a buffer: FREE -> FILLING -> READY -> IN_FLIGHT -> FREE, or QUARANTINED for ever after a failure."""
 
     FREE = "free"
     FILLING = "filling"
@@ -44,19 +44,19 @@ class HostBuffer:
         self._memory: torch.Tensor | None = None
 
     def memory(self, nbytes: int) -> torch.Tensor:
-        """At least `nbytes` of memory, allocated anew if the buffer is too small. Only while FILLING."""
+        """Return at least `nbytes` of memory, allocated again if the buffer is too small. Only while FILLING."""
         if self._memory is None or self._memory.numel() < nbytes:
-            self._memory = None  # before allocating: both together may not fit
+            self._memory = None  # before allocating, since both together may not fit
             self._memory = self._allocate(nbytes)
         return self._memory
 
     @property
     def capacity(self) -> int:
-        """Bytes of memory, whether a batch is in it or not."""
+        """Number of allocated bytes, whether they hold a batch or not."""
         return 0 if self._memory is None else self._memory.numel()
 
     def detach(self) -> None:
-        """Give the memory away: the next batch gets other memory."""
+        """Give up the memory, so that the next batch gets other memory."""
         self._memory = None
 
     def __repr__(self) -> str:
@@ -64,10 +64,10 @@ class HostBuffer:
 
 
 def page_aligned(nbytes: int) -> torch.Tensor:
-    """uint8 memory that torch owns, starting on a page of its own and filling whole pages.
+    """Return uint8 memory that torch owns, which starts at a page boundary and fills whole pages.
 
-    torch must own it: torch 2.13 to 2.14 free a copied source on Metal's completion thread, where memory that Python
-    owns needs the GIL and can deadlock (docs/transfer.md).
+    torch must own the memory: torch 2.13 to 2.14 free a copied source on Metal's completion thread, where freeing
+    memory that Python owns needs the GIL and can deadlock (docs/transfer.md).
     """
     rounded = nbytes + -nbytes % PAGE_BYTES
     memory = torch.empty(rounded + PAGE_BYTES, dtype=torch.uint8)
@@ -76,34 +76,34 @@ def page_aligned(nbytes: int) -> torch.Tensor:
 
 
 class Recycler:
-    """Memory for tensors that are given away on the CPU, used again once nothing refers to them any more.
+    """Memory for tensors that are delivered on the CPU, used again once nothing refers to the tensors any more.
 
     A fresh buffer costs page faults: 0.2 ms for one 224x224 image, more than its conversion to float32. torch keeps a
     reference to the NumPy array that a tensor was made from for as long as any tensor shares the storage, so the
-    array's reference count says whether it is idle. (A finalizer would know sooner, but a KeyboardInterrupt raised in a
+    array's reference count says whether it is idle. (A finalizer would run earlier, but a KeyboardInterrupt raised in a
     finalizer is lost.)
 
     On a free-threaded build of Python the count may be too high for a while, since a reference that another thread
-    dropped is subtracted when the array's own thread runs next; it is never too low. So there memory may be allocated
-    although an idle array exists, but memory in use is never given twice.
+    dropped is subtracted when the array's own thread runs next. The count is never too low. So memory may be allocated
+    although an idle array exists, but memory in use is never given out twice.
 
-    Safe to call from any thread: whoever looks at an array has taken it out of the queue first. There is no lock, which
-    a fork could leave locked.
+    Safe to call from any thread, because a thread removes an array from the queue before it looks at the array. There
+    is no lock, which a fork could leave locked.
 
     Args:
-        keep: half of the number of arrays to remember.
+        keep: half of the number of arrays to keep.
     """
 
     def __init__(self, *, keep: int):
         self._keep = keep
-        self._arrays: deque[Any] = deque(maxlen=2 * keep)  # in use by tensors, or idle
+        self._arrays: deque[Any] = deque(maxlen=2 * keep)  # arrays that tensors use, and idle ones
 
     def empty_copy(self) -> "Recycler":
         """One that remembers as many, and has none yet."""
         return Recycler(keep=self._keep)
 
     def lease(self, nbytes: int) -> torch.Tensor:
-        """uint8 memory of at least `nbytes`. Nothing else writes to it while a tensor shares it."""
+        """Return uint8 memory of at least `nbytes`. It is not given out again while a tensor shares it."""
         array = self._idle_array(nbytes)
         if array is None:
             array = _new_array(nbytes)
@@ -111,14 +111,14 @@ class Recycler:
         return torch.from_numpy(array)
 
     def clear(self) -> None:
-        """Free the memory that is idle."""
+        """Free idle memory."""
         self._arrays.clear()
 
     def _idle_array(self, nbytes: int) -> Any:
         for _ in range(len(self._arrays)):
             try:
                 taken = [self._arrays.popleft()]
-            except IndexError:  # other threads took the rest
+            except IndexError:  # other threads took the remaining arrays
                 break
             if next(map(sys.getrefcount, taken)) > _REFERENCES_OF_IDLE:
                 self._arrays.append(taken[0])
@@ -129,7 +129,7 @@ class Recycler:
 
 
 def _new_array(nbytes: int) -> Any:
-    """A uint8 array in small pages: huge ones delay the first batch by 25 ms, and gain 1 % later (measured)."""
+    """Return a uint8 array in small pages: huge pages delay the first batch by 25 ms and gain 1 % later (measured)."""
     import numpy as np
 
     if nbytes < _HUGE_PAGE_BYTES:

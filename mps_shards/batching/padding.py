@@ -1,4 +1,4 @@
-"""Batches of images of unequal sizes: each image is padded at the right and the bottom to the size of the largest."""
+"""Batches of images of unequal sizes: each image is padded at the right and the bottom to a common size."""
 
 import threading
 from collections.abc import Callable, Sized
@@ -14,13 +14,13 @@ __all__ = ["PaddedBatch"]
 
 
 class PaddedBatch(HostBatch):
-    """Keeps the samples until all of them are made, since their sizes decide that of the batch, and writes them then.
+    """Keeps the samples until all of them are made, since their sizes decide the size of the batch, then writes them.
 
     Images are padded with 0 and label maps with `ignore_index`. Targets become (targets, sizes), where sizes is
     int64 [batch, 2]: the height and width of each image before padding.
 
     Args:
-        multiple: height and width of the batch are rounded up to a multiple of this.
+        multiple: height and width of the batch are rounded up to a multiple of this number.
     """
 
     def __init__(
@@ -37,34 +37,34 @@ class PaddedBatch(HostBatch):
         self._multiple, self._ignore_index = multiple, ignore_index
         self._samples: list[Sample | None] = [None] * len(plan)
         self._sizes_lock = threading.Lock()
-        self._height = self._width = 0  # of the batch so far
+        self._height = self._width = 0  # largest height and width so far
         self._kept_bytes = 0
-        self._values_bytes = 0  # of the largest value of a pixel so far: all channels, and its place in a label map
+        self._values_bytes = 0  # largest number of bytes per pixel so far: all channels and the label map
 
     def image_rows(self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8) -> None:
-        """None: the size of rows is not known before all samples are."""
+        """Return None: the size of a row is not known before all samples are made."""
 
     def put(self, row: int, sample: Sample) -> None:
         """Keep a sample.
 
         Raises:
-            ConfigError: its image is not one tensor [channels, height, width], or the padded batch would take more
+            ConfigError: the image is not one tensor [channels, height, width], or the padded batch would take more
                 memory than is allowed.
         """
         image, target = sample.image, sample.target
         if not isinstance(image, torch.Tensor) or image.ndim != 3:
-            raise ConfigError(f"pad takes images [channels, height, width]; sample {sample.key!r} is none")
+            raise ConfigError(f"pad needs an image [channels, height, width], unlike that of sample {sample.key!r}")
         self._make_room(sample)
-        # cloned, since a transform may use the memory of what it returns again
+        # cloned, since a transform may reuse the memory of its result
         self._samples[row] = sample._replace(
             image=image.clone(), target=target.clone() if isinstance(target, torch.Tensor) else target
         )
 
     def _make_room(self, sample: Sample) -> None:
-        """Reserve what the batch takes with this sample: samples that are kept, the padded batch, and one padded row.
+        """Reserve the memory of the batch with this sample: kept samples, the padded batch, and one padded row.
 
         Raises:
-            ConfigError: that is more than is allowed.
+            ConfigError: the batch takes more memory than is allowed.
         """
         image, target = sample.image, sample.target
         has_label_map = _is_label_map(sample)
@@ -83,7 +83,7 @@ class PaddedBatch(HostBatch):
             raise ConfigError(
                 f"a batch of {counted(len(self.plan), 'image')}, padded to {self._height} x {self._width} because of "
                 f"sample {sample.key!r} ({image.shape[1]} x {image.shape[2]}), takes {megabytes(needed)} while it is "
-                f"made, more than memory={limit:,} allows ({megabytes(limit)}): resize in the transform, take a "
+                f"made, more than memory={limit:,} allows ({megabytes(limit)}): resize in the transform, use a "
                 "smaller batch_size, or allow more memory"
             )
 

@@ -1,4 +1,4 @@
-"""How samples lie in a batch: the shape and dtype of each leaf, and errors for what cannot be delivered."""
+"""Memory layout of a batch: the shape and dtype of each leaf, and errors for unsupported values."""
 
 import enum
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ __all__ = ["Conversion", "Leaf", "describe_difference", "image_leaf", "target_le
 
 
 class Conversion(enum.Enum):
-    """What is done to a leaf on the device, after the copy."""
+    """Conversion of a leaf on the device, after the copy."""
 
     NONE = "none"
     TO_FLOAT = "ToTensor's division, uint8 -> float32"
@@ -27,10 +27,10 @@ class Leaf(NamedTuple):
 
 
 def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
-    """An image: uint8 is stored as `pixels` says, float32 as it is.
+    """Return the layout of an image: uint8 is stored with the dtype `pixels`, float32 unchanged.
 
     Raises:
-        ConfigError: it is anything else.
+        ConfigError: the image is anything else.
     """
     if not isinstance(leaf, torch.Tensor) or leaf.dtype not in (torch.uint8, torch.float32):
         raise ConfigError(
@@ -43,10 +43,10 @@ def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
 
 
 def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
-    """A target: integers become int64, uint8 label maps stay uint8 on the way to a device, float32 stays as it is.
+    """Return the layout of a target: integers become int64, label maps stay uint8 during the copy, float32 is kept.
 
     Raises:
-        ConfigError: it is anything else.
+        ConfigError: the target is anything else.
     """
     if isinstance(leaf, bool | int):
         return Leaf((), torch.int64)
@@ -66,7 +66,7 @@ def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
 
 
 def describe_difference(first_key: str, layout: list[Leaf], second_key: str, other: list[Leaf]) -> str:
-    """The message for two samples that cannot be in one batch."""
+    """Return the error message for two samples that cannot be in one batch."""
     for one, two in zip(layout, other, strict=False):
         if one != two:
             return (

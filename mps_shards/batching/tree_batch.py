@@ -1,4 +1,4 @@
-"""A batch of any structure that an iterable made, on its way to the device: copied into a host buffer as it is."""
+"""Batches of any structure from an iterable, copied into a host buffer unchanged for the transfer to the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from mps_shards.errors import ConfigError
 
 __all__ = ["PulledBatch", "TreeBatch"]
 
-_ALIGNMENT = 64  # bytes, of each tensor within a host buffer: a cache line
+_ALIGNMENT = 64  # bytes; every tensor in a host buffer begins at a cache line
 _WHITE = torch.tensor(255.0)
-_CHANNELS = (1, 2, 3, 4)  # of images: gray, gray and alpha, RGB, RGBA
-# What MPS has not: it raises TypeError. float16, bfloat16 and unsigned integers work since torch 2.9 and macOS 14.
+_CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGBA
+# MPS raises TypeError for these. float16, bfloat16 and unsigned integers work since torch 2.9 and macOS 14.
 _LACKED_BY_MPS = (torch.float64, torch.complex128)
 
 
 @dataclass(slots=True)
 class PulledBatch:
-    """A batch as it came from the iterable, taken as one row: a worker copies it in one piece.
+    """A batch as it came from the iterable. It counts as one row, so that one worker copies all of it.
 
     Attributes:
-        number: of the batch in this iteration, from 0.
+        number: number of the batch in this iteration, from 0.
         content: the batch; dropped once it was copied.
-        state: of the iterable after this batch, where it has a state.
-        remarks: what slows the batch down on its way to a device, and how to mend it.
+        state: state of the iterable after this batch, if the iterable has a state.
+        remarks: properties that slow down the transfer of the batch to a device, each with a remedy.
     """
 
     number: int
@@ -42,7 +42,7 @@ class PulledBatch:
 
 
 class TreeBatch(HostBatch):
-    """A finished batch: a tree of tensors and other values. Tensors go to the device; everything else stays as it is.
+    """A finished batch: a tree of tensors and other values. Tensors go to the device; other values stay unchanged.
 
     Values, dtypes and the order of dimensions in memory (such as torch.channels_last) arrive unchanged.
 
@@ -62,20 +62,20 @@ class TreeBatch(HostBatch):
     ):
         super().__init__(plan, allocate, pixels=pixels)
         self._pulled, self._device, self._to_float = plan, device, to_float
-        self._numbers: list[int] = []  # of the leaves that are sent, among all leaves
-        self._permutations: list[list[int]] = []  # for each of them, from memory to the user's order of dimensions
-        self._likes: list[torch.Tensor | None] = []  # for each of them, a tensor of the class that users gave
+        self._numbers: list[int] = []  # numbers of the sent leaves among all leaves
+        self._permutations: list[list[int]] = []  # for each sent leaf, its dimensions from memory to the user's order
+        self._likes: list[torch.Tensor | None] = []  # for each sent leaf, a tensor of the user's class
 
     @property
     def is_empty(self) -> bool:
-        """Never: what the iterable gave is delivered."""
+        """Return False: every batch of the iterable is delivered."""
         return False
 
     def put(self, row: int, sample: Sample) -> None:
         """Copy the batch into the host buffer.
 
         Raises:
-            ConfigError: something in it cannot be sent to this device.
+            ConfigError: a value in the batch cannot be sent to this device.
         """
         self._structure = content = sample.image
         values = tree.leaves(content)
@@ -87,19 +87,19 @@ class TreeBatch(HostBatch):
                 self._likes.append(_class_of(value))
         self.rows = next((len(tensor) for tensor in tensors if tensor.ndim), 1)
         self._copy(tensors)
-        self._pulled.content = None  # a batch lives once: in its host buffer
+        self._pulled.content = None  # the copy in the host buffer replaces it
         self._structure = tree.rebuilt(content, [None if n in set(self._numbers) else v for n, v in enumerate(values)])
 
     def complete(self) -> int:
-        """Nothing is left to do: one worker has copied everything."""
+        """Return 0: no row is ever skipped."""
         return 0
 
     def arranged(self, number: int, leaf: torch.Tensor) -> torch.Tensor:
-        """Leaf `number` with its dimensions in the order that users gave."""
+        """Return a leaf with its dimensions in the user's order."""
         return leaf.permute(self._permutations[number])
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> Any:
-        """The batch with its tensors on the device."""
+        """Return the batch with its tensors on the device."""
         values = tree.leaves(self._structure)
         for place, number, leaf in zip(range(len(leaves)), self._numbers, leaves, strict=True):
             values[number] = _as_class_of(self._likes[place], self.arranged(place, leaf))
@@ -107,7 +107,7 @@ class TreeBatch(HostBatch):
         return content
 
     def delivered_leaves(self, delivered: Any) -> list[torch.Tensor]:
-        """The tensors that were sent, out of a batch that `rebuilt` returned."""
+        """Return the tensors that were sent, out of a batch that `rebuilt` returned."""
         values = tree.leaves(delivered)
         return [values[number].as_subclass(torch.Tensor) for number in self._numbers]
 
@@ -137,7 +137,7 @@ class TreeBatch(HostBatch):
         """Whether a leaf goes to the device.
 
         Raises:
-            ConfigError: it should, but cannot.
+            ConfigError: the leaf should go to the device, but cannot.
         """
         if type(value).__module__.startswith("PIL."):
             raise self._error(number, "is a PIL image", "add v2.ToImage() or ToTensor() to the transform")
@@ -147,12 +147,12 @@ class TreeBatch(HostBatch):
             return False
         if value.device.type != "cpu":
             if value.device.type == self._device:
-                return False  # it has arrived already
-            raise self._error(number, f"is on {value.device} already", "let the iterable give tensors on the CPU")
+                return False  # the tensor is on the device already
+            raise self._error(number, f"is on {value.device} already", "let the iterable return tensors on the CPU")
         if value.layout != torch.strided or value.is_quantized:
             raise self._error(number, f"is a tensor of layout {value.layout}", "collate it with .to_dense()")
         if value.dtype in _LACKED_BY_MPS and self._device == "mps":
-            raise self._error(number, f"is {value.dtype}, which MPS has not", "convert it with .to(torch.float32)")
+            raise self._error(number, f"is {value.dtype}, which MPS lacks", "convert it with .to(torch.float32)")
         if not value.is_contiguous() and not _is_dense(value):
             self._remark(
                 number,
@@ -181,7 +181,7 @@ class TreeBatch(HostBatch):
 
 
 def _memory_order(tensor: torch.Tensor) -> list[int]:
-    """The dimensions from the one that is slowest in memory to the fastest."""
+    """Return the dimensions in their order in memory, the outermost first."""
     if tensor.is_contiguous() or not _is_dense(tensor):
         return list(range(tensor.ndim))
     strides = tensor.stride()
@@ -189,7 +189,7 @@ def _memory_order(tensor: torch.Tensor) -> list[int]:
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether the elements fill their memory without gaps or overlap, in whatever order of dimensions."""
+    """Whether the elements fill their memory without gaps or overlap, in any order of dimensions."""
     sides = sorted(((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1))
     expected = 1
     for stride, size in sides:
@@ -200,7 +200,7 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 
 
 def _class_of(tensor: torch.Tensor) -> torch.Tensor | None:
-    """An empty tensor of the same class of torchvision's tv_tensors; None for all other tensors."""
+    """Return an empty tensor of the same class of torchvision's tv_tensors; None for all other tensors."""
     if type(tensor) is torch.Tensor:
         return None
     from torchvision import tv_tensors

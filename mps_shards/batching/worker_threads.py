@@ -1,7 +1,7 @@
-"""Worker threads that make samples and write them into host buffers. Batches come out in order, errors among them.
+"""Worker threads that make samples and write them into host buffers. Batches and errors are taken in order.
 
-Each thread lives exactly as long as batches can still be taken: until the threads are stopped, or the thread that
-takes batches has ended (as when the interpreter exits, which would otherwise wait for ever).
+The threads live as long as batches can be taken: until they are stopped, or until the thread that takes batches has
+ended (for example when the interpreter exits, which would otherwise wait for ever).
 """
 
 import itertools
@@ -24,19 +24,19 @@ from mps_shards.storage.interrupts import WakeUp, uninterrupted
 
 __all__ = ["Workers"]
 
-_STOP_TIMEOUT_S = 60.0  # for a sample that is being made when the threads are stopped
-_POLL_S = 0.5  # how often an idle worker checks that batches can still be taken
-_MOST_ROWS = 16  # rows that a worker takes at once: more do not make locking any cheaper
+_STOP_TIMEOUT_S = 60.0  # wait for samples that are being made when the threads are stopped
+_POLL_S = 0.5  # interval at which an idle worker checks that batches can still be taken
+_MOST_ROWS = 16  # rows that a worker takes at once; more rows do not make locking any cheaper
 
 
 class Workers:
     """Threads that make the batches of an iteration, in their order, from `start` to `stop`.
 
     Args:
-        work: what is to be made.
+        work: iteration whose batches are made.
         buffers: all host buffers that may be in use at once.
         pixels: the dtype in which uint8 images are stored, see `HostBatch`.
-        num_threads: how many threads.
+        num_threads: number of threads.
         max_bytes: limit for all buffers together; a single batch may be larger.
     """
 
@@ -54,12 +54,12 @@ class Workers:
         self._max_bytes, self.stats = max_bytes, stats
         self._planning = threading.Lock()
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)  # workers wait for it
-        self._batch_ready = WakeUp()  # the consumer waits for it
+        self._changed = threading.Condition(self._lock)  # workers wait on it
+        self._batch_ready = WakeUp()  # the consumer waits on it
         self._batches: deque[HostBatch] = deque()  # oldest first; only the last one may have rows that no worker took
         self._newest: HostBatch | None = None  # guarded by _planning; the only batch with rows to give to workers
         self._ended = self._stopped = False
-        self._idle = 0  # workers that look for something to do
+        self._idle = 0  # number of workers without rows to make
         self._pid = os.getpid()
         self._consumer = threading.current_thread()
         self._threads = [
@@ -68,7 +68,7 @@ class Workers:
         stats.workers = num_threads
 
     def start(self) -> None:
-        """Start all threads, or none."""
+        """Start all threads; if one cannot start, stop the others."""
         try:
             with uninterrupted(), _SingleThreadedTorch(len(self._threads)) as self._started:
                 for thread in self._threads:
@@ -79,14 +79,14 @@ class Workers:
 
     @property
     def is_forked(self) -> bool:
-        """Whether this is a forked child's copy, where neither the threads nor the holders of the locks exist."""
+        """Whether this is a forked child's copy, in which neither the threads nor the holders of locks exist."""
         return self._pid != os.getpid()
 
     def stop(self) -> None:
-        """Let the threads end, and wait for them. May be called any number of times.
+        """Stop the threads, and wait for their end. May be called any number of times.
 
         Raises:
-            ShutdownTimeout: a thread is busy for too long.
+            ShutdownTimeout: a thread did not end in time.
         """
         if self.is_forked:
             return
@@ -102,13 +102,13 @@ class Workers:
             raise ShutdownTimeout(
                 f"{', '.join(busy)} still busy {_STOP_TIMEOUT_S:.0f} s after the end\n{self.describe()}"
             )
-        self._plans.close()  # a source may have files open in there
+        self._plans.close()  # the generator may have open files
 
     def take(self, *, wait_s: float | None) -> HostBatch | None:
-        """The next batch in order, READY or with its `failure`; None after the last batch, or after `wait_s`.
+        """Return the next batch in order, READY or with its `failure`; None after the last batch, or after `wait_s`.
 
         Args:
-            wait_s: how long to wait for the batch; None waits for ever.
+            wait_s: seconds to wait for the batch; None waits for ever.
         """
         began = time.perf_counter()
         deadline = None if wait_s is None else began + wait_s
@@ -138,7 +138,7 @@ class Workers:
             return self._ended and not self._batches
 
     def mark(self, batch: HostBatch, state: BufferState) -> None:
-        """Change the state of a batch's buffer; a FREE buffer is filled again."""
+        """Change the state of a batch's buffer. Workers fill a FREE buffer again."""
         buffer = batch.buffer
         assert buffer is not None
         with self._lock:
@@ -148,7 +148,7 @@ class Workers:
                 self._changed.notify_all()
 
     def levels(self) -> tuple[int, int, int]:
-        """The numbers of batches that are being filled, ready, and in flight."""
+        """Return the numbers of batches that are being filled, ready, and in flight."""
         if self.is_forked:
             return 0, 0, 0
         with self._lock:
@@ -157,7 +157,7 @@ class Workers:
             return len(self._batches) - ready, ready, in_flight
 
     def describe(self) -> str:
-        """The queue and the host buffers, a line each, for error messages."""
+        """Return a line about the queue and a line about each host buffer, for error messages."""
         filling, ready, in_flight = self.levels()
         lines = [f"{filling} batches being filled, {ready} ready, {in_flight} in flight", *map(repr, self.buffers)]
         return "\n".join(lines)
@@ -165,7 +165,7 @@ class Workers:
     # Everything below runs in the worker threads.
 
     def _run(self) -> None:
-        torch.get_num_threads()  # torch initialises a thread at its first call, from the common setting
+        torch.get_num_threads()  # torch initialises a thread at the thread's first call, from the common setting
         torch.set_num_threads(1)
         self._started()
         times = StageTimes()
@@ -181,9 +181,9 @@ class Workers:
                         row += 1
                 except BaseException as error:  # raised in the consumer's thread, where the batch is taken
                     failure = (row, error)
-                sample = None  # or a thread that waits would keep it
+                sample = None  # a waiting thread must not keep the sample alive
                 self._finish_rows(batch, last - first, failure, times)
-        except BaseException as error:  # not of a sample: the consumer would wait for ever without this
+        except BaseException as error:  # outside of a sample: otherwise the consumer would wait for ever
             with self._lock:
                 self._end(error)
 
@@ -206,18 +206,18 @@ class Workers:
         with self._lock:
             self.stats.skipped += skipped
             batch.rows_left = 0
-            batch.reserve = lambda nbytes: None  # what it was refers to the batch, which would live until the next gc
+            batch.reserve = lambda nbytes: None  # breaks a reference cycle that would keep the batch until the next gc
             if batch.buffer is not None:
-                batch.buffer.nbytes = min(batch.buffer.nbytes, batch.nbytes)  # what was reserved to make it is free
+                batch.buffer.nbytes = min(batch.buffer.nbytes, batch.nbytes)  # releases temporary memory
                 batch.buffer.state = BufferState.READY if batch.failure is None else BufferState.QUARANTINED
             self._changed.notify_all()
             self._batch_ready.set()
 
     def _take_rows(self) -> tuple[HostBatch, int, int] | None:
-        """Rows to make next, all of the newest batch: (batch, first, last)."""
+        """Return rows of the newest batch to make next: (batch, first, last)."""
         with self._lock:
             self._idle += 1
-        with self._planning:  # a worker that waits here would find nothing to do
+        with self._planning:  # a worker that waits for this lock would find nothing to do meanwhile
             batch = self._newest
             if batch is None or batch.next_row == len(batch.plan):
                 batch = self._newest = self._open_batch()
@@ -226,7 +226,7 @@ class Workers:
             if batch is None:
                 return None
             rows = len(batch.plan)
-            # several rows for one round of locking, yet so few that all workers finish a batch at about the same time
+            # several rows per locking, but so few that all workers finish a batch at about the same time
             count = max(1, min(_MOST_ROWS, rows // (2 * len(self._threads))))
             first, last = batch.next_row, min(batch.next_row + count, rows)
             batch.next_row = last
@@ -241,7 +241,7 @@ class Workers:
         began = time.perf_counter()
         try:
             plan = next(self._plans, None)
-        except BaseException as error:  # raised where the batch would have been taken, after those before it
+        except BaseException as error:  # raised in the place of the batch, after the batches before it
             failure = error
         with self._lock:
             self.stats.read_s += time.perf_counter() - began  # tars without an index are read while planning
@@ -257,7 +257,7 @@ class Workers:
             return batch
 
     def _end(self, failure: BaseException | None) -> None:
-        """No batch comes after this one; a failure takes its place."""
+        """Record that no further batch follows; a failure is raised after the last batch."""
         if failure is not None:
             self._batches.append(HostBatch.failed(failure))
         self._ended = True
@@ -277,9 +277,9 @@ class Workers:
             return None
 
     def _allocate(self, buffer: HostBuffer, nbytes: int) -> torch.Tensor:
-        """A batch's memory, once it fits into `max_bytes`.
+        """Return memory for a batch, once the batch fits into `max_bytes`.
 
-        Granted in the order of the batches, so that no batch waits for memory that a later one holds.
+        Memory is granted in the order of the batches, so that no batch waits for memory that a later batch holds.
         """
         with self._lock:
             while self._max_bytes is not None and not self._make_room(buffer, nbytes, self._max_bytes):
@@ -291,9 +291,9 @@ class Workers:
             return buffer.memory(nbytes)
 
     def _reserve(self, batch: HostBatch, buffer: HostBuffer, limit: int, nbytes: int) -> int | None:
-        """Wait until `nbytes` fit for a batch that keeps samples until it is complete; the limit if they never do.
+        """Wait until `nbytes` fit for a batch that keeps its samples; return the limit if they never fit.
 
-        One such batch is made at a time. Another that kept samples, too, could hold what the older one still needs.
+        Such batches are made one at a time. A second one could hold memory that the first one still needs.
         """
         if nbytes > limit:
             return limit
@@ -309,7 +309,7 @@ class Workers:
         return any(older.rows_left for older in itertools.takewhile(lambda each: each is not batch, self._batches))
 
     def _make_room(self, buffer: HostBuffer, nbytes: int, limit: int) -> bool:
-        """Whether the buffer may take so many bytes now. Frees idle memory of other buffers if that helps."""
+        """Return whether the buffer may take so many bytes now, after freeing idle memory of buffers if necessary."""
         for older in self._batches:
             if older.buffer is buffer:
                 break
@@ -319,7 +319,7 @@ class Workers:
             max(other.nbytes, other.capacity) for other in self.buffers if other.nbytes and other is not buffer
         )
         nbytes = max(nbytes, buffer.nbytes)
-        # memory that larger batches left behind counts, too; this buffer's own comes last, since it may serve again
+        # idle memory of larger, earlier batches counts, too; this buffer's memory is freed last, since it may be reused
         idle = [other for other in self.buffers if not other.nbytes or other is buffer]
         idle.sort(key=lambda other: other is buffer)
         for other in idle:
@@ -340,14 +340,14 @@ def _put(batch: HostBatch, row: int, sample: Sample | None, times: StageTimes) -
 
 
 class _Stopped(BaseException):
-    """Nobody takes batches any more."""
+    """Ends a worker thread when batches are no longer taken."""
 
 
 class _SingleThreadedTorch:
-    """Lets `count` new threads set torch to one thread each, and keeps the caller's setting as it was.
+    """Lets `count` new threads set torch to one thread each, and restores the caller's setting.
 
     torch takes the last setting of any thread as the default for threads that start later
-    (aten/src/ATen/ParallelOpenMP.cpp), so the caller's is set again once the workers have taken theirs.
+    (aten/src/ATen/ParallelOpenMP.cpp), so the caller's setting is restored once the workers have set theirs.
     """
 
     def __init__(self, count: int):

@@ -1,4 +1,4 @@
-"""Any iterable of batches as a source for `DeviceLoader`: a torch DataLoader, a generator, a list."""
+"""Iterables of batches as a source for `DeviceLoader`: a torch DataLoader, a generator, a list."""
 
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -20,53 +20,53 @@ class WrappedBatches:
     """A `BatchSource` over an iterable of finished batches.
 
     Args:
-        batches: gives trees of tensors: tuples, lists, dicts, named tuples.
+        batches: iterable of trees of tensors: tuples, lists, dicts, named tuples.
         device: torch's name of the kind of device that the batches go to: mps, cuda, cpu.
         to_float: deliver uint8 images [batch, channels, height, width] as ToTensor does.
 
     Attributes:
-        remarks: what was seen that slows batches down on their way to a device, and how to mend it.
+        remarks: properties of batches that slow down their transfer to a device, each with a remedy.
     """
 
     def __init__(self, batches: Iterable[Any], *, device: str, to_float: bool):
         self.batches, self.device, self.to_float = batches, device, to_float
         self.remarks: list[str] = []
         self._one_pass_begun = False
-        self.moves = 0  # calls of set_epoch and load_state_dict; states from before the last of them are void
+        self.moves = 0  # number of calls of set_epoch and load_state_dict, which invalidate earlier states
 
     def iteration(self) -> "WrappedIteration":
-        """A new iteration over the iterable."""
+        """Return a new iteration over the iterable."""
         return WrappedIteration(self)
 
     def apply_stages(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches as they are."""
+        """Return the batches unchanged."""
         return batches
 
     def started(self) -> Iterator[Any]:
-        """An iterator over the iterable.
+        """Return an iterator over the iterable.
 
         Raises:
-            ConfigError: it is an iterator, which can be passed over once only, and was begun before.
+            ConfigError: the iterable is an iterator, which can be iterated only once, and was begun before.
         """
         iterator = iter(self.batches)
         if iterator is self.batches:
             if self._one_pass_begun:
                 raise ConfigError(
                     f"this {type(self.batches).__name__} can be iterated only once, and batches that were loaded ahead "
-                    "of the training loop are gone: pass an object that starts anew, such as a DataLoader"
+                    "of the training loop are gone: pass an object that can be iterated again, such as a DataLoader"
                 )
             self._one_pass_begun = True
         return iterator
 
     def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]  # raises TypeError where it has no length
+        return len(self.batches)  # type: ignore[arg-type]  # raises TypeError if it has no length
 
     @property
     def dataset(self) -> Any:
         """The data set of a torch DataLoader.
 
         Raises:
-            AttributeError: the iterable has none.
+            AttributeError: the iterable has no data set.
         """
         dataset = getattr(self.batches, "dataset", None)
         if dataset is None:
@@ -74,10 +74,10 @@ class WrappedBatches:
         return dataset
 
     def set_epoch(self, epoch: int) -> None:
-        """Pass the epoch on to the iterable, its data set or its sampler, whichever takes it.
+        """Call `set_epoch` of the iterable, its data set or its sampler, whichever has it.
 
         Raises:
-            ConfigError: none of them does.
+            ConfigError: none of the three has `set_epoch`.
         """
         takers: list[Any] = [self.batches]
         takers += [getattr(self.batches, name, None) for name in ("dataset", "sampler", "batch_sampler")]
@@ -89,10 +89,10 @@ class WrappedBatches:
             taker.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the iterable.
+        """Return the state of the iterable.
 
         Raises:
-            ConfigError: it has none.
+            ConfigError: the iterable has no state.
         """
         return dict(self._stateful().state_dict())
 
@@ -100,7 +100,7 @@ class WrappedBatches:
         """Pass a state on to the iterable.
 
         Raises:
-            ConfigError: it takes none.
+            ConfigError: the iterable cannot load a state.
         """
         self._stateful().load_state_dict(state)
         self.moves += 1
@@ -115,11 +115,11 @@ class WrappedBatches:
 
     @property
     def is_stateful(self) -> bool:
-        """Whether the iterable can say where it stands, and go on there."""
+        """Whether the iterable can save its state and continue from it."""
         return hasattr(self.batches, "state_dict") and hasattr(self.batches, "load_state_dict")
 
     def close(self) -> None:
-        """Nothing is open between iterations."""
+        """Do nothing: no file is open between iterations."""
 
     def __repr__(self) -> str:
         return repr(self.batches)
@@ -139,8 +139,8 @@ class WrappedIteration:
         self._iterator: Any = self._source.started()
 
     def plans(self) -> Generator[PulledBatch, None, None]:
-        """Pull the batches, one after the other, in worker threads."""
-        iterator, self._iterator = self._iterator, None  # or it would live as long as this iteration
+        """Take the batches from the iterable one after the other, in worker threads."""
+        iterator, self._iterator = self._iterator, None  # else the iterator would live as long as this iteration
         number = 0
         try:
             while True:
@@ -156,7 +156,7 @@ class WrappedIteration:
                 if content is None:
                     raise ConfigError(f"batch {number} of this {type(self._source.batches).__name__} is None")
                 plan = PulledBatch(number, content, self._source.state_dict() if self._source.is_stateful else None, [])
-                del content  # or the batch would live here until the next one
+                del content  # else this frame would keep the batch until the next one
                 yield plan
                 number += 1
         finally:
@@ -164,15 +164,15 @@ class WrappedIteration:
                 iterator.close()
 
     def sample_maker(self, times: StageTimes) -> Any:
-        """A batch is one row, and finished already."""
+        """Return a function that yields the batch as one row, since the batch is finished already."""
         return lambda batch, first, last: iter([Sample(batch.plan.content, None, "")])
 
     def new_batch(self, plan: PulledBatch, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
-        """The batch in its host buffer, to be."""
+        """Return a `TreeBatch` that will hold the batch in its host buffer."""
         return TreeBatch(plan, allocate, pixels=pixels, device=self._source.device, to_float=self._source.to_float)
 
     def deliver(self, plan: PulledBatch, tensors: Any, keys: list[str]) -> Any:
-        """The batch, with its tensors on the device. Warns of what was seen in it, once for each kind."""
+        """Return the batch with its tensors on the device. Warns about slow batches, once for each remark."""
         for remark in plan.remarks:
             if remark not in self._source.remarks:
                 self._source.remarks.append(remark)
@@ -181,14 +181,14 @@ class WrappedIteration:
         return tensors
 
     def end(self) -> None:
-        """Let the state be that after the end of the iterable."""
+        """Set the state to that after the end of the iterable."""
         self._state = None
 
     def cancel(self) -> None:
-        """An iterable cannot be woken: its next batch is waited for."""
+        """Do nothing: an iterable cannot be interrupted, so its next batch is waited for."""
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The state of the iterable after the last batch that was delivered, although later ones were pulled."""
+        """Return the state of the iterable after the last delivered batch, although later batches were taken."""
         return self._state if self._moves == self._source.moves else None
 
     def skips(self) -> SkipReport:
@@ -197,5 +197,5 @@ class WrappedIteration:
         return report if isinstance(report, SkipReport) else SkipReport()
 
     def traffic(self) -> Traffic:
-        """What others read, others measure."""
+        """Return empty counts: the iterable does not report its requests."""
         return Traffic()

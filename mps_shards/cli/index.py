@@ -37,12 +37,12 @@ __all__ = ["command"]
 @click.option(
     "--task",
     type=click.Choice(["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]),
-    help="What the targets are, where the name of the field does not say it.",
+    help="Task of the targets, if the name of the field does not tell it.",
 )
 @click.option(
     "--columns",
     metavar="NAMES",
-    help="Numbers in the JSON that are the target, such as age,height; the task is then regression.",
+    help="Names of the numbers in the JSON field that are the target, such as age,height, for regression.",
 )
 @click.option(
     "--classes",
@@ -66,9 +66,9 @@ def command(
 ) -> None:
     """Check existing WebDataset tars and write a manifest and an index for them.
 
-    TARS are folders, tar files, or URLs of either; braces expand. An indexed set can be shuffled well, resumed at once
+    TARS are folders, tar files, or URLs of either; braces expand. An indexed set can be shuffled, resumed at once
     and divided among ranks, like a set made by `mps-shards pack`. Every byte is read once. The tars are not changed,
-    and nothing is written if one of them is damaged. A set that was indexed with --out is read by
+    and nothing is written if one of them is damaged. To read a set that was indexed with --out, call
     ShardDataset(tars, read_options=ReadOptions(index=DIR)).
 
     Fields that are not named are guessed: the target is cls (a class index), mask.png (a label map), without either txt

@@ -26,8 +26,8 @@ __all__ = ["command"]
     "--where",
     metavar="CONDITION",
     multiple=True,
-    help="List only samples for which this holds, such as class=cat, json:age>30, txt~dog, key=train/*, or mask.png "
-    "(has that field). Repeat the option for several conditions.",
+    help="List only samples that fulfil this condition, such as class=cat, json:age>30, txt~dog, key=train/*, or "
+    "mask.png (the sample has this field). Repeat the option for several conditions.",
 )
 @click.option("--keys", "only_keys", is_flag=True, help="Print only the keys.")
 @click.option("-l", "--long", "long", is_flag=True, help="Print shard, number, bytes, class, fields and key.")
@@ -75,7 +75,7 @@ def _shards(manifest: "Manifest", named: str | None) -> Sequence[str]:
     if named.isdecimal() and int(named) < len(names):
         return [names[int(named)]]
     held = f"{len(names)}, from {names[0]} to {names[-1]}" if names else "none"
-    raise ConfigError(f"{named!r} is no shard of this set; it has {held}")
+    raise ConfigError(f"{named!r} is not a shard of this set; it has {held}")
 
 
 def _line(sample: "Listed", classes: Sequence[str], *, only_keys: bool, long: bool, as_json: bool) -> str:

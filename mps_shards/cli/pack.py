@@ -49,7 +49,7 @@ def command(
     of paths and labels (CSV, TSV, JSON, text); a folder with Hugging Face metadata; image and mask pairs, Pascal VOC,
     Cityscapes or COCO instances; a zip or tar archive of any of these; a Parquet file with images, a folder of them or
     of save_to_disk, or hf://datasets/NAME. Files are stored unchanged, unless an option changes them. Equal sources
-    give equal bytes, whoever does the work. If a pack was interrupted, the same command continues it.
+    give equal bytes, with any executor. If a pack was interrupted, the same command continues it.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ MOST_TOLD = 50  # losses
 @click.option(
     "--trust-manifest",
     is_flag=True,
-    help="Keep task and class names of a malformed manifest.json although no shard can prove them.",
+    help="Keep task and class names of a malformed manifest.json, although no shard can prove them.",
 )
 @workers_option("Number of shards to read at the same time")
 @store_options

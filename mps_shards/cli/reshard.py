@@ -33,7 +33,7 @@ __all__ = ["command"]
     help="Leave out the samples with these keys, separated by commas, or listed in a file, one on each line; may be "
     "repeated.",
 )
-@click.option("--prefix", is_flag=True, help="Begin keys with the folder name of their set, where sets share keys.")
+@click.option("--prefix", is_flag=True, help="Begin every key with the folder name of its set, if sets share keys.")
 @declared_options("shards", "images", "work", defaults=DEFAULTS, without=("drop_duplicates",))
 @run_options
 def command(
@@ -41,8 +41,8 @@ def command(
 ) -> None:
     """Write the samples of one or more sets into a new set: merged, filtered, shuffled, split, in other shards.
 
-    Samples are copied, and images are encoded again only where an option asks for it. Classes are matched by name, and
-    labels renumbered. The sets stay as they are. If resharding was interrupted, the same command continues it.
+    Samples are copied; images are encoded again only if an option asks for it. Classes are matched by name, and
+    labels are renumbered. The given sets are not changed. If resharding was interrupted, the same command continues it.
 
     \b
     Examples:

@@ -23,7 +23,7 @@ __all__ = [
 
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_GIVEN = "mps_shards.store_options"  # where a context keeps the values of `store_options`
+_GIVEN = "mps_shards.store_options"  # key of the values of `store_options` in a context
 
 
 class _Folder(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -41,24 +41,24 @@ FOLDER = _Folder()
 
 
 def json_option(what: str) -> _Decorator:
-    """``--json``: print `what` as JSON."""
+    """Add ``--json``, which prints `what` as JSON."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what} as JSON.")
 
 
 def workers_option(what: str = "Number of threads", *, default: str = "available cores") -> _Decorator:
-    """``--workers``: how many threads work at the same time."""
+    """Add ``--workers``, the number of threads."""
     return click.option("--workers", type=click.IntRange(min=1), help=f"{what}.  [default: {default}]")
 
 
 def seed_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--seed``: which samples a random choice takes."""
+    """Add ``--seed``, the seed of a random choice of samples."""
     return click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice of samples."
     )(command)
 
 
 def sample_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--samples`` and ``--seed``: how many samples are decoded, and which."""
+    """Add ``--samples`` and ``--seed``, the number of samples to decode and the seed of their choice."""
     samples = click.option(
         "--samples",
         type=click.IntRange(min=1),
@@ -73,9 +73,9 @@ def _remember(ctx: click.Context, param: click.Parameter, value: float | None) -
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--store-timeout`` and ``--store-attempts``, for commands that read or write stores.
+    """Add ``--store-timeout`` and ``--store-attempts``, for commands that read or write stores.
 
-    They are parsed before every other parameter, so that `FOLDER` can open stores with them, wherever they stand on the
+    They are parsed before all other parameters, so that `FOLDER` can open stores with them, wherever they are on the
     command line. The command gets them from `store_options_given`.
     """
     options: dict[str, Any] = {"callback": _remember, "expose_value": False, "is_eager": True}
@@ -100,14 +100,14 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def store_options_given(ctx: click.Context | None = None) -> "StoreOptions":
-    """The options for stores that the running command was given, and the defaults of the others."""
+    """Return the options for stores of the running command, with defaults for options that were not given."""
     from mps_shards.storage.store_options import StoreOptions
 
     return StoreOptions.limited(**(ctx or click.get_current_context()).meta.get(_GIVEN, {}))
 
 
 def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--index``, ``--cache`` and the options for stores, which the command gets as `ReadOptions` in ``reading``."""
+    """Add ``--index``, ``--cache`` and the options for stores, which are passed as `ReadOptions` in ``reading``."""
 
     @functools.wraps(command)
     def run(*args: Any, index: Path | None, cache: Path | None, **others: Any) -> Any:
@@ -116,6 +116,6 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, reading=ReadOptions(index=index, cache=cache, store=store_options_given()), **others)
 
     folder = click.Path(path_type=Path, file_okay=False)
-    index = click.option("--index", metavar="DIR", type=folder, help="Manifest and index, by mps-shards index --out.")
-    cache = click.option("--cache", metavar="DIR", type=folder, help="Keep whole shards there, for the next time.")
+    index = click.option("--index", metavar="DIR", type=folder, help="Folder that mps-shards index --out wrote to.")
+    cache = click.option("--cache", metavar="DIR", type=folder, help="Folder to cache whole shards of stores in.")
     return index(cache(store_options(run)))

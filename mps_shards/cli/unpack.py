@@ -19,16 +19,16 @@ __all__ = ["command"]
 @click.command("unpack")
 @click.argument("folder", metavar="SET", type=FOLDER)
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--overwrite", is_flag=True, help="Replace files that are there with other content.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files that have other content.")
 @workers_option(default="available cores, up to 8")
 @store_options
 @json_option("the report")
 def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
-    """Write the files that SET, or each set in the folder SET, was packed from into OUT.
+    """Write the files from which SET, or each set in the folder SET, was packed into OUT.
 
-    Class folders come back bit for bit, but for images that pack --tiles has rewritten; samples whose path does not
-    show their class get a folder of its name. Masks go to OUT/masks, their images to OUT/images. A run
-    that was stopped can be repeated: what is there already stays.
+    Class folders are restored bit for bit, except for images that pack --tiles has rewritten. A sample whose path does
+    not show its class is written to a folder with the name of the class. Masks are written to OUT/masks and their
+    images to OUT/images. A run that was stopped can be repeated: existing files with the right content are kept.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Batches -> devices: the transfer queue, its engines, the start-up check, and the choice of device.
+"""Transfer of batches to devices: the transfer queue, its engines, the start-up check, and the choice of device.
 
-Only this package uses a device. It knows nothing of shards or images.
+Only this package uses a device. It knows nothing about shards or images.
 """

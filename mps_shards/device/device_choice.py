@@ -1,4 +1,4 @@
-"""Chooses the device and the transfer engine, and says why."""
+"""Choice of the device and the transfer engine, with reasons."""
 
 import platform
 import warnings
@@ -18,21 +18,21 @@ from mps_shards.errors import ConfigError
 
 __all__ = ["ENGINES", "Choice", "choose", "engine_for", "missing_mps", "with_check_result"]
 
-# What DeviceLoader(transfer=...) takes. "-blocking" after a name makes copies block.
+# Values of DeviceLoader(transfer=...). "-blocking" after a name makes copies block.
 ENGINES = ("cpu", "inline", "thread")
 _DEFAULTS = {"cpu": "cpu", "mps": "inline", "cuda": "thread"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """How batches get to the device.
+    """The chosen device and transfer engine, and how they are used.
 
     Attributes:
-        engine: one of `ENGINES`.
+        engine: name of the engine, one of `ENGINES`.
         non_blocking: whether a copy may still read its host buffer after it was issued.
         host_conversion: whether the workers convert pixels to float32.
-        verify: the number of first batches that are compared with what was sent.
-        reasons: why, for people.
+        verify: number of first batches that are compared with their host buffers after the copy.
+        reasons: reasons for the choice, to be shown.
     """
 
     device: torch.device
@@ -52,15 +52,15 @@ class Choice:
 def choose(
     device: str | torch.device, transfer: str | None, *, verify: int = 0, torch_version: str = torch.__version__
 ) -> Choice:
-    """The device and transfer engine for what the user asked.
+    """Choose the device and transfer engine for a user's options.
 
     Args:
         device: "auto" takes MPS, else CUDA, else the CPU.
         transfer: an engine's name, followed by ``-blocking`` for copies that block; None for the device's default.
-        verify: the number of first batches to compare with what was sent.
+        verify: number of first batches to compare with their host buffers after the copy.
 
     Raises:
-        ConfigError: this machine has no such device (with the reason and a remedy), or the engine cannot serve it.
+            ConfigError: this machine has no such device, or the engine does not support the device.
     """
     reasons: list[str] = []
     chosen = _device(device, reasons)
@@ -95,7 +95,7 @@ def choose(
 
 
 def with_check_result(choice: Choice, result: CheckResult) -> Choice:
-    """The choice after the start-up check of this device."""
+    """Return the choice, adjusted to the result of the start-up check of this device."""
     reasons = choice.reasons
     if result.wrong_values:
         reasons += (f"the device gets {result.wrong_values} of 256 values of x / 255 wrong",)
@@ -105,11 +105,11 @@ def with_check_result(choice: Choice, result: CheckResult) -> Choice:
 
 
 def engine_for(choice: Choice, device: Device | None, *, ahead: int, recycler: Recycler) -> Engine:
-    """A new engine for this choice.
+    """Return a new engine for this choice.
 
     Args:
-        device: None where the batches stay on the CPU.
-        recycler: the memory that such batches are delivered in.
+        device: device to copy to; None if the batches stay on the CPU.
+        recycler: memory in which batches that stay on the CPU are delivered.
     """
     if choice.engine == "cpu" or device is None:
         return CpuEngine(recycler)
@@ -118,7 +118,7 @@ def engine_for(choice: Choice, device: Device | None, *, ahead: int, recycler: R
 
 
 def missing_mps() -> str | None:
-    """Why torch cannot use MPS on this machine; None where it can."""
+    """Return why torch cannot use MPS on this machine; None if it can."""
     if torch.backends.mps.is_available():
         return None
     if not torch.backends.mps.is_built():

@@ -1,7 +1,7 @@
-"""Lets one thread of the process at a time use MPS, and none in a forked child.
+"""Restriction of MPS to one thread of a process at a time, and to processes that were not forked.
 
 A second thread crashes the process on torch 2.14 (pytorch#197805), and Metal does not work in a forked child. Both
-rules concern the whole process, so the owner is a global of the process.
+rules concern the whole process, so the owner is a global variable.
 """
 
 import os
@@ -19,7 +19,7 @@ def claim(kind: str) -> None:
     """Make the current thread the one that uses devices of this kind.
 
     Raises:
-        ConfigError: another thread that is still alive uses them, or this process was forked from one that did.
+        ConfigError: another living thread uses such devices, or this process was forked from a process that did.
     """
     current = threading.current_thread()
     with _lock:

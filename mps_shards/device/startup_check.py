@@ -17,12 +17,12 @@ _INT64 = torch.iinfo(torch.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """What the start-up check found.
+    """The result of the start-up check.
 
     Attributes:
-        non_blocking: whether non-blocking copies were asked for and arrive unaltered.
+        non_blocking: whether non-blocking copies were requested and arrive unchanged.
         host_conversion: whether workers must convert pixels, since the device's division differs from ToTensor's.
-        wrong_values: how many of the 256 values of a byte the device's division gets wrong.
+        wrong_values: number of byte values 0..255 that the device's division gets wrong.
     """
 
     non_blocking: bool
@@ -31,12 +31,12 @@ class CheckResult:
 
 
 def check_device(device: Device, *, non_blocking: bool) -> CheckResult:
-    """Send all 256 values, a random batch and labels there and back, and compare bit for bit with ToTensor.
+    """Copy all 256 byte values, a random batch and labels to the device and back, and compare them with ToTensor.
 
-    Warns and falls back to copies that block, or to conversion by the workers, where the faster way is not exact.
+    Warns and falls back to copies that block, or to conversion by the workers, if the faster way is not exact.
 
     Raises:
-        DataError: even copies that block do not arrive unaltered.
+        DataError: even copies that block arrive changed.
     """
     if non_blocking and not _copies(device, non_blocking=True):
         warnings.warn(f"non-blocking copies to {device.kind} do not arrive unaltered: copies will block", stacklevel=2)
@@ -52,10 +52,10 @@ def check_device(device: Device, *, non_blocking: bool) -> CheckResult:
 
 
 def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number: int) -> None:
-    """Compare a delivered batch with what was sent. Waits for the device.
+    """Compare a delivered batch with its host buffer. Waits for the device.
 
     Raises:
-        DataError: naming the batch and how many values differ.
+        DataError: values differ; the error names the batch and how many.
     """
     for number_of_leaf, (sent, tensor) in enumerate(zip(batch.leaves, batch.delivered_leaves(delivered), strict=True)):
         back = device.read_back(tensor)

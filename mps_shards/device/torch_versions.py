@@ -1,4 +1,4 @@
-"""Known defects of torch versions that concern batches on their way to a device.
+"""Known defects of torch versions that concern the transfer of batches to a device.
 
 Numbers with # are issues and pull requests of pytorch/pytorch.
 """
@@ -11,7 +11,7 @@ __all__ = ["HAZARDS", "LAST_KNOWN", "Hazard", "Version", "hazards_of", "non_bloc
 
 Version: TypeAlias = tuple[int, int]
 
-LAST_KNOWN: Version = (2, 14)  # the latest whose source was reviewed; later versions verify their first batch
+LAST_KNOWN: Version = (2, 14)  # the latest version whose source was reviewed; later ones verify their first batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Hazard:
 
     Attributes:
         since, before: the versions that have the defect; `before` is None where no version has mended it.
-        issues: where the defect is described.
+        issues: issues in which the defect is described.
     """
 
     device: str
@@ -70,13 +70,13 @@ HAZARDS = (
 
 
 def parse_version(text: str) -> Version | None:
-    """(major, minor) of a version such as ``2.14.1+cu130`` or ``2.15.0a0+git1234``; None if it is not like one."""
+    """Return (major, minor) of a version such as ``2.14.1+cu130`` or ``2.15.0a0+git1234``; None for other texts."""
     match = re.match(r"\s*v?(\d+)\.(\d+)", text)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def hazards_of(device: str, version: Version | None) -> list[Hazard]:
-    """What is known of this device in this version; all of the device's for an unknown version."""
+    """Return the known defects of this device in this version; for an unknown version, all of the device's defects."""
     return [
         hazard
         for hazard in HAZARDS

@@ -1,4 +1,4 @@
-"""Moves batches from the worker threads to the training loop, through a transfer engine."""
+"""The queue that moves batches from the worker threads to the training loop, through a transfer engine."""
 
 import time
 from collections import deque
@@ -15,17 +15,17 @@ from mps_shards.errors import ShutdownTimeout
 
 __all__ = ["TransferQueue"]
 
-_TIMEOUT_S = 60.0  # for the device to finish a copy that was issued
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.0002, 0.002  # between two queries of events
+_TIMEOUT_S = 60.0  # wait for the device to finish a copy that was issued
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.0002, 0.002  # pauses between two queries of events
 _ABANDONED: list[Flight] = []  # memory that a device may still read is never freed
 
 
 class TransferQueue:
-    """The batches of worker threads on their way through an engine. Used by the consumer's thread alone.
+    """Sends the batches of worker threads through an engine. Used by the consumer's thread alone.
 
     Args:
-        verify: called with (batch, delivered tensors, number of the batch) before each delivery; None to trust.
-        timeout_s: how long a copy that was issued may take.
+        verify: called with (batch, delivered tensors, number of the batch) before each delivery; None for no check.
+        timeout_s: longest time that an issued copy may take.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class TransferQueue:
     ):
         self._workers, self._engine, self._verify, self._timeout_s = workers, engine, verify, timeout_s
         self._stats = workers.stats
-        self._issued: deque[Flight] = deque()  # not delivered yet
-        self._in_flight: list[Flight] = []  # not finished yet
+        self._issued: deque[Flight] = deque()  # copies that were not delivered yet
+        self._in_flight: list[Flight] = []  # copies that are not known to be finished
 
     def deliveries(self) -> Generator[tuple[HostBatch, Any], None, None]:
-        """Every batch in order, with its tensors on the device; then the error, if there was one.
+        """Yield every batch in order, with its tensors on the device; then raise the error, if there was one.
 
-        The tensors are None where every sample of a batch was skipped. Before a batch is returned, up to `engine.ahead`
-        later ones that are ready are issued, too. Waits for a batch only when none is issued.
+        The tensors are None if every sample of a batch was skipped. Before a batch is returned, up to `engine.ahead`
+        later batches are issued if they are ready. Waits for a batch only when none is issued.
         """
         failure: BaseException | None = None
         number = 0
@@ -74,7 +74,7 @@ class TransferQueue:
                 raise
 
     def _close(self) -> None:
-        if self._workers.is_forked:  # the copies, and a thread that makes them, are the parent's
+        if self._workers.is_forked:  # the copies and the engine's thread belong to the parent
             return
         self._issued.clear()
         self._wait_for_all()
@@ -132,7 +132,7 @@ class TransferQueue:
         return batch, tensors
 
     def _next_batch(self) -> HostBatch | None:
-        """The next batch, if it is ready; waits for it only where nothing else can be returned."""
+        """Return the next batch if it is ready; wait for it only if no issued batch can be returned."""
         if self._issued:
             return self._workers.take(wait_s=0)
         if not self._in_flight:
@@ -168,7 +168,7 @@ class TransferQueue:
         return len(finished)
 
     def _wait_for_all(self) -> None:
-        """Wait until the device has read everything. What it has not read in time is kept for ever, never freed."""
+        """Wait until the device has finished all copies. Memory of copies that time out is never freed."""
         deadline, pause = time.monotonic() + self._timeout_s, _FIRST_PAUSE_S
         while not all(self._engine.finished(flight) for flight in self._in_flight):
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What people look at: survey, statistics, contact sheets, charts, reports, benchmarks and diagnoses.
+"""Views of shard sets and machines: survey, statistics, contact sheets, charts, reports, benchmarks and diagnoses.
 
 This package uses the public functions of packing and reading.
 """

@@ -1,4 +1,4 @@
-"""Checks torch, the device and the transfer of batches: what ``mps-shards doctor`` shows."""
+"""Checks of torch, the device and the transfer of batches, for ``mps-shards doctor``."""
 
 import contextlib
 import platform
@@ -23,21 +23,21 @@ __all__ = ["BATCH_SHAPE", "Diagnosis", "diagnose"]
 
 _PACKAGES = ("mps-shards", "torch", "torchvision", "webdataset", "pillow", "simplejpeg", "numpy")
 _ROUNDS = 5
-_PAUSE_S = 0.0002  # between two queries of an event
+_PAUSE_S = 0.0002  # pause between two queries of an event
 BATCH_SHAPE = (64, 3, 224, 224)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What the check of a device found.
+    """The result of a check of a device.
 
     Attributes:
-        versions: of Python and the packages that matter for loading.
-        device, transfer: what was chosen, and why; empty where there is no such device.
-        wrong_values: how many byte values the device converts to a wrong x / 255; if any, the workers convert.
-        batch_ms: median time from sending a batch of `BATCH_SHAPE` to having read it back.
+        versions: versions of Python and of the packages that matter for loading.
+        device, transfer: chosen device and transfer with reasons; empty if this machine has no such device.
+        wrong_values: number of byte values that the device converts to a wrong x / 255; if any, the workers convert.
+        batch_ms: median time for sending a batch of `BATCH_SHAPE` and reading it back.
         hazards: known defects of this version of torch that concern the device.
-        problems: what is wrong; empty if nothing is.
+        problems: problems that were found.
     """
 
     versions: dict[str, str]
@@ -51,7 +51,7 @@ class Diagnosis:
 
 
 def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | None = None) -> Diagnosis:
-    """Check a device by sending all byte values, batches and labels there and back.
+    """Check a device by copying all byte values, batches and labels to the device and back.
 
     Args:
         on: the device to check instead of torch's, such as a simulated one.
@@ -84,10 +84,10 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
 
 
 def _round_trip_ms(engine: Engine, device: Device) -> float:
-    """Median milliseconds from sending a batch, as a loader does, to having read it back.
+    """Return the median milliseconds for sending a batch like a loader and reading it back.
 
     Raises:
-        DataError: the batch did not come back as ToTensor gives it.
+        DataError: the batch that was read back differs from ToTensor's result.
     """
     pixels = torch.randint(0, 256, BATCH_SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     buffer, times = HostBuffer(0, engine.allocate), []

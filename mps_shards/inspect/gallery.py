@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Gallery", "preview_of", "set_title"]
 
-_SPLITS = ("train", "val", "test", "dev", "eval")  # how names of splits begin
+_SPLITS = ("train", "val", "test", "dev", "eval")  # beginnings of split names
 
 _KEPT = 2  # multiple of the cell size that photographs are shrunk to: saves memory, and keeps outlines visible
 
 
 def preview_of(data: "ShardDataset", *, count: int, times: int) -> "Sheet":
-    """Draw random samples of a data set as stored, and `times` times as its transform shows them.
+    """Draw random samples of a data set as they are stored, and `times` times after its transform.
 
     Raises:
         ConfigError: the tars have no index.
@@ -46,7 +46,7 @@ def preview_of(data: "ShardDataset", *, count: int, times: int) -> "Sheet":
 
 
 def set_title(shards: str) -> str:
-    """Return the name of a shard set, with the name of its folder where the set is one of several splits."""
+    """Return the name of a shard set, with the name of its folder if the set is one of several splits."""
     if "://" in shards:
         return shards.rstrip("/").rpartition("/")[2]
     folder = Path(shards).absolute()
@@ -59,7 +59,7 @@ class Gallery:
 
     Args:
         opened: the open shard set.
-        transform: if given, each sample is also shown `times` times as this transform makes it.
+        transform: if given, each sample is also shown `times` times after this transform.
 
     Attributes:
         tiles: cells that were collected so far.
@@ -185,7 +185,7 @@ class Gallery:
 
 
 def shown(image: "torch.Tensor") -> "np.ndarray[Any, Any]":
-    """A training image as uint8 [height, width, 3]; normalized floats are stretched over 0..255."""
+    """Return a training image as uint8 [height, width, 3]; normalized floats are scaled to 0..255."""
     image = image.permute(1, 2, 0).expand(-1, -1, 3).contiguous()
     if image.is_floating_point():
         low, high = image.min(), image.max()

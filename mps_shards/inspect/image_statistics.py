@@ -27,7 +27,7 @@ class Facts:
 
     Attributes:
         format, mode: Pillow's names ("JPEG"; "RGB", "L", "P").
-        width, height: in pixels, as stored.
+        width, height: size of the stored image in pixels.
         orientation: EXIF orientation, 1 to 8; 1 without EXIF data.
         bytes: size of the encoded image.
         labels: class indices: one for classification, any number for multi-label; (-1,) without a target.

@@ -1,8 +1,8 @@
-"""The native kernel: JPEGs' bytes -> rows of a batch, in C, without the GIL.
+"""The native kernel, which decodes JPEGs into rows of a batch, in C, without the GIL.
 
-Only this package knows the C module. It may be missing: it is built where a C compiler and libjpeg-turbo's headers
-are found, and everything works without it through simplejpeg and torch, with the same pixels wherever torch has its
-uint8 kernels for this processor. May import: errors.
+Only this package uses the C module, which may be missing: it is built if a C compiler and libjpeg-turbo's headers are
+found. Without it, simplejpeg and torch do the same work, with the same pixels if torch has uint8 kernels for this
+processor. May import: errors.
 """
 
 from mps_shards.native.build import advice, is_available, require

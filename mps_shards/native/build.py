@@ -1,4 +1,4 @@
-"""Whether the kernel is built and used, and how to get it."""
+"""Availability of the kernel, and advice on how to build it."""
 
 import os
 from array import array
@@ -15,7 +15,7 @@ except ImportError:
 else:
     _built = _kernel
 
-_SWITCH = "MPS_SHARDS_KERNEL"  # "off" leaves the kernel unused, to compare with the slower way
+_SWITCH = "MPS_SHARDS_KERNEL"  # "off" disables the kernel, for comparisons with simplejpeg and torch
 
 # A gray JPEG of 8 x 8 pixels: quantisation, frame, a code for DC and one for AC, and two bits of data.
 _GRAY = b"".join(
@@ -38,27 +38,27 @@ def is_available() -> bool:
 
 
 def module() -> Any:
-    """The C module.
+    """Return the C module.
 
     Raises:
-        ConfigError: it is not available.
+        ConfigError: the kernel is not available.
     """
     require()
     return _built
 
 
 def require() -> None:
-    """Do nothing where the kernel is available.
+    """Raise an error unless the kernel is available.
 
     Raises:
-        ConfigError: it is not; the message says how to get it.
+        ConfigError: the kernel is not available; the message says how to build it.
     """
     if not is_available():
         raise ConfigError(advice())
 
 
 def advice() -> str:
-    """One line: which kernel is used, or why none is and what to do."""
+    """Return one line that says which kernel is used, or why none is used and what to do."""
     if _built is None:
         import sys
 

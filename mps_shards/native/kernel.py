@@ -1,4 +1,4 @@
-"""Images rendered by the kernel into rows of a batch."""
+"""Rendering of images into rows of a batch by the kernel."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -11,13 +11,13 @@ from mps_shards.native import build
 __all__ = ["VIEW_NUMBERS", "Decoder", "Layout"]
 
 # int32 numbers of a view, in the order of `struct view` in kernel.h: region (top, left, height, width), resized
-# (height, width), crop of that (top, left, height, width), whether it is mirrored, and the factor that the image is
-# decoded smaller by (1, 2, 4, 8).
+# (height, width), crop of the resized region (top, left, height, width), whether it is mirrored, and the factor by
+# which the image is decoded smaller (1, 2, 4, 8).
 VIEW_NUMBERS = 12
 
 
 class Layout(IntEnum):
-    """How an image lies in its row; see `enum layout` in resize.h."""
+    """Memory layout of an image in its row; see `enum layout` in resize.h."""
 
     FLOAT_PLANES = 0  # float32 [3, height, width], 0..1
     FLOAT_PIXELS = 1  # float32 [height, width, 3]
@@ -29,7 +29,7 @@ class Decoder:
     """Renders images in one thread; its buffers and tables serve call after call.
 
     Args:
-        portable: use the passes that every processor runs and libjpeg-turbo's Huffman decoder, instead of the fastest.
+        portable: use the passes that run on every processor and libjpeg-turbo's Huffman decoder, not the fastest ones.
 
     Raises:
         ConfigError: the kernel is not built.
@@ -52,16 +52,16 @@ class Decoder:
         """Decode, resize (bilinear, antialiased), crop, mirror and convert each image, in one call without the GIL.
 
         Args:
-            images: encoded; None leaves a row alone.
+            images: encoded images; None leaves a row unchanged.
             views: int32 [images, VIEW_NUMBERS].
-            destination: contiguous rows as `layout` says, one for each image at least.
-            table: float32 [3, 256]: what each value of each channel becomes, instead of value / 255.
-            max_pixels: of an image; more are declined, before memory is taken.
+            destination: contiguous rows in this layout, at least one for each image.
+            table: float32 [3, 256], the result for each value of each channel, instead of value / 255.
+            max_pixels: limit for the pixels of an image; larger images are declined before memory is allocated.
 
         Returns:
             A byte for each image: 0 where the kernel declined and the row may be partly written, 2 where its own
             Huffman decoder worked for a finished row, 1 where libjpeg-turbo's did. The kernel declines what is no
-            flawless JPEG of gray or YCbCr.
+            flawless JPEG of declines everything but flawless JPEGs of gray or YCbCr.
 
         Raises:
             ValueError: sizes do not fit each other, or another thread is in the middle of a call.

@@ -1,6 +1,6 @@
-"""JPEGs as grids of tiles: the same pixels, and any crop can be cut out of the bytes and decoded alone.
+"""JPEGs as grids of tiles: the same pixels, but any crop can be cut out of the bytes and decoded alone.
 
-A tiled JPEG carries restart markers every few MCUs, and an APP10 segment that says so. Every decoder reads it.
+A tiled JPEG has restart markers every few MCUs, and an APP10 segment that marks it as tiled. Every decoder reads it.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from mps_shards.native.kernel import Decoder, Layout
 
 __all__ = ["NOTE", "is_tiled", "original_sha256", "tile_fault", "tiled"]
 
-# Content of the APP10 segment: this name, and the SHA-256 of the file before it was rewritten. No table of the tiles:
-# the reader looks at every marker anyway, so that damage outside of a crop is noticed, and finds the tiles by the way
-# in less than 1 % of its time.
+# Content of the APP10 segment: this name, and the SHA-256 of the file before it was rewritten. There is no table of the
+# tiles: the reader looks at every marker anyway, to notice damage outside of a crop, and finding the tiles takes less
+# than 1 % of its time.
 NOTE = b"mps-shards tiles\0\1"
 
 _APP10 = 0xEA
@@ -23,10 +23,10 @@ _SOS = 0xDA
 
 
 def tiled(content: bytes | memoryview) -> bytes | None:
-    """The JPEG as a grid of tiles; None where it cannot be rewritten without loss, as it is where it is tiled already.
+    """Rewrite a JPEG as a grid of tiles; a tiled JPEG is returned unchanged, None if rewriting would lose information.
 
-    What cannot be rewritten: other formats, CMYK and RGB, more than 8 bits, arithmetic coding, damaged files, and files
-    that hold something behind the end of their image. Progressive files become baseline. Metadata is kept.
+    Not supported are other formats, CMYK and RGB, more than 8 bits, arithmetic coding, damaged files, and files
+    with bytes after the end of their image. Progressive files become baseline. Metadata is kept.
 
     Raises:
         ConfigError: the kernel is not built.
@@ -43,7 +43,7 @@ def is_tiled(content: bytes | memoryview) -> bool:
 
 
 def original_sha256(content: bytes | memoryview) -> str | None:
-    """The SHA-256 of the file that `tiled` was given, in hexadecimal digits; None for what it did not write."""
+    """Return the hexadecimal SHA-256 of the file before `tiled` rewrote it; None for other files."""
     at = 2
     while content[:2] == b"\xff\xd8" and at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != _SOS:
         length = int.from_bytes(content[at + 2 : at + 4], "big")
@@ -55,10 +55,10 @@ def original_sha256(content: bytes | memoryview) -> str | None:
 
 
 def tile_fault(content: bytes | memoryview, pixels: npt.NDArray[np.uint8]) -> str | None:
-    """What is wrong with the tiles of a file; None where every quarter, decoded alone, is that part of the whole.
+    """Return a fault of the tiles of a file; None if every quarter, decoded alone, equals that part of the image.
 
     Args:
-        pixels: uint8 [height, width, 3], the whole image decoded.
+        pixels: uint8 [height, width, 3], the pixels of the whole image.
 
     Raises:
         ConfigError: the kernel is not built.

@@ -61,7 +61,7 @@ def append_pack(
         run: the function `run_pack`, which makes the new shards.
 
     Raises:
-        ConfigError: there is no finished set, or the images do not fit it: another task, class, split or option.
+        ConfigError: there is not a finished set, or the images do not fit it: another task, class, split or option.
         DataError: an image has the key of a sample of the set, but other content.
         StorageError: a file cannot be read or written.
     """

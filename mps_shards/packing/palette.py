@@ -82,7 +82,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 def _palette(rows: list[_Row]) -> Palette:
     colours = [(*row.color, number if row.id is None else row.id) for number, row in enumerate(rows)]
     names = {colour[3]: row.name for colour, row in zip(colours, rows, strict=True) if row.name}
-    count = next(number for number in range(len(names) + 1) if number not in names)  # 255 is no class
+    count = next(number for number in range(len(names) + 1) if number not in names)  # 255 is not a class
     return Palette(colours=tuple(colours), names=tuple(names[number] for number in range(count)))
 
 

@@ -35,7 +35,7 @@ class SetPlan(Sequence[ShardPlan]):
 
     Attributes:
         order: intp [n], numbers of the entries in the order of the set.
-        cuts: where each shard begins in that order, and the end of the last shard.
+        cuts: start of each shard in this order, and the end of the last shard.
     """
 
     prefix: str

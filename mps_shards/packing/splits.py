@@ -65,7 +65,7 @@ def subset_listing(listing: Listing, share: float, *, seed: int) -> Listing:
 
 
 def _strata(split: Split) -> npt.NDArray[np.int32]:
-    """What is divided evenly, int32 (n,): the class of each image, or its set of classes where it has several."""
+    """Return the stratum of each image, int32 [n]: its class, or its set of classes in a multi-label set."""
     if split.task != "multilabel" or not split.entries[0].note:  # samples of another set are not read for this
         return split.entries.labels
     numbers: dict[bytes, int] = {}

@@ -53,7 +53,7 @@ class Understanding:
     Attributes:
         layout: recognised layout of the source.
         why: the reason for which this layout was recognised.
-        labels_from: where labels come from; "" without labels.
+        labels_from: origin of the labels; "" without labels.
         columns: the role of each column of a list.
         looked_at: number of images that were opened to find out formats, changes, rotated and label_ids.
         formats: number of opened images by format and mode.

@@ -1,4 +1,4 @@
-"""Shards -> the samples of one epoch: sources of samples, how a sample is made, and what happens to bad samples.
+"""Reading of the samples of one epoch from shards: sources of samples, making of samples, handling of bad samples.
 
-webdataset's readers are used here and nowhere else.
+Only this package uses webdataset's readers.
 """

@@ -1,4 +1,4 @@
-"""The arguments of `ShardDataset`: which values are accepted, and how they are shown."""
+"""Checks of the arguments of `ShardDataset`, and their display."""
 
 import os
 import warnings
@@ -32,7 +32,7 @@ def check_arguments(
     read_options: ReadOptions,
     **switches: bool,
 ) -> None:
-    """Raise ConfigError for values that cannot work; the message names what is accepted."""
+    """Raise ConfigError for invalid values; the message names the accepted values."""
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise ConfigError(f"batch_size must be a whole number from 1, or None for single samples, not {batch_size!r}")
     for name, value in switches.items():
@@ -84,7 +84,7 @@ def chosen_fields(
 
 
 def warn_of_no_batches(position: ReadPosition) -> None:
-    """Warn where `drop_last` leaves no batch of an epoch that has samples."""
+    """Warn if `drop_last` leaves no batch of an epoch that has samples."""
     sequence = position.sequence
     if not sequence.drop_last or not sequence.samples or len(position):
         return
@@ -98,7 +98,7 @@ def warn_of_no_batches(position: ReadPosition) -> None:
 
 
 def shown(shards: Shards) -> str:
-    """The shards, as short as one path."""
+    """Return the shards in short, as text of about one path."""
     if isinstance(shards, str | os.PathLike):
         return repr(without_secrets(str(shards)))
     names = [repr(without_secrets(str(each))) for each in shards]

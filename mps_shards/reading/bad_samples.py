@@ -1,6 +1,6 @@
-"""What happens to bad samples: the rules, the account of one iteration, and the report of what was skipped.
+"""Handling of bad samples: the rules, the account of one iteration, and the report of skipped samples.
 
-`SkipRules` are constant. A `BadSamples` is shared by all threads of an iteration; only bad samples cost its lock.
+`SkipRules` are constant. All threads of an iteration share a `BadSamples`; only bad samples take its lock.
 """
 
 import json
@@ -21,9 +21,9 @@ __all__ = ["BadSamples", "Policy", "SkipRules"]
 
 Policy: TypeAlias = Literal["raise", "skip"] | Callable[[DataError], bool]
 
-_KEPT = 100  # records in memory, and warnings logged; the count and the log file go on
-# Where the number of an epoch's samples is unknown, a share is taken of no fewer than this: otherwise a bad first
-# sample would be all of them.
+_KEPT = 100  # limit for records in memory and logged warnings; the count and the log file have no limit
+# If the number of an epoch's samples is unknown, a share refers to at least this many samples: otherwise a bad first
+# sample would be a share of 1.
 _FEWEST = 1000
 
 _log = logging.getLogger("mps_shards")
@@ -31,16 +31,16 @@ _log = logging.getLogger("mps_shards")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkipRules:
-    """Which bad samples are skipped, how many of them, and where that is written down.
+    """Rules for skipping bad samples: the policy, a limit for their number, and a log file.
 
         ShardDataset(shards, batch_size=64, on_bad_sample=SkipRules(max_bad=20, log="bad.jsonl"))
 
     Attributes:
-        policy: "raise", "skip", or a callable that is given the error and returns True to skip the sample, in
-            webdataset's convention for handlers. It is called by whichever thread met the sample, by several at once.
-        max_bad: How many samples may be skipped before that is an error: a float is a share of the epoch's samples on
-            this rank, 0.0 to 1.0; an int is a count; None allows any number. Each DataLoader worker counts its own.
-        log: A file that gets a line of JSON for each skipped sample. All ranks and workers may share it.
+        policy: "raise", "skip", or a callable that gets the error and returns True to skip the sample, like
+            webdataset's handlers. Several threads may call it at once.
+        max_bad: Number of samples that may be skipped before an error is raised: a float is a share of the epoch's
+            samples on this rank, 0.0 to 1.0; an int is a count; None is no limit. Each DataLoader worker counts alone.
+        log: File that gets a line of JSON for each skipped sample. All ranks and workers may share the file.
 
     Raises:
         ConfigError: One of the values cannot work.
@@ -68,7 +68,7 @@ class SkipRules:
 
     @classmethod
     def of(cls, chosen: "Policy | SkipRules") -> "SkipRules":
-        """The rules that `on_bad_sample` stands for."""
+        """Return the rules for a value of `on_bad_sample`."""
         return chosen if isinstance(chosen, SkipRules) else cls(policy=chosen)
 
 
@@ -76,8 +76,8 @@ class BadSamples:
     """The bad samples of one iteration. All methods may be called from any thread.
 
     Args:
-        share: Whose samples are read. Each DataLoader worker keeps an account of its own.
-        samples: Of this share in a whole epoch; None where that is not known before its end.
+        share: Share of the samples that is read. Each DataLoader worker has its own account.
+        samples: Number of samples of this share in an epoch; None if it is not known before the end.
 
     Attributes:
         tell: Called with the count after each skip, and with the first one; one thread at a time.
@@ -87,7 +87,7 @@ class BadSamples:
         self._rules, self._share, self._epoch, self._samples = rules, share, epoch, samples
         self._lock = threading.Lock()
         self._count = 0
-        self._shards_lost = 0.0  # as a share of all shards
+        self._shards_lost = 0.0  # share of all shards
         self._first: list[Skip] = []
         self.tell: Callable[[int, Skip | None], None] | None = None
         self.seen = 0  # samples that were planned; written by the one thread that pulls batches
@@ -101,11 +101,11 @@ class BadSamples:
         position: int | None = None,
         share: float = 0.0,
     ) -> bool:
-        """Decide whether to go on without a sample. False means that the error is to be raised.
+        """Decide whether to continue without a sample. If False is returned, the caller raises the error.
 
         Args:
-            share: What share of all shards this one is, 0..1, where the whole rest of a shard is skipped. Nobody knows
-                how many samples that is: it counts as one sample, and as the whole shard where `max_bad` is a share.
+            share: If the rest of a shard is skipped, the shard's share of all shards, 0..1. The number of samples is
+                unknown: the rest counts as one sample, or as the whole shard if `max_bad` is a share.
 
         Raises:
             DataError: Too many samples have been skipped.
@@ -120,11 +120,11 @@ class BadSamples:
         return True
 
     def report(self) -> SkipReport:
-        """What was skipped so far. Takes no lock, which a forked child could wait for in vain."""
+        """Return the samples skipped so far. Takes no lock, which could be held for ever in a forked child."""
         return SkipReport(self._count, tuple(self._first))
 
     def finish(self) -> None:
-        """Log what the epoch skipped, if anything, and check the budget for the last time.
+        """Log the number of skipped samples, if there are any, and check the limit for the last time.
 
         Raises:
             DataError: Too many samples were skipped, in an epoch whose length was not known.

@@ -1,4 +1,4 @@
-"""The batches of an epoch before anything of them is read: which samples, and where the cursor stands afterwards."""
+"""Plans of batches, which name the samples of a batch and the cursor after it before any sample is read."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,18 +9,18 @@ __all__ = ["BatchPlan", "SampleName"]
 
 
 class SampleName(NamedTuple):
-    """What an error message calls a sample. `key` is None where the sample has not been read."""
+    """Name of a sample in error messages. `key` is None if the sample has not been read."""
 
     shard: str
     key: str | None
 
 
 class BatchPlan(Protocol):
-    """A batch that is to be made. Each kind of source has its own, which knows how to read a sample of it.
+    """Plan of a batch. Each kind of source has its own kind of plan, which reads the samples.
 
     Attributes:
-        positions: Of the samples in the epoch's sequence.
-        next_position: Where the cursor stands once the batch is delivered on all ranks.
+        positions: Positions of the samples in the epoch's sequence.
+        next_position: Position of the cursor once the batch is delivered on all ranks.
     """
 
     positions: list[int]
@@ -28,17 +28,17 @@ class BatchPlan(Protocol):
 
     @property
     def task(self) -> Task | None:
-        """What the targets of the samples are; None where that is in doubt, and then reading them raises an error."""
+        """Kind of the targets of the samples; None if it is in doubt, and then reading a sample raises an error."""
         ...
 
     def __len__(self) -> int:
-        """The number of samples."""
+        """Return the number of samples."""
         ...
 
     def read(self, row: int) -> RawSample:
-        """The sample of a row. Called from any thread, once a row."""
+        """Return the sample of a row. Called from any thread, once for each row."""
         ...
 
     def name(self, row: int) -> SampleName:
-        """What messages call the sample of a row, without reading it."""
+        """Return the name of a row's sample for messages, without reading the sample."""
         ...

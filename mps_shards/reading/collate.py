@@ -1,4 +1,4 @@
-"""How samples become a batch, as one value that users pass."""
+"""Options for the assembly of batches, as one value that users pass."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ __all__ = ["Collate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collate:
-    """How samples become a batch.
+    """Options for the assembly of samples into batches.
 
         ShardDataset(shards, batch_size=8, collate=Collate(pad=32))
 
     Attributes:
-        pad: For images of unequal sizes: pads each at the right and the bottom to the largest of its batch, rounded up
-            to a multiple of this. Targets become (targets, sizes); sizes: int64 [batch, 2], heights and widths before.
-        mix: `classify.mix(…)`: MixUp or CutMix of each batch, on the device. Labels become shares of the classes.
-        channels_last: Whether images lie in memory as torch.channels_last.
+        pad: Pad images of unequal sizes at the right and the bottom to the largest of the batch, rounded up to a
+            multiple of it. Targets become (targets, sizes); sizes: int64 [batch, 2], heights and widths before.
+        mix: `classify.mix(…)`, which applies MixUp or CutMix to each batch on the device. Labels become class shares.
+        channels_last: Whether images are stored in memory as torch.channels_last.
 
     Raises:
         ConfigError: One of the values cannot work.

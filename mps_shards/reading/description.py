@@ -1,4 +1,4 @@
-"""A data set in a few words: for `repr`, and as a table in notebooks."""
+"""Short description of a data set, for `repr` and as a table in notebooks."""
 
 from typing import TYPE_CHECKING
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 __all__ = ["described", "facts"]
 
-_ALONE = ("shards", "task", "classes", "samples")  # whose values need no name beside them
+_ALONE = ("shards", "task", "classes", "samples")  # facts that are shown without their names
 
 
 def facts(data: "ShardDataset", shards: str) -> list[tuple[str, str]]:
-    """Names and values of what there is to say of a data set."""
+    """Return names and values of the facts about a data set."""
     share, _ = data.position.share()
     skipped = data.skipped.count
     return [
@@ -33,5 +33,5 @@ def facts(data: "ShardDataset", shards: str) -> list[tuple[str, str]]:
 
 
 def described(facts: list[tuple[str, str]]) -> str:
-    """The facts on one line."""
+    """Return the facts on one line."""
     return f"ShardDataset({', '.join(value if name in _ALONE else f'{name}={value}' for name, value in facts)})"

@@ -1,4 +1,4 @@
-"""One iteration over one rank's share of an epoch, as the loader's threads and a plain loop run it."""
+"""One iteration over one rank's share of an epoch, run by the loader's threads or by a plain loop."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -37,8 +37,8 @@ class BatchOptions:
     Attributes:
         single: Yield samples without the batch dimension.
         keys: Yield the list of keys as well.
-        names: Of the values of a dict, in order, where samples have several by name; None for (image, target).
-        pad: The multiple that the sizes of unequal images are padded to; None to refuse them.
+        names: Names of the values, in order, if samples are dicts of several values; None for (image, target).
+        pad: Multiple to which the sizes of unequal images are padded; None to refuse unequal images.
     """
 
     single: bool
@@ -67,8 +67,8 @@ class EpochIteration:
     """An iteration, see `mps_shards.batching.batch_source.Iteration`.
 
     Args:
-        rules: Which bad samples may be skipped.
-        position: Position of the data set; gives the start of the iteration and is updated with each batch.
+        rules: Rules for skipping bad samples.
+        position: Position of the data set, which gives the start of the iteration and is updated with each batch.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class EpochIteration:
         self._moves = 0
 
     def begin(self) -> None:
-        """Fix epoch, position and rank, and start to count bad samples."""
+        """Fix epoch, position and rank, and begin to count bad samples."""
         self._start = self._position.begin()
         request, samples = self._start.request, self._source.samples
         epoch = replace(request, start=0).deal(samples)
@@ -102,17 +102,17 @@ class EpochIteration:
         self._move(self._start.first_cursor())
 
     def plans(self) -> Generator[BatchPlan, None, None]:
-        """The batches to make, in order. To be pulled by one thread at a time."""
+        """Yield the plans of the batches, in order. Runs in one thread at a time."""
         for plan in self._source.plans(self._start.request, damaged=self._bad.leave_out):
             self._bad.seen += len(plan)
             yield plan
 
     def sample_maker(self, times: StageTimes) -> ThreadSampleMaker:
-        """Makes samples in one thread."""
+        """Return a maker of samples for one thread."""
         return ThreadSampleMaker(self._start.request, self._samples, bad=self._bad, times=times)
 
     def new_batch(self, plan: BatchPlan, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
-        """An empty batch, to be filled by one thread or many."""
+        """Return an empty batch, to be filled by one thread or by several."""
         options = self._batches
         if options.pad is None:
             return HostBatch(plan, allocate, pixels=pixels, image_format=options.image_format)
@@ -127,10 +127,10 @@ class EpochIteration:
         )
 
     def deliver(self, plan: BatchPlan, tensors: tuple[Any, Any] | None, keys: list[str]) -> Any | None:
-        """The batch as users get it; None where every sample of it was skipped.
+        """Return the batch for users; None if every sample was skipped.
 
         Raises:
-            DataError: Nothing is left of a batch that other ranks or workers count on.
+            DataError: Every sample of a batch was skipped, but other ranks or workers deliver this batch.
         """
         share = self._start.request.share
         if tensors is None and (share.world_size > 1 or self._start.worker is not None):
@@ -139,7 +139,7 @@ class EpochIteration:
                 "were skipped; with several ranks or DataLoader workers that would put them out of step"
             )
         content = None if tensors is None else self._content(self._mixed(plan, tensors), keys)
-        # a worker's next batch comes after those of all the others
+        # a worker's next batch follows those of all other workers
         self._move(self._start.cursor(plan.next_position, batches_ahead=share.num_workers - 1))
         self._position.delivered(self._start)
         return content
@@ -152,26 +152,26 @@ class EpochIteration:
         """
         self._bad.finish()
         self._position.delivered(self._start)
-        if self._start.worker is None:  # torchdata itself keeps account of workers that have ended
+        if self._start.worker is None:  # torchdata itself keeps track of workers that have ended
             self._move(self._start.sequence.cursor(self._start.request.epoch + 1, 0))
 
     def cancel(self) -> None:
-        """Wake every thread that waits for bytes: nobody wants these samples any more."""
+        """Wake every thread that waits for bytes, since these samples are no longer needed."""
         self._source.stop(self._start.request)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The cursor behind the last batch that this iteration delivered; None where that of the data set counts.
+        """Return the cursor after the last batch that this iteration delivered; None if the data set's cursor is valid.
 
-        That is so before the first batch, and once `set_epoch` or `load_state_dict` has moved the data set.
+        That is the case before the first batch, and after `set_epoch` or `load_state_dict` of the data set.
         """
         return self._cursor.state() if self._cursor is not None and self._moves == self._position.moves else None
 
     def skips(self) -> SkipReport:
-        """The samples that this iteration skipped so far."""
+        """Return the samples that this iteration has skipped so far."""
         return self._bad.report()
 
     def traffic(self) -> Traffic:
-        """What was asked of object stores since this iteration began."""
+        """Return the counts of requests to object stores since this iteration began."""
         before = asdict(self._asked_before)
         return Traffic(**{name: value - before[name] for name, value in asdict(self._source.traffic()).items()})
 
@@ -180,7 +180,7 @@ class EpochIteration:
         self._position.moved(self._number, cursor)
 
     def _mixed(self, plan: BatchPlan, tensors: tuple[Any, Any]) -> tuple[Any, Any]:
-        """The batch after MixUp or CutMix, keyed by its first position; as it is, if none was asked for."""
+        """Return the batch after MixUp or CutMix (if set), with random numbers keyed by its first position."""
         if self._batches.mix is None:
             return tensors
         request = self._start.request
@@ -188,7 +188,7 @@ class EpochIteration:
         return self._batches.mix(*tensors, int(key[0] >> np.uint64(1)))
 
     def _content(self, tensors: tuple[Any, Any], keys: list[str]) -> Any:
-        """What is yielded: with keys if asked for, without the batch dimension for ``batch_size=None``."""
+        """Return the value to yield: with keys if requested, without batch dimension for ``batch_size=None``."""
         options = self._batches
         if options.single:
             tensors = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])

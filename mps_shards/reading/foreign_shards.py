@@ -37,16 +37,16 @@ __all__ = ["ForeignShards", "Repeated", "Streamed"]
 
 _Stream = io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
-# What a hostile tar may make us hold. The largest image that is decoded at all is half of that, uncompressed.
+# Limit for the bytes of a member in memory. The largest image that is decoded has half as many, uncompressed.
 _MAX_MEMBER = 1 << 30
-# Photographs hardly shrink, label maps by 100 at most; gzip reaches 1,000, and bzip2 far more, on zeros.
+# Photographs hardly shrink, and label maps shrink by a factor of 100; for zeros, gzip reaches 1,000 and bzip2 more.
 _MAX_RATIO, _FREE_BYTES = 200, 1 << 26
 
 _log = logging.getLogger("mps_shards")
 
 
 class Repeated(NamedTuple):
-    """Stands in for a sample whose key its shard had before, so the fields of two samples cannot be distinguished."""
+    """A sample whose key occurred before in its shard, so that the fields of two samples cannot be distinguished."""
 
     key: str
     shard: str
@@ -54,7 +54,7 @@ class Repeated(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"shard {self.shard} comes back to the key {self.key!r}: it is there twice, or its members are not "
+            f"shard {self.shard} comes back to the key {self.key!r}: the key occurs twice, or its members are not "
             "side by side"
         )
 
@@ -70,8 +70,8 @@ class ForeignShards:
 
     Args:
         locations: tar files, or folders whose ``*.tar`` (and ``*.tar.gz``, ``*.tgz``) are taken sorted by name.
-        buffer: samples held to shuffle among; the order of the shards is shuffled too. 0 keeps the order.
-        cache: where whole tars are kept.
+        buffer: number of samples in the shuffle buffer; the order of the shards is shuffled, too. 0 keeps the order.
+        cache: cache for whole tars.
     """
 
     def __init__(self, locations: Sequence[Location], *, buffer: int, cache: Cache | None = None):
@@ -89,16 +89,16 @@ class ForeignShards:
         self.fingerprint = hashlib.sha256(f"foreign\n{listed}\n{buffer}".encode()).hexdigest()
 
     def traffic(self) -> Traffic:
-        """What was asked of stores."""
+        """Return the counts of requests to stores."""
         folders = {id(tar.folder): tar.folder for tar in self.tars}.values()
         return Traffic.sum([folder.traffic for folder in folders])
 
     def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Streamed]:
-        """The epoch's samples, in an order that depends on (seed, epoch) alone.
+        """Yield the epoch's samples, in an order that depends on (seed, epoch) alone.
 
         Raises:
-            ShardError: a tar is damaged, and `damaged` does not let us go on with the next one. Samples just before the
-                damage may not have been given.
+            ShardError: a tar is damaged, and `damaged` refused to continue with the next tar. Samples just before the
+                damage may be missing.
         """
         tars = self.tars
         if not self.buffer:
@@ -117,12 +117,12 @@ class ForeignShards:
         damaged: Damaged = refused,
         look: Callable[[Iterator[Streamed]], Iterator[Streamed]] = lambda sequence: sequence,
     ) -> Iterator[tuple[int, Streamed]]:
-        """Positions and samples of one rank, from a position on, its end arranged by `remainder` (see `Deal`).
+        """Yield positions and samples of one rank, from a position on; `remainder` decides the end (see `Deal`).
 
         Args:
-            look: Gives the samples of all ranks on, and may look at them first.
+            look: function that passes on the samples of all ranks and may inspect them.
         """
-        row: list[tuple[int, Streamed]] = []  # one sample a rank
+        row: list[tuple[int, Streamed]] = []  # one sample for each rank
         first: list[tuple[int, Streamed]] = []
         for position, sample in enumerate(look(self.sequence(seed=seed, epoch=epoch, damaged=damaged))):
             if len(first) < share.world_size - 1 and remainder == "pad":
@@ -141,7 +141,7 @@ class ForeignShards:
 
 
 def _listed(tar: File) -> str:
-    """Its name and size. Of a store or a cached folder the name alone: it is not asked for the sizes of thousands."""
+    """Return name and size of a tar; for a store or a cached folder only the name, which needs no request."""
     return tar.name if tar.folder.path is None else f"{tar.name} {tar.size()}"
 
 
@@ -173,10 +173,10 @@ def _samples_of(tar: File) -> Iterator[Streamed]:
 
 
 def _checked(files: Iterator[Any], stream: "_WatchedTar") -> Iterator[Any]:
-    """The files, and the end of the tar checked before the last sample counts as whole.
+    """Yield the files, and check the end of the tar before the last sample counts as complete.
 
-    What belongs to no sample is passed over and counted: hidden files, names that are no key and field, names that
-    webdataset takes for its own (``__x__/``), and entries that are neither files nor folders.
+    Entries that belong to no sample are passed over and counted: hidden files, names without key and field, names that
+    webdataset reserves (``__x__/``), and entries that are neither files nor folders.
     """
     nameless: list[str] = []
     given = hidden = 0
@@ -227,11 +227,11 @@ def _decompressed(file: io.BufferedReader) -> _Stream:
 
 
 def _raising(name: str) -> Callable[[Exception], bool]:
-    """A handler in webdataset's calling convention. It appends to the arguments of errors, which garbles messages."""
+    """Return a handler in webdataset's convention that raises a readable error (webdataset changes error arguments)."""
 
     def handler(error: Exception) -> bool:
         reason = str(error.args[0]).removesuffix(f" @ {name}") if error.args else repr(error)
-        # names of members are the tar's: what is not printable could rewrite a terminal, or forge a line of a log
+        # names of members come from the tar: unprintable characters could change a terminal or forge a line of a log
         reason = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in reason)
         if isinstance(error, ShardError | StorageError):
             error.args = (reason,)
@@ -241,25 +241,25 @@ def _raising(name: str) -> Callable[[Exception], bool]:
     return handler
 
 
-# Mode, owner, group, time and device as nearly all tars have them. Asking tarfile itself takes 25 us.
+# Numbers of mode, owner, group, time and device as in nearly all tars. Parsing by tarfile takes 25 us.
 _NUMBER = rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8})"
 _USUAL_NUMBERS = re.compile(rb"(?s).{100}" + 3 * _NUMBER + rb".{12}(?:[0-7]{11}[ \0]|\0{12}).{181}" + 2 * _NUMBER)
 
 
 class _WatchedTar(io.RawIOBase):
-    """A tar on its way to webdataset, decompressed, its headers checked as they pass."""
+    """A decompressed tar that webdataset reads, with a check of every header."""
 
     def __init__(self, file: io.BufferedReader, name: str):
         self._packed, self._file, self._name = file, _decompressed(file), name
-        self._offset = 0  # of the next byte to look at
-        self._next = 0  # where the next header begins
+        self._offset = 0  # offset of the next unchecked byte
+        self._next = 0  # offset of the next header
         self._held = b""
         self._ends = 0
-        self._naming: bytearray | None = None  # what a pax header holds, as far as it has passed
-        self._for_all = False  # whether that is a global header
-        self._size: int | None = None  # of the next member, by a pax header
-        self.files = 0  # members that are files
-        self.others: list[str] = []  # names in the headers of what is neither file nor folder
+        self._naming: bytearray | None = None  # content of a pax header that was read so far
+        self._for_all = False  # whether this is a global header
+        self._size: int | None = None  # size of the next member, from a pax header
+        self.files = 0  # number of members that are files
+        self.others: list[str] = []  # names of entries that are neither files nor folders
 
     def readable(self) -> bool:
         return True
@@ -300,13 +300,13 @@ class _WatchedTar(io.RawIOBase):
                 self._next = self._offset + size + -size % BLOCK
 
     def _member_size(self, block: bytes) -> int:
-        """Bytes of data behind a header, refused where tarfile would take it for something else or far larger."""
+        """Return the bytes of data after a header. Refuses headers that tarfile reads differently, or huge members."""
         where, start = f"shard {self._name}", self._offset - BLOCK
         size, kind = data_size(block, where=where, position=start), block[156]
         try:
             if not _USUAL_NUMBERS.match(block):
                 tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:  # at which tarfile would take the tar for ended, in silence
+        except tarfile.HeaderError as error:  # tarfile would silently end the tar at this header
             raise ShardError(f"{where}: header at byte {start} is damaged ({error})") from error
         if self._naming is not None:
             records = pax_records(bytes(self._naming), where=where, for_all=self._for_all)
@@ -329,7 +329,7 @@ class _WatchedTar(io.RawIOBase):
         return size
 
     def finish(self) -> None:
-        """Read what is left, and check that the tar has its end."""
+        """Read the remaining bytes, and check that the tar has its end."""
         while self.read(1 << 20):
             pass
         if self._ends < 2 or self._held or self._offset < self._next:
@@ -340,11 +340,11 @@ class _WatchedTar(io.RawIOBase):
         super().close()
 
     def __repr__(self) -> str:
-        return self._name  # webdataset puts it into messages
+        return self._name  # webdataset uses it in messages
 
 
 def _shuffled(samples: Iterator[Streamed], size: int, *, seed: int, epoch: int) -> Iterator[Streamed]:
-    """Each sample swapped with a random one of a buffer, by (seed, epoch)."""
+    """Yield the samples, each swapped with a random sample of a buffer, by (seed, epoch)."""
     held: list[Streamed] = []
     number = 0
     chunk: Numbers = np.empty(0, dtype=np.int64)

@@ -19,17 +19,17 @@ from mps_shards.storage.location import Location
 
 __all__ = ["ForeignSource"]
 
-# Samples that foreign tars are shuffled among: a tenth of a second's reading, 110 MB at ImageNet's sizes.
+# Number of samples in the shuffle buffer of foreign tars: 0.1 s of reading, 110 MB at ImageNet's sizes.
 _SHUFFLE_BUFFER = 1000
 
-# Samples without a target that are looked at before a set is taken to have none: 7 MB at ImageNet's sizes.
+# Number of samples without a target after which a set counts as unlabelled: 7 MB at ImageNet's sizes.
 _LOOKED_AT = 64
 
 _log = logging.getLogger("mps_shards")
 
 
 class _Look(NamedTuple):
-    """What a sample holds, and which of it are image and target."""
+    """The fields of a sample, and which of them are image and target."""
 
     fields: Set[str]
     image: str
@@ -37,7 +37,7 @@ class _Look(NamedTuple):
 
 
 class ForeignPlan:
-    """A `BatchPlan` of samples that were read with their tar already."""
+    """A `BatchPlan` of samples that were read already, with their tar."""
 
     __slots__ = ("_choice", "_samples", "next_position", "positions", "task")
 
@@ -51,7 +51,7 @@ class ForeignPlan:
         return len(self.positions)
 
     def read(self, row: int) -> RawSample:
-        """See `BatchPlan`. Nothing is read any more."""
+        """See `BatchPlan`. The sample has been read already."""
         sample = self._samples[row]
         if isinstance(sample, Repeated):
             raise ShardError(str(sample))
@@ -74,7 +74,7 @@ class ForeignSource:
     """Tars without a manifest.
 
     Args:
-        choice: The fields to take for image and target; what it leaves open is guessed from the first samples.
+        choice: Fields to take for image and target; fields that are left open are guessed from the first samples.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class ForeignSource:
         self.ignore_index: int | None = None
         self.columns: tuple[str, ...] = ()
         self.fingerprint: dict[str, Any] = {"set": self._shards.fingerprint}
-        self._guess_was_logged = self._choice.keeps_all  # then nothing has to be guessed
+        self._guess_was_logged = self._choice.keeps_all  # then no field is guessed
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """See `Source`. Reads from the epoch's start, passing over what comes before `request.start`."""
+        """See `Source`. Reads from the epoch's start, and skips samples before `request.start`."""
         share, number = request.share, 0
         positions: list[int] = []
         samples: list[Streamed] = []
@@ -116,11 +116,11 @@ class ForeignSource:
                 positions, samples = [], []
                 number += 1
         if samples and not request.drop_last and number % share.num_workers == share.worker:
-            # as after a full batch: with "keep" another rank may have more of them
+            # the position after a full batch, since with "keep" another rank may have more samples
             yield ForeignPlan(self._choice, self.task, positions, samples, request.deal(None).after(number))
 
     def _settled(self, sequence: Iterator[Streamed]) -> Iterator[Streamed]:
-        """Give the samples on; settle before the first what the targets are, from the first sample that has one.
+        """Pass on the samples, after settling the kind of targets by the first sample that has a target.
 
         All ranks see the same samples, so they agree. A sample without a target, or with a text that nobody asked for,
         settles it only if the first `_LOOKED_AT` have no other: it may be a damaged sample of a set with labels.
@@ -131,7 +131,7 @@ class ForeignSource:
         while not self._guess_was_logged and len(held) < _LOOKED_AT:
             try:
                 sample = next(sequence, None)
-            except Exception as error:  # raised below, behind the samples before it
+            except Exception as error:  # raised below, after the samples before it
                 failure = error
                 break
             if sample is None:
@@ -152,7 +152,7 @@ class ForeignSource:
         yield from sequence
 
     def _look(self, sample: Streamed) -> _Look | None:
-        """Which fields of a sample are image and target; None where the target is in doubt."""
+        """Return which fields of a sample are image and target; None if the target is in doubt."""
         if isinstance(sample, Repeated):
             sample = RawSample(key=sample.key, shard=sample.shard, fields=dict.fromkeys(sample.fields, b""))
         image = "in doubt"
@@ -178,11 +178,11 @@ class ForeignSource:
         self._guess_was_logged = True
 
     def stop(self, request: Request) -> None:
-        """See `Source`. Nobody waits to read a sample."""
+        """See `Source`. No thread waits to read a sample."""
 
     def traffic(self) -> Traffic:
         """See `Source`."""
         return self._shards.traffic()
 
     def close(self) -> None:
-        """See `Source`. Nothing stays open."""
+        """See `Source`. No file stays open."""

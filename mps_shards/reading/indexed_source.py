@@ -1,4 +1,4 @@
-"""The source of shard sets with an index: any sample at once, in an order that is known beforehand."""
+"""The source of shard sets with an index, whose samples are read in any order, which is known beforehand."""
 
 import hashlib
 from bisect import bisect_right
@@ -37,7 +37,7 @@ class IndexedPlan:
         return len(self.positions)
 
     def read(self, row: int) -> RawSample:
-        """See `BatchPlan`. One ranged read."""
+        """See `BatchPlan`. Reads the sample by one ranged read."""
         return self._source.read(self._numbers[row])
 
     def name(self, row: int) -> SampleName:
@@ -46,10 +46,10 @@ class IndexedPlan:
 
 
 class IndexedSource:
-    """One shard set, or several mixed by weight; or a part of their samples.
+    """One shard set, or several that are mixed by weight, or a part of their samples.
 
     Attributes:
-        sets: The shard sets, whose samples are numbered one set after the other.
+        sets: The shard sets. Sample numbers count through all sets, one set after the other.
     """
 
     def __init__(self, selection: Selection):
@@ -66,18 +66,18 @@ class IndexedSource:
         }
         if selection.weights is not None:
             listed = [float(weight) for weight in selection.weights]
-            # a cursor stays small: few weights are named, so that a mismatch can say which differ
+            # up to 16 weights are listed, so that a mismatch can name them; more would make cursors large
             self.fingerprint["weights"] = listed if len(listed) <= 16 else _digest(map(repr, listed))
         self.samples: int | None = selection.samples
         self.fingerprint |= selection.fingerprint()
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """See `Source`. Seeks by arithmetic: starting late costs no more than starting early."""
+        """See `Source`. The start is found by arithmetic, so that resuming late in an epoch is as fast as early."""
         for positions, numbers, next_position in self._batches(request):
             yield IndexedPlan(self, positions, numbers, next_position)
 
     def _batches(self, request: Request) -> Iterator[tuple[list[int], list[int], int]]:
-        """Positions, sample numbers, and the position after each batch of a request."""
+        """Yield the positions, the sample numbers, and the position after each batch of a request."""
         deal = request.deal(self.samples)
         order = self._selection.order(seed=request.seed, epoch=request.epoch)
         for step in deal:
@@ -85,12 +85,12 @@ class IndexedSource:
             yield positions.tolist(), order.at(positions).tolist(), deal.after(step)
 
     def read(self, number: int) -> RawSample:
-        """A sample by its number over all sets. One ranged read."""
+        """Return a sample by its number over all sets, by one ranged read."""
         at = bisect_right(self._starts, number) - 1
         return self.sets[at].read(number - self._starts[at])
 
     def read_runs(self, numbers: Sequence[int], *, max_bytes: int) -> dict[int, RawSample]:
-        """Those of some samples (ascending) that lie in stores: each run of neighbours by one request."""
+        """Read those of some samples (ascending) that are in stores; one request reads each run of adjacent samples."""
         found: dict[int, RawSample] = {}
         for owner, one in enumerate(self.sets):
             first = self._starts[owner]
@@ -101,30 +101,30 @@ class IndexedSource:
 
     @property
     def total(self) -> int:
-        """Samples of all sets, whatever the subset leaves."""
+        """Number of samples of all sets, regardless of the subset."""
         return self._starts[-1]
 
     def chosen(self) -> npt.NDArray[np.integer]:
-        """Numbers of the samples of the subset."""
+        """Sample numbers of the subset."""
         return self._selection.numbers()
 
     def key(self, number: int) -> str:
-        """Key of a sample, by a small read."""
+        """Return the key of a sample, by a small read."""
         at = bisect_right(self._starts, number) - 1
         return self.sets[at].key(number - self._starts[at])
 
     def labels(self) -> npt.NDArray[np.int32]:
-        """Class index of every sample, over all sets, -1 for none. Raises ConfigError where the task has no classes."""
+        """Return the class index of every sample, -1 for none. Raises ConfigError if the task has no classes."""
         labels = [one.labels() for one in self.sets]
         return labels[0] if len(labels) == 1 else np.concatenate(labels)
 
     def name(self, number: int) -> SampleName:
-        """What messages call a sample."""
+        """Return the name of a sample for messages."""
         at = bisect_right(self._starts, number) - 1
         return SampleName(self.sets[at].shard_of(number - self._starts[at]), None)
 
     def stop(self, request: Request) -> None:
-        """See `Source`. A disk is never waited for."""
+        """See `Source`. Reads from a disk are not interrupted."""
 
     def traffic(self) -> Traffic:
         """See `Source`."""

@@ -1,4 +1,4 @@
-"""How shards are fetched, checked and decoded, as one value that users pass."""
+"""Options for fetching, checking and decoding shards, as one value that users pass."""
 
 import os
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ __all__ = ["ReadOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How shards are fetched, checked and decoded.
+    """Options for fetching, checking and decoding shards.
 
         ShardDataset("s3://bucket/set", batch_size=64, read_options=ReadOptions(cache="/nvme/shards"))
 
     Attributes:
-        cache: Folder in which whole shards are kept, also those of a slow disk. All processes of a machine may share
-            it.
-        cache_bytes: Most bytes in the cache; it evicts the least recently opened shards.
-        ahead_bytes: Most bytes of samples from stores that each process holds in memory ahead of need. A shuffled
-            reader that cannot hold a window of samples (see `Shuffle`) makes more and smaller requests.
-        index: Folder with the manifest and index of these tars, where ``mps-shards index --out`` wrote them.
-        verify: Compare the CRC-32 of every sample that is read with the index; one that differs is a bad sample.
-        max_pixels: Most pixels of an image or a mask. A larger one is a bad sample, before memory is taken for it.
-        decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the transform shows still fewer pixels.
-            That is faster for large photographs and not exact: mean error 0.4 to 1.5 of 255.
-        store: `StoreOptions(…)`: time-outs and retries of stores.
+        cache: Folder in which whole shards of a store or a slow disk are cached. All processes of a machine may share
+            the folder.
+        cache_bytes: Limit for the bytes in the cache, which evicts the least recently opened shards.
+        ahead_bytes: Limit for the bytes of samples from stores that each process holds in memory ahead of need. A
+            shuffled reader that cannot hold a window of samples (see `Shuffle`) makes more and smaller requests.
+        index: Folder with the manifest and index of these tars, to which ``mps-shards index --out`` wrote them.
+        verify: Compare the CRC-32 of every sample that is read with the index. A sample that differs is a bad sample.
+        max_pixels: Limit for the pixels of an image or a mask. A larger one is a bad sample and is not decoded.
+        decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size if the transform shows even fewer pixels. This is
+            faster for large photographs but not exact: the mean error is 0.4 to 1.5 of 255.
+        store: `StoreOptions(…)`, time-outs and retries of stores.
 
     Raises:
         ConfigError: One of the values cannot work.
@@ -51,5 +51,5 @@ class ReadOptions:
             raise ConfigError(f"cache_bytes={self.cache_bytes} needs a folder: cache=…")
 
     def open_cache(self) -> Cache | None:
-        """The cache that was asked for, if any."""
+        """Open the cache, if a cache folder is set."""
         return Cache.open(self.cache, self.cache_bytes)

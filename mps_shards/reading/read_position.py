@@ -1,4 +1,4 @@
-"""Where reading stands: which iteration comes next, and the states that resume one."""
+"""The position of a data set: its next iteration, and the states for resuming."""
 
 import os
 import warnings
@@ -23,11 +23,11 @@ __all__ = ["ReadPosition", "SampleSequence", "Start"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSequence:
-    """Everything that decides which samples come in which batches; equal for all epochs.
+    """All options that decide the samples of each batch; equal for all epochs.
 
     Attributes:
-        samples: Of an epoch; None where their number is not known.
-        fingerprint: What the order of the samples depends on, by name.
+        samples: Number of samples of an epoch; None if it is not known.
+        fingerprint: Values on which the order of the samples depends, by name.
     """
 
     seed: int
@@ -66,7 +66,7 @@ class SampleSequence:
         )
 
     def request(self, share: Share, epoch: int, start: int) -> Request:
-        """The part of an epoch that a share is given."""
+        """Return the part of an epoch that belongs to a share."""
         return Request(
             seed=self.seed,
             epoch=epoch,
@@ -78,19 +78,19 @@ class SampleSequence:
         )
 
     def deal(self, share: Share, start: int) -> Deal:
-        """All batches of a rank, whichever worker makes them."""
+        """Return all batches of a rank, over all its workers."""
         return self.request(replace(share, worker=0, num_workers=1), 0, start).deal(self.samples)
 
     def cursor(self, epoch: int, position: int, worker: tuple[int, int, int] | None = None) -> Cursor:
-        """The cursor at a position."""
+        """Return the cursor at a position."""
         return Cursor(epoch=epoch, position=position, fingerprint=self.fingerprint, worker=worker)
 
 
 class Start(NamedTuple):
-    """Where an iteration starts.
+    """The start of an iteration.
 
     Attributes:
-        number: Of the iteration, see `Progress`.
+        number: Number of the iteration, see `Progress`.
         worker: Number of the DataLoader worker that this process is; None outside of one.
     """
 
@@ -116,15 +116,15 @@ class Start(NamedTuple):
 
 
 class ReadPosition:
-    """Where a data set stands. Shared by a data set and those composed from it; a pickled copy goes its own way.
+    """The position of a data set. Data sets composed from it share the position; a pickled copy has its own.
 
     Args:
-        share: Rank and world size, where they are not to be detected.
+        share: Rank and world size; None to detect them.
         workers_skip: Whether DataLoader workers may skip samples, of which the main process is to know.
 
     Attributes:
-        moves: How often the position was set; states of iterations from before the last time are void.
-        bad: The account of what the last iteration skipped.
+        moves: How often the position was set; states of iterations that began before the last time are invalid.
+        bad: Account of the samples that the last iteration skipped.
     """
 
     def __init__(
@@ -132,13 +132,13 @@ class ReadPosition:
     ):
         self.sequence, self._progress, self._chosen = sequence, progress, share
         self._worker_skips = WorkerSkips() if workers_skip else None
-        self._inherited: Share | None = None  # of the process that pickled this
+        self._inherited: Share | None = None  # share of the process that pickled this position
         self._inherited_by = 0
         self._forget()
 
     def _forget(self) -> None:
-        self._live: Cursor | None = None  # after the last batch that the latest iteration delivered
-        self._own: Cursor | None = None  # where this DataLoader worker alone goes on
+        self._live: Cursor | None = None  # cursor after the last batch that the latest iteration delivered
+        self._own: Cursor | None = None  # cursor at which this DataLoader worker alone continues
         self.bad: BadSamples | None = None
         self.moves = 0
         self._iterations = 0
@@ -146,7 +146,7 @@ class ReadPosition:
     # Iterations
 
     def new_iteration(self) -> int:
-        """The number of an iteration that was asked for. Until it begins, the state is that of its start."""
+        """Return the number of a new iteration. Until it begins, the state is the iteration's start."""
         self._live = None
         self._iterations += 1
         return self._iterations
@@ -160,18 +160,18 @@ class ReadPosition:
         return start
 
     def moved(self, iteration: int, cursor: Cursor) -> None:
-        """An iteration stands at a cursor. Only the latest one says where the data set stands."""
+        """Record the cursor of an iteration. Only the latest iteration moves the data set."""
         if iteration == self._iterations:
             self._live = cursor
 
     def delivered(self, start: Start) -> None:
-        """The iteration has delivered a batch, or reached its end: what begins from now on is of the next epoch."""
+        """Record that the iteration delivered a batch or reached its end, so that the next one reads the next epoch."""
         self._progress.delivered(start.number)
 
     def share(self) -> tuple[Share, DataLoaderWorker | None]:
-        """Our share of the reading, and the DataLoader worker that this process is."""
+        """Return this process's share of the reading, and the DataLoader worker that this process is."""
         worker = dataloader_worker()
-        # a rank that was spawned with this data set must detect its own, and so must the workers that it forks
+        # a rank that was spawned with this data set must detect its own share, and so must the workers that it forks
         inherited = self._inherited if worker is not None and self._inherited_by == os.getpid() else None
         return (self._chosen or inherited or Share.detect()).of_worker(worker), worker
 
@@ -191,23 +191,23 @@ class ReadPosition:
             bad.tell(0, None)
 
     def __len__(self) -> int:
-        """Batches of a whole epoch on this rank."""
+        """Return the number of batches of an epoch on this rank."""
         return self.sequence.deal(self.share()[0], 0).steps
 
     # States
 
     @property
     def epoch(self) -> int:
-        """The epoch of the next iteration."""
+        """Return the epoch of the next iteration."""
         return self._progress.upcoming().epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration be of this epoch. Where it is so already, a position that was loaded is kept."""
+        """Let the next iteration read this epoch. If it does so already, a loaded position is kept."""
         if epoch != self.epoch:
             self._move(epoch, 0)
 
     def state(self, batches: int | None) -> Cursor:
-        """The cursor after the last batch that was delivered, or after so many batches of the running iteration."""
+        """Return the cursor after the last delivered batch, or after so many batches of the running iteration."""
         worker = dataloader_worker()
         if batches is not None:
             running = self._progress.current()
@@ -223,7 +223,7 @@ class ReadPosition:
         return self._start(*self.share(), self._progress.upcoming(worker)).first_cursor()
 
     def load(self, state: Mapping[str, Any], *, strict: bool) -> None:
-        """Let the next iteration go on behind the cursor in `state`."""
+        """Let the next iteration continue at the cursor in `state`."""
         cursor = Cursor.from_state(state)
         sequence = self.sequence
         differences = check_resume(cursor, sequence.fingerprint, samples=sequence.samples, strict=strict)

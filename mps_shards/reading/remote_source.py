@@ -1,13 +1,13 @@
-"""Shard sets in stores: the order is known, so whole blocks are fetched before their samples are needed.
+"""The source of shard sets in stores, whose blocks are fetched before their samples are needed.
 
-A request brings all that an epoch still needs of a unit: 64 neighbouring samples of a shard (the block of `Shuffle`),
-or 8 MiB of smaller ones. Its samples wait there as they came, or each by itself where memory is short, until they are
-taken; those that are being decoded, a few of each thread, may keep their requests' bytes for that long.
+A request fetches all samples of a unit that an epoch still needs: 64 adjacent samples of a shard (the block of
+`Shuffle`), or 8 MiB of smaller samples. The samples stay in memory in one piece, or copied one by one if memory is
+short, until they are taken; samples that are being decoded may keep the bytes of their request for that time.
 
-A shuffled reader needs a whole window of samples there, and one of R ranks an R-th of it. With 16,384 samples of
-ImageNet's 110 KB, 2 GiB give 51 samples a request, 1.5 GiB 30, and 1 GiB 7; with `Shuffle(window=4096)` 0.5 GiB give
-36. Where ranks or DataLoader workers do not divide the lanes, or the order is that of packing, each reads only its own
-samples, by smaller requests.
+A shuffled reader needs memory for a window of samples, and each of R ranks for an R-th of a window. With 16,384 samples
+of ImageNet's 110 KB, 2 GiB allow 51 samples per request, 1.5 GiB 30, and 1 GiB 7; with `Shuffle(window=4096)` 0.5 GiB
+allow 36. If the number of ranks or DataLoader workers does not divide the lanes, or the order is that of packing, each
+reads only its own samples, by smaller requests.
 """
 
 from collections import deque
@@ -28,13 +28,12 @@ from mps_shards.storage.read_ahead import REQUEST_BYTES, Piece, ReadAhead
 
 __all__ = ["RemoteSource"]
 
-# Longer windows are read all the same, by more requests: to know each block's last use would take too long.
 _LONGEST_WINDOW = 1 << 16
 _HURRIED = 64  # samples, or two larger batches, that are fetched before their turn where memory is short
 
 
 class _Ahead(NamedTuple):
-    """A sample that is fetched ahead of need: by which ticket, and its number in which set."""
+    """A sample that is fetched ahead: its ticket, its set and its number in the set."""
 
     ticket: int
     at: int
@@ -68,10 +67,10 @@ class _AheadPlan(IndexedPlan):
 
 
 class RemoteSource(IndexedSource):
-    """Shard sets, at least one of them in a store.
+    """Shard sets of which at least one is in a store.
 
     Args:
-        max_bytes: Most bytes of samples in memory or under way, for each iteration.
+        max_bytes: Limit for the bytes of samples in memory or in flight, for each iteration.
     """
 
     def __init__(self, selection: Selection, *, max_bytes: int):
@@ -108,12 +107,12 @@ class RemoteSource(IndexedSource):
         super().close()
 
     def _planned(self, request: Request, ahead: ReadAhead) -> Iterator[BatchPlan]:
-        """The batches. A unit is fetched when it is needed within a window; its samples are known for two more."""
+        """Yield the plans of batches. A unit is fetched when it is needed within a window."""
         window = -(-self._window // (request.share.world_size * request.share.num_workers))
         coming = self._batches(request)
         planned: deque[_AheadPlan] = deque()
-        first = ticket = 0  # of the next batch, and of what is planned next
-        span, ended = 1, False  # the first batch by itself, so that it arrives soon
+        first = ticket = 0  # tickets of the next batch, and of the next planned sample
+        span, ended = 1, False  # the first batch is planned alone, so that it arrives soon
         try:
             while True:
                 pieces: list[Piece] = []
@@ -146,7 +145,7 @@ class RemoteSource(IndexedSource):
         ticket: int,
         pieces: list[Piece],
     ) -> _AheadPlan:
-        """The plan of a batch whose samples have these numbers; what must be read for it goes into `pieces`."""
+        """Return the plan of a batch whose samples have these numbers; adds the pieces to read to `pieces`."""
         fetched: dict[int, _Ahead] = {}
         here: list[Piece] = []
         numbers = np.asarray(listed, dtype=np.int64)
@@ -174,7 +173,7 @@ class RemoteSource(IndexedSource):
 
 
 class _Units:
-    """Which samples of a set are fetched together: a block of the order, or neighbouring ones where they are small."""
+    """Units of samples that are fetched together: a block of the order, or adjacent samples if they are small."""
 
     def __init__(self, one: ShardSet, block: int):
         self._set = one
@@ -183,6 +182,6 @@ class _Units:
         self._first = np.cumsum([0, *(-(-count // self._rows) for count in one.counts)])
 
     def of(self, numbers: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Shards, units, first bytes and bytes behind, of samples of these numbers."""
+        """Return shards, units, first bytes and end bytes of the samples of these numbers."""
         shards, inside, starts, stops = self._set.spans(numbers)
         return shards, self._first[shards] + inside // self._rows, starts, stops

@@ -1,4 +1,4 @@
-"""A bunch of samples rendered by the native kernel: JPEG bytes to rows of the batch, in one call without the GIL."""
+"""Rendering of several samples by the native kernel, from JPEG bytes to rows, in one call without the GIL."""
 
 import logging
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _log = logging.getLogger("mps_shards")
 
 
 class Renderable(NamedTuple):
-    """An image that the kernel may render: where it belongs, and what is shown of it."""
+    """An image that the kernel may render: its row, and its view."""
 
     row: int
     key: str
@@ -30,10 +30,10 @@ class Renderable(NamedTuple):
 
 
 class Renderer:
-    """Renders images in one thread. The kernel declines what it is not sure of, and others make those samples.
+    """Renders images in one thread. The kernel declines unusual images, which are then decoded in Python.
 
     Args:
-        pixel_table: what the transform turns pixel values into, see `Planned.pixel_table`.
+        pixel_table: the transform's result for each pixel value, see `Planned.pixel_table`.
     """
 
     def __init__(self, max_pixels: int, pixel_table: npt.NDArray[np.float32] | None = None):
@@ -42,14 +42,14 @@ class Renderer:
         self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
 
     def __call__(self, batch: HostBatch, images: Iterable[Renderable]) -> set[int]:
-        """Write images into the batch, and return the rows that are finished but for their targets."""
+        """Write images into the batch, and return the rows of which only the targets are missing."""
         done: set[int] = set()
         shape: tuple[int, int, int] | None = None
         unit: list[Renderable] = []
         for image in images:
             height, width = image.view.crop[2:] if image.view.crop else image.view.resized
             shape = shape or (3, height, width)
-            if shape == (3, height, width):  # others do not fit into the batch, whoever makes them
+            if shape == (3, height, width):  # images of another shape do not fit into the batch
                 unit.append(image)
         dtype = torch.uint8 if self._pixel_table is None else torch.float32
         if shape is not None and (rows := batch.image_rows(shape, unit[0].key, dtype)) is not None:
@@ -79,7 +79,7 @@ class Renderer:
         return (first + at for at, is_done in enumerate(finished) if is_done)
 
     def _table_for(self, image_format: ImageFormat) -> npt.NDArray[np.float32] | None:
-        """What each pixel value becomes in each channel, where more is done than the division by 255."""
+        """Return the result for each pixel value of each channel, if it differs from the division by 255."""
         if self._pixel_table is not None:
             return self._pixel_table
         if self._table is None or self._table[0] is not image_format:
@@ -93,7 +93,7 @@ class Renderer:
 
 
 def log_inexact_resizing(transform: SampleTransform) -> None:
-    """Warn where a view is resized with other arithmetic than elsewhere, so that pixels may differ by 1 of 255."""
+    """Log if a view is resized with other arithmetic than on other machines, so that pixels may differ by 1 of 255."""
     if transform.adapters and transform.is_view and not HAS_UINT8_KERNELS and not native.is_available():
         _log.warning(
             "images are resized by float kernels here, so pixels may differ by 1 of 255 from those of machines whose "

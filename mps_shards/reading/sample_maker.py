@@ -1,4 +1,4 @@
-"""How a sample is made: read, opened, decoded and transformed, by one thread."""
+"""Making of samples in one thread: they are read, opened, decoded and transformed."""
 
 import time
 from collections.abc import Container, Iterator
@@ -24,12 +24,12 @@ from mps_shards.vision.views import View
 
 __all__ = ["SampleOptions", "ThreadSampleMaker", "is_scaled"]
 
-# Samples that are read before the first of them is decoded, and their bytes: half of a usual CPU's cache of a core.
+# Limits for samples that are read before the first is decoded, and their bytes: half of a core's usual cache.
 _BUNCH, _BUNCH_BYTES = 16, 1 << 20
 
 
 def is_scaled(decode: str, transform: SampleTransform, task: Task | None) -> bool:
-    """Whether images are decoded no larger than `transform` shows them. Raises ConfigError where that cannot be."""
+    """Whether images are decoded no larger than `transform` shows them. Raises ConfigError if this is not possible."""
     if decode == "scaled" and not transform.planned:
         raise ConfigError(
             "decode='scaled' needs a transform whose crop follows from the size of the image alone, such as "
@@ -45,9 +45,9 @@ class SampleOptions:
     """Options of making samples; equal for all epochs.
 
     Attributes:
-        max_pixels: of an image or a mask; a larger one is a bad sample.
+        max_pixels: limit for the pixels of an image or a mask; a larger one is a bad sample.
         scaled: decode JPEGs no larger than the transform shows them.
-        targets: reads what belongs to an image.
+        targets: reader of the target of an image.
     """
 
     transform: SampleTransform
@@ -56,12 +56,12 @@ class SampleOptions:
     scaled: bool
 
 
-# Pixels from which on an image waits for other large ones, instead of being rendered by the kernel.
+# Number of pixels from which on an image waits for other large images, instead of being rendered by the kernel.
 LARGEST_RENDERED = LIMIT // 4
 
 
 class _Prepared(NamedTuple):
-    """The sample of a row, read, with what is known of it and the views that are planned; or what was wrong with it."""
+    """The sample of a row after reading, with its header and its planned views; or the error of the sample."""
 
     row: int
     raw: RawSample | None
@@ -73,12 +73,12 @@ class _Prepared(NamedTuple):
 class ThreadSampleMaker:
     """Makes samples in one thread.
 
-    A bunch of samples is read, and all is decided that is known before pixels are, ahead of the first that is decoded:
-    the pixels of each drive what Python works with out of the CPU's cache.
+    Several samples are read, and their views are planned, before the first sample is decoded, because decoding replaces
+    Python's data in the CPU's cache.
 
     Args:
-        bad: decides what becomes of bad samples; shared by all threads of an iteration.
-        times: where the seconds of each stage are added.
+        bad: account of bad samples, which decides about skipping; shared by all threads of an iteration.
+        times: stage times to which the maker adds its seconds.
     """
 
     def __init__(self, request: Request, options: SampleOptions, *, bad: BadSamples, times: StageTimes):
@@ -90,7 +90,7 @@ class ThreadSampleMaker:
         self._times = times
 
     def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
-        """The samples of rows `first` to `last - 1` of the batch's plan, in order; None for one that is skipped."""
+        """Yield the samples of rows `first` to `last - 1` of the batch's plan, in order; None for a skipped sample."""
         plan: BatchPlan = batch.plan  # type: ignore[assignment]  # this iteration's own, which made the batch for it
         rows = iter(range(first, last))
         while bunch := self._bunch(plan, rows):
@@ -107,10 +107,10 @@ class ThreadSampleMaker:
                     finally:
                         budget.end_sample()
                     yield sample
-                    del sample  # or it would live here while the next one is made
+                    del sample  # this frame must not keep the sample while the next one is made
 
     def _rendered(self, batch: HostBatch, bunch: list[_Prepared]) -> Container[int]:
-        """The rows that the native kernel has written. The others are made one by one, with the same pixels."""
+        """Return the rows that the native kernel has written. Other rows are made one by one, with the same pixels."""
         if self._renderer is None:
             return ()
         began = time.perf_counter()

@@ -20,7 +20,7 @@ __all__ = ["Damaged", "Request", "Source", "refused"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Which part of which epoch is wanted. `batch_size` counts the samples of one rank."""
+    """The requested part of an epoch. `batch_size` is the number of samples of a batch on one rank."""
 
     seed: int
     epoch: int
@@ -31,7 +31,7 @@ class Request:
     drop_last: bool
 
     def deal(self, samples: int | None) -> Deal:
-        """The batches of this request in an epoch of so many samples; None where their number is not known."""
+        """Return the batches of this request in an epoch of so many samples; None if their number is not known."""
         return Deal(
             samples=samples,
             start=self.start,
@@ -43,28 +43,28 @@ class Request:
 
 
 class Damaged(Protocol):
-    """What is asked when a shard turns out to be damaged."""
+    """A function that decides whether to continue after a damaged shard."""
 
     def __call__(self, error: ShardError, *, shard: str, share: float) -> bool:
-        """Whether to go on with the next shard; this one is `share` of all shards, 0..1."""
+        """Return whether to continue with the next shard; the damaged one is `share` of all shards, 0..1."""
         ...
 
 
 def refused(error: ShardError, *, shard: str, share: float) -> bool:
-    """Never go on."""
+    """Never continue."""
     return False
 
 
 class Source(Protocol):
-    """Samples by position.
+    """A source of samples by position.
 
     Attributes:
-        samples: Of an epoch; None where their number is not known before its end.
-        task: What the targets are; None until the first sample was seen.
-        ignore_index: Mask value that stands for no class, if known.
-        classes: Their names; a label is an index into this list. Empty where unknown.
+        samples: Number of samples of an epoch; None if it is not known before the end.
+        task: Kind of the targets; None until the first sample was seen.
+        ignore_index: Mask value that is not a class, if known.
+        classes: Class names; a label is an index into this list. Empty if unknown.
         columns: Names of the numbers that are the target, for regression.
-        fingerprint: Of the data and their order, apart from the seed.
+        fingerprint: Values that identify the data and their order, without the seed.
     """
 
     samples: int | None
@@ -75,19 +75,19 @@ class Source(Protocol):
     fingerprint: dict[str, Any]
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """The batches of one share. To be pulled by one thread at a time.
+        """Yield the plans of the batches of one share. Runs in one thread at a time.
 
         Args:
-            damaged: Decides whether to go on when the rest of a foreign shard turns out to be damaged.
+            damaged: Decides whether to continue if the rest of a foreign shard is damaged.
         """
         ...
 
     def stop(self, request: Request) -> None:
-        """Wake every thread that waits to read a sample of this very request, whose plans are of no use any more."""
+        """Wake every thread that waits to read a sample of this request, whose plans are no longer needed."""
         ...
 
     def traffic(self) -> Traffic:
-        """What this process has asked of stores so far."""
+        """Return the counts of this process's requests to stores so far."""
         ...
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ class Selection:
 
     Args:
         sets: Their samples are numbered one set after the other.
-        weights: Of the sets; None for their sizes.
+        weights: Weights of the sets; None for their sizes.
 
     Attributes:
         samples: Number of samples of an epoch.
@@ -165,7 +165,7 @@ def _check_alike(sets: Sequence[ShardSet]) -> None:
 
 
 class _Selected:
-    """An order of some samples, given as numbers of the whole set."""
+    """An order of a part of the samples; its sample numbers are those of the whole set."""
 
     def __init__(self, numbers: npt.NDArray[np.integer], order: Order | MixedOrder):
         self._numbers, self._order = numbers, order

@@ -13,7 +13,7 @@ class SetProperties:
 
     @property
     def classes(self) -> list[str]:
-        """Class names; a label is an index into this list. Empty where there are none."""
+        """Class names; a label is an index into this list. Empty if the set has none."""
         return list(self.source.classes)
 
     @property
@@ -33,7 +33,7 @@ class SetProperties:
 
     @property
     def ignore_index(self) -> int | None:
-        """Value in label maps that stands for no class; None where there is none."""
+        """Value in label maps that is not a class; None if there is no such value."""
         return self.source.ignore_index
 
     def close(self) -> None:

@@ -46,8 +46,8 @@ def open_source(
     """Open shard sets where there are manifests, else foreign tars.
 
     Args:
-        shards: As `ShardDataset` takes them; the values of a mapping are the weights of its sets.
-        subset, balance: Which samples an epoch has, and how often.
+        shards: Shards, as for `ShardDataset`; the values of a mapping are the weights of its sets.
+        subset, balance: Options for which samples an epoch has, and how often.
         choice: The fields to take for image and target.
 
     Raises:

@@ -26,7 +26,7 @@ class SampleKey(str):
     """A key that carries the texts of its sample, which no tensor can hold, through the assembly of a batch.
 
     Attributes:
-        texts: By field name; "" names the only target of a sample.
+        texts: Texts by field name; "" names the only target of a sample.
     """
 
     __slots__ = ("texts",)
@@ -52,7 +52,7 @@ class TargetReader(Protocol):
         ...
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
-        """The image uint8 [3, height, width] and the target."""
+        """Return the image uint8 [3, height, width] and the target."""
         ...
 
     def transformed(

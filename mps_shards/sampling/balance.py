@@ -1,7 +1,7 @@
-"""How often each sample is used in an epoch: each class equally often, or by weights of classes or samples.
+"""Class balance: how often each sample is used in an epoch, by equal classes or by weights of classes or samples.
 
-The numbers of uses within a class differ by at most one, and over the epochs the extra use goes round all samples of
-the class, so nothing is left to chance but the order. Balance is a pure function of (labels, options, seed, epoch).
+The numbers of uses within a class differ by at most one, and over the epochs every sample of the class gets the extra
+use equally often. Only the order is random. Balance is a pure function of (labels, options, seed, epoch).
 """
 
 import hashlib
@@ -21,16 +21,16 @@ __all__ = ["Balance", "Draws"]
 Weights = Sequence[float] | npt.NDArray[np.floating]
 
 _CHUNK = 1 << 22  # samples whose weights are added up at a time
-_GOLDEN = 0.6180339887498949  # its multiples, modulo 1, spread as evenly as any
+_GOLDEN = 0.6180339887498949  # the multiples of the golden ratio, modulo 1, are spread evenly
 
 
 class Draws(NamedTuple):
     """The samples of one epoch before they are shuffled.
 
     Attributes:
-        numbers: Sample numbers. First every sample that is used at all, then those that are used twice, and so on, each
-            time in the order of the set, so that the uses of a sample are spread over the epoch.
-        counts: How many samples each of these rounds has.
+        numbers: Sample numbers in rounds: first all samples with a use, then all samples with a second use, and so on.
+            Each round is in the order of the set, so that the uses of a sample are spread over the epoch.
+        counts: Number of samples of each round.
     """
 
     numbers: npt.NDArray[np.integer]
@@ -39,18 +39,18 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Balance:
-    """How often each sample is used in an epoch.
+    """Options for how often each sample is used in an epoch.
 
         ShardDataset(shards, batch_size=64, shuffle=True, balance="classes")
         ShardDataset(shards, batch_size=64, shuffle=True, balance=Balance(classes={"cat": 1, "dog": 3}))
 
-    An epoch has as many samples as the set or subset, unless `length` says otherwise.
+    An epoch has as many samples as the set or subset, unless `length` is given.
 
     Attributes:
-        classes: "equal", or a weight for each class, by name or in the order of the class indices. 0 leaves a class
-            out. Samples without a class are left out.
-        samples: A weight for each sample of the set instead, in the order of the set.
-        replacement: False uses no sample twice in an epoch; the epoch is then as long as the rarest class allows.
+        classes: "equal", or a weight for each class, by name or in the order of the class indices. A weight of 0 leaves
+            a class out. Samples without a class are left out.
+        samples: A weight for each sample, in the order of the set, instead of weights for classes.
+        replacement: Whether a sample may be used more than once in an epoch. If not, the rarest class limits the epoch.
         length: Number of samples of an epoch.
 
     Raises:
@@ -73,10 +73,10 @@ class Balance:
 
     @classmethod
     def of(cls, chosen: Any) -> "Balance | None":
-        """What `balance=` stands for.
+        """Return the `Balance` for a value of ``balance=``.
 
         Raises:
-            ConfigError: It is neither None, "classes", weights nor a Balance.
+            ConfigError: The value is neither None, "classes", weights nor a Balance.
         """
         if chosen is None or isinstance(chosen, Balance):
             return chosen
@@ -90,7 +90,7 @@ class Balance:
         )
 
     def described(self) -> str:
-        """These options in few characters, equal where the options are equal."""
+        """Return a short text that is equal for equal options."""
         values: list[str] = [] if self.replacement else ["replacement=False"]
         if self.length is not None:
             values.append(f"length={self.length}")
@@ -104,10 +104,10 @@ class Balance:
         return text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()
 
     def class_weights(self, sizes: npt.NDArray[np.int64], names: Sequence[str]) -> npt.NDArray[np.float64]:
-        """A weight for each class.
+        """Return a weight for each class.
 
         Raises:
-            ConfigError: There is not one for each class, or one for a class that has no samples.
+            ConfigError: A class has no weight, or a class without samples has a positive weight.
         """
         if isinstance(self.classes, str):
             return (sizes > 0).astype(np.float64)
@@ -119,7 +119,7 @@ class Balance:
         else:
             given = list(self.classes)
         if len(given) != len(sizes):
-            raise ConfigError(f"balance has {len(given)} weights, the set has {len(sizes)} classes")
+            raise ConfigError(f"balance has {len(given)} weights, but the set has {len(sizes)} classes")
         weights = np.asarray(given, dtype=np.float64)
         empty = np.flatnonzero((weights > 0) & (sizes == 0))
         if len(empty):
@@ -128,7 +128,7 @@ class Balance:
         return weights
 
     def epoch_length(self, labels: npt.NDArray[np.int32] | None, samples: int, names: Sequence[str]) -> int:
-        """Number of samples of an epoch."""
+        """Return the number of samples of an epoch."""
         if self.samples is not None:
             weights = np.asarray(self.samples)
             if len(weights) != samples:
@@ -150,10 +150,10 @@ class Balance:
     def draws(
         self, labels: npt.NDArray[np.int32] | None, samples: int, *, names: Sequence[str], seed: int, epoch: int
     ) -> Draws:
-        """The samples of an epoch.
+        """Return the samples of an epoch.
 
         Args:
-            labels: Class index of each sample, -1 for none; only needed where classes have weights.
+            labels: Class index of each sample, -1 for none; only needed if classes have weights.
         """
         length = self.epoch_length(labels, samples, names)
         if self.samples is not None:
@@ -180,7 +180,7 @@ def _sizes(labels: npt.NDArray[np.int32], names: Sequence[str]) -> npt.NDArray[n
 
 
 def _shares(weights: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.int64]:
-    """How many samples of an epoch each class gets; they add up to its length, by the largest remainder."""
+    """Return the number of samples of an epoch for each class, by largest remainders; they add up to `length`."""
     exact = weights / weights.sum() * length
     found = np.floor(exact).astype(np.int64)
     found[np.argsort(found - exact, kind="stable")[: length - int(found.sum())]] += 1
@@ -196,13 +196,13 @@ def _uses_by_class(
     seed: int,
     epoch: int,
 ) -> npt.NDArray[np.integer]:
-    """How often each sample is used, so that each class is used as often as its total says."""
+    """Return how often each sample is used, so that the uses within each class add up to the class's total."""
     holds = np.maximum(sizes, 1)
     each, extra = totals // holds, totals % holds
-    # the samples with an extra use follow, in a random order of their class, those of the last epoch
+    # in a random order of the class, the samples with an extra use follow those of the previous epoch
     low = (np.uint64(epoch) % holds.astype(np.uint64)).astype(np.int64) * extra % holds
     groups: npt.NDArray[np.integer] = labels
-    if len(labels) > int(sizes.sum()):  # samples without a class are one of their own, which is not used
+    if len(labels) > int(sizes.sum()):  # samples without a class form one more class, which is not used
         groups = np.where(labels < 0, len(sizes), labels)
         sizes = np.append(sizes, len(labels) - int(sizes.sum()))
         each, extra, low = (np.append(values, 0) for values in (each, extra, low))
@@ -216,7 +216,7 @@ def _uses_by_class(
 def _uses_by_sample(
     weights: npt.NDArray[np.floating], length: int, *, seed: int, epoch: int
 ) -> npt.NDArray[np.integer]:
-    """How often each sample is used: its expected number, rounded down or up, by systematic sampling."""
+    """Return how often each sample is used: the expected number, rounded down or up, by systematic sampling."""
     first = float(bits(Stream.BALANCE, 1, seed=seed)[0]) / 2.0**64
     offset = (first + (epoch % (1 << 32)) * _GOLDEN) % 1.0
     scale = length / float(weights.sum(dtype=np.float64))
@@ -225,7 +225,7 @@ def _uses_by_sample(
     for start in range(0, len(weights), _CHUNK):
         part = np.cumsum(weights[start : start + _CHUNK] * scale, dtype=np.float64) + before
         if start + len(part) == len(weights):
-            part[-1] = length + offset  # exactly, whatever was rounded
+            part[-1] = length + offset  # exact in spite of rounding
         reached = np.floor(part).astype(np.int64)
         uses[start : start + len(part)] = np.diff(reached, prepend=taken)
         before, taken = float(part[-1]), int(reached[-1])

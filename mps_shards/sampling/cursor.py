@@ -1,4 +1,4 @@
-"""A cursor holds all that resuming needs, in a few hundred bytes of JSON."""
+"""The cursor: everything that resuming needs, in a few hundred bytes of JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,19 +10,19 @@ from mps_shards.errors import ResumeMismatch
 __all__ = ["Cursor", "check_resume"]
 
 VERSION = 1
-_END = 1 << 64  # what `Progress` and the keys of random numbers can hold
+_END = 1 << 64  # limit of the integers in `Progress` and in the keys of random numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """How far an epoch was delivered: every position before `position`, over all ranks.
+    """A point in an epoch: every position before `position` was delivered, over all ranks.
 
     Attributes:
-        fingerprint: What the sequence depends on, by name: the set, seed, shuffle, remainder. Batch size and world size
-            are not in it: a cursor may be resumed with others.
+        fingerprint: Values that decide the sequence, by name: the set, seed, shuffle, remainder. Batch size and world
+            size are not included: a cursor may be resumed with others.
         worker: (worker, number of workers, samples of a step over all ranks) for the state of a single DataLoader
-            worker, as torchdata's StatefulDataLoader asks for. That worker's next batch is at `position`. None for the
-            state of a whole rank.
+            worker, which torchdata's StatefulDataLoader requests. That worker's next batch is at `position`. None for
+            the state of a whole rank.
     """
 
     epoch: int
@@ -31,12 +31,12 @@ class Cursor:
     worker: tuple[int, int, int] | None = None
 
     def state(self) -> dict[str, Any]:
-        """Plain values for ``json.dump`` or ``torch.save``."""
+        """Return plain values for ``json.dump`` or ``torch.save``."""
         return {"version": VERSION, **asdict(self), "worker": list(self.worker) if self.worker else None}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Cursor":
-        """The cursor that `state` was made from.
+        """Return the cursor that `state` was made from.
 
         Raises:
             ResumeMismatch: The state is not a cursor of this version.
@@ -44,11 +44,11 @@ class Cursor:
         try:
             if state["version"] != VERSION:
                 raise ResumeMismatch(
-                    f"the state has version {state['version']!r}, this package reads version {VERSION}"
+                    f"the state has version {state['version']!r}, but this package reads version {VERSION}"
                 )
             epoch, position = index(state["epoch"]), index(state["position"])
             if not (0 <= epoch < _END and 0 <= position < _END):
-                raise ResumeMismatch(f"the state names epoch {epoch}, position {position}, which cannot be")
+                raise ResumeMismatch(f"the state names epoch {epoch}, position {position}, which is out of range")
             worker = None
             if state.get("worker") is not None:
                 number, workers, step = map(index, state["worker"])
@@ -63,11 +63,11 @@ def check_resume(cursor: Cursor, fingerprint: Mapping[str, Any], *, samples: int
     """List the differences between a cursor and the data set that is to resume from it.
 
     Args:
-        samples: Positions of an epoch, where known.
+        samples: Number of positions of an epoch, if known.
         strict: Raise an error for any difference, instead of only for a position that the epoch does not have.
 
     Raises:
-        ResumeMismatch: The message names what differs, with both values.
+        ResumeMismatch: The cursor and the data set differ; the message names each difference with both values.
     """
     names = sorted({*cursor.fingerprint, *fingerprint})
     differences = [

@@ -1,11 +1,11 @@
-"""Which epoch the next iteration is of and where it starts, in memory shared with DataLoader workers.
+"""Epoch and start of the next iteration, in memory that is shared with DataLoader workers.
 
 Workers hold copies of a data set, and persistent workers outlive an epoch. Without shared memory they would miss calls
 of `set_epoch`, and each new worker would begin again with epoch 0 or with a resumed position.
 
-The rule: an iteration that begins after one that delivered a batch, or reached its end, is of the next epoch. It does
-not matter how the earlier one ended (exhausted, `break`, an exception), or whether it still runs. Iterations that
-delivered nothing are repeated. `move` takes precedence. All workers of one DataLoader iteration read the same epoch.
+The rule: after an iteration that delivered a batch or reached its end, the next iteration reads the next epoch. It
+does not matter how the earlier one ended (exhausted, `break`, an exception), or whether it still runs. An iteration
+that delivered nothing is repeated. `move` takes precedence. All workers of one DataLoader iteration read one epoch.
 """
 
 import ctypes
@@ -18,17 +18,17 @@ from mps_shards.sampling.worker_memory import WorkerMemory
 
 __all__ = ["Begun", "Progress"]
 
-_REMEMBERED = 16  # iterations; workers of older ones that have not begun yet would count as a new iteration
+_REMEMBERED = 16  # iterations; a worker that begins an older iteration would count as a new iteration
 
 
 class _Iteration(ctypes.Structure):
     """One iteration that has begun.
 
     Attributes:
-        number: Counts the iterations from 1; 0 for a record that is not in use.
-        moves: How often the position had been set when the iteration began.
-        delivered: Whether it has delivered a batch, or reached its end.
-        num_workers: DataLoader workers that make its batches; 0 for the main process.
+        number: Number of the iteration, from 1; 0 for an unused record.
+        moves: Number of calls of `move` before the iteration began.
+        delivered: Whether the iteration has delivered a batch, or reached its end.
+        num_workers: Number of DataLoader workers that make its batches; 0 for the main process.
         base_seed, turn, first_process: Identify the workers' iteration, see `_Turn`.
     """
 
@@ -58,7 +58,7 @@ class _Iteration(ctypes.Structure):
 
 
 class _Memory(ctypes.Structure):
-    """What all readers share: where `move` put the next iteration, how often that was done, and the last iterations."""
+    """The memory that all readers share: the last call of `move`, the number of calls, and the last iterations."""
 
     epoch: int
     start: int
@@ -75,10 +75,10 @@ class _Memory(ctypes.Structure):
 
 
 class _Turn(NamedTuple):
-    """Tells which iteration of a DataLoader a worker takes part in: the same for all workers of that iteration.
+    """Identifies a DataLoader's iteration for a worker: equal for all workers of that iteration.
 
-    The base seed alone would do, but for persistent workers, which keep theirs and count their turns, and for programs
-    that seed torch anew before each epoch. Then the numbers of the processes tell two iterations apart.
+    The base seed alone would suffice, except for persistent workers, which keep their seed and count their turns, and
+    for programs that seed torch before each epoch. In these, the numbers of the processes distinguish iterations.
     """
 
     num_workers: int
@@ -87,16 +87,16 @@ class _Turn(NamedTuple):
     first_process: int
 
     def is_of(self, iteration: _Iteration) -> bool:
-        """Whether this iteration is the one."""
+        """Whether the turn belongs to this iteration."""
         return (
             (iteration.num_workers, iteration.base_seed, iteration.turn) == self[:3]
-            # not equal: another thread may have started a process between two workers
+            # not compared for equality, since another thread may have started a process between two workers
             and abs(iteration.first_process - self.first_process) < self.num_workers
         )
 
 
 class Begun(NamedTuple):
-    """An iteration: its number, and where it starts."""
+    """An iteration that has begun: its number, its epoch and its start."""
 
     number: int
     epoch: int
@@ -109,22 +109,22 @@ class Progress:
     Shared with the DataLoader workers of the process that made it, and with no other process, see `WorkerMemory`.
 
     Args:
-        epoch: Of the first iteration.
+        epoch: Epoch of the first iteration.
     """
 
     def __init__(self, epoch: int):
-        self._turns: dict[int, tuple[int, int]] = {}  # by worker: base seed, and iterations that it began with it
+        self._turns: dict[int, tuple[int, int]] = {}  # by worker: its base seed, and its number of iterations with it
         self._shared = WorkerMemory(_Memory)
         self._memory().epoch = epoch
 
     def move(self, epoch: int, start: int) -> None:
-        """Let the next iteration of every reader be of this epoch, from this start."""
+        """Set the epoch and the start of the next iteration for every reader."""
         memory = self._memory()
         memory.epoch, memory.start = epoch, start
         memory.moves += 1
 
     def upcoming(self, worker: DataLoaderWorker | None = None) -> Begun:
-        """The iteration that would begin now."""
+        """Return the iteration that would begin now."""
         memory = self._memory()
         if worker is not None:
             turn = self._turn(worker)
@@ -139,13 +139,13 @@ class Progress:
         return Begun(memory.latest + 1, last.epoch + 1, 0)
 
     def begin(self, worker: DataLoaderWorker | None = None, *, epoch: int | None = None) -> Begun:
-        """Begin an iteration, or take part in the one that another worker of the same DataLoader has begun.
+        """Begin an iteration, or join the one that another worker of the same DataLoader has begun.
 
-        Workers that do so at the same time write the same values, so no lock is needed, which a worker that is killed
-        would hold for ever.
+        Workers that begin at the same time write the same values, so no lock is needed. A killed worker would hold a
+        lock for ever.
 
         Args:
-            epoch: The epoch that this worker's own state says, instead of the next one.
+            epoch: Epoch from this worker's own state, which replaces the next epoch.
         """
         begun = self.upcoming(worker)
         memory = self._memory()
@@ -163,13 +163,13 @@ class Progress:
         return begun
 
     def delivered(self, number: int) -> None:
-        """An iteration has delivered a batch, or has reached its end: what begins now is of the next epoch."""
+        """Record that an iteration delivered a batch or reached its end, so that the next one reads the next epoch."""
         record = self._memory().iterations[number % _REMEMBERED]
         if record.number == number:
             record.delivered = 1
 
     def current(self) -> Begun:
-        """The last iteration that began since the position was set; where none has, the one that comes next."""
+        """Return the last iteration that began since the last `move`; if none has begun, the next iteration."""
         last = self._last()
         return self.upcoming() if last is None else Begun(last.number, last.epoch, last.start)
 
@@ -190,7 +190,7 @@ class Progress:
         return last if last.number and last.moves == memory.moves else None
 
     def _turn(self, worker: DataLoaderWorker) -> _Turn:
-        """The turn that this worker would take now."""
+        """Return the turn that this worker would take now."""
         base_seed, turns = self._turns.get(worker.number, (worker.base_seed, 0))
         number = re.search(r"\d+$", current_process().name)  # multiprocessing counts the processes that it starts
         first_process = max(0, int(number[0]) - worker.number) if number else 0

@@ -1,10 +1,10 @@
-"""Several shard sets as one sequence, by weight: still a pure function of (seed, epoch, position).
+"""Mixing of several shard sets into one sequence by weights, as a pure function of (seed, epoch, position).
 
-An epoch has as many positions as the sets have samples together. Set i gets a share of them in proportion to its
-weight, exact to the sample. Its draws go on from epoch to epoch: a set that gets fewer than it holds is gone through
-over several epochs, one that gets more is gone through several times, each time in a new order. So over the epochs
-every sample of a set is seen equally often. With the default weights, the sets' sizes, an epoch holds every sample
-exactly once.
+An epoch has as many positions as the sets have samples together. Set i gets a share of the positions in proportion to
+its weight, exact to the sample. Its draws continue from epoch to epoch: a set that gets fewer positions than it has
+samples is read once over several epochs; a set that gets more is read several times per epoch, each time in a new
+order. So over the epochs every sample of a set is used equally often. With the default weights, the sets' sizes, an
+epoch holds every sample exactly once.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from mps_shards.shards import keyed
 
 __all__ = ["MixedOrder", "shares"]
 
-_GROUP = 1024  # positions within which each set gets its share, to one or two samples
+_GROUP = 1024  # positions; within each group, every set gets its share to within one or two samples
 
 
 def shares(sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
-    """How many positions of an epoch each set gets: they add up to all samples, by the largest remainder.
+    """Return how many positions of an epoch each set gets, by largest remainders; they add up to all samples.
 
     Raises:
-        ConfigError: not one weight a set, a weight that is no positive number, or a set without samples.
+        ConfigError: a set has no weight or no samples, or a weight is not a positive number.
     """
     if weights is None:
         return list(sizes)
@@ -44,11 +44,11 @@ def shares(sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
 
 
 class MixedOrder:
-    """The mixed sequence of one epoch; its numbers count the samples of all sets, one after the other.
+    """The mixed sequence of one epoch. Sample numbers count through all sets, one set after the other.
 
     Args:
-        counts: samples of each shard, for each set.
-        weights: of each set; None for their sizes.
+        counts: number of samples of each shard, for each set.
+        weights: weight of each set; None for the sets' sizes.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class MixedOrder:
         self._offsets = np.cumsum([0, *sizes])[:-1]
         self._shares = shares(sizes, weights)
         self._largest = int(np.argmax(self._shares))
-        self._group = max(_GROUP, len(sizes) ** 2)  # so that the largest set's rest below never falls
-        self._last_group = max(0, self.samples // self._group - 1)  # takes what is left over, for the same reason
+        self._group = max(_GROUP, len(sizes) ** 2)  # so large that the largest set's remainder below never decreases
+        self._last_group = max(0, self.samples // self._group - 1)  # takes the remaining positions, for the same reason
         self._passes: dict[tuple[int, int], Order] = {}
         self._groups: dict[int, tuple[Numbers, Numbers]] = {}
 
     def at(self, positions: Numbers) -> Numbers:
-        """Sample numbers at these positions of the epoch."""
+        """Return the sample numbers at these positions of the epoch."""
         found = np.empty(len(positions), dtype=np.int64)
         groups = np.minimum(positions // self._group, self._last_group)
         for number in np.unique(groups).tolist():
@@ -84,13 +84,13 @@ class MixedOrder:
         return found
 
     def _taken(self, position: int) -> Numbers:
-        """Draws of each set before this position; a group's start, or the epoch's end."""
+        """Return the number of draws of each set before this position, a group's start or the epoch's end."""
         taken = np.array([position * share // max(1, self.samples) for share in self._shares], dtype=np.int64)
         taken[self._largest] += position - taken.sum()
         return taken
 
     def _in_group(self, number: int) -> tuple[Numbers, Numbers]:
-        """For each position of a group: which set, and which of its draws in this epoch."""
+        """Return for each position of a group its set, and the number of the set's draw in this epoch."""
         found = self._groups.get(number)
         if found is None:
             first = number * self._group
@@ -100,7 +100,7 @@ class MixedOrder:
             if self._shuffle is not None:
                 order = keyed.permutation(keyed.Stream.MIX, len(chosen), seed=self._seed, epoch=self._epoch, a=number)
                 chosen = chosen[order]
-            else:  # evenly spread: the n-th of k draws of a set stands at (n + 1/2) / k of the group
+            else:  # evenly spread: the n-th of k draws of a set is at (n + 1/2) / k of the group
                 spread = np.concatenate([(np.arange(k) + 0.5) / k for k in (after - before).tolist() if k] or [[]])
                 chosen = chosen[np.argsort(spread, kind="stable")]
             drawn = np.empty(len(chosen), dtype=np.int64)
@@ -127,7 +127,7 @@ class MixedOrder:
         return found
 
     def _pass(self, i: int, number: int) -> Order:
-        """The order in which set `i` is gone through for the `number`-th time."""
+        """Return the order in which set `i` is read for the `number`-th time."""
         found = self._passes.get((i, number))
         if found is None:
             found = order_of(self._counts[i], self._shuffle, seed=self._seed, epoch=number)

@@ -1,14 +1,14 @@
 """The order of samples: a pure function from a position in the epoch to a sample of the set.
 
-1. Cut every shard into blocks of at most `block` samples, and fewer in a small set, so that each lane has 16 of them
-   (of 1,000 samples every one is a block); permute all blocks by (seed, epoch).
+1. Cut every shard into blocks of at most `block` samples. Blocks are smaller in a small set, so that each lane has 16
+   blocks (in a set of 1,000 samples, every sample is a block). Permute all blocks by (seed, epoch).
 2. Lay the blocks end to end. Lane l of C gets a contiguous part of that line; sizes differ by at most one, the longer
    lanes first.
 3. Inside a lane, shuffle within windows of `window / C` samples by (seed, epoch, lane, window number).
 4. Deal the lanes round robin: position p is sample p // C of lane p % C.
 
-Nothing here knows of ranks, workers or batches, so the sequence cannot depend on them, and any position is found by
-arithmetic: resuming replays nothing.
+This module knows nothing about ranks, workers or batches, so the sequence cannot depend on them. Any position is found
+by arithmetic: resuming replays nothing.
 """
 
 from collections import OrderedDict
@@ -25,48 +25,48 @@ __all__ = ["Numbers", "Order", "PackedOrder", "Shuffle", "ShuffledOrder", "order
 
 Numbers = npt.NDArray[np.int64]
 
-# Else a small set would not be mixed: 1,000 samples are 16 blocks of 64, and neighbours would stay together. With 16,
-# samples that follow each other in a lane share a block 1 time in 16 (tools/bench/shuffle.py).
+# Without this a small set would hardly be mixed: 1,000 samples would be 16 blocks of 64 neighbours. With 16 blocks
+# per lane, successive samples of a lane share a block 1 time in 16 (tools/bench/shuffle.py).
 _BLOCKS_A_LANE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
-    """How far samples are mixed. Part of a cursor's fingerprint: a change starts another sequence.
+    """Options of the shuffle. They are part of a cursor's fingerprint, since other options give another sequence.
 
     Attributes:
-        block: consecutive samples of a shard that move together, at most; the unit of reading.
-        lanes: streams that are dealt round robin; a batch of this size draws each sample from another block.
-        window: samples, over all lanes, within which the order is random; what a remote reader has in memory at most.
+        block: largest number of consecutive samples of a shard that move together; the unit of reading.
+        lanes: number of streams that are dealt round robin; a batch of this size has samples of different blocks.
+        window: number of samples, over all lanes, within which the order is random; a remote reader holds no more.
     """
 
     block: int = 64
     lanes: int = 64
-    window: int = 16384  # four blocks a lane; at ImageNet's 110 KB that is 1.8 GB over all ranks
+    window: int = 16384  # four blocks per lane; with ImageNet's 110 KB per sample 1.8 GB over all ranks
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.lanes < 1 or self.window < self.lanes:
-            raise ConfigError(f"block and lanes must be at least 1, window at least lanes: {self}")
+            raise ConfigError(f"block and lanes must be at least 1, and window at least lanes: {self}")
 
 
 class PackedOrder:
-    """Positions are sample numbers: the order in which the set was packed."""
+    """The order in which the set was packed: positions are sample numbers."""
 
     def __init__(self, samples: int):
         self.samples = samples
 
     def at(self, positions: Numbers) -> Numbers:
-        """Sample numbers at these positions."""
+        """Return the sample numbers at these positions."""
         return positions
 
 
 class ShuffledOrder:
     """The shuffled sequence of one epoch.
 
-    Holds 12 B a block and the permutations of the windows in use; not safe to share between threads.
+    Takes 12 bytes per block, and the permutations of the windows in use. Not safe to share between threads.
 
     Args:
-        counts: samples of each shard.
+        counts: number of samples of each shard.
     """
 
     def __init__(self, counts: Sequence[int], shuffle: Shuffle, *, seed: int, epoch: int):
@@ -74,7 +74,7 @@ class ShuffledOrder:
         sizes = np.asarray(counts, dtype=np.int64)
         self.samples = int(sizes.sum())
         self._shuffle, self._seed, self._epoch = shuffle, seed, epoch
-        self._span = shuffle.window // shuffle.lanes  # of one lane's window
+        self._span = shuffle.window // shuffle.lanes  # samples of one lane's window
         self._block = max(1, min(shuffle.block, self.samples // (_BLOCKS_A_LANE * shuffle.lanes)))
         per_shard = -(-sizes // self._block)
         self._shard_start = np.cumsum(sizes) - sizes
@@ -88,11 +88,11 @@ class ShuffledOrder:
         lengths[lasts] = (sizes - (per_shard - 1) * self._block)[per_shard > 0]
         self._line_stop = np.cumsum(
             lengths[self._blocks], dtype=np.int64
-        )  # of each block, in the line of permuted blocks
+        )  # start of each block in the line of permuted blocks
         self._windows: OrderedDict[tuple[int, int], Numbers] = OrderedDict()
 
     def at(self, positions: Numbers) -> Numbers:
-        """Sample numbers (in packed order) at these positions of the epoch."""
+        """Return the sample numbers (in packed order) at these positions of the epoch."""
         lanes = self._shuffle.lanes
         lane, place = positions % lanes, positions // lanes
         window, inside = place // self._span, place % self._span
@@ -105,7 +105,7 @@ class ShuffledOrder:
         return lane * length + np.minimum(lane, longer)
 
     def _window(self, lane: int, number: int) -> Numbers:
-        """Random order of the samples in one window of a lane."""
+        """Return the random order of the samples in one window of a lane."""
         key = (lane, number)
         found = self._windows.get(key)
         if found is None:
@@ -115,12 +115,12 @@ class ShuffledOrder:
                 keyed.Stream.WINDOW, size, seed=self._seed, epoch=self._epoch, a=lane, b=number
             ).astype(np.int64)
             self._windows[key] = found
-            while len(self._windows) > 2 * self._shuffle.lanes:  # ranks and resuming cross at most two windows a lane
+            while len(self._windows) > 2 * self._shuffle.lanes:  # ranks and resuming need at most two windows per lane
                 self._windows.popitem(last=False)
         return found
 
     def _on_line(self, places: Numbers) -> Numbers:
-        """Sample numbers at these places of the line of permuted blocks."""
+        """Return the sample numbers at these places of the line of permuted blocks."""
         at = np.searchsorted(self._line_stop, places, side="right")
         block = self._blocks[at].astype(np.int64)
         start = np.where(at > 0, self._line_stop[at - 1], 0)
@@ -134,7 +134,7 @@ Order = PackedOrder | ShuffledOrder
 
 
 def order_of(counts: Sequence[int], shuffle: Shuffle | None, *, seed: int, epoch: int) -> Order:
-    """The order of an epoch: shuffled, or as packed where `shuffle` is None."""
+    """Return the order of an epoch: shuffled, or the packed order if `shuffle` is None."""
     if shuffle is None:
         return PackedOrder(int(sum(counts)))
     return ShuffledOrder(counts, shuffle, seed=seed, epoch=epoch)

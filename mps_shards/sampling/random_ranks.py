@@ -1,7 +1,7 @@
-"""A random order of the samples of each class, from which the first so many of each are taken.
+"""Random ranks of the samples within each class, for drawing a number of samples of each class.
 
-No sorting and no array of random numbers: a histogram of the keys of each class says where its limit lies, and only the
-samples near the limits are sorted. 100 million samples take seconds, and memory for one bit mask of theirs.
+Neither all samples are sorted nor all random numbers stored: a histogram of the keys of each class shows the bucket of
+its limit, and only the samples of these buckets are sorted. 100 million samples take seconds and one mask of memory.
 """
 
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ __all__ = ["Mask", "RandomRanks"]
 Mask = npt.NDArray[np.bool_]
 
 _CHUNK = 1 << 20  # samples; their keys and buckets stay in the CPU's cache
-_CELLS, _FEWEST_CELLS = 1 << 21, 1 << 12  # of the histogram, over all groups; 16 MB at most
+_CELLS, _FEWEST_CELLS = 1 << 21, 1 << 12  # cells of the histogram, over all groups; 16 MB at most
 
 
 class RandomRanks:
-    """Ranks of samples within their groups, in a random order that depends on `stream`, `seed` and `use` alone.
+    """Ranks of samples within their groups, in a random order that depends only on `stream`, `seed` and `use`.
 
     Args:
-        groups: The group of each sample, 0 … sizes - 1; None where all samples are of one group.
-        sizes: How many samples each group has.
-        use: Tells apart several uses of the same stream and seed.
+        groups: Group number of each sample, from 0; None if all samples form one group.
+        sizes: Number of samples of each group.
+        use: Number that distinguishes several uses of the same stream and seed.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RandomRanks:
         self._histogram: npt.NDArray[np.int64] | None = None
 
     def between(self, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> Mask:
-        """Which samples have a rank from `low` up to `high` of their group; past its end, ranks begin again at 0."""
+        """Return a mask of the samples with a rank from `low` up to `high` in their group, wrapped at its size."""
         wraps = high > self._sizes
         mask = self.below(np.minimum(high, self._sizes)) & ~self.below(low)
         if wraps.any():
@@ -54,9 +54,9 @@ class RandomRanks:
         return mask
 
     def below(self, limits: npt.NDArray[np.int64]) -> Mask:
-        """Which samples have a rank below the limit of their group."""
+        """Return a mask of the samples with a rank below the limit of their group."""
         cumulative = np.cumsum(self._counted(), axis=1)
-        # the bucket in which each group's limit lies, and how many of its samples are below the limit
+        # the bucket of each group's limit, and how many of the bucket's samples are below the limit
         bucket = (cumulative <= limits[:, None]).sum(axis=1)
         before = np.where(bucket > 0, cumulative[np.arange(len(limits)), np.maximum(bucket - 1, 0)], 0)
         wanted = limits - before
@@ -88,7 +88,7 @@ class RandomRanks:
         return self._histogram
 
     def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-        """First number, groups and keys of some samples after the other."""
+        """Yield chunks of samples: the first sample number, the groups and the keys."""
         for number in range(-(-self._samples // _CHUNK)):
             first = number * _CHUNK
             size = min(_CHUNK, self._samples - first)

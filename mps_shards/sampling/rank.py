@@ -1,4 +1,4 @@
-"""Which share of the reading is ours: which rank of how many, and which DataLoader worker of how many."""
+"""The share of the reading that belongs to this process, given by its rank and its DataLoader worker."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from mps_shards.errors import ConfigError
 
 __all__ = ["DataLoaderWorker", "Share", "dataloader_worker"]
 
-# Environment variables of launchers: torchrun (and most others), then SLURM's srun.
+# Environment variables of launchers: torchrun and most others, then SLURM's srun.
 _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -18,7 +18,7 @@ _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 class Share:
     """One rank of a world, and within it one worker of a torch DataLoader.
 
-    The rank decides which samples are read. The worker decides only which of the rank's batches are made here.
+    The rank decides which samples are read. The worker only decides which of the rank's batches it makes.
     """
 
     rank: int = 0
@@ -36,7 +36,7 @@ class Share:
 
     @classmethod
     def given(cls, rank: int | None, world_size: int | None) -> "Share | None":
-        """The share that a caller chose; None where nothing was chosen.
+        """Return the share that a caller chose; None if the caller chose none.
 
         Raises:
             ConfigError: only one of the two was given, or the rank is not below the world size.
@@ -71,7 +71,7 @@ class Share:
         return cls()
 
     def of_worker(self, worker: "DataLoaderWorker | None") -> "Share":
-        """The part of this share that a DataLoader worker makes; all of it outside of one."""
+        """Return the part of this share that a DataLoader worker makes; outside of a worker, the whole share."""
         return self if worker is None else replace(self, worker=worker.number, num_workers=worker.total)
 
 
@@ -79,10 +79,10 @@ class DataLoaderWorker(NamedTuple):
     """The torch DataLoader worker that this process is.
 
     Attributes:
-        number: Which of the workers, from 0.
-        total: How many workers the DataLoader has.
-        base_seed: A random number that the DataLoader draws for all workers of one iteration; workers that persist
-            keep their first.
+        number: Number of the worker, from 0.
+        total: Number of workers of the DataLoader.
+        base_seed: A random number that the DataLoader draws for all workers of one iteration; persistent workers keep
+            their first one.
     """
 
     number: int
@@ -91,7 +91,7 @@ class DataLoaderWorker(NamedTuple):
 
 
 def dataloader_worker() -> DataLoaderWorker | None:
-    """The DataLoader worker that this process is, or None."""
+    """Return the DataLoader worker that this process is, or None."""
     data = sys.modules.get("torch.utils.data")
     info = data.get_worker_info() if data is not None else None
     return None if info is None else DataLoaderWorker(info.id, info.num_workers, info.seed - info.id)

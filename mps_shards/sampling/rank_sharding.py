@@ -1,8 +1,8 @@
-"""Distribute an epoch's positions over ranks, batches and DataLoader workers: arithmetic alone.
+"""Distribution of an epoch's positions over ranks, batches and DataLoader workers by arithmetic.
 
-Rank r of R takes positions start + r (mod R). A batch is `batch_size` consecutive ones of those. Worker w of W makes
-the batches w, w + W, …, which DataLoader's round robin puts back in order. Batch k of all ranks together is a slice of
-the epoch's sequence, so the numbers of ranks and workers change only who reads what.
+Rank r of R takes the positions start + r (mod R). A batch is `batch_size` consecutive positions of a rank. Worker w of
+W makes the batches w, w + W, …, which DataLoader's round robin puts back in order. Batch k of all ranks together is a
+slice of the epoch's sequence, so the numbers of ranks and workers only change which process reads which samples.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ class Deal:
     """The batches of one share of an epoch.
 
     Attributes:
-        samples: Positions of the epoch; None where they are not known, and then only `after` can be asked for.
+        samples: Number of positions of the epoch; None if unknown, and then only `after` can be used.
         start: Position at which the iteration begins.
-        batch_size: Samples of a batch on one rank.
-        remainder: What happens to the last samples where there are not enough for every rank. "pad" repeats the
-            epoch's first samples, "drop" leaves them out, "keep" lets ranks differ by one sample.
+        batch_size: Number of samples of a batch on one rank.
+        remainder: Handling of the last samples if there are not enough for every rank. "pad" fills up with the epoch's
+            first samples, "drop" leaves the last samples out, "keep" lets ranks differ by one sample.
         drop_last: Leave out a last batch that is not full.
     """
 
@@ -41,7 +41,7 @@ class Deal:
 
     @property
     def count(self) -> int:
-        """Samples of this rank."""
+        """Number of samples of this rank."""
         left, world_size = max(0, self._samples() - self.start), self.share.world_size
         if self.remainder == "pad":
             return -(-left // world_size)
@@ -51,25 +51,25 @@ class Deal:
 
     @property
     def worker_count(self) -> int:
-        """Samples of this worker, to within a batch."""
+        """Number of samples of this worker, exact to within one batch."""
         return -(-self.count // self.share.num_workers)
 
     @property
     def steps(self) -> int:
-        """Batches of this rank, over all its workers."""
+        """Number of batches of this rank, over all its workers."""
         return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
     def positions(self, step: int) -> Numbers:
-        """Positions of this rank's batch number `step`, wrapped into the epoch."""
+        """Return the positions of this rank's batch number `step`, wrapped into the epoch."""
         first, last = step * self.batch_size, min((step + 1) * self.batch_size, self.count)
         numbers = np.arange(first, last, dtype=np.int64)
         return (self.start + self.share.rank + numbers * self.share.world_size) % self._samples()
 
     def after(self, step: int) -> int:
-        """Position of the cursor once every rank has delivered this batch: the same on all ranks.
+        """Return the position of the cursor once every rank has delivered this batch. It is equal on all ranks.
 
-        The last batch ends the epoch, also where samples are left out after it. With "keep", another rank may have
-        more.
+        The last batch ends the epoch, even if samples after it are left out. With "keep", another rank may have one
+        more batch.
         """
         position = self.start + (step + 1) * self.batch_size * self.share.world_size
         if self.samples is None:
@@ -79,7 +79,7 @@ class Deal:
         return min(position, self.samples)
 
     def __iter__(self) -> Iterator[int]:
-        """Numbers of the batches that this worker makes."""
+        """Yield the numbers of the batches that this worker makes."""
         return iter(range(self.share.worker, self.steps, self.share.num_workers))
 
     def _samples(self) -> int:

@@ -1,4 +1,4 @@
-"""A part of a shard set, chosen without repacking: a pure function of the set's labels and keys and of the options."""
+"""Choice of a part of a shard set without repacking: a pure function of the set's labels and keys and the options."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ __all__ = ["Subset"]
 Labels = npt.NDArray[np.int32]
 Selected = npt.NDArray[np.integer]
 
-_FOLD, _FRACTION, _PER_CLASS = range(3)  # each has a random order of its own
+_FOLD, _FRACTION, _PER_CLASS = range(3)  # each has its own random order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +28,20 @@ class Subset:
         ShardDataset(shards, batch_size=64, subset=Subset(fraction=0.1))
         train, held_out = ~Subset(fold=(0, 5)), Subset(fold=(0, 5))
 
-    Samples keep the order of the set. What is chosen depends on the set and these options alone, so it is the same on
-    all ranks and machines. Options are applied in the order of this list. In sets for classification, `fold` and
+    Samples keep the order of the set. The choice depends only on the set and these options, so it is equal on all
+    ranks and machines. Options are applied in the order of this list. In sets for classification, `fold` and
     `fraction` are stratified: they take the same share of every class, to within one sample.
 
     Attributes:
-        classes: Only samples of these classes, by name or class index. Class indices stay those of the whole set.
-        keys: Only samples with these keys: a list, or the path of a text file with a key on each line.
-        fold: (number, count): one of `count` parts of equal size; numbers start at 0. The folds are disjoint and
+        classes: Keep only samples of these classes, by name or class index. Class indices stay those of the whole set.
+        keys: Keep only samples with these keys: a list, or the path of a text file with a key on each line.
+        fold: (number, count): keep one of `count` parts of equal size; numbers start at 0. The folds are disjoint and
             together complete.
-        fraction: This share of the samples, from 0 to 1.
-        per_class: At most this many samples of each class.
-        complement: Choose instead what `fold`, `fraction` and `per_class` leave out; without these, what `classes` and
-            `keys` leave out. ``~subset`` is the same with the other value.
-        seed: Decides which samples are drawn. It has nothing to do with the seed of the data set.
+        fraction: Keep this share of the samples, from 0 to 1.
+        per_class: Keep at most this many samples of each class.
+        complement: Keep the samples that `fold`, `fraction` and `per_class` leave out instead; without these options,
+            the samples that `classes` and `keys` leave out. ``~subset`` inverts this option.
+        seed: Seed of the draw. It is independent of the seed of the data set.
 
     Raises:
         ConfigError: One of the values cannot work.
@@ -85,11 +85,11 @@ class Subset:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it cannot be found without the class of each sample."""
+        """Whether the choice depends on the class of each sample."""
         return self.classes is not None or self.per_class is not None
 
     def key_list(self) -> list[str] | None:
-        """The keys that were named, in their order; None where none were."""
+        """Return the named keys, in their order; None if no keys were named."""
         if self.keys is None or not isinstance(self.keys, str | os.PathLike):
             return None if self.keys is None else list(self.keys)
         try:
@@ -99,7 +99,7 @@ class Subset:
             raise ConfigError(f"keys={os.fspath(self.keys)!r} is not a text file that can be read: {error}") from error
 
     def described(self) -> str:
-        """These options in few characters, equal where the options are equal."""
+        """Return a short text that is equal for equal options."""
         values: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("classes", "fold", "fraction", "per_class")
@@ -113,16 +113,16 @@ class Subset:
         return text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()
 
     def numbers(self, samples: int, labels: Labels | None, *, names: Sequence[str], keyed: Selected | None) -> Selected:
-        """Numbers of the samples that are chosen, ascending.
+        """Return the numbers of the chosen samples, ascending.
 
         Args:
-            samples: How many the set has.
-            labels: Class index of each, -1 for none; None where the set has no classes.
-            names: Of the classes.
-            keyed: Numbers of the samples with the keys that were named.
+            samples: Number of samples of the set.
+            labels: Class index of each sample, -1 for none; None if the set has no classes.
+            names: Names of the classes.
+            keyed: Numbers of the samples with the named keys.
 
         Raises:
-            ConfigError: A class does not exist, or nothing is left.
+            ConfigError: A class does not exist, or no sample is left.
         """
         eligible = self._eligible(samples, labels, names, keyed)
         kept = None if eligible is None and not self._draws else self._drawn(samples, labels, eligible)
@@ -140,7 +140,7 @@ class Subset:
     def _eligible(
         self, samples: int, labels: Labels | None, names: Sequence[str], keyed: Selected | None
     ) -> Selected | None:
-        """The samples of `classes` and `keys`; None for all."""
+        """Return the samples that `classes` and `keys` choose; None for all."""
         if self.classes is None:
             return keyed
         assert labels is not None
@@ -151,12 +151,12 @@ class Subset:
         return _flat(wanted[labels])
 
     def _drawn(self, samples: int, labels: Labels | None, eligible: Selected | None) -> Mask:
-        """Which of the eligible samples the fold, the fraction and the number per class keep."""
+        """Return a mask of the eligible samples that the fold, the fraction and the number per class keep."""
         groups, sizes = _groups(labels, eligible, samples)
         kept = np.ones(int(sizes.sum()), dtype=np.bool_)
         if self.fold is not None:
             number, count = self.fold
-            # larger parts go to another fold in each class, so that folds are of equal size over all classes
+            # the larger parts go to another fold in each class, so that all folds have equal sizes
             turned = (number + (np.cumsum(sizes) - sizes)) % count
             kept = self._ranks(groups, sizes, _FOLD).between(turned * sizes // count, (turned + 1) * sizes // count)
         if self.fraction is not None:
@@ -167,7 +167,7 @@ class Subset:
         return kept
 
     def _among(self, kept: Mask, groups: Any, sizes: npt.NDArray[np.int64], use: int, limits: Any) -> Mask:
-        """Of the samples that are kept, those with a rank below their group's limit."""
+        """Return a mask of the kept samples with a rank below their group's limit."""
         left = groups[kept] if groups is not None else None
         counts = np.bincount(left, minlength=len(sizes)) if left is not None else np.array([kept.sum()])
         found = kept.copy()
@@ -181,7 +181,7 @@ class Subset:
 def _groups(
     labels: Labels | None, eligible: Selected | None, samples: int
 ) -> tuple[npt.NDArray[np.integer] | None, npt.NDArray[np.int64]]:
-    """Class of each eligible sample, those without one being a class of their own, and the sizes of the classes."""
+    """Return the class of each eligible sample, with a further class for samples without one, and the class sizes."""
     if labels is None:
         return None, np.array([samples if eligible is None else len(eligible)], dtype=np.int64)
     groups = labels if eligible is None else labels[eligible]
@@ -191,7 +191,7 @@ def _groups(
 
 
 def _shares(counts: npt.NDArray[np.int64], fraction: float) -> npt.NDArray[np.int64]:
-    """How many of each class make up a fraction, exact in all by the largest remainder."""
+    """Return how many samples of each class make up a fraction; the total is exact, by largest remainders."""
     exact = counts * fraction
     found = np.floor(exact).astype(np.int64)
     missing = round(int(counts.sum()) * fraction) - int(found.sum())

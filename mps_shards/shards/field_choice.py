@@ -1,7 +1,7 @@
-"""Which fields of a sample are its image and its target, where that is not as in our own sets.
+"""The choice of the fields of a sample that are its image and its target, for sets that other tools wrote.
 
-`image="jpg;png"` and `target="cls"`, `"seg.png"` or `"json:label"`: alternatives by ";", the first that a sample holds
-is taken, as in webdataset. What is not named is guessed, but only where there is no doubt.
+Examples: `image="jpg;png"`, `target="cls"`, `"seg.png"` or `"json:label"`. Alternatives are separated by ";", and the
+first one that a sample holds is taken, as in webdataset. Fields that are not named are guessed if there is no doubt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _FIELD_OF: Final[Mapping[Task, str]] = MappingProxyType(
         "unlabeled": "none",
     }
 )
-NO_TARGET: Final = "none"  # as `target`: the samples are taken for unlabeled, whatever they hold
+NO_TARGET: Final = "none"  # value of `target` that makes samples unlabeled, whatever fields they hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +39,13 @@ class FieldChoice:
     """The fields to take for image and target.
 
     Attributes:
-        image: field names, in the order of preference; empty: the one field that is named like an image.
+        image: field names, in the order of preference; if empty, the only field that is named like an image.
         target: field names, or ``json:label`` for what a JSON file holds; empty: ``cls``, ``mask.png``, or without
             either, a caption in ``txt``.
-        classes: numbers of class names, for labels that are names.
-        kind: what the targets are, where their names do not say it: "multilabel", "regression", "captions".
-        columns: names of the numbers in the JSON, for "regression".
-        keeps_all: leave samples as they are, with all their fields.
+        classes: class numbers by class name, for labels that are names.
+        kind: task of the targets, if their names do not tell it: "multilabel", "regression", "captions".
+        columns: names of the numbers in the JSON field, for "regression".
+        keeps_all: leave samples unchanged, with all their fields.
     """
 
     image: tuple[str, ...] = ()
@@ -65,11 +65,11 @@ class FieldChoice:
     def parsed(
         cls, image: str | None, target: str | None, *, task: Task | None = None, columns: Sequence[str] = ()
     ) -> "FieldChoice | None":
-        """The choice as a user writes it; None where nothing is chosen.
+        """Parse a user's choice; return None if the user chose nothing.
 
         Args:
-            task: what the targets are, where their names do not say it.
-            columns: names of the numbers in the JSON, which make the task "regression".
+            task: task of the targets, if their names do not tell it.
+            columns: names of the numbers in the JSON field, which make the task "regression".
 
         Raises:
             ConfigError: a name is empty, masks and labels are mixed, or the names do not go with the task.
@@ -80,19 +80,19 @@ class FieldChoice:
         task = task or ("regression" if columns else None)
         if task in ("classification", "segmentation", "unlabeled"):
             if names and _kind(names[0]) != task:
-                raise ConfigError(f"target={target!r} names what is for {_kind(names[0])}, not for {task}")
+                raise ConfigError(f"target={target!r} is a target for {_kind(names[0])}, not for {task}")
             names = names or (_FIELD_OF[task],)
             task = None
         return cls(image=_names("image", image), target=names, kind=task, columns=tuple(columns))
 
     @classmethod
     def recorded(cls, options: Mapping[str, Any]) -> "FieldChoice | None":
-        """The choice that a manifest's options hold."""
+        """Return the choice that a manifest's options record."""
         image, target = (options.get(name) for name in ("image", "target"))
         return cls.parsed(*(value if isinstance(value, str) else None for value in (image, target)))
 
     def over(self, other: "FieldChoice | None") -> "FieldChoice":
-        """This choice, and where it leaves something open, the other's."""
+        """Return this choice, completed by another choice where this one leaves fields open."""
         if other is None:
             return self
         image = self.image or other.image
@@ -101,20 +101,20 @@ class FieldChoice:
         return replace(other, image=image, classes=self.classes, keeps_all=self.keeps_all)
 
     def naming(self, classes: tuple[str, ...]) -> "FieldChoice":
-        """This choice for a set with these class names."""
+        """Return this choice for a set with these class names."""
         return replace(self, classes={name: number for number, name in enumerate(classes)})
 
     def of_kind(self, task: Task, columns: tuple[str, ...]) -> "FieldChoice":
-        """This choice for a set of this task, whose manifest says what names do not."""
+        """Return this choice for a set of this task, which its manifest records."""
         return replace(self, kind=task, columns=columns) if task in _KINDS else self
 
     @property
     def task(self) -> Task | None:
-        """What the named target makes of a set; None where it is guessed."""
+        """The task that follows from the named target; None if the target is guessed."""
         return self.kind or (_kind(self.target[0]) if self.target else None)
 
     def kind_of(self, target: str | None) -> Task:
-        """What a set is for whose samples have this target, by the names of `target`."""
+        """Return the task of a set whose samples have this target, one of the names in `target`."""
         return self.kind or ("unlabeled" if target is None else _kind(target))
 
     @property
@@ -123,21 +123,21 @@ class FieldChoice:
         return self.task in _KINDS
 
     def options(self) -> dict[str, str | None]:
-        """What a manifest holds of it."""
+        """Return the options by which a manifest records the choice."""
         return {"image": ";".join(self.image) or None, "target": ";".join(self.target) or None}
 
     def label_bytes(self) -> dict[str, int]:
-        """Fields that a label may be in, and how much of each to read for it."""
+        """Return the fields that may hold the label, and the number of bytes to read of each."""
         names = self.target or (_FIELD_OF[self.kind or "classification"],)
         most = _MAX_JSON if self.has_other_targets else _MAX_LABEL
         found = {name.partition(":")[0]: _MAX_JSON if ":" in name else most for name in names if not is_mask(name)}
         return found if self.target or self.kind else {**found, CAPTION_FIELD: _MAX_JSON}
 
     def image_field(self, raw: RawSample) -> str:
-        """Name of the image's field.
+        """Return the name of the image's field.
 
         Raises:
-            DecodeError: there is none, or several and none was chosen.
+            DecodeError: the sample has no image, or several images and no choice.
         """
         for name in self.image:
             if name in raw.fields:
@@ -148,17 +148,17 @@ class FieldChoice:
         found = [name for name in raw.fields if name in IMAGE_FIELDS and name not in taken]
         if len(found) != 1:
             count = f"{len(found)} images" if found else "no image"
-            # never guessed: the dot may as well be one of a file's name, and then two pictures share a key
+            # never guessed: the dot may be part of a file name, and then two pictures would share a key
             named = found or [name for name in raw.fields if _extension(name) in IMAGE_FIELDS and name not in taken]
             hint = f'; say which it is: image="{named[0]}"' if named else ""
             raise DecodeError(f"{raw} holds {count} (fields: {raw.listed_fields()}){hint}")
         return found[0]
 
     def target_field(self, raw: RawSample) -> str | None:
-        """Which target a sample has, by the names of `target`; None for one without.
+        """Return which of the names in `target` a sample has; None for a sample without a target.
 
         Raises:
-            DecodeError: none of those that were chosen, or several and none was chosen.
+            DecodeError: the sample lacks the chosen targets, or has several targets and no choice.
         """
         if self.target == (NO_TARGET,):
             return None
@@ -177,10 +177,10 @@ class FieldChoice:
         return found[0] if found else None
 
     def label(self, raw: RawSample, target: str) -> int:
-        """The class number in this target: a number, or one of the names in `classes`.
+        """Return the class number in this target, which is a number or one of the names in `classes`.
 
         Raises:
-            DecodeError: it is neither.
+            DecodeError: the target is neither.
         """
         if target == "cls" and not self.classes:
             return raw.label()
@@ -201,13 +201,13 @@ class FieldChoice:
             known = "a list of classes needs --task multilabel"
         elif isinstance(value, float):
             known = f"numbers need --columns {path}"
-        raise DecodeError(f"{raw}: {target} is {str(value)[:40]!r}, which is no class number ({known})")
+        raise DecodeError(f"{raw}: {target} is {str(value)[:40]!r}, which is not a class number ({known})")
 
     def value(self, raw: RawSample, target: str) -> Any:
-        """What a sample's target is, as JSON of our own sets holds it; a caption as text; a class number as a number.
+        """Return a sample's target: the JSON value that our own sets store, a caption, or a class number.
 
         Raises:
-            DecodeError: it is missing or malformed.
+            DecodeError: the target is missing or malformed.
         """
         name, _, path = target.partition(":")
         if self.task == "multilabel":
@@ -230,10 +230,10 @@ class FieldChoice:
         return value if type(value) is int else -1
 
     def plain(self, raw: RawSample) -> RawSample:
-        """The sample as our own sets hold it: its image, and its target as ``cls`` or ``mask.png``.
+        """Return the sample with the fields of our own sets: its image, and its target as ``cls`` or ``mask.png``.
 
         Raises:
-            DecodeError: naming the sample, what it holds and what to say.
+            DecodeError: image or target are missing or ambiguous; the error names the sample, its fields and a remedy.
         """
         if self.keeps_all:
             return raw
@@ -266,7 +266,7 @@ def _kind(target: str) -> Task:
 def _names(argument: str, text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    # names of fields are read in lower case, what is inside JSON as it stands
+    # field names are read in lower case, names inside JSON unchanged
     parts = [part.strip().partition(":") for part in text.split(";")]
     names = tuple(name.lower().lstrip(".") + colon + path for name, colon, path in parts)
     if not all(name and not name.startswith(":") and not name.endswith(":") for name in names):

@@ -49,9 +49,9 @@ def member_name(key: str, field: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a member is a file that systems put beside others, such as macOS's ``._x.jpg`` and ``.DS_Store``.
+    """Whether a member is a file that operating systems add, such as macOS's ``._x.jpg`` and ``.DS_Store``.
 
-    WebDataset's rule would give all of a folder's the key of that folder.
+    By WebDataset's rule, all such files of a folder would share one key.
     """
     if name[:1] != "." and "/." not in name and "\\." not in name:
         return False

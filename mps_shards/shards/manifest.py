@@ -1,4 +1,4 @@
-"""``manifest.json`` says what a shard set holds. It is written last: a set without a manifest is not finished."""
+"""``manifest.json`` describes a shard set. It is written last: a set without a manifest is not finished."""
 
 import hashlib
 from typing import Annotated, Final, Literal
@@ -32,11 +32,11 @@ Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*\Z", max_length=255)]
 ClassNames = Annotated[tuple[str, ...], msgspec.Meta(max_length=1 << 20)]
 ColumnNames = Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=1 << 16)]
-Id = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]  # of a mask, int32 at most
+Id = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]  # label id of a mask, an int32
 
-# What the targets are, and where a sample holds its own: a class number in ``.cls``; ascending class numbers in
+# Tasks, and the field of a sample that holds the target: a class number in ``.cls``; ascending class numbers in
 # ``.json``, as {"labels": […]}; a number for each of `Manifest.columns` in ``.json``; a text in ``.txt``; a label map
-# in ``.mask.png``; nothing.
+# in ``.mask.png``; none.
 Task = Literal["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]
 
 
@@ -54,7 +54,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the set was made: only what the bytes depend on, so no times, no paths, no numbers of workers."""
+    """How the set was made: only options that decide its bytes, without times, paths or numbers of workers."""
 
     version: str
     layout: str
@@ -74,20 +74,20 @@ class SetDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a shard set holds.
+    """The description of a shard set.
 
     Optional fields that are not used are left out of the file, so that older sets keep their bytes.
 
     Attributes:
-        task: What the targets are.
-        classes: Class names; a label is an index into this list. Empty where there are no labels or no names.
+        task: Kind of the targets.
+        classes: Class names; a label is an index into this list. Empty if there are no labels or no names.
         ignore_index: Mask value that stands for no class, or None.
         columns: Names of the numbers that are a sample's target, for "regression"; see also `column_names`.
         colours: Red, green and blue of the label ids 0, 1, …, as a palette gives them; used when label maps are drawn.
         samples: Number of samples in all shards together.
         bytes: Size of all shards together.
         index_sha256: SHA-256 of ``index.npy``.
-        labels_sha256: SHA-256 of ``labels.npy``, where there is one.
+        labels_sha256: SHA-256 of ``labels.npy``, if the set has this file.
         fingerprint: SHA-256 over everything that decides which samples the set holds and in which order.
     """
 
@@ -108,21 +108,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def description(self) -> SetDescription:
-        """The part that the tars themselves cannot prove."""
+        """Return the part of the manifest that the tars themselves cannot prove."""
         return SetDescription(**{name: getattr(self, name) for name in SetDescription.__struct_fields__})
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """The colours; empty where there are none."""
+        """The colours of label ids; empty if the manifest has none."""
         return () if self.colours is msgspec.UNSET else self.colours
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The columns; empty where there are none."""
+        """The names of the columns; empty if the manifest has none."""
         return () if self.columns is msgspec.UNSET else self.columns
 
     def computed_fingerprint(self) -> str:
-        """SHA-256 (hex) over task, classes, columns, shards and index; not over how the set was packed."""
+        """Return the SHA-256 (hex) of task, classes, columns, shards and index, without how the set was packed."""
         content: tuple[object, ...] = (self.task, self.classes, self.ignore_index, self.shards, self.index_sha256)
         if self.columns is not msgspec.UNSET:
             content = (*content, self.columns)
@@ -130,7 +130,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """The content of the file, indented, with its fingerprint filled in."""
+    """Return the content of the file, indented, with its fingerprint filled in."""
     sealed = msgspec.structs.replace(manifest, fingerprint=manifest.computed_fingerprint())
     return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
 
@@ -142,7 +142,7 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
         where: The file's path, for messages.
 
     Raises:
-        ManifestError: The message names the file and the field.
+        ManifestError: The manifest is malformed; the message names the file and the field.
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
@@ -154,7 +154,7 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
             raise ManifestError(f"{where} states {stated} {total}, its shards add up to {summed}")
     for shard in manifest.shards:
         if shard.samples * BLOCK > shard.bytes:
-            # what is allocated for an epoch's order grows with the samples: their number must be paid for in bytes
+            # memory for an epoch's order grows with the number of samples, so a huge number needs as many bytes
             raise ManifestError(f"{where}: {shard.bytes} bytes of {shard.name} cannot hold {shard.samples} samples")
     if len({shard.name for shard in manifest.shards}) != len(manifest.shards):
         raise ManifestError(f"{where} names a shard twice")

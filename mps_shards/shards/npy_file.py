@@ -1,4 +1,4 @@
-"""Arrays in ``.npy`` files; never unpickled."""
+"""Reading of arrays in ``.npy`` files, without unpickling."""
 
 import io
 import math
@@ -18,14 +18,14 @@ os.register_at_fork(
     before=_reading_header.acquire, after_in_parent=_reading_header.release, after_in_child=_reading_header.release
 )
 
-_MAX_HEADER = 1 << 16  # far above what a structured type of a few fields needs
+_MAX_HEADER = 1 << 16  # bytes; a structured type of a few fields needs far fewer
 
 
 def array_in(content: bytes | memoryview) -> "npt.NDArray[Any]":
-    """The array that a ``.npy`` file's bytes hold: a read-only view of them.
+    """Return the array in the bytes of a ``.npy`` file, as a read-only view of the bytes.
 
     Raises:
-        ValueError: They are not a ``.npy`` file, or hold fewer bytes than its header says.
+        ValueError: The bytes are not a ``.npy`` file, or are fewer than the header says.
     """
     import numpy as np
     from numpy.lib import format as npy
@@ -42,7 +42,7 @@ def array_in(content: bytes | memoryview) -> "npt.NDArray[Any]":
                 raise ValueError(f"its version {version} is not known")
     except ValueError:
         raise
-    except Exception as error:  # its header is Python's: TokenError, SyntaxError, TypeError, MemoryError … were seen
+    except Exception as error:  # NumPy raises TokenError, SyntaxError, TypeError, MemoryError and more
         raise ValueError(f"its header cannot be understood ({type(error).__name__})") from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never unpickled")

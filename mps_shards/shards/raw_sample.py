@@ -59,12 +59,12 @@ class RawSample:
         torchvision's STL10 uses -1 in the same way for its unlabelled part.
 
         Raises:
-            DecodeError: ``cls`` is not a whole number from 0 up.
+            DecodeError: ``cls`` is not a whole number of at least 0.
         """
         content = self.fields.get("cls")
         if content is None:
             return -1
         text = bytes(content).strip()
         if not text.isdigit() or len(text) > 18:
-            raise DecodeError(f"{self}: label {text[:40]!r} is no class number")
+            raise DecodeError(f"{self}: label {text[:40]!r} is not a class number")
         return int(text)

@@ -21,12 +21,12 @@ Labels: TypeAlias = npt.NDArray[np.int32]
 def labels_bytes(shards: Sequence[npt.NDArray[Any]]) -> bytes | None:
     """Return the whole file from the labels of each shard in the manifest's order.
 
-    None where a class number exceeds int32: such numbers are not class ids, and the set goes without the file.
+    Returns None if a class number exceeds int32: such numbers are not class ids, and the set gets no such file.
     """
     labels = np.concatenate([np.empty(0, np.int64), *shards])
     if labels.max(initial=-1) > np.iinfo(np.int32).max:
         return None
     stream = io.BytesIO()
-    # .npy 1.0 with a fixed header for equal labels: equal input gives equal bytes
+    # .npy version 1.0 has a fixed header, so equal labels give equal bytes
     np.lib.format.write_array(stream, labels.astype(LABEL_TYPE), version=(1, 0), allow_pickle=False)
     return stream.getvalue()

@@ -37,7 +37,7 @@ NO_DATA = b"123456xXgLK"  # links, devices and folders, and headers that describ
 REGULAR = (ord("0"), 0, ord("7"))  # "7" requests contiguous space, which POSIX allows readers to ignore
 MAX_NAMING = (
     1 << 20
-)  # bytes of a pax header or a long name; real ones are far smaller, larger ones are damage or an attack
+)  # bytes of a pax header or a long name; real headers are far smaller, larger ones are damage or an attack
 
 
 class Member(NamedTuple):
@@ -79,7 +79,7 @@ def _any_header(name: str, size: int) -> bytes:
 
 
 _PLAIN = _any_header("", 0)
-_PLAIN_SUM = int(_PLAIN[148:154], 8) - sum(b"0" * 11)  # without the size
+_PLAIN_SUM = int(_PLAIN[148:154], 8) - sum(b"0" * 11)  # the checksum without the digits of the size
 _BETWEEN, _BEFORE_SUM, _BEHIND = _PLAIN[100:124], _PLAIN[135:148], _PLAIN[154:]
 
 
@@ -172,7 +172,7 @@ def walk(read: Callable[[int, int], bytes], total: int, *, where: str) -> Iterat
             records = pax_records(read(start, stop), where=where, for_all=kind == ord("g"))
             pax = pax if kind == ord("g") else records
         elif kind == ord("L"):
-            # up to the first NUL, also in the padding, as tarfile reads it
+            # up to the first NUL, which may be in the padding, as tarfile reads a long name
             long_name = read(start, min(position, total)).partition(b"\0")[0].decode("utf-8", "surrogateescape")
         elif kind != ord("K"):
             if "" in (long_name, pax.get("path")):  # readers disagree on what an empty name means
@@ -219,7 +219,7 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
         ShardError: the block is not a header, or is damaged.
     """
     try:
-        # POSIX.1: the sum of all bytes, the checksum's own eight taken as spaces
+        # POSIX.1: the sum of all bytes, with eight spaces in place of the checksum
         field = block[148:156]
         stated = int(field.partition(b"\0")[0], 8) - 256 + sum(field)
         # most bytes are zero, so the sum without them takes a fifth of the time; some old writers summed signed bytes
@@ -262,7 +262,7 @@ def pax_records(content: bytes, *, where: str, for_all: bool = False) -> dict[st
         for_all: whether this is a global header.
 
     Raises:
-        ShardError: it is malformed, describes a sparse file, or gives all members one name or size.
+        ShardError: the header is malformed, describes a sparse file, or gives all members one name or size.
     """
     records: dict[str, str] = {}
     start, end = 0, len(content.rstrip(b"\0"))

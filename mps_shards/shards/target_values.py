@@ -21,10 +21,10 @@ def class_ids(raw: RawSample, *, classes: int = 0) -> tuple[int, ...]:
     """Return the class ids of a multi-label sample, ascending; empty for a sample without any.
 
     Args:
-        classes: number of classes of the set; 0 where that is not known.
+        classes: number of classes of the set; 0 if it is not known.
 
     Raises:
-        DecodeError: they are missing, malformed, or no classes of the set.
+        DecodeError: the class ids are missing, malformed, or not classes of the set.
     """
     return checked_ids(raw, json_value(raw, "json", "labels"), "json:labels", {}, classes=classes)
 
@@ -33,7 +33,7 @@ def numbers(raw: RawSample, columns: Sequence[str]) -> tuple[float, ...]:
     """Return the numbers of a regression sample, one for each column.
 
     Raises:
-        DecodeError: one is missing, or is not a finite number.
+        DecodeError: a number is missing, or is not finite.
     """
     values = []
     for column in columns:
@@ -48,7 +48,7 @@ def caption(raw: RawSample, field: str = "txt") -> str:
     """Return the caption of a sample.
 
     Raises:
-        DecodeError: there is none, or it is not UTF-8.
+        DecodeError: the caption is missing, or is not UTF-8.
     """
     try:
         return bytes(_field(raw, field)).decode("utf-8")
@@ -67,13 +67,13 @@ def checked_ids(
         number = names.get(item, -1) if isinstance(item, str) else item
         if type(number) is not int or not 0 <= number < (classes or 1 << 31):
             known = f"the set has {classes or len(names)} classes" if classes or names else "names need --classes"
-            raise DecodeError(f"{raw}: {where} holds {str(item)[:40]!r}, which is no class ({known})")
+            raise DecodeError(f"{raw}: {where} holds {str(item)[:40]!r}, which is not a class ({known})")
         found.add(number)
     return tuple(sorted(found))
 
 
 def json_value(raw: RawSample, field: str, path: str) -> Any:
-    """Return what a JSON field holds under a key, or under keys inside each other: ``"pose.x"``.
+    """Return the value of a JSON field under a key, or under nested keys: ``"pose.x"``.
 
     Raises:
         DecodeError: the field is missing, malformed, or has no such key.
@@ -86,7 +86,7 @@ def json_value(raw: RawSample, field: str, path: str) -> Any:
         for name in path.split("."):
             value = value[name]
     except (*NOT_JSON, KeyError, TypeError) as error:
-        reason = "it is no JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
+        reason = "it is not JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
         raise DecodeError(f"{raw}: {reason}") from error
     return value
 

@@ -1,1 +1,1 @@
-"""A shard set on a storage: open, seal, scan, verify, repair, index, list and unpack it. No torch."""
+"""Shard sets: opening, writing of index and manifest, scan, verify, repair, index, listing, unpacking. No torch."""

@@ -24,7 +24,7 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_MAX_TEXT: Final = 1 << 24  # bytes of a field that is compared
+_MAX_TEXT: Final = 1 << 24  # bytes; limit for a field that is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Condition:
     """One condition on a sample.
 
     Attributes:
-        name: "class", "key", "shard", "bytes", a column of a regression set, a field, or ``json:path`` inside of one.
-        comparison: "=", "!=", "<", "<=", ">", ">=", "~" (contains, in any case); "has" or "lacks" for a field.
-        value: what is compared with. "=" takes patterns with * and ? for keys, and class numbers for names.
+        name: "class", "key", "shard", "bytes", a column of a regression set, a field, or a JSON value ``json:path``.
+        comparison: "=", "!=", "<", "<=", ">", ">=", "~" (contains, ignoring case); "has" or "lacks" for a field.
+        value: value to compare with. With "=", keys may be patterns with * and ?, and classes may be numbers.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Condition:
         """Return the condition that a user wrote.
 
         Raises:
-            ConfigError: it is none, or names no class of the set.
+            ConfigError: the text is not a condition, or names a class that the set does not have.
         """
         found = _PARTS.match(text.strip())
         if not found or (found[1] and found[3]) or (found[3] and not found[4]):
@@ -58,25 +58,25 @@ class Condition:
         if name in manifest.column_names:
             name = f"json:{name}"
         if comparison in _ORDERS and _number(value) is None:
-            raise ConfigError(f"--where {text!r}: {value!r} is no number")
+            raise ConfigError(f"--where {text!r}: {value!r} is not a number")
         if name == "class" and comparison in ("=", "!="):
             value = str(class_number(manifest, value))
         return cls(name, comparison, value)
 
     @property
     def content(self) -> str | None:
-        """The field whose content is needed; None for none."""
+        """Name of the field whose content the condition needs; None if it needs no content."""
         if self.name in ("class", "key", "shard", "bytes") or self.comparison in ("has", "lacks"):
             return None
         return self.name.partition(":")[0].lower()
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of the content that are needed."""
+        """Largest number of bytes of the content that the condition needs."""
         return _MAX_TEXT
 
     def holds(self, sample: "Listed", raw: RawSample) -> bool:
-        """Whether a sample fulfils it; False where the sample lacks what is compared."""
+        """Whether a sample fulfils the condition; False if the sample lacks the compared value."""
         if self.comparison in ("has", "lacks"):
             return (self.name.lower() in sample.fields) == (self.comparison == "has")
         if self.name == "class":
@@ -103,7 +103,7 @@ class Condition:
             return None
 
     def _compared(self, value: Any) -> bool:
-        if isinstance(value, list):  # any of them
+        if isinstance(value, list):  # one fulfilling value suffices
             return any(self._compared(item) for item in value) if self.comparison != "!=" else not self._equals(value)
         if self.comparison in _ORDERS:
             number, bound = _number(value), _number(self.value)
@@ -122,13 +122,13 @@ class Condition:
 
 
 def class_number(manifest: Manifest, named: str) -> int:
-    """Return the class id that a user named, by name or number. Raises `ConfigError` where there is no such class."""
+    """Return the class id for a class name or number. Raises `ConfigError` if the set has no such class."""
     if named in manifest.classes:
         return manifest.classes.index(named)
     if named.isdecimal() and (not manifest.classes or int(named) < len(manifest.classes)):
         return int(named)
     shown = ", ".join(manifest.classes[:20]) + (" …" if len(manifest.classes) > 20 else "")
-    raise ConfigError(f"{named!r} is no class of this set; it has {shown or 'no class names'}")
+    raise ConfigError(f"{named!r} is not a class of this set; it has {shown or 'no class names'}")
 
 
 def _number(value: Any) -> float | None:

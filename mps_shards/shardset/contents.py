@@ -24,8 +24,8 @@ class Listed(NamedTuple):
     """One listed sample.
 
     Attributes:
-        shard, sample: name of its shard, and its number in the shard.
-        label: class index; -1 for none.
+        shard, sample: name of the sample's shard, and the sample's number in the shard.
+        label: class index; -1 for a sample without a label.
         fields: size of each field in bytes, by name.
         target: class indices, numbers by column, or caption, depending on the task of the set.
     """
@@ -46,11 +46,11 @@ def listed(stored: StoredSet, shard: str, where: Sequence[Condition] = ()) -> It
 
     Raises:
         ShardError: a header is damaged.
-        DecodeError: a label is no class number, or the target is in doubt.
+        DecodeError: a label is not a class number, or the target is ambiguous.
         StorageError: the shard cannot be read.
     """
     file = stored.folder / shard
-    if file.folder.waits:  # otherwise opening the set has checked it
+    if file.folder.waits:  # opening a local set has checked the size already
         check_size(file, next(record for record in stored.manifest.shards if record.name == shard))
     return _listed(file, stored.rows[shard], stored.choice, where)
 
@@ -65,7 +65,7 @@ def labels_in(file: File, rows: Rows, choice: FieldChoice) -> Labels:
 
     Raises:
         ShardError: a header is damaged.
-        DecodeError: a label is no class number, or the target is in doubt.
+        DecodeError: a label is not a class number, or the target is in doubt.
         StorageError: the shard cannot be read.
     """
     if not file.folder.waits:

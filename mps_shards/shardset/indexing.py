@@ -1,4 +1,4 @@
-"""Indexing of foreign tars, local or in a store: a manifest and an index, written after everything was checked."""
+"""Indexing of foreign tars, local or in a store: after all checks, a manifest and an index are written."""
 
 import os
 from collections import Counter
@@ -76,7 +76,7 @@ def adopt(
     Args:
         location: a folder, or some tars of a folder.
         out: folder for manifest and index, later given to `ShardDataset` as `index`; beside the tars by default.
-        choice: which fields are image and target; the manifest records the choice. By default `cls` is a class index,
+        choice: fields of image and target; the manifest records the choice. By default `cls` is a class index,
             `mask.png` a label map, without either `txt` a caption, and a sample without any of them is unlabelled; the
             image is the only field that is named like the extension of an image file.
         classes: class names in the order of the class indices; without them classes have no names.
@@ -86,7 +86,7 @@ def adopt(
         ConfigError: there are no uncompressed tars, the folder cannot be written to, or there are too few class names.
         DataError: a tar is damaged, or its samples are of several kinds; the message lists all faults.
         ManifestError: the folder already has a manifest.
-        StorageError: something cannot be read or written.
+        StorageError: a file cannot be read or written.
     """
     location = location if isinstance(location, Location) else Location(open_folder(location))
     destination = None if out is None else open_folder(out)
@@ -134,11 +134,11 @@ def index_labels(folder: WritableFolder | str | os.PathLike[str], *, workers: in
     """Add ``labels.npy`` to a shard set for classification that was made without it.
 
     Returns:
-        How many labels were written; None where there is no set, or nothing to add.
+        How many labels were written; None if there is no set, or the set needs no labels.
 
     Raises:
-        DataError: the set is damaged, or a label is no class number.
-        StorageError: something cannot be read or written.
+        DataError: the set is damaged, or a label is not a class number.
+        StorageError: a file cannot be read or written.
     """
     folder = open_folder(folder)
     try:
@@ -169,9 +169,9 @@ def _check_out(location: Location, out: WritableFolder | None) -> None:
     try:
         folder.check_writable()
     except ShardsError as error:
-        hint = "name a folder of yours by --out"
+        hint = "name a folder that you can write to by --out"
         if folder.path is not None:
-            hint += f", or make one of links to the tars (ln -s {folder}/*.tar .) and index that"
+            hint += f", or fill a folder with links to the tars (ln -s {folder}/*.tar .) and index that folder"
         raise type(error)(f"{error}; {hint}") from None
     if folder.has(MANIFEST_NAME):
         raise ManifestError(f"{folder} has a {MANIFEST_NAME} already; mps-shards verify checks it, repair rebuilds it")
@@ -196,12 +196,12 @@ def _tars(location: Location) -> tuple[list[File], int]:
 
 
 def _looked_at(file: File) -> int:
-    """Return the size of a tar; raises for one that is compressed."""
+    """Return the size of a tar. Raises ConfigError if the tar is compressed."""
     with file.open_stream() as stream:
         command = _COMPRESSED.get(stream.read(2))
     if command or file.name.endswith(_ENDINGS):
         what = f"decompress it ({command or 'tar'} {file.name}) or leave it out"
-        raise ConfigError(f"{file} is compressed, so no sample can be found in it without reading all; {what}")
+        raise ConfigError(f"{file} is compressed, so its samples cannot be read one by one; {what}")
     return file.size()
 
 
@@ -228,7 +228,7 @@ def _counted(parts: Iterable[dict[str, int]]) -> dict[str, int]:
 def _description(
     task: Task, classes: Sequence[str], choice: FieldChoice, fields: Iterable[str], *, repeats_keys: bool
 ) -> SetDescription:
-    """What the manifest says of the set, apart from its shards."""
+    """Return the description of the set for its manifest, without the shards."""
     return SetDescription(
         task=task,
         classes=tuple(classes) if task in ("classification", "multilabel", "segmentation") else (),
@@ -243,7 +243,7 @@ def _description(
 
 
 def _task_of(folder: Folder, choice: FieldChoice, targets: dict[str, int], samples: int) -> Task:
-    """The task that was chosen, or that the fields of the samples show."""
+    """Return the chosen task, or the task that follows from the fields of the samples."""
     if choice.task is not None:
         if choice.has_other_targets and (held := sum(targets.values())) != samples:
             raise DataError(f"only {held} of the {samples} samples in {folder} have a target for {choice.task}")

@@ -1,6 +1,6 @@
-"""Open a shard set: find and parse its manifest once, and load the index that the manifest describes.
+"""Opening of shard sets: find and parse the manifest once, and load the index that the manifest describes.
 
-This is the only place that reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance.
+Only this module reads ``manifest.json`` and ``index.npy``, for reading, packing and maintenance.
 """
 
 import functools
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 APPENDING = ".append"  # folder in a set, or beside the sets of a pack, in which ``pack --append`` makes new shards
-TARS = (".tar", ".tar.gz", ".tgz")  # what can be streamed without an index
+TARS = (".tar", ".tar.gz", ".tgz")  # files that can be streamed without an index
 
 _MAX_MANIFEST = 1 << 28  # bytes; a million shards need 150 MB
 _MAX_ARRAY = 1 << 30  # bytes of an index in a store, which is held in memory: 67 million samples
@@ -52,7 +52,7 @@ def find_manifest(folder: Folder, names: Sequence[str] | None = None) -> Manifes
     """Return the manifest of a shard set, or None for tars that have none and can only be streamed.
 
     Args:
-        names: the tars that were chosen; a manifest that does not list all of them is not theirs.
+        names: the chosen tars; a manifest that does not list all of them is ignored.
 
     Raises:
         ManifestError: the manifest is malformed, or the folder holds neither a manifest nor tars.
@@ -73,7 +73,7 @@ def read_manifest(folder: Folder | str | os.PathLike[str]) -> Manifest:
     """Return the manifest of a shard set.
 
     Raises:
-        ManifestError: there is none, or it is malformed. The message names the sets below the folder, if any.
+        ManifestError: the manifest is missing or malformed. The message names the sets below the folder, if any.
         StorageError: the folder cannot be read, or holds an unfinished pack.
     """
     folder = open_folder(folder)
@@ -117,11 +117,11 @@ def _check_finished(folder: Folder) -> None:
 
 
 def _no_manifest(folder: Folder) -> ManifestError:
-    hint = "it is no finished shard set"
+    hint = "it is not a finished shard set"
     if below := set_folders(folder):
         hint = f"name one of the sets in it: {', '.join(map(str, below))}"
     elif folder.waits or tars_in(folder):
-        hint = "for tars of others, see mps-shards index"
+        hint = "for tars of other tools, see mps-shards index"
     return ManifestError(f"{folder} has no {MANIFEST_NAME}; {hint}")
 
 
@@ -129,11 +129,11 @@ def load_index(file: File, manifest: Manifest, *, check_digest: bool) -> Rows:
     """Return all rows of an index: memory-mapped from a local disk, held in memory from a store.
 
     Args:
-        check_digest: compare a mapped file with the manifest's SHA-256. One from a store is always compared.
+        check_digest: compare a local index with the manifest's SHA-256. An index in a store is always compared.
 
     Raises:
-        ManifestError: it is not the index that the manifest describes.
-        StorageError: it cannot be read.
+        ManifestError: the file is not the index that the manifest describes.
+        StorageError: the index cannot be read.
     """
     return _load_array(file, "index", ROW, manifest.samples, manifest.index_sha256, check_digest=check_digest)
 
@@ -142,12 +142,12 @@ def load_labels(file: File, manifest: Manifest) -> Labels | None:
     """Return the class id of each sample from ``labels.npy``; None for a set without that file.
 
     Raises:
-        ManifestError: it is not the file that the manifest describes.
-        StorageError: it cannot be read.
+        ManifestError: the file is not the one that the manifest describes.
+        StorageError: the file cannot be read.
     """
     if manifest.labels_sha256 is UNSET:
         return None
-    return _load_array(file, "label file", LABEL_TYPE, manifest.samples, manifest.labels_sha256, check_digest=True)
+    return _load_array(file, "array of labels", LABEL_TYPE, manifest.samples, manifest.labels_sha256, check_digest=True)
 
 
 def _load_array(
@@ -157,9 +157,9 @@ def _load_array(
     try:
         found = array_in(content)
     except ValueError as error:
-        raise ManifestError(f"{file} is no {what}: {error}") from error
+        raise ManifestError(f"{file} is not an {what}: {error}") from error
     if found.dtype == dtype and found.ndim == 1 and len(found) > samples:
-        # appending was interrupted before the manifest was replaced: the old manifest's part is the beginning
+        # appending was interrupted before the manifest was replaced: the old manifest describes the beginning
         beginning = found[:samples]
         old = index_bytes([beginning]) if dtype == ROW else labels_bytes([beginning]) or b""
         if hashlib.sha256(old).hexdigest() == sha256:
@@ -178,12 +178,12 @@ def _load_array(
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSet:
-    """A manifest and the checked rows of its index by shard name, as maintenance works on them.
+    """An opened shard set for maintenance: its manifest, and the checked rows of its index by shard name.
 
     Attributes:
-        index_fault: what is wrong with the index; then `rows` is empty.
-        labels: class ids by shard name; empty where the set has no ``labels.npy``, or a wrong one.
-        labels_fault: what is wrong with ``labels.npy``.
+        index_fault: description of a fault of the index; then `rows` is empty.
+        labels: class ids by shard name; empty if ``labels.npy`` is missing or has a fault.
+        labels_fault: description of a fault of ``labels.npy``.
     """
 
     folder: Folder
@@ -195,7 +195,7 @@ class StoredSet:
 
     @functools.cached_property
     def choice(self) -> FieldChoice:
-        """Which fields of its samples are image and target."""
+        """The choice of the fields that are image and target of a sample."""
         manifest = self.manifest
         recorded = FieldChoice.recorded(manifest.packed.options) or FieldChoice()
         return recorded.of_kind(manifest.task, manifest.column_names).naming(manifest.classes)
@@ -204,8 +204,8 @@ class StoredSet:
         """Return the tar blocks of one sample.
 
         Raises:
-            ShardError: they are not those that the index describes.
-            StorageError: they cannot be read.
+            ShardError: the blocks differ from those that the index describes.
+            StorageError: the blocks cannot be read.
         """
         offset, size, crc32 = self.rows[shard][number].item()
         content = bytes(self.folder.read(shard, offset, offset + size))
@@ -221,11 +221,11 @@ def open_set(folder: Folder | str | os.PathLike[str], *, whole: bool = False) ->
     """Open a shard set for maintenance.
 
     Args:
-        whole: require a right index, and that each tar of a local folder has the size that the manifest states.
+        whole: require a correct index, and that each tar of a local folder has the size that the manifest states.
 
     Raises:
-        ManifestError: there is no manifest, or a malformed one; with `whole`, also an index that does not fit it.
-        ShardError: with `whole`, a tar has another size.
+        ManifestError: the manifest is missing or malformed; with `whole`, also if the index does not fit it.
+        ShardError: a tar has a wrong size, and `whole` is set.
         StorageError: a file is missing or cannot be read.
     """
     folder = open_folder(folder)
@@ -273,7 +273,7 @@ def check_size(file: File, shard: ShardRecord, size: int | None = None) -> None:
     """Raise ShardError unless a tar has the size that its manifest states.
 
     Args:
-        size: of the tar, where it is known already.
+        size: size of the tar in bytes, if it is known already.
     """
     size = file.size() if size is None else size
     if size != shard.bytes:

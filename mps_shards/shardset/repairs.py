@@ -1,4 +1,4 @@
-"""Repair of a damaged set from its sound samples. Nothing is deleted, and every loss is reported."""
+"""Repair of a damaged set from its sound samples. No file is deleted, and every loss is reported."""
 
 import os
 import zlib
@@ -71,13 +71,13 @@ class RepairReport:
 
 @dataclass(slots=True, kw_only=True)
 class _Plan:
-    """Plan of a repair: the future of each tar. Final names are in the order of the new manifest."""
+    """Plan of a repair: what happens to each tar. Final names are in the order of the new manifest."""
 
     steps: list[Step] = field(default_factory=list)
     lost: list[Loss] = field(default_factory=list)
-    kept: dict[str, Scan] = field(default_factory=dict)  # by final name
-    restored: dict[str, str] = field(default_factory=dict)  # final name by present name
-    salvaged: dict[str, Rows] = field(default_factory=dict)  # the rows to copy, by name
+    kept: dict[str, Scan] = field(default_factory=dict)  # scans of kept tars by final name
+    restored: dict[str, str] = field(default_factory=dict)  # final names of renamed tars by present name
+    salvaged: dict[str, Rows] = field(default_factory=dict)  # rows of the samples to copy, by name of the tar
     quarantined: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
 
@@ -145,7 +145,7 @@ def repair(
     if plan.steps and not dry_run:
         _carry_out(folder, stored, plan, report)
     elif not dry_run:
-        changes.tidy()  # leftovers of a run that was stopped while it prepared
+        changes.tidy()  # removes files of a run that was stopped during preparation
     return report
 
 
@@ -180,13 +180,13 @@ def _is_proven(stored: StoredSet, claims: _Claims, scans: dict[str, Scan]) -> bo
 
 
 def _unproven(manifest: Manifest) -> tuple[str, ...]:
-    """Return what a manifest states that no shard can prove."""
+    """Return the statements of a manifest that no shard can prove."""
     names = ", ".join(manifest.classes[:5]) + (", …" if len(manifest.classes) > 5 else "")
     said = [f"the task {manifest.task}"]
     if manifest.classes:
         said.append(f"the order of its {len(manifest.classes)} class names ({names})")
     if manifest.ignore_index is not None:
-        said.append(f"that label id {manifest.ignore_index} is no class")
+        said.append(f"that label id {manifest.ignore_index} is not a class")
     if manifest.column_names:
         said.append(f"the names of its columns ({', '.join(manifest.column_names[:5])})")
     return tuple(said)
@@ -278,7 +278,7 @@ def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) 
     stated = next(shard.samples for shard in stored.manifest.shards if shard.name == name)
     rest = stated - len(plan.salvaged.get(name, ())) - len(bad)
     if rest > 0:
-        why = "they lay behind the damage" if name in plan.salvaged else "in quarantine, with the damaged shard"
+        why = "they follow the damage" if name in plan.salvaged else "they are in the quarantined shard"
         plan.lost.append(Loss(shard=name, samples=rest, why=why))
 
 
@@ -308,7 +308,7 @@ def _part_repeated_keys(stored: StoredSet, plan: _Plan) -> None:
 
 
 def _carry_out(folder: WritableFolder, stored: StoredSet, plan: _Plan, report: RepairReport) -> None:
-    """Write salvaged shards, index and manifest aside, then move everything into its place."""
+    """Write salvaged shards, index and manifest to a folder aside, then move all files to their final paths."""
     changes = StagedChanges(folder)
     changes.begin()
     for name, rows in plan.salvaged.items():
@@ -340,6 +340,6 @@ def _contents(source: File, rows: Rows) -> Iterator[Buffer]:
 
 
 def _free(folder: Folder, name: str) -> str:
-    """A path in the quarantine where no file is: nothing there is overwritten."""
+    """Return an unused path in the quarantine, so that no file there is overwritten."""
     numbered = (f"{QUARANTINE}/{name}.{number}" if number else f"{QUARANTINE}/{name}" for number in range(1 << 20))
     return next(free for free in numbered if not folder.has(free))

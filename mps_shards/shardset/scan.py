@@ -27,7 +27,7 @@ Hashes = npt.NDArray[np.uint64]
 Labels = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 20  # small enough to stay in a core's cache from reading to the second digest
-_MAX_FAULTS = 20  # faults of one kind that are reported per shard; a tar that is no shard may have millions
+_MAX_FAULTS = 20  # reported faults of one kind per shard; a tar that is not a shard may have millions
 
 
 class Fault(NamedTuple):
@@ -45,8 +45,8 @@ class Scan:
 
     Attributes:
         record: name, number of samples, bytes and SHA-256.
-        rows: byte range and CRC-32 of each complete sample, in order. In a damaged tar, the rows end with the last
-            sample that another one follows, because a later sample may lack fields.
+        rows: byte range and CRC-32 of each complete sample, in order. In a damaged tar, the last readable sample is
+            left out, because it may lack fields.
         hashes: uint64 [samples], hash of each key.
         labels: int64 [samples], class indices; -1 for samples without a label.
         fields: number of samples that hold each field, by lower-case name.
@@ -65,7 +65,7 @@ class Scan:
     faults: tuple[Fault, ...]
 
     def contents(self, name: str | None = None) -> ShardContents:
-        """Return what sealing a set needs, under another name if the tar is to be renamed."""
+        """Return the contents of the tar for index and manifest, under `name` if the tar is going to be renamed."""
         record = self.record if name is None else msgspec.structs.replace(self.record, name=name)
         return ShardContents(record, self.rows, self.labels)
 
@@ -84,11 +84,11 @@ def scan_shard(
     """Read a tar once, from its first to its last byte, a few megabytes at a time.
 
     Args:
-        choice: which fields are image and target.
+        choice: fields of image and target.
         on_progress: called with the number of bytes read since its last call.
 
     Raises:
-        StorageError: the file cannot be read. Wrong content becomes a fault instead.
+        StorageError: the file cannot be read. Wrong content is reported as a fault instead.
     """
     size = file.size()
     with file.open_stream() as stream, worker_pool(1, name="mps-shards-digest") as pool:
@@ -124,7 +124,7 @@ def scan_shards(
     choice: FieldChoice | None = None,
     on_progress: Callable[[int], None] = lambda size: None,
 ) -> Iterator[Scan]:
-    """Scan several tars at the same time, in order; as many as there are available cores by default."""
+    """Scan several tars at the same time and yield the scans in order; by default one tar per available core."""
     return ordered_map(
         lambda file: scan_shard(file, choice=choice, on_progress=on_progress),
         files,
@@ -134,7 +134,7 @@ def scan_shards(
 
 
 class _Tape:
-    """Sequential reader of a file that computes the digest on a thread of its own."""
+    """Sequential reader of a file that computes the digest on another thread."""
 
     def __init__(self, file: BinaryIO, path: File, on_progress: Callable[[int], None], pool: WorkerPool):
         self._file, self._path, self._on_progress = file, path, on_progress
@@ -143,10 +143,10 @@ class _Tape:
         self._digesting: Job[None] | None = None
         self._held = memoryview(b"")
         self.position = 0  # offset of the first byte that is still needed
-        self.end = 0  # digest of what was read
+        self.end = 0  # number of bytes that were read
 
     def advance(self) -> bool:
-        """Read more and keep what follows `position`; returns False at the end of the file."""
+        """Read more bytes and keep those from `position` on; returns False at the end of the file."""
         raise_if_stopped()
         kept = self._held[len(self._held) - (self.end - self.position) :]
         try:
@@ -164,7 +164,7 @@ class _Tape:
         return bool(fresh)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return bytes at or after `position`."""
+        """Return the bytes from `start` to `stop`, which must not lie before `position`."""
         while stop > self.end:
             if not self.advance():
                 raise StorageError(f"{self._path} became shorter while it was read: it ends at byte {self.end}")
@@ -195,7 +195,7 @@ class _Samples:
         self._tape, self._shard, self._choice = tape, shard, choice
         self._label_bytes = choice.label_bytes()
         self._key: str | None = None
-        self._held: dict[str, Buffer] = {}  # content of each field that is needed: only targets
+        self._held: dict[str, Buffer] = {}  # contents of the target fields; other contents are not needed
         self._begin = self._crc32 = 0
         self._seen: set[int] = set()
         self._counts: dict[str, int] = {}
@@ -208,7 +208,7 @@ class _Samples:
         self.faults: list[Fault] = []
 
     def take(self, entry: Entry) -> None:
-        """Add the next entry, whose data were not read yet."""
+        """Add the next entry, whose data have not been read yet."""
         unused = _unused_kind(entry)
         if unused:
             self.passed_over[unused] = self.passed_over.get(unused, 0) + 1
@@ -227,7 +227,7 @@ class _Samples:
             most = self._label_bytes.get(name, 0)
             self._held[name] = self._tape.read(entry.start, min(entry.stop, entry.start + most)) if most else b""
         else:
-            self.fault("link or device", f"member {entry.name!r} is no file; its sample would be read without it")
+            self.fault("link or device", f"member {entry.name!r} is not a file; its sample would be read without it")
         for piece in self._tape.pieces(entry.stop + -(entry.stop - entry.start) % BLOCK):
             self._crc32 = zlib.crc32(piece, self._crc32)
 

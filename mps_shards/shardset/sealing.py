@@ -1,4 +1,4 @@
-"""Make finished shards a shard set: its index, and its manifest, which is written last."""
+"""Sealing of shard sets: write index, labels and then the manifest of finished shards."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ __all__ = ["Sealed", "ShardContents", "add_labels", "sealed", "write_set"]
 
 
 class Sealed(NamedTuple):
-    """A manifest, and the files of its set but for the shards.
+    """A manifest, and the files of its set without the shards.
 
     Attributes:
-        files: contents by name, in the order in which they must be written: the manifest comes last.
+        files: file contents by name, in the order in which they must be written; the manifest is the last one.
     """
 
     manifest: Manifest
@@ -67,7 +67,7 @@ def write_set(
     *,
     with_labels: bool = True,
 ) -> Manifest:
-    """Write index, labels and then the manifest of these shards, each whole or not at all; see `sealed`.
+    """Write index, labels and then the manifest of these shards. Each file is written completely or not at all.
 
     Raises:
         StorageError: a file cannot be written.
@@ -78,13 +78,13 @@ def write_set(
 
 
 def add_labels(folder: WritableFolder, manifest: Manifest, labels: Sequence[npt.NDArray[Any]]) -> Manifest:
-    """Write ``labels.npy`` for a finished set that has none, and the manifest that names it.
+    """Write ``labels.npy`` for a finished set without this file, and a manifest that names the file.
 
     Args:
         labels: the class ids of each shard's samples, in the manifest's order.
 
     Raises:
-        DataError: a class number exceeds int32, so that there can be no such file.
+        DataError: a class number exceeds int32 and cannot be stored in ``labels.npy``.
         StorageError: a file cannot be written.
     """
     content = labels_bytes(labels)

@@ -1,4 +1,4 @@
-"""A shard set with manifest and index: any sample by its number, one ranged read each."""
+"""Random access to the samples of a shard set with manifest and index: one ranged read for each sample."""
 
 import hashlib
 import logging
@@ -32,30 +32,30 @@ _log = logging.getLogger("mps_shards")
 class ShardSet:
     """Random access to the samples of one set.
 
-    Opening reads the manifest and the size of each tar and of the index. Each process maps the index by itself, so a
-    set pickles small. The rows of a shard are checked as a whole at its first read.
+    Opening a set reads the manifest and the sizes of the tars and of the index. Each process maps the index itself, so
+    a pickled set is small. All index rows of a shard are checked when a sample of the shard is first read.
 
-    Reading is safe from any thread: what threads share is either constant, or (the mapped index, its checked parts) put
-    in place by one assignment of a value that is equal in every thread.
+    Reading is safe from any thread: shared values are either constant, or (the mapped index, its checked parts) are set
+    by one assignment of a value that is equal in every thread.
 
-    In a store, the index is held in memory, and the size of a tar is checked with the first bytes that are read of it.
+    In a store, the index is held in memory, and the size of a tar is checked when its first bytes are read.
 
     Args:
-        location: a folder with a manifest; with names, only those tars of it, in that order.
+        location: a folder with a manifest; if the location has names, only these tars of the folder, in that order.
         verify: compare the index with the manifest's SHA-256, and every sample that is read with the index's CRC-32.
-        cache: where whole tars are kept; also for a folder of this machine that is slow.
-        choice: of the fields to take for image and target, above what the manifest records.
-        manifest: of the set, where it was parsed already.
+        cache: cache for whole tars of a store, or of a slow local folder.
+        choice: fields to take for image and target; they override the fields that the manifest records.
+        manifest: manifest of the set, if it was parsed already.
 
     Attributes:
-        remote: Reading waits for a network, so that ranges are fetched ahead.
-        task, classes: the manifest's, unless another target was chosen.
-        counts: samples of each shard.
-        fingerprint: the manifest's, or one of the chosen shards.
+        remote: whether reading waits for a network, so that ranges should be fetched ahead.
+        task, classes: task and classes of the manifest, unless another target was chosen.
+        counts: number of samples of each shard.
+        fingerprint: fingerprint of the manifest, or of the chosen shards.
 
     Raises:
-        ManifestError: no manifest, malformed, it does not list a chosen tar, or the index is not the one it describes.
-        ShardError: a tar has not the size that the manifest states.
+        ManifestError: the manifest is missing or malformed or does not list a chosen tar, or the index does not fit it.
+        ShardError: a tar does not have the size that the manifest states.
         StorageError: a tar is missing.
     """
 
@@ -94,12 +94,12 @@ class ShardSet:
         self._rows: list[Rows | None] = [None] * len(self.shards)
         self._index: Rows | None = None
         self._labels: Labels | None = None
-        self._unchecked = set(range(len(self.shards)))  # shards whose size is not known to be the manifest's
+        self._unchecked = set(range(len(self.shards)))  # shards whose size has not been compared with the manifest
         if self._home.path is not None:
             for shard in self.shards:
                 check_size(self._home / shard.name, shard)
             self._unchecked.clear()
-        self._index = self._map_index()  # before anything is allocated from the manifest's numbers
+        self._index = self._map_index()  # first, because later allocations trust the manifest's numbers
 
     def _choose(self, choice: FieldChoice | None) -> None:
         recorded = FieldChoice.recorded(self.manifest.packed.options)
@@ -126,13 +126,13 @@ class ShardSet:
         return self._starts[-1]
 
     def read(self, number: int) -> RawSample:
-        """The sample of this number, counted over the shards in order.
+        """Return the sample of this number, counted over the shards in order.
 
         Raises:
-            ManifestError: the index rows of its shard cannot be right.
-            ShardError: its bytes are no whole sample, or (where they are verified) not those that were packed.
-            DecodeError: it has not the fields that were chosen.
-            StorageError: they cannot be read.
+            ManifestError: the index rows of the sample's shard are invalid.
+            ShardError: the bytes are not a complete sample, or (if `verify` is set) differ from the packed bytes.
+            DecodeError: the sample lacks a chosen field.
+            StorageError: the sample cannot be read.
         """
         at = bisect_right(self._starts, number) - 1
         shard = self.shards[at]
@@ -144,7 +144,7 @@ class ShardSet:
         return self._sample(shard.name, row, self.read_span(at, offset, offset + size))
 
     def parse(self, number: int, content: Buffer) -> RawSample:
-        """The sample of this number, whose bytes were read already. Raises ShardError as `read`."""
+        """Return the sample of this number from its bytes, which were read already. Raises ShardError as `read`."""
         at = bisect_right(self._starts, number) - 1
         return self._sample(self.shards[at].name, self._rows_of(at)[number - self._starts[at]].item(), content)
 
@@ -159,10 +159,10 @@ class ShardSet:
         return raw if self._choice is None else self._choice.plain(raw)
 
     def spans(self, numbers: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Where samples lie: places of their shards in `shards`, numbers inside these, first byte, byte behind.
+        """Return for each sample the index of its shard in `shards`, its number in the shard, first byte and end byte.
 
         Raises:
-            ManifestError: the index rows of a shard cannot be right.
+            ManifestError: the index rows of a shard are invalid.
         """
         at = np.searchsorted(self._starts, numbers, side="right") - 1
         inside = numbers - np.asarray(self._starts)[at]
@@ -174,17 +174,17 @@ class ShardSet:
         return at, inside, start, start + size
 
     def read_span(self, at: int, start: int, stop: int, stopped: Stop | None = None) -> Buffer:
-        """Bytes of a shard, by one request if all goes well.
+        """Return bytes of a shard, by one request if no attempt fails.
 
         Raises:
-            ShardError: the shard has not the size that the manifest states.
-            StorageError: they cannot be read, or the shard was replaced.
+            ShardError: the shard does not have the size that the manifest states.
+            StorageError: the bytes cannot be read, or the shard was replaced.
         """
         shard = self.shards[at]
         try:
             content = self._home.read(shard.name, start, stop, stopped=stopped)
         except StorageError as error:
-            self._check_size(at, error)  # that it is another file is the better reason
+            self._check_size(at, error)  # a replaced shard is the better explanation of the error
             raise
         if at in self._unchecked:
             self._check_size(at, None)
@@ -204,14 +204,14 @@ class ShardSet:
         self._unchecked.discard(at)
 
     def traffic(self) -> Traffic:
-        """Return what was asked of a store so far, by this process."""
+        """Return the counts of this process's requests to the store so far."""
         return self._home.traffic
 
     def read_runs(self, numbers: Numbers, *, max_bytes: int) -> Iterator[tuple[int, RawSample]]:
-        """Some samples of a store by number (ascending): each run of neighbours of a shard by one request.
+        """Read samples by ascending number; one request reads each run of adjacent samples of a shard.
 
         Args:
-            max_bytes: most bytes of one request, unless a single sample is larger.
+            max_bytes: limit for the bytes of one request, unless a single sample is larger.
         """
         shards, inside, starts, stops = (each.tolist() for each in self.spans(numbers))
         first = 0
@@ -231,29 +231,29 @@ class ShardSet:
             first = last
 
     def shard_of(self, number: int) -> str:
-        """Name of the tar that holds the sample of this number."""
+        """Return the name of the tar that holds the sample of this number."""
         return self.shards[bisect_right(self._starts, number) - 1].name
 
     def key(self, number: int) -> str:
-        """The key of the sample of this number, by a small read of its first header."""
+        """Return the key of the sample of this number, by a small read of its first header."""
         at = bisect_right(self._starts, number) - 1
         row = number - self._starts[at]
         return next(keys_in(self._file(self.shards[at].name), self._rows_of(at)[row : row + 1]))
 
     def keys(self) -> Iterator[str]:
-        """The keys of all samples, in the order of their numbers, by a few small reads each."""
+        """Yield the keys of all samples, in the order of their numbers, by a few small reads each."""
         for at, shard in enumerate(self.shards):
             yield from keys_in(self._file(shard.name), self._rows_of(at))
 
     def labels(self) -> Labels:
-        """Return the class id of each sample, in the order of their numbers: int32 (samples,), -1 for none.
+        """Return the class id of each sample, in the order of their numbers: int32 [samples], -1 for none.
 
-        Read from ``labels.npy``. Where a set has no such file, the labels are read from its shards, once, which takes
-        some 20 s a million samples on a local disk, and for a store means reading all of it.
+        Reads ``labels.npy``. If a set has no such file, the labels are read once from the shards, which takes some 20 s
+        per million samples on a local disk. For a set in a store, all shards must then be read.
 
         Raises:
             ConfigError: the set is not for classification.
-            DataError: labels cannot be read from the shards, or ``labels.npy`` is not the manifest's.
+            DataError: labels cannot be read from the shards, or ``labels.npy`` does not fit the manifest.
             StorageError: files cannot be read.
         """
         if self.task != "classification":
@@ -269,7 +269,7 @@ class ShardSet:
 
     def _read_labels(self) -> Labels:
         _log.warning(
-            "%s has no %s for these labels: reading %d labels from its shards; 'mps-shards index' can keep them",
+            "%s has no %s for these labels: reading %d labels from its shards; 'mps-shards index' can store them",
             str(self.folder),
             LABELS_NAME,
             len(self),
@@ -291,7 +291,7 @@ class ShardSet:
         return load_index(self._file(INDEX_NAME), self.manifest, check_digest=self._verify)
 
     def _file(self, name: str) -> File:
-        """A file of the set; the index and labels may lie in a folder of their own."""
+        """Return a file of the set; the index and the labels may be in another folder than the tars."""
         in_index_folder = self._index_folder is not None and name in (INDEX_NAME, LABELS_NAME)
         return (self._index_folder if in_index_folder and self._index_folder else self._home) / name
 
@@ -302,7 +302,7 @@ class ShardSet:
         return rows
 
     def _checked_rows(self, at: int) -> Rows:
-        """The index rows of one shard, a plain view of the mapped file."""
+        """Return the checked index rows of one shard, as a view of the mapped file."""
         if self._index is None:
             self._index = self._map_index()
         shard, first = self.shards[at], self._first_row[at]

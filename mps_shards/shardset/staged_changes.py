@@ -1,8 +1,8 @@
-"""Changes to a folder that end as if nobody had stopped them: prepared aside, written down, then done by moves.
+"""Changes to a folder that can be completed after an interruption: prepared aside, recorded, then done by moves.
 
-New files are made in ``SET/.repair``. Then a journal there lists every move, and from that moment on the moves are
-finished by whoever comes next. Moves that take files away come first, moves that put files in their places follow, and
-the name of the journal says which of the two is going on: so each move can be seen to be done, or not, at any time.
+New files are written to ``SET/.repair``. Then a journal in that folder lists every move, and from that moment on the
+next run finishes interrupted moves. Moves that take files away come first, moves that put files in their places
+follow, and the name of the journal tells the phase. So a later run can tell for each move whether it was done.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ _MAX_JOURNAL = 1 << 28  # bytes: a million shards need 100 MB
 
 
 class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is left to do, by paths relative to the set's folder.
+    """The moves of a change, with paths relative to the set's folder.
 
     Attributes:
-        taken: (from, to) of each file that is moved away, to a path where no file is.
-        placed: names of files in `ASIDE` that are moved into the folder, in this order; they replace what is there.
-        report: whatever is to be said of the changes when they are done.
+        taken: pairs (from, to) of files that are moved away, each to an unused path.
+        placed: names of files in `ASIDE` that are moved into the folder, in this order; they replace existing files.
+        report: report of the changes, to be shown when all moves are done.
     """
 
     taken: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def is_unfinished(folder: Folder) -> bool:
-    """Whether changes of a folder were begun and are not done."""
+    """Whether changes of a folder were begun and not finished."""
     return folder.has(_TAKING) or folder.has(_PLACING)
 
 
@@ -61,26 +61,26 @@ class StagedChanges:
         return None
 
     def begin(self) -> None:
-        """Make room to prepare files; what a run prepared that never carried them out is removed."""
+        """Empty the folder for prepared files, in which a run that stopped during preparation may have left files."""
         self._folder.check_writable()
         self.tidy()
 
     def aside(self, name: str) -> str:
-        """Where a file is prepared that is to have this name."""
+        """Return the path at which a file of this final name is prepared."""
         return f"{ASIDE}/{name}"
 
     def carry_out(self, journal: Journal) -> None:
-        """Do what has been prepared, or finish it.
+        """Do the moves of a journal, or the rest of them.
 
         Raises:
-            StorageError: a file cannot be moved, or is gone. The same call goes on where this one ended.
+            StorageError: a file cannot be moved, or is missing. Repeating the call continues where this call stopped.
         """
         if not self._holds(_PLACING):
             self._folder.write(_TAKING, msgspec.json.encode(journal))
             for source, target in journal.taken:
                 if not self._holds(target):
                     self._folder.move(source, target)
-                elif self._are_copies(source, target):  # a store had not removed the original yet
+                elif self._are_copies(source, target):  # interrupted before the store removed the original
                     self._folder.delete(source)
             self._folder.move(_TAKING, _PLACING)
         self._folder.delete(_TAKING)
@@ -90,7 +90,7 @@ class StagedChanges:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the folder aside; the journal first, as what is left without one means nothing."""
+        """Remove the folder of prepared files, the journal first: files without a journal are ignored."""
         for name in (_TAKING, _PLACING):
             self._folder.delete(name)
         self._folder.delete_below(ASIDE)
@@ -99,7 +99,7 @@ class StagedChanges:
         return self._folder.identity_now(name) is not None
 
     def _are_copies(self, source: str, target: str) -> bool:
-        """Whether a file is still there under its old name, too: then both hold the same bytes."""
+        """Whether a file exists under both names with the same bytes."""
         one, other = self._folder.identity_now(source), self._folder.identity_now(target)
         if one is None or other is None or one.size != other.size:
             return False

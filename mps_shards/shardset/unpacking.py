@@ -35,7 +35,7 @@ class UnpackReport:
 
     Attributes:
         sets: folders of the sets that were read.
-        files: number of files in `out`, including those that existed before.
+        files: number of files in `out`, including files that existed before.
         already: number of files that existed before with the same content.
         clashes: number of files and folders whose names differ from others only in case or Unicode normal form.
         tiled: number of images that packing rewrote in tiles; their pixels equal the source, their bytes do not.
@@ -193,7 +193,7 @@ class _Writer:
     def __init__(self, out: Path, *, overwrite: bool):
         self._out, self._overwrite = out, overwrite
         self._folders: set[str] = set()
-        self._owners: dict[int, object] = {}  # by hash of the path
+        self._owners: dict[int, object] = {}  # owner of each path, by hash of the path
         self._folded: dict[int, int] = {}  # hash of the path of a file or folder by that of its folded form
         self.alike: set[str] = set()  # paths that some disk takes for earlier ones
         self._probing = Lock()
@@ -272,5 +272,5 @@ class _Writer:
         if is_same_size and path.read_bytes() == content:
             return True
         if not self._overwrite or path.is_dir():
-            raise DataError(f"{path} is there with other content; remove it, or unpack with --overwrite")
+            raise DataError(f"{path} exists with other content; remove it, or unpack with --overwrite")
         return False

@@ -130,7 +130,7 @@ def _names(stored: StoredSet) -> list[str]:
 
 
 def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Problem]:
-    """Files that are missing, and files that do not belong to the set."""
+    """Yield missing files, and files that do not belong to the set."""
     listed = {shard.name: shard for shard in stored.manifest.shards}
     present = set(names)
     for shard in listed.values():
@@ -150,7 +150,7 @@ def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Prob
 
 
 def _problems_of_metadata(stored: StoredSet) -> Iterator[Problem]:
-    """What is wrong with the set before a tar is read."""
+    """Yield the problems that are found without reading a tar."""
     if is_unfinished(stored.folder):
         yield Problem(kind="unfinished repair", where=ASIDE, detail="run 'mps-shards repair' again")
     if stored.index_fault:
@@ -176,7 +176,7 @@ def whole_rows(file: File, rows: Rows) -> Rows:
 
 
 def damaged_rows(file: File, rows: Rows) -> Iterator[tuple[int, str | None, str]]:
-    """Return the samples whose bytes differ from the index, each as number, key (if it can be read) and description."""
+    """Yield number, key (None if unreadable) and description of each sample whose bytes differ from the index."""
     for number, (offset, size, crc32) in enumerate(rows.tolist()):
         content = file.read(offset, offset + size)
         if (actual := zlib.crc32(content)) != crc32:
@@ -230,7 +230,7 @@ def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Sc
         return
     other = next((shard.name for shard in stored.manifest.shards if shard.sha256 == actual.sha256), None)
     if other:
-        yield Fault("swapped shards", f"it is what the manifest calls {other}")
+        yield Fault("swapped shards", f"its content is that of {other} in the manifest")
         return
     if actual.bytes != record.bytes:
         kind = "truncated shard" if actual.bytes < record.bytes else "wrong size"
@@ -260,7 +260,7 @@ def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
         yield Fault("missing target", f"{missing} of its {samples} samples have no target for {task}")
     if task == "classification" and classes:
         for number in np.flatnonzero(scan.labels >= classes)[:20].tolist():
-            detail = f"label {scan.labels[number]} is no class: the set has {classes}"
+            detail = f"label {scan.labels[number]} is not a class: the set has {classes}"
             yield Fault("bad label", detail, None, number)
 
 

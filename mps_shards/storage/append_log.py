@@ -1,4 +1,4 @@
-"""Text files that several threads and processes add lines to."""
+"""Log files to which several threads and processes append lines."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ __all__ = ["append_line"]
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line. One write at the end of the file: lines of other threads and processes never mix with it (POSIX).
+    """Append a line by a single write, so that lines of several threads and processes never mix (POSIX).
 
     Raises:
-        StorageError: it cannot be written, or only in part.
+        StorageError: the line cannot be written, or was written only in part.
     """
     content = line.encode() + b"\n"
     try:
@@ -24,4 +24,4 @@ def append_line(path: Path, line: str) -> None:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
     if written < len(content):
-        raise StorageError(f"cannot write {path}: {written} of {len(content)} bytes fitted")
+        raise StorageError(f"cannot write {path}: only {written} of {len(content)} bytes could be written")

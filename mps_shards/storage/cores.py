@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The number of cores that this process may use."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """Cores that this process may use: its CPU affinity, and the CPU quota of its control group (containers).
+    """Return how many cores this process may use by its CPU affinity and the CPU quota of its control group.
 
-    At least 1. A quota of 2.5 cores counts as 3.
+    The result is at least 1. A quota of 2.5 cores counts as 3.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(_CGROUP)
@@ -20,8 +20,8 @@ def available_cores() -> int:
 
 
 def _quota(root: Path) -> int | None:
-    """Cores that the control group grants, rounded up; None without a limit."""
-    with contextlib.suppress(OSError, ValueError):  # no such file: no control groups of version 2
+    """Return how many cores the control group grants, rounded up; None without a limit."""
+    with contextlib.suppress(OSError, ValueError):  # the file only exists with control groups of version 2
         granted, period = (root / "cpu.max").read_text().split()
         return None if granted == "max" else -(-int(granted) // int(period))
     with contextlib.suppress(OSError, ValueError, ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Letting go of what the system holds of a file in memory, so that the next reading is the disk's."""
+"""Dropping files from the page cache, so that the next read measures the disk."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ __all__ = ["forget_cached"]
 
 
 def forget_cached(path: Path) -> bool:
-    """Drop a file's clean pages from the page cache; whether this system can be asked to."""
+    """Drop a file's clean pages from the page cache; return False if the system has no such call."""
     if not hasattr(os, "posix_fadvise"):
         return False
     with contextlib.suppress(OSError):

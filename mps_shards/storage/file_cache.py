@@ -1,9 +1,9 @@
-"""Whole files of a store, or of a slow disk, kept on a fast one; shared by all processes of a machine.
+"""A cache on a fast disk for whole files of a store or a slow disk, shared by all processes of a machine.
 
-Each file has a folder of its own, named by a hash of its full address, size and etag, so that nothing is ever served
-for anything else. It is fetched under a lock by one process, checked, and given its name by a rename: a process that is
-killed leaves a part that the next one overwrites, and a lock that the system lets go. Where the cache is full, what was
-unused longest goes; a file that is deleted while a process reads it stays readable until it is closed.
+Each file has its own folder, named by a hash of the file's full address, size and etag, so a replaced file is never
+served. One process fetches a file under a lock, checks it, and renames it to its final name. A killed process leaves
+a partial file that the next process overwrites, and the system releases its lock. When the cache is full, the least
+recently used files are deleted; a file that is deleted while a process reads it stays readable until it is closed.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ _CONTENT = "content"
 
 
 class Cache:
-    """A folder of fetched files.
+    """A cache of fetched files in a local folder.
 
     Args:
-        folder: made if it is not there; for nothing else.
-        max_bytes: of all files; the newest one alone may be larger. None for no bound.
+        folder: folder for the cache alone; it is created if it does not exist.
+        max_bytes: limit for the bytes of all files; the newest file alone may exceed the limit. None for no limit.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None):
@@ -52,14 +52,14 @@ class Cache:
         return None
 
     def path(self, source: Folder, name: str, *, sha256: str | None = None) -> Path:
-        """Where the file lies, fetched if need be.
+        """Return the local path of a file, which is fetched first if the cache does not hold it.
 
         Args:
-            sha256: that it must have, if known.
+            sha256: SHA-256 that the file must have, if it is known.
 
         Raises:
-            FileMissing, StorageError: it cannot be fetched or kept.
-            ShardError: it has not that digest. Nothing is kept.
+            FileMissing, StorageError: the file cannot be fetched or stored.
+            ShardError: the file has another SHA-256. It is not kept.
         """
         identity = source.identity(name)
         entry = self.folder / _entry_name(source.address, name, identity, sha256)
@@ -70,25 +70,25 @@ class Cache:
                 return content
             entry.mkdir(exist_ok=True)
             with _locked(entry / "lock"):
-                if _touched(content):  # by the process that had the lock
+                if _touched(content):  # the process that had the lock fetched it
                     source.traffic.add(hits=1)
                     return content
                 self._make_room(identity.size, keep=entry)
                 _fetch(source, name, identity, content, sha256)
-            self._make_room(0, keep=entry)  # others fetched at the same time
+            self._make_room(0, keep=entry)  # other processes may have fetched files at the same time
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
-            raise StorageError(f"the cache {self.folder}: {error.strerror}") from error
+            raise StorageError(f"the cache {self.folder} cannot be used: {error.strerror}") from error
         return content
 
     def _make_room(self, size: int, *, keep: Path) -> None:
-        """Delete what was unused longest, until `size` more bytes fit. One process at a time."""
+        """Delete the least recently used files until `size` more bytes fit. One process at a time does so."""
         if self._max_bytes is None:
             return
         with _locked(self.folder / "lock"):
             held: list[tuple[float, int, Path]] = []
-            for content in self.folder.glob(f"*/{_CONTENT}*"):  # parts that a killed process left, too
+            for content in self.folder.glob(f"*/{_CONTENT}*"):  # includes partial files that a killed process left
                 with contextlib.suppress(FileNotFoundError):
                     found = content.stat()
                     held.append((found.st_mtime, found.st_size, content))
@@ -107,7 +107,7 @@ def _entry_name(address: str, name: str, identity: Identity, sha256: str | None)
 
 
 def _touched(content: Path) -> bool:
-    """Whether it is there; if so, it counts as used now."""
+    """Return whether a file exists; if so, record that it is used now."""
     try:
         os.utime(content)
     except FileNotFoundError:
@@ -124,13 +124,13 @@ def _fetch(source: Folder, name: str, identity: Identity, content: Path, sha256:
             file.write(piece)
         where = source / name
         if size != identity.size:
-            raise StorageError(f"{where} gave {size} bytes, it has {identity.size}")
+            raise StorageError(f"{where} has {identity.size} bytes, but {size} bytes arrived")
         if sha256 is not None and digest.hexdigest() != sha256:
             raise ShardError(f"{where} has SHA-256 {digest.hexdigest()}, its manifest says {sha256}; it was replaced")
 
 
 def _delete(content: Path) -> bool:
-    """Delete an entry's file, unless its process is still writing it."""
+    """Delete the file of a cache entry, unless a process is still writing the file; return whether it was deleted."""
     with contextlib.suppress(BlockingIOError, FileNotFoundError), _locked(content.parent / "lock", wait=False):
         content.unlink()
         return True
@@ -139,17 +139,17 @@ def _delete(content: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Alone among all processes and threads, as long as it is held. The system lets go of a dead process's lock."""
+    """Hold an exclusive lock among all processes and threads. The system releases the lock of a dead process."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 
 class CachedFolder(Folder):
-    """A folder whose files are fetched whole into a cache at their first use. See `Folder`; it is only read from.
+    """A read-only `Folder` whose files are fetched whole into a cache at their first use.
 
     Args:
-        sha256: Digests that files must have, by name.
+        sha256: SHA-256 that files must have, by file name.
     """
 
     def __init__(self, cache: Cache, source: Folder, sha256: Mapping[str, str] | None = None):
@@ -197,7 +197,7 @@ class CachedFolder(Folder):
         if path is not None:
             try:
                 return self._reader.read(path, start, stop - start)
-            except FileMissing:  # the cache was full, and this file was the least recently used
+            except FileMissing:  # evicted by another process, since the cache was full
                 pass
         path = self._paths[name] = str(self._fetched(name))
         return self._reader.read(path, start, stop - start)
@@ -208,7 +208,7 @@ class CachedFolder(Folder):
         return LocalFolder(path.parent).open_stream(path.name)
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
-        """See `Folder`. Small files are not kept: they are read where they are."""
+        """See `Folder`. Small files are read from the source and not cached."""
         return self._source.read_file(name, max_bytes=max_bytes)
 
     def map_file(self, name: str, *, max_bytes: int) -> memoryview:

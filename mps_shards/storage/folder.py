@@ -1,4 +1,4 @@
-"""The contract of a folder: its files are listed, read and written by name, wherever the folder lies."""
+"""The contract of a folder, local or in a store, whose files are listed, read and written by name."""
 
 import contextlib
 import io
@@ -16,22 +16,22 @@ from mps_shards.errors import StorageError
 
 __all__ = ["AccessDenied", "File", "FileMissing", "Folder", "Identity", "Stop", "Traffic", "WritableFolder"]
 
-Stop: TypeAlias = Future[None]  # done as soon as nobody wants the bytes any more
+Stop: TypeAlias = Future[None]  # done as soon as the requested bytes are no longer needed
 
 
 class Identity(NamedTuple):
-    """What tells a file from one that replaces it: its size, and its etag or time of change ("" where unknown)."""
+    """Size of a file, and its etag or time of change ("" if unknown): a replaced file has another identity."""
 
     size: int
     tag: str
 
 
 class FileMissing(StorageError):
-    """There is no such file."""
+    """A file does not exist."""
 
 
 class AccessDenied(StorageError):
-    """The store refuses access. Amazon S3 also answers so for a missing object whose bucket may not be listed."""
+    """The store refuses access. Amazon S3 also does so for a missing object in a bucket that may not be listed."""
 
 
 _counting = Lock()
@@ -40,14 +40,14 @@ os.register_at_fork(before=_counting.acquire, after_in_parent=_counting.release,
 
 @dataclass(slots=True)
 class Traffic:
-    """What this process has asked of a store so far.
+    """Counts of the requests of this process to a store so far.
 
     Attributes:
-        requests: Requests that were sent, repeated ones included.
-        bytes: Bytes that arrived.
-        retries: Requests that were repeated.
-        hits: Files that a cache already held.
-        waited_s: Seconds that readers waited for bytes, added up over all of them.
+        requests: Number of requests that were sent, including repeated ones.
+        bytes: Number of bytes that arrived.
+        retries: Number of requests that were repeated.
+        hits: Number of files that a cache already held.
+        waited_s: Seconds that readers waited for bytes, added up over all readers.
     """
 
     requests: int = 0
@@ -57,14 +57,14 @@ class Traffic:
     waited_s: float = 0.0
 
     def add(self, **more: float) -> None:
-        """Add to the figures of these names. May be called from any thread."""
+        """Add to the counts of these names. May be called from any thread."""
         with _counting:
             for name, amount in more.items():
                 setattr(self, name, getattr(self, name) + amount)
 
     @classmethod
     def sum(cls, parts: "Sequence[Traffic]") -> "Traffic":
-        """Return the sum of several. A generator is not accepted: Ctrl-C inside of one would keep its files open."""
+        """Return the sum of several counts. Not for generators: Ctrl-C inside a generator would keep its files open."""
         total = cls()
         for part in parts:
             total.add(**asdict(part))
@@ -72,17 +72,17 @@ class Traffic:
 
 
 class Folder(ABC):
-    """Files of one folder, by name. Names may hold slashes. Safe to use from any thread, to pickle and to fork.
+    """Files of one folder, by name. Names may contain slashes. Safe to use from any thread, to pickle and to fork.
 
-    Every method raises `StorageError` where the disk or store does not do what is asked, and `FileMissing` where there
-    is no such file. The text of a folder is its address without passwords and queries.
+    Every method raises `StorageError` if the disk or store refuses the request, and `FileMissing` if a file does not
+    exist. ``str(folder)`` is the folder's address without passwords and queries.
 
     Attributes:
-        address: Full address, the same for the same folder. May hold secrets: not to be shown.
-        path: The folder's path where it is a local one, else None.
-        traffic: Requests so far; all zero for a local folder.
-        tells_identity: Whether a replaced file is always noticed. Otherwise its content should be verified.
-        waits: Whether reading waits for a network, so that it pays to read ahead.
+        address: Full address, equal for equal folders. It may contain secrets and must not be shown.
+        path: Path of a local folder; None for a folder in a store.
+        traffic: Counts of requests so far; all zero for a local folder.
+        tells_identity: Whether a replaced file is always noticed. If not, contents should be verified.
+        waits: Whether reading waits for a network, so that reading ahead is worthwhile.
     """
 
     address: str
@@ -93,46 +93,46 @@ class Folder(ABC):
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """Last part of the folder's path."""
         return str(self).rstrip("/").rpartition("/")[2]
 
     @abstractmethod
     def folder(self, name: str) -> "Folder":
-        """The folder of this name inside this one. Nothing is created."""
+        """Return the subfolder of this name. Nothing is created."""
 
     @abstractmethod
     def check(self) -> None:
-        """Raise StorageError where this is surely not a folder. A store is not asked: its folders are only prefixes."""
+        """Raise StorageError if this is certainly not a folder. Stores are not asked: they only have prefixes."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Names of the files directly in the folder, sorted."""
+        """Return the names of the files directly in the folder, sorted."""
 
     @abstractmethod
     def subfolders(self) -> list[str]:
-        """Names of the folders directly in the folder, sorted."""
+        """Return the names of the folders directly in the folder, sorted."""
 
     @abstractmethod
     def below(self, name: str = "") -> dict[str, Identity]:
-        """All files in a folder inside this one and further down, by their names here, as they are now."""
+        """Return the present files in a subfolder and below it, by their names relative to this folder."""
 
     @abstractmethod
     def identity(self, name: str) -> Identity:
-        """Size and tag of a file. In a store, the first answer about a file holds until `forget`."""
+        """Return size and tag of a file. In a store, the first answer about a file is kept until `forget`."""
 
     def seen(self, name: str) -> Identity | None:
-        """Identity of a file as far as it is known without asking a store; None where it is not known."""
+        """Return the identity of a file if it is known without a request to a store, else None."""
         return None
 
     def forget(self, name: str) -> None:  # noqa: B027  # local folders remember nothing
-        """Ask anew at the next use of this file, which may have been replaced."""
+        """Drop the known identity of a file, which may have been replaced, so that the next use asks for it again."""
 
     def size(self, name: str) -> int:
-        """Bytes of a file."""
+        """Return the size of a file in bytes."""
         return self.identity(name).size
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file that may be read."""
+        """Whether a file of this name exists and may be read."""
         try:
             self.identity(name)
         except (FileMissing, AccessDenied):
@@ -141,7 +141,7 @@ class Folder(ABC):
 
     @abstractmethod
     def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> bytes | memoryview:
-        """Exactly the bytes from `start` up to `stop`, by one request if all goes well.
+        """Return exactly the bytes from `start` up to `stop`, by one request if no attempt fails.
 
         Args:
             stopped: Give up waiting as soon as this is done.
@@ -149,18 +149,18 @@ class Folder(ABC):
 
     @abstractmethod
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
-        """The file, open for sequential reading from its start. The caller closes it."""
+        """Open a file for sequential reading from its start. The caller closes the file."""
 
     @abstractmethod
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
-        """A small file as a whole. Raises StorageError for one that has more than `max_bytes`."""
+        """Return the content of a small file. Raises StorageError if it has more than `max_bytes`."""
 
     def map_file(self, name: str, *, max_bytes: int) -> memoryview:
-        """A whole file, read-only: mapped where it is local; elsewhere in memory, if it has at most `max_bytes`."""
+        """Return a whole file, read-only: a local file is mapped, others are read into memory up to `max_bytes`."""
         return memoryview(self.read_file(name, max_bytes=max_bytes))
 
     def read_now(self, name: str, *, max_bytes: int) -> bytes | None:
-        """A small file as it is now, whatever it was before; None where there is none."""
+        """Return the present content of a small file, whatever was known about it; None if it does not exist."""
         self.forget(name)
         try:
             return self.read_file(name, max_bytes=max_bytes)
@@ -168,7 +168,7 @@ class Folder(ABC):
             return None
 
     def identity_now(self, name: str) -> Identity | None:
-        """Size and tag of a file as it is now; None where there is none."""
+        """Return the present size and tag of a file; None if it does not exist."""
         self.forget(name)
         with contextlib.suppress(FileMissing):
             return self.identity(name)
@@ -191,7 +191,7 @@ class Folder(ABC):
 
 
 class WritableFolder(Folder):
-    """A folder that can be written to, while others may write to it, too. Missing folders are made."""
+    """A folder that can be written to, also by several processes at once. Missing folders are created."""
 
     @abstractmethod
     def folder(self, name: str) -> "WritableFolder":
@@ -199,42 +199,42 @@ class WritableFolder(Folder):
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Raise ConfigError or StorageError where surely nothing can be written. Nothing is written to find out."""
+        """Raise ConfigError or StorageError if the folder is certainly not writable. Writes nothing to find out."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Store a small file, whole or not at all. When this returns, it survives a power cut."""
+        """Store a small file, completely or not at all. After the call, the file survives a power cut."""
 
     @abstractmethod
     def create(self, name: str, content: bytes) -> bool:
-        """Store a small file unless there is one of this name. Of several callers at a time exactly one gets True."""
+        """Store a small file unless its name exists. Of several simultaneous callers, exactly one gets True."""
 
     @abstractmethod
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> AbstractContextManager[BinaryIO]:
-        """A binary file that is stored under `name` when the block ends well, whole or not at all.
+        """Open a binary file that is stored under `name`, completely, when the block ends without an error.
 
         Args:
-            scratch_folder: Where it is written first; by default beside the file, or in the system's temporary folder.
+            scratch_folder: Folder for writing; by default the file's own, for a store the system's temporary folder.
         """
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove a file, if there is one."""
+        """Remove a file, if it exists."""
 
     @abstractmethod
     def move(self, name: str, to: str) -> None:
-        """Give a file another name, where it replaces what is there. Stopped at any moment, it can be repeated.
+        """Rename a file; an existing file of the new name is replaced. An interrupted move can be repeated.
 
-        A store copies the file and then removes the original, so there both may exist for a while.
+        A store copies the file and then removes the original, so both may exist for a while.
         """
 
     @abstractmethod
     def delete_below(self, name: str) -> None:
-        """Remove a folder inside this one with all its files, if there is one."""
+        """Remove a subfolder with all its files, if it exists."""
 
 
 class File(NamedTuple):
-    """A file of a folder; its text is its full address, safe to show."""
+    """A file of a folder. ``str(file)`` is its full address without secrets."""
 
     folder: Folder
     name: str

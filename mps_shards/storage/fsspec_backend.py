@@ -1,6 +1,6 @@
-"""Whatever fsspec knows and obstore does not, such as ``hf://``; needs the extra ``fsspec``.
+"""The store backend for file systems that fsspec knows and obstore does not, such as ``hf://``; needs `fsspec`.
 
-fsspec does not say which object the bytes that it gives are of. So contents from here are verified by the index.
+fsspec does not report which version of an object it reads, so the index verifies contents from these file systems.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _PIECE = 8 << 20
 
 
 class FsspecBackend:
-    """A folder of a file system of fsspec's. See `StoreBackend`."""
+    """A folder of an fsspec file system. See `StoreBackend`."""
 
     tells_identity = False
 
@@ -32,7 +32,7 @@ class FsspecBackend:
             raise ConfigError(f"{prefix}: neither obstore nor fsspec knows {scheme}:")
 
     def _opened(self) -> tuple[Any, str]:
-        """The file system and the folder's path in it. fsspec keeps one instance for each process and thread."""
+        """Return the file system and the folder's path in it. fsspec keeps one instance per process and thread."""
         from fsspec.core import url_to_fs
 
         try:
@@ -86,12 +86,12 @@ class FsspecBackend:
             try:
                 system.pipe_file(path, content, mode="create")
             except FileExistsError:
-                raise FileThere(f"{self._prefix / name}: there is such a file") from None
-            except (NotImplementedError, TypeError):  # systems of fsspec's differ in what they take
+                raise FileThere(f"{self._prefix / name} exists already") from None
+            except (NotImplementedError, TypeError):  # fsspec's file systems accept different arguments
                 raise NoConditions from None
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """See `StoreBackend`. The content is held in memory: in fsspec only `pipe_file` stores all or nothing."""
+        """See `StoreBackend`. The content is held in memory: only fsspec's `pipe_file` stores all or nothing."""
         system, path = self._place_for(name)
         with _Translated(self._prefix, name):
             system.pipe_file(path, content.read())
@@ -106,16 +106,16 @@ class FsspecBackend:
         """See `StoreBackend`."""
         system, root = self._opened()
         with _Translated(self._prefix, folder):
-            system.invalidate_cache()  # others write there, too
+            system.invalidate_cache()  # other processes may have written
             try:
                 found = system.find(f"{root}/{folder}".rstrip("/"), detail=True)
-            except FileNotFoundError:  # some say so of an empty folder
+            except FileNotFoundError:  # some file systems raise this for an empty folder
                 return {}
         start = len(root.rstrip("/")) + 1
         return {path[start:]: _identity(about) for path, about in found.items()}
 
     def _place_for(self, name: str) -> tuple[Any, str]:
-        """The file system and the path, whose folder is made, for systems that have such."""
+        """Return the file system and the path, after creating the path's folder if the system has folders."""
         system, folder = self._opened()
         path = f"{folder}/{name}"
         with _Translated(self._prefix, name):
@@ -129,7 +129,7 @@ def _identity(about: dict[str, Any]) -> Identity:
 
 
 class _Translated:
-    """Turns what file systems raise into ours; texts may hold secrets, so nothing is chained."""
+    """Translates errors of file systems into ours, without a cause, since their texts may contain secrets."""
 
     def __init__(self, prefix: Prefix, name: str):
         self._where = prefix / name

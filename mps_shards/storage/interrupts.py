@@ -1,10 +1,9 @@
-"""Keeps KeyboardInterrupt from doing harm in the training loop's thread, wherever it is raised.
+"""Protection of the training loop's thread against KeyboardInterrupt at any point.
 
-Python raises KeyboardInterrupt in the main thread, between any two of its steps: also inside `threading.Condition` and
-`threading.Event`, which are written in Python and then stay locked for ever, and inside finalizers, where it is lost.
-So the code that the training loop's thread runs takes only locks written in C, waits on a `WakeUp`, has no finalizers
-written in Python, and cleans up a second time where the interrupt fell into the first. tests/device/test_interrupts.py
-tries every place.
+Python can raise KeyboardInterrupt in the main thread between any two bytecodes: also inside `threading.Condition` and
+`threading.Event`, which are written in Python and then stay locked for ever, and inside finalizers, which swallow it.
+So code that runs in the training loop's thread takes only locks written in C, waits on a `WakeUp`, has no finalizers
+written in Python, and repeats a clean-up that was interrupted. tests/device/test_interrupts.py interrupts every line.
 """
 
 import contextlib
@@ -17,19 +16,19 @@ __all__ = ["WakeUp", "uninterrupted"]
 
 
 class WakeUp:
-    """Wakes one thread that waits, or else the next one that does. Several calls of `set` before a wait count once."""
+    """Wakes one waiting thread, or else the next thread that waits. Several calls of `set` before a wait count once."""
 
     def __init__(self) -> None:
         self._unset = threading.Lock()
         self._unset.acquire()
 
     def set(self) -> None:
-        """Wake the thread that waits. Called from any thread."""
-        with contextlib.suppress(RuntimeError):  # set already
+        """Wake the waiting thread. Called from any thread."""
+        with contextlib.suppress(RuntimeError):  # it is set already
             self._unset.release()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait, and say whether it was set in time. None waits for ever."""
+        """Wait until `set` is called; return whether it was called in time. None waits for ever."""
         return self._unset.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
 
 
@@ -37,10 +36,10 @@ class WakeUp:
 def uninterrupted() -> Iterator[None]:
     """Delay KeyboardInterrupt until the block ends, for short work that must not be left half-done.
 
-    Does nothing in any thread but the main one, where Python raises no KeyboardInterrupt.
+    In other threads than the main thread, where Python raises no KeyboardInterrupt, the block is not changed.
     """
     handler = signal.getsignal(signal.SIGINT)
-    # otherwise the signal is ignored, or ends the process
+    # without a Python handler, the signal is ignored or ends the process
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return

@@ -1,4 +1,4 @@
-"""Folders of this machine's disks, or mounted on it; writes appear whole or not at all."""
+"""Local and mounted folders. A written file appears completely or not at all."""
 
 import contextlib
 import errno
@@ -34,7 +34,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 class LocalFolder(WritableFolder):
-    """See `Folder`. A path that is relative stays so in texts, and is resolved at every use."""
+    """See `Folder`. A relative path stays relative in messages, and is resolved at every use."""
 
     def __init__(self, path: Path):
         self.path: Path = path
@@ -45,7 +45,7 @@ class LocalFolder(WritableFolder):
 
     @property
     def name(self) -> str:
-        """See `Folder`. The real name, where the path is a link or relative."""
+        """See `Folder`. The real name, if the path is a link or relative."""
         return self.path.resolve().name
 
     def folder(self, name: str) -> "LocalFolder":
@@ -87,7 +87,7 @@ class LocalFolder(WritableFolder):
         return Identity(found.st_size, str(found.st_mtime_ns))
 
     def seen(self, name: str) -> Identity | None:
-        """See `Folder`. As it is now."""
+        """See `Folder`. A local file is always looked up."""
         return self.identity_now(name)
 
     def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> bytes:
@@ -145,7 +145,7 @@ class LocalFolder(WritableFolder):
                 os.link(file.name, path)
             except FileExistsError:
                 return False
-            except OSError as error:  # a disk without hard links
+            except OSError as error:  # the disk has no hard links
                 if error.errno not in _NO_LINKS:
                     raise
                 return _created(path, content)
@@ -154,11 +154,11 @@ class LocalFolder(WritableFolder):
 
     @contextlib.contextmanager
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
-        """See `Folder`. Missing folders are made."""
+        """See `Folder`. Missing folders are created."""
         path = self.path / name
         with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        # hidden, and not named as a part: a folder with one of those is taken for an unfinished pack
+        # hidden, and without the suffix .part, which marks an unfinished pack
         part = (scratch_folder or path.parent) / f".{path.name}.new"
         with replacing(path, part=part) as file:
             yield file
@@ -170,7 +170,7 @@ class LocalFolder(WritableFolder):
             path.unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
-        """See `Folder`. When this returns, it survives a power cut."""
+        """See `Folder`. After the call, the move survives a power cut."""
         source, target = self.path / name, self.path / to
         with translated(source):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +215,7 @@ def is_folder(path: Path, *, missing: str = "no such file or directory") -> bool
 
 
 def local_file(path: Path) -> File:
-    """The file that a path names."""
+    """Return the `File` of a path."""
     return LocalFolder(path.parent) / path.name
 
 
@@ -278,13 +278,13 @@ class _LocalStream(io.RawIOBase):
 
 @contextlib.contextmanager
 def replacing(path: Path, *, part: Path | None = None) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only when the block ends well: written aside, fsynced, renamed.
+    """Open a binary file that appears at `path` only when the block succeeds: it is written aside, fsynced, renamed.
 
     Args:
-        part: Where it is written, on the same disk; by default beside `path`, with ``.part`` appended.
+        part: Path on the same disk at which the file is written first; by default `path` with ``.part`` appended.
 
     Raises:
-        StorageError: It cannot be written; a full disk is named as such.
+        StorageError: The file cannot be written; the message says so if the disk is full.
     """
     part = part or path.with_name(path.name + PART)
     try:
@@ -303,13 +303,13 @@ def replacing(path: Path, *, part: Path | None = None) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def scratch(folder: Path | None) -> Iterator[BinaryIO]:
-    """A binary file without a name, to write and to read again. It disappears with the block, or with the process.
+    """Open an unnamed binary file for writing and reading. It disappears with the block, or with the process.
 
     Args:
-        folder: Where it takes its room; by default the system's folder for temporary files.
+        folder: Folder on whose disk the file is stored; by default the system's folder for temporary files.
 
     Raises:
-        StorageError: It cannot be written; a full disk is named as such.
+        StorageError: The file cannot be written; the message says so if the disk is full.
     """
     where = folder or Path(tempfile.gettempdir())
     try:
@@ -327,7 +327,7 @@ def _unwritten(path: Path, error: OSError) -> StorageError:
 
 
 def begin_writing(file: BinaryIO, offset: int, size: int) -> None:
-    """Let the disk begin to write these bytes of a file, without waiting. Little is then left for the final fsync."""
+    """Let the disk begin to write these bytes of a file, without waiting, so that the final fsync is short."""
     file.flush()
     if hasattr(os, "posix_fadvise"):  # Linux begins to write dirty pages that are "not needed", and keeps them
         os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_DONTNEED)
@@ -337,7 +337,7 @@ def sync_folder(folder: Path) -> None:
     """Make renames within a folder durable.
 
     Raises:
-        StorageError: The disk refuses.
+        StorageError: The folder cannot be synced.
     """
     with translated(folder):
         descriptor = os.open(folder, os.O_RDONLY)

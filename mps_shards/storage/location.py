@@ -1,4 +1,4 @@
-"""What a user may name: a folder of shards, a tar file, the URL of either, or a list of them."""
+"""Parsing of locations that users give: a folder of shards, a tar file, the URL of either, or a list of these."""
 
 import os
 import re
@@ -23,12 +23,12 @@ _F = TypeVar("_F", bound=Folder)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A folder of shards.
+    """A folder of shards, and which of its tars were chosen.
 
     Attributes:
-        folder: Where the tars are.
-        names: File names of the tars chosen from it, in order; None for all that it holds.
-        index: Folder of the manifest and the index, where that is another one.
+        folder: Folder of the tars.
+        names: File names of the chosen tars, in order; None for all tars of the folder.
+        index: Folder of the manifest and the index, if they are not beside the tars.
     """
 
     folder: WritableFolder
@@ -41,14 +41,14 @@ def open_folder(named: _F, *, options: StoreOptions | None = None) -> _F: ...
 @overload
 def open_folder(named: str | os.PathLike[str], *, options: StoreOptions | None = None) -> WritableFolder: ...
 def open_folder(named: Folder | str | os.PathLike[str], *, options: StoreOptions | None = None) -> Folder:
-    """The folder that a path or URL names, whether it exists or not. No store is asked yet.
+    """Return the folder of a path or URL, whether it exists or not. Sends no request to a store.
 
     Args:
-        named: A folder that is open already is returned as it is.
+        named: Path or URL; an opened folder is returned unchanged.
         options: Time-outs and retries of stores.
 
     Raises:
-        ConfigError: The URL cannot be read, or names a tar.
+        ConfigError: The URL is not supported, or names a tar.
     """
     if isinstance(named, Folder):
         return named
@@ -70,16 +70,16 @@ def locate(
     index: str | os.PathLike[str] | None = None,
     options: StoreOptions | None = None,
 ) -> list[Location]:
-    """Locations of what was named, in order; tars that follow each other in one folder are taken together.
+    """Return the locations that a user named, in order; successive tars of one folder form one location.
 
-    A URL that ends like a tar names one, any other a folder. No store is asked yet.
+    A URL with the ending of a tar names a tar, any other URL a folder. Sends no request to a store.
 
     Args:
-        index: Folder with the manifest and index of the one location.
+        index: Folder of the manifest and the index; only for a single location.
         options: Time-outs and retries of stores.
 
     Raises:
-        ConfigError: Nothing was named, or a URL whose scheme cannot be read.
+        ConfigError: Nothing was named, or the scheme of a URL is not supported.
         StorageError: A path does not exist.
     """
     found: list[Location] = []

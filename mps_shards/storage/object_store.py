@@ -1,8 +1,8 @@
-"""Object stores and HTTP through obstore: S3, Google Cloud Storage, Azure, plain servers.
+"""The store backend for S3, Google Cloud Storage, Azure and web servers, through obstore.
 
-Credentials and endpoints come from the environment, by the names that obstore documents (``AWS_ACCESS_KEY_ID``,
-``AWS_ENDPOINT_URL``, …). obstore's own retries are off, but for the parts of
-an upload: `StoreFolder` counts and reports each attempt.
+Credentials and endpoints come from the environment variables that obstore documents (``AWS_ACCESS_KEY_ID``,
+``AWS_ENDPOINT_URL``, …). obstore's own retries are off, except for the parts of an upload: `StoreFolder` counts and
+reports each attempt.
 """
 
 import base64
@@ -25,16 +25,16 @@ __all__ = ["SCHEMES", "ObjectBackend"]
 SCHEMES = frozenset({"abfs", "abfss", "adl", "az", "azure", "gs", "http", "https", "s3", "s3a"})
 
 _PIECE = 1 << 20
-_PART = 8 << 20  # of an upload; a store takes 10,000 of them
+_PART = 8 << 20  # bytes per part of an upload; a store accepts 10,000 parts
 _PARTS_AT_A_TIME = 4
-_PART_RETRIES = 3  # obstore's own: or else one lost part would cost all that was sent before it
+_PART_RETRIES = 3  # retries by obstore, since one lost part would otherwise lose all parts before it
 _Use: TypeAlias = Literal["asking", "streaming", "uploading"]
-# Not worth another attempt: 4xx but for "timed out" and "too many requests", and "not implemented".
+# Errors that no further attempt changes: 4xx except "timed out" and "too many requests", and "not implemented".
 _LASTING = re.compile(r"status code: (301|4(?!08|29)\d\d|501)|must be specified")
 
 
 class ObjectBackend:
-    """A prefix in a store that obstore knows. Its client is made at first use, by each process for itself."""
+    """A prefix in a store that obstore knows. Each process makes its own client at first use."""
 
     tells_identity = True
 
@@ -63,7 +63,7 @@ class ObjectBackend:
         return Answer(_identity(found.meta), self._pieces(found, name, stopped, whole=stop is not None))
 
     def _pieces(self, found: Any, name: str, stopped: Stop | None, *, whole: bool) -> Iterator[memoryview]:
-        if whole:  # gathered by obstore, without the GIL and without a copy
+        if whole:  # obstore gathers the bytes without the GIL and without a copy
             with _Translated(self._prefix, name):
                 content = answer_of(found.bytes_async, timeout_s=self._options.request_timeout_s, stopped=stopped)
             yield memoryview(content)
@@ -72,7 +72,7 @@ class ObjectBackend:
         while True:
             try:
                 with _Translated(self._prefix, name):
-                    piece = answer_of(pieces.__anext__, stopped=stopped)  # the client has a time-out for silence
+                    piece = answer_of(pieces.__anext__, stopped=stopped)  # the client has its own read time-out
             except StopAsyncIteration:
                 return
             yield memoryview(piece)
@@ -119,7 +119,7 @@ class ObjectBackend:
 
     def _ask(self, use: _Use, what: str, *arguments: Any, stopped: Stop | None = None, **options: Any) -> Any:
         store, function = self._store(use), getattr(obstore_module(), f"{what}_async")
-        # the client's own time-outs come first; but it also looks for credentials, for minutes
+        # the client's own time-outs end earlier, but not its search for credentials, which can take minutes
         timeout_s = None if use == "uploading" else self._options.read_timeout_s + self._options.connect_timeout_s
         return answer_of(lambda: function(store, *arguments, **options), timeout_s=timeout_s, stopped=stopped)
 
@@ -140,11 +140,11 @@ class ObjectBackend:
 
 def _client(url: str, use: _Use, limits: StoreOptions) -> Any:
     options: dict[str, Any] = {
-        "allow_http": True,  # a store is asked over plain HTTP only where its address says so
+        "allow_http": True,  # plain HTTP is used only for addresses that begin with http:
         "connect_timeout": _milliseconds(limits.connect_timeout_s),
-        # a store says nothing until it has a part whole
+        # a store does not answer before it has received a whole part
         "read_timeout": _milliseconds(limits.request_timeout_s if use == "uploading" else limits.read_timeout_s),
-        # a shard may stream for hours, since it is read as fast as it is used
+        # a shard may be streamed for hours, as slowly as it is consumed
         "timeout": "1day" if use == "streaming" else _milliseconds(limits.request_timeout_s),
     }
     parts = urlsplit(url)
@@ -155,7 +155,7 @@ def _client(url: str, use: _Use, limits: StoreOptions) -> Any:
     try:
         retry_config = {"max_retries": _PART_RETRIES if use == "uploading" else 0}
         return obstore_module().store.from_url(url, client_options=options, retry_config=retry_config)
-    except Exception as error:  # obstore raises its own, ValueError and more
+    except Exception as error:  # obstore raises errors of its own, ValueError and others
         reason = advice_for(url, str(error)) or without_secrets(str(error)).partition("\n")[0]
         raise StorageError(f"{Prefix(url)} cannot be opened: {reason}") from None
 
@@ -172,7 +172,7 @@ _OURS = (StorageError, Transient, NoRanges, NoConditions, StopAsyncIteration)
 
 
 class _Translated:
-    """Turns obstore's errors into ours. Nothing is chained: obstore's texts hold addresses with all their secrets."""
+    """Translates obstore's errors into ours, without a cause: obstore's texts contain addresses with their secrets."""
 
     def __init__(self, prefix: Prefix, name: str):
         self._prefix, self._name = prefix, name
@@ -190,7 +190,7 @@ class _Translated:
         if isinstance(error, kinds.NotFoundError | FileNotFoundError):
             raise FileMissing(f"{where}: {advice or 'no such object'}") from None
         if isinstance(error, kinds.AlreadyExistsError):
-            raise FileThere(f"{where}: there is such an object") from None
+            raise FileThere(f"{where} exists already") from None
         if isinstance(error, kinds.NotSupportedError) and "ange request" in reason:
             raise NoRanges from None
         refused = kinds.PermissionDeniedError | kinds.UnauthenticatedError | PermissionError
@@ -203,7 +203,7 @@ class _Translated:
 
 
 def _reason(text: str) -> str:
-    """obstore's message in one line, without the address, and with the innermost cause."""
+    """Return obstore's message in one line, without the address, and with the innermost cause."""
     first, _, details = text.partition("\n")
     outer = first.rpartition(" - ")[2] if "Error performing" in first else first
     inner = re.findall(r"message: \"(.*?)\"|kind: (TimedOut|Timeout)|(IncompleteBody)", details)

@@ -1,11 +1,11 @@
-"""obstore in this process: the module, and a thread that runs its requests, so that waiting for them can be ended.
+"""The obstore module of this process, and a thread that runs obstore's requests so that they can be cancelled.
 
 obstore's blocking functions cannot be interrupted (0.12.1: Ctrl-C waits for the request's time-out). So its
-asynchronous ones are used: whoever waits for them can give up, and the request is cancelled.
+asynchronous functions are used: a caller can stop waiting, and the request is cancelled.
 
 The threads of obstore do not survive a fork, and a child that uses them waits for ever (seen with 0.12.1). The child of
-a process that has used obstore therefore imports a copy of the package from another folder, whose threads are its own.
-Only public names are used. tests/storage/test_obstore_runtime.py proves both.
+a process that has used obstore therefore imports a copy of the package from another folder, which starts new threads.
+Only public names are used. tests/storage/test_obstore_runtime.py tests both.
 """
 
 import contextlib
@@ -37,21 +37,21 @@ POLL_S = 0.1  # how soon a wait ends that nobody needs any more
 
 
 def obstore_module() -> Any:
-    """obstore, as this process may use it."""
+    """Return the obstore module that this process may use."""
     return _of_this_process().module
 
 
 def answer_of(
     request: Callable[[], Awaitable[_T]], *, timeout_s: float | None = None, stopped: Stop | None = None
 ) -> _T:
-    """Wait for a request. Ctrl-C, `ordered_map` when it is stopped, and `stopped` end the wait and cancel the request.
+    """Wait for a request. Ctrl-C, a stopped `ordered_map`, and `stopped` end the wait and cancel the request.
 
     Args:
-        request: Calls an asynchronous function of obstore. It runs on obstore's thread.
+        request: Calls an asynchronous function of obstore. The call runs on the thread for requests.
 
     Raises:
         Transient: There was no answer in time.
-        Exception: What the request raises.
+        Exception: Any error that the request raises.
     """
     runtime = _of_this_process()
     outcome: SimpleQueue[tuple[_T | None, BaseException | None]] = SimpleQueue()
@@ -71,7 +71,7 @@ def answer_of(
                 result, error = outcome.get(timeout=POLL_S)
                 if error is not None:
                     raise error
-                return result  # type: ignore[return-value]  # None only where it is the result
+                return result  # type: ignore[return-value]  # None only if None is the result
             raise_if_stopped()
             if stopped is not None and stopped.done():
                 raise Transient("reading was stopped")
@@ -83,11 +83,11 @@ def answer_of(
 
 
 class _Runtime:
-    """The module and the thread of one process. The thread is a daemon: it never ends before the process."""
+    """The obstore module and the request thread of one process. The thread is a daemon and ends with the process."""
 
     def __init__(self, *, copied: bool) -> None:
         self.module = _copy_of_obstore() if copied else importlib.import_module("obstore")
-        import asyncio  # here: it takes 15 ms, which only those who use a store should spend
+        import asyncio  # only where a store is used, since the import takes 15 ms
 
         self.loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self.loop.run_forever, name="obstore-requests", daemon=True)
@@ -97,7 +97,7 @@ class _Runtime:
 
 _making = threading.Lock()
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
-_runtimes: dict[int, _Runtime] = {}  # by process; those of parents are kept: their module must not be unloaded
+_runtimes: dict[int, _Runtime] = {}  # by process id; those of parents are kept, as their modules must stay loaded
 
 
 def _of_this_process() -> _Runtime:
@@ -112,7 +112,7 @@ def _of_this_process() -> _Runtime:
 
 
 def _copy_of_obstore() -> Any:
-    """obstore, imported once more from a copy of its folder: a library is loaded again only from another file."""
+    """Import obstore once more, from a copy of its folder: a library is loaded again only from another file."""
     import obstore
 
     names = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "obstore"}

@@ -1,4 +1,4 @@
-"""A function over many items on threads, with the results in the order of the items."""
+"""Mapping of a function over many items on threads, with the results in the order of the items."""
 
 import contextlib
 import math
@@ -18,16 +18,16 @@ Result = TypeVar("Result")
 
 
 class Stopped(BaseException):
-    """Ends a function whose result nobody wants any more.
+    """Ends a function whose result is no longer needed.
 
     Like KeyboardInterrupt it is not an `Exception`, so that handlers of errors do not catch it.
     """
 
 
 def raise_if_stopped() -> None:
-    """Raise `Stopped` in a function that a `WorkerPool` runs, once its result is not wanted any more.
+    """Raise `Stopped` in a function that a `WorkerPool` runs, once its result is no longer needed.
 
-    Long functions call this often. It does nothing in other threads.
+    Long functions should call this often. In other threads, it does nothing.
     """
     job: Job[Any] | None = getattr(_thread, "job", None)
     if job is not None and job.is_stopped():
@@ -42,21 +42,21 @@ def ordered_map(
     ahead: int | None = None,
     name: str = "mps-shards-map",
 ) -> Iterator[Result]:
-    """``map(function, items)``, computed on threads: lazily, with the results in the order of the items.
+    """Compute ``map(function, items)`` on threads, lazily, with the results in the order of the items.
 
-    Nothing begins before the first result is asked for. An error is raised in its item's place, after the results
-    before it; items behind it are dropped at once. An error, Ctrl-C at any moment, or leaving early (`close`) ends
-    everything: what has not begun is dropped, functions that call `raise_if_stopped` end there, and no thread is left
-    when the exception arrives.
+    No call begins before the first result is requested. An error is raised in its item's place, after the results
+    before it; later items are dropped at once. An error, Ctrl-C at any moment, or leaving early (`close`) ends
+    everything: calls that have not begun are dropped, functions that call `raise_if_stopped` end there, and no thread
+    is left when the exception arrives.
 
     Args:
-        items: Taken in the caller's thread.
-        workers: Threads; by default one for each available core.
-        ahead: Items that are taken beyond the result that was asked for last; by default three for each worker.
-        name: Of the threads.
+        items: Iterated in the caller's thread.
+        workers: Number of threads; by default one for each available core.
+        ahead: Number of items to take beyond the last requested result; by default three for each worker.
+        name: Name of the threads.
     """
     workers = available_cores() if workers is None else workers
-    pool = WorkerPool(workers, name)  # not worker_pool: Ctrl-C could come before its end begins
+    pool = WorkerPool(workers, name)  # not worker_pool: Ctrl-C could come before its clean-up begins
     try:
         yield from pool.ordered_map(function, items, ahead=ahead)
     finally:
@@ -69,11 +69,11 @@ def ordered_map(
 
 @contextlib.contextmanager
 def worker_pool(workers: int, *, name: str = "mps-shards-pool") -> "Iterator[WorkerPool]":
-    """Threads that several ordered maps share. Leaving the block stops the maps, and waits for the threads to end.
+    """Start threads that several ordered maps share. Leaving the block stops the maps and waits for the threads.
 
     Args:
-        workers: Threads at most. Each begins when it is first needed.
-        name: Of the threads.
+        workers: Largest number of threads. Each thread starts when it is first needed.
+        name: Name of the threads.
     """
     pool = WorkerPool(workers, name)
     try:
@@ -87,10 +87,10 @@ def worker_pool(workers: int, *, name: str = "mps-shards-pool") -> "Iterator[Wor
 
 
 class WorkerPool:
-    """See `worker_pool`, which makes it.
+    """Threads that run functions; see `worker_pool`, which makes a pool.
 
-    Every wait is on a lock of C, which Ctrl-C cannot leave locked: `threading.Condition`, and all that is built on it,
-    may keep its lock for ever.
+    Every wait is on a lock written in C, which Ctrl-C cannot leave locked. A `threading.Condition`, and everything that
+    is built on it, may stay locked for ever.
     """
 
     def __init__(self, workers: int, name: str):
@@ -118,7 +118,7 @@ class WorkerPool:
                         waiting.append(self._begin(run, *next(source), function))
                     except StopIteration:
                         room = -1
-                    except Exception as error:  # of the items: raised in its place
+                    except Exception as error:  # the iterable failed: raised in the place of the next item
                         waiting.append(Job.failed(error))
                         room = -1
                 if not waiting:
@@ -140,16 +140,16 @@ class WorkerPool:
         with uninterrupted(), self._starting:
             if len(self._threads) < self._workers:
                 name = f"{self._name}_{len(self._threads)}"
-                # daemons: where Ctrl-C is pressed twice, the interpreter does not wait for a thread that hangs
+                # a daemon, so that after a second Ctrl-C the interpreter does not wait for a thread that hangs
                 thread = threading.Thread(target=_work, args=(self._jobs,), name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
     def stop(self) -> None:
-        """Drop what was not begun, stop what runs, and wait until the threads have ended. May be called twice."""
+        """Drop waiting jobs, stop running jobs, and wait until the threads have ended. May be called twice."""
         self._run.stopped = True
         with contextlib.suppress(Empty):
-            while True:  # what was not begun is settled here, for whoever waits for it
+            while True:  # jobs that have not begun are settled here, since a thread may wait for them
                 job = self._jobs.get_nowait()
                 if job is not None:
                     job.drop()
@@ -160,7 +160,7 @@ class WorkerPool:
 
 
 class Job(Generic[Result]):
-    """A call of a function, which a pool runs at some time."""
+    """A call of a function that a pool runs."""
 
     __slots__ = ("_done", "_error", "_function", "_item", "_lock", "_number", "_result", "_run")
 
@@ -169,23 +169,23 @@ class Job(Generic[Result]):
         self._result: Result | None = None
         self._error: BaseException | None = None
         self._done = False
-        self._lock = threading.Lock()  # held until it is done
+        self._lock = threading.Lock()  # held until the job is done
         self._lock.acquire()
 
     @classmethod
     def failed(cls, error: Exception) -> "Job[Any]":
-        """A job that has ended with an error."""
+        """Return a job that has ended with an error."""
         job: Job[Any] = cls(_Run(), 0, None, lambda item: item)
         job._error = error
         job._settle()
         return job
 
     def result(self) -> Result:
-        """Wait for the function, and give its result or raise its error. To be called by one thread."""
+        """Wait for the function, and return its result or raise its error. Called by one thread."""
         self.wait()
         if self._error is not None:
             raise self._error
-        return self._result  # type: ignore[return-value]  # None only where that is the result
+        return self._result  # type: ignore[return-value]  # None only if None is the result
 
     def wait(self) -> None:
         """Wait until the function has ended, or is known not to begin."""
@@ -193,7 +193,7 @@ class Job(Generic[Result]):
             self._lock.acquire()
 
     def run(self) -> None:
-        """For the pool's threads."""
+        """Call the function. Runs in a thread of the pool."""
         _thread.job = self
         try:
             raise_if_stopped()
@@ -205,11 +205,11 @@ class Job(Generic[Result]):
         self._settle()
 
     def is_stopped(self) -> bool:
-        """Whether nobody wants the result any more."""
+        """Whether the result is no longer needed."""
         return self._number > self._run.failed or self._run.is_stopped()
 
     def drop(self) -> None:
-        """Settle a job that does not begin."""
+        """Settle a job that will not begin."""
         self._error = Stopped()
         self._settle()
 
@@ -220,10 +220,10 @@ class Job(Generic[Result]):
 
 
 class _Run:
-    """Jobs that are stopped together: when their pool is, or the job that they are a part of.
+    """Jobs that are stopped together: when their pool is stopped, or the job that they are part of.
 
     Attributes:
-        failed: Number of the first job that failed; those behind it are of no use.
+        failed: Number of the first job that failed; the results of later jobs are not needed.
     """
 
     __slots__ = ("_outer", "failed", "stopped")
@@ -234,7 +234,7 @@ class _Run:
         self._outer = outer if current is None else (*outer, current)
 
     def is_stopped(self) -> bool:
-        """Whether this run or what it is a part of was stopped."""
+        """Whether this run, its pool or its outer job was stopped."""
         return self.stopped or any(each.is_stopped() for each in self._outer)
 
 

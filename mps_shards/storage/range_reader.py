@@ -1,4 +1,4 @@
-"""Ranged reads of local files through few descriptors, from any thread."""
+"""Ranged reads of local files through few open file descriptors, from any thread."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from mps_shards.storage.folder import FileMissing
 
 __all__ = ["RangeReader"]
 
-_readers: "WeakValueDictionary[int, RangeReader]" = WeakValueDictionary()  # those of this process with open files
+_readers: "WeakValueDictionary[int, RangeReader]" = WeakValueDictionary()  # this process's readers with open files
 _READER_LIMIT = 64
 _PROCESS_LIMIT = 1024
 
@@ -20,11 +20,11 @@ _PROCESS_LIMIT = 1024
 class RangeReader:
     """Reads ranges of many files through at most `limit` open descriptors, from any thread.
 
-    By default that is 64, and all readers of a process together take at most a quarter of what it may open
-    (``ulimit -n``), so that the program's own files find room. A file is opened at its first read and closed when it is
-    the least recently used one. A descriptor that has become stale, as on NFS, is opened again.
+    The default limit is 64, and all readers of a process together use at most a quarter of the descriptors that it may
+    open (``ulimit -n``), which leaves enough for the program's own files. A file is opened at its first read and closed
+    when it is the least recently used one. A descriptor that has become stale, as on NFS, is opened again.
 
-    Pickling and forking are safe: descriptors are never shared, each process opens its own.
+    Pickling and forking are safe: each process opens its own descriptors.
     """
 
     def __init__(self, *, limit: int | None = None):
@@ -37,12 +37,12 @@ class RangeReader:
         self._open: OrderedDict[str, _File] = OrderedDict()
 
     def read(self, path: str, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes of a file from `offset` on.
+        """Return exactly `size` bytes of a file from `offset` on.
 
         Raises:
-            StorageError: The file cannot be opened or read, or ends before that.
+            StorageError: The file cannot be opened or read, or is too short.
         """
-        if self._pid != os.getpid():  # after a fork: the lock may be held by a thread that is not here
+        if self._pid != os.getpid():  # after a fork: a thread of the parent may hold the lock
             inherited = self._open
             self._reset()
             for file in inherited.values():
@@ -71,7 +71,7 @@ class RangeReader:
                 recovered = True
 
     def _recover(self, path: str, error: OSError) -> bool:
-        """Whether another attempt may succeed, for which everything is done here."""
+        """Prepare another attempt after an error; return whether it may succeed."""
         if error.errno in (errno.EMFILE, errno.ENFILE):
             for reader in _others(None):
                 reader.close()
@@ -111,7 +111,7 @@ class RangeReader:
                 self._shrink(self._limit())
 
     def _forget(self, path: str) -> None:
-        """Do not use the descriptor of a file again."""
+        """Stop using the descriptor of a file."""
         with self._lock:
             file = self._open.pop(path, None)
             if file is not None:
@@ -135,7 +135,7 @@ class RangeReader:
             os.close(self._open.pop(path).descriptor)
 
     def close(self) -> None:
-        """Close what no thread is reading from. The reader can be used again."""
+        """Close the files that no thread is reading. The reader can be used again."""
         if self._pid == os.getpid():
             with self._lock:
                 self._shrink(0)
@@ -143,7 +143,7 @@ class RangeReader:
                     _readers.pop(id(self), None)
 
     def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():  # nobody can be reading: they would hold a reference
+        if getattr(self, "_pid", None) == os.getpid():  # no thread can be reading: it would hold a reference
             for file in self._open.values():
                 os.close(file.descriptor)
 
@@ -156,8 +156,8 @@ class RangeReader:
 
 
 def _others(this: RangeReader | None) -> list[RangeReader]:
-    """The readers of this process, but for one."""
-    found = (each() for each in _readers.valuerefs())  # a copy, made at once
+    """Return all other readers of this process."""
+    found = (each() for each in _readers.valuerefs())  # `valuerefs` copies the references at once
     return [reader for reader in found if reader is not None and reader is not this]
 
 

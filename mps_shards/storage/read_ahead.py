@@ -1,4 +1,4 @@
-"""Pieces of remote files, fetched before they are needed: few large requests, many in flight, bounded in bytes."""
+"""Read-ahead of pieces of remote files: few large requests, many in flight, within a limit of bytes."""
 
 import os
 import time
@@ -14,17 +14,17 @@ __all__ = ["REQUEST_BYTES", "Piece", "ReadAhead"]
 
 _Read = Callable[[tuple[int, ...], int, int, Stop], bytes | memoryview]
 
-REQUEST_BYTES = 8 << 20  # of one request at most: what Amazon and Google advise for ranges is 8 to 16 MB
-_GAP = 256 << 10  # less than this between two pieces is fetched too: a request costs more
-_IN_FLIGHT = 16  # at 20 ms and 100 MB/s a connection, over 1 GB/s
-_FAREWELL_S = 5.0  # for requests under way when reading ends; later ones end by their own time-outs
+REQUEST_BYTES = 8 << 20  # limit for one request: Amazon and Google advise 8 to 16 MB for ranged requests
+_GAP = 256 << 10  # a smaller gap between two pieces is fetched too, since another request would cost more
+_IN_FLIGHT = 16  # requests; with 20 ms of latency and 100 MB/s per connection they reach over 1 GB/s
+_FAREWELL_S = 5.0  # wait for requests in flight when reading ends; slower requests end by their own time-outs
 
 
 class Piece(NamedTuple):
-    """Bytes `start` to `stop` of a file, wanted once. Pieces of one unit are fetched together.
+    """Bytes `start` to `stop` of a file, to be used once. Pieces of one unit are fetched together.
 
     Attributes:
-        ticket: number of this use, which `ReadAhead.take` is given.
+        ticket: number that identifies this use of the bytes, for `ReadAhead.take`.
     """
 
     ticket: int
@@ -35,31 +35,31 @@ class Piece(NamedTuple):
 
 
 class ReadAhead:
-    """Fetches pieces in the order in which they will be needed, and keeps each until it is taken.
+    """Fetches pieces in the order in which they will be needed, and keeps each piece until it is taken.
 
-    Pieces are views of what a request brought. Only where room is needed are they copied out of it.
+    Pieces are views of the response to a request. They are copied only when memory runs short.
 
-    Whoever takes a piece waits only while it is under way; taking in another order than planned cannot block, since a
-    piece that nobody has asked for yet is then asked for at once.
+    `take` waits only while its piece is in flight. Taking pieces in another order than planned cannot block, since a
+    piece that was not requested yet is then requested at once.
 
     Args:
-        read: (file, start, stop, stopped) -> their bytes. Called from several threads.
-        max_bytes: of pieces in memory and under way; above it only those are fetched that are needed next.
-        traffic: where waiting is counted.
+        read: function (file, start, stop, stopped) -> bytes. Called from several threads.
+        max_bytes: limit for pieces in memory and in flight; beyond it, only pieces that are needed next are fetched.
+        traffic: counts to which waiting times are added.
     """
 
     def __init__(self, read: _Read, *, max_bytes: int, traffic: Traffic):
         self._read, self._max_bytes, self._traffic = read, max_bytes, traffic
-        self._lock = RLock()  # reentrant: the collector may close an abandoned reading inside of it
-        self._wanted: dict[int, Piece] = {}  # by ticket; not asked for yet
-        self._units: dict[Hashable, _Unit] = {}  # the same, in the order of first need
-        self._known = 0  # units that are first needed before this ticket are planned to their end
+        self._lock = RLock()  # reentrant: the garbage collector may call `close` while the lock is held
+        self._wanted: dict[int, Piece] = {}  # planned pieces that were not requested yet, by ticket
+        self._units: dict[Hashable, _Unit] = {}  # the same pieces by unit, in the order of first need
+        self._known = 0  # units that are first needed before this ticket are planned completely
         self._flying: dict[int, Future[None]] = {}
         self._held: dict[int, _Answer] = {}
-        self._bytes = 0  # of answers in memory and under way
-        self._whole: set[_Answer] = set()  # those whose pieces are still views of them
-        self._spare = 0  # bytes of those that are no piece's any more
-        self._jobs: set[Future[None]] = set()  # those that have not ended, and some that have
+        self._bytes = 0  # bytes of responses in memory and in flight
+        self._whole: set[_Answer] = set()  # responses whose pieces are still views of them
+        self._spare = 0  # bytes of these responses that belong to no piece any more
+        self._jobs: set[Future[None]] = set()  # all running requests, and some that have ended
         self._running = 0
         self._planned_all = False
         self._stopped: Stop = Future()
@@ -67,10 +67,10 @@ class ReadAhead:
         self._pool = ThreadPoolExecutor(2 * _IN_FLIGHT, thread_name_prefix="mps-shards-fetch")
 
     def plan(self, pieces: Iterable[Piece], *, known: int) -> None:
-        """Add pieces that will be needed after those before.
+        """Add pieces that will be needed after all earlier ones.
 
         Args:
-            known: units that are first needed before this ticket have no more pieces to come: they may be fetched.
+            known: units that are first needed before this ticket get no further pieces and may be fetched.
         """
         with self._lock:
             for piece in pieces:
@@ -80,30 +80,31 @@ class ReadAhead:
             self._admit()
 
     def prioritise(self, tickets: Iterable[int]) -> None:
-        """Say that these are needed next: they are fetched by themselves where their units have no room."""
+        """State that these pieces are needed next: they are fetched alone if their units do not fit into the limit."""
         with self._lock:
             due = [self._wanted[ticket] for ticket in tickets if ticket in self._wanted]
             if due and not self._fits(self._units[due[0].unit]):
                 self._ask_for(due)
 
     def take(self, ticket: int) -> memoryview:
-        """The bytes of a piece, which is then forgotten. Waits for them if need be.
+        """Return the bytes of a piece, after waiting for them if necessary, and forget the piece.
 
-        They may keep those of a whole request in memory: use them soon, and let go.
+        The bytes may keep the response of a whole request in memory: use them soon, and drop them.
 
         Raises:
-            StorageError: they cannot be had, or reading was stopped. Whatever `read` raises.
+            StorageError: the bytes cannot be read, or reading was stopped.
+            Exception: any error that `read` raises.
         """
         with self._lock:
             future = None if ticket in self._held else self._under_way(ticket)
         if future is not None:
             began = time.perf_counter()
             try:
-                future.result()  # ends: each attempt has its time-outs, and stopping settles it
+                future.result()  # returns in the end: attempts have time-outs, and `close` settles the future
             except Exception as error:
                 with self._lock:
                     self._flying.pop(ticket, None)
-                raise type(error)(*error.args) from error  # a new one: many may wait for this request
+                raise type(error)(*error.args) from error  # a new error, since several threads may wait for it
             finally:
                 self._traffic.add(waited_s=time.perf_counter() - began)
         with self._lock:
@@ -115,7 +116,7 @@ class ReadAhead:
         return content
 
     def finish(self) -> None:
-        """Say that nothing more is planned: it closes once the last piece was taken."""
+        """State that no more pieces will be planned: the read-ahead closes once the last piece was taken."""
         with self._lock:
             self._planned_all = True
             ended = not (self._held or self._flying or self._wanted)
@@ -124,12 +125,12 @@ class ReadAhead:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing can be taken any more."""
+        """Whether no piece can be taken any more."""
         return self._stopped.done()
 
     def close(self) -> None:
-        """Wake whoever waits, and forget everything. From any thread, any number of times."""
-        if self._pid != os.getpid():  # a fork's copy: the threads, and whoever held the lock, are not here
+        """Wake all waiting threads and drop all pieces. May be called from any thread, any number of times."""
+        if self._pid != os.getpid():  # a forked copy, in which the threads and the holder of the lock do not exist
             return
         with self._lock:
             if not self.closed:
@@ -145,7 +146,7 @@ class ReadAhead:
             self._pool.shutdown(wait=True)
 
     def _given(self, ticket: int) -> memoryview:
-        """A piece that is here. Its answer leaves memory with the last piece."""
+        """Return a piece that has arrived. Its response is freed with its last piece."""
         answer = self._held.pop(ticket)
         content = answer.pieces.pop(ticket)
         if answer.apart:
@@ -158,7 +159,7 @@ class ReadAhead:
         return content
 
     def _let_go(self, answer: "_Answer") -> None:
-        """Leave only the pieces of it in memory."""
+        """Keep only the pieces of a response in memory."""
         self._whole.remove(answer)
         self._bytes -= answer.spare
         self._spare -= answer.spare
@@ -175,14 +176,14 @@ class ReadAhead:
         return future
 
     def _fits(self, unit: "_Unit") -> bool:
-        """Whether there is room for a unit, or could be made; then it is."""
+        """Return whether a unit fits into the limit, after freeing memory if that is necessary and enough."""
         excess = self._bytes + unit.bytes - self._max_bytes
         if 0 < excess <= self._spare:
             self._make_room(excess)
         return excess <= 0 or self._bytes + unit.bytes <= self._max_bytes
 
     def _make_room(self, wanted: int) -> None:
-        """Copy what is still needed of answers of which most was taken, so that they leave memory."""
+        """Copy the remaining pieces of mostly used responses, so that these responses are freed."""
         for answer in sorted(self._whole, key=lambda answer: answer.spare, reverse=True):
             if wanted <= 0:
                 return
@@ -190,7 +191,7 @@ class ReadAhead:
             self._let_go(answer)
 
     def _admit(self) -> None:
-        """Ask for the units that are needed first, as far as requests and bytes allow."""
+        """Request the units that are needed first, within the limits of requests and bytes."""
         while self._units and self._running < _IN_FLIGHT:
             unit = next(iter(self._units.values()))
             if next(iter(unit.pieces)) >= self._known or not self._fits(unit):
@@ -210,7 +211,7 @@ class ReadAhead:
                 self._bytes += piece.stop - piece.start
             try:
                 job = self._pool.submit(self._fetch, run, future)
-            except RuntimeError:  # the interpreter is ending
+            except RuntimeError:  # the interpreter is shutting down
                 future.set_exception(StorageError("reading was stopped"))
                 return
             self._running += 1
@@ -227,11 +228,11 @@ class ReadAhead:
             if answer.spare > wanted // 8:
                 answer.part()
             del content, pieces
-        except Exception as error:  # it changes thread here, and is raised where a piece of it is taken
+        except Exception as error:  # passed to the threads that take a piece of this request
             failure = error
         with self._lock:
             self._running -= 1
-            if future.done():  # closed meanwhile
+            if future.done():  # `close` was called meanwhile
                 return
             if failure is not None:
                 self._bytes -= wanted
@@ -249,12 +250,12 @@ class ReadAhead:
 
 
 class _Answer:
-    """What one request brought: one run of bytes, in memory until its last piece is taken.
+    """The response to one request: a run of bytes, in memory until its last piece is taken.
 
     Attributes:
-        pieces: what was not taken yet, by ticket.
-        spare: bytes beside those.
-        apart: each piece is in memory by itself, and nothing is spare.
+        pieces: pieces that were not taken yet, by ticket.
+        spare: number of bytes that belong to no such piece.
+        apart: whether each piece has been copied, so that no spare bytes are held.
     """
 
     __slots__ = ("apart", "pieces", "spare")
@@ -263,13 +264,13 @@ class _Answer:
         self.pieces, self.spare, self.apart = pieces, spare, False
 
     def part(self) -> None:
-        """Copy each piece, so that the rest leaves memory."""
+        """Copy each piece, so that the other bytes are freed."""
         self.pieces = {ticket: memoryview(bytes(piece)) for ticket, piece in self.pieces.items()}
         self.spare, self.apart = 0, True
 
 
 class _Unit:
-    """Pieces of one unit that nobody has asked for yet, by ticket."""
+    """Pieces of one unit that were not requested yet, by ticket."""
 
     __slots__ = ("bytes", "pieces")
 
@@ -287,7 +288,7 @@ class _Unit:
 
 
 def _runs(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Pieces that one request fetches: of one file, with small gaps, and not too many bytes."""
+    """Group pieces into requests: pieces of one file, with small gaps, within the limit of bytes."""
     runs: list[list[Piece]] = []
     for piece in sorted(pieces, key=lambda piece: (piece.file, piece.start)):
         run = runs[-1] if runs else None

@@ -1,4 +1,4 @@
-"""What to set where a store refuses or never answers: credentials, region, bucket, endpoint."""
+"""Advice for stores that refuse access or do not answer: credentials, region, bucket, endpoint."""
 
 import os
 import re
@@ -11,7 +11,7 @@ __all__ = ["advice_for"]
 _S3 = ("s3", "s3a")
 _GOOGLE = ("gs",)
 _AZURE = ("abfs", "abfss", "adl", "az", "azure")
-_METADATA = "169.254.169.254"  # where clouds tell their machines credentials
+_METADATA = "169.254.169.254"  # address from which cloud machines get credentials
 
 _CREDENTIALS = {
     **dict.fromkeys(
@@ -25,10 +25,10 @@ _CREDENTIALS = {
 
 
 def advice_for(url: str, error: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """What is missing or wrong, judging from what a store or its client said; None where nothing is known.
+    """Return what is missing or wrong, judged by the error of a store or its client; None if that is not known.
 
     Args:
-        error: The client's whole message.
+        error: The client's complete message.
     """
     scheme = scheme_of(url) or ""
     if _METADATA in error and scheme in _CREDENTIALS:

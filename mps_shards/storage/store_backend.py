@@ -1,4 +1,4 @@
-"""What each kind of store can do, in single attempts. `StoreFolder` repeats them and never mixes two objects."""
+"""The contract of a store backend, which makes single attempts. `StoreFolder` repeats failed attempts."""
 
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple, Protocol
@@ -17,11 +17,11 @@ class Answer(NamedTuple):
 
 
 class Transient(Exception):
-    """An attempt failed in a way that may pass. The text holds no secrets."""
+    """An attempt failed, but another attempt may succeed. The text contains no secrets."""
 
 
 class FileThere(StorageError):
-    """There already is such an object."""
+    """An object of this name exists already."""
 
 
 class NoRanges(Exception):
@@ -29,48 +29,48 @@ class NoRanges(Exception):
 
 
 class NoConditions(Exception):
-    """The store cannot promise to keep an existing object."""
+    """The store cannot guarantee that an existing object is not overwritten."""
 
 
 class StoreBackend(Protocol):
-    """One folder of one store, to which others may write at the same time. No folder need be made first.
+    """One folder of one store, to which other processes may write at the same time. Folders need not be created.
 
-    Raises `Transient`, `NoRanges`, or StorageError for what another attempt cannot change.
+    Methods raise `Transient`, `NoRanges`, or StorageError for an error that another attempt cannot change.
 
     Attributes:
-        tells_identity: Each answer is known to be of the object that its identity names.
+        tells_identity: Whether the bytes of an answer certainly belong to the object that its identity names.
     """
 
     tells_identity: bool
 
     def head(self, name: str) -> Identity:
-        """What is stored under a name."""
+        """Return the identity of an object."""
         ...
 
     def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
-        """Bytes from `start` up to `stop`, or to the object's end; gives up as soon as `stopped` is done."""
+        """Return the bytes from `start` up to `stop`, or to the object's end; stops as soon as `stopped` is done."""
         ...
 
     def listed(self) -> tuple[list[str], list[str]]:
-        """Names of the files and of the folders directly in the folder, sorted."""
+        """Return the names of the files and of the folders directly in the folder, sorted."""
         ...
 
     def below(self, folder: str) -> dict[str, Identity]:
-        """All objects in a folder inside this one and further down, by their names here."""
+        """Return all objects in a subfolder and below it, by their names relative to this folder."""
         ...
 
     def put(self, name: str, content: bytes) -> None:
-        """Store an object, whole or not at all."""
+        """Store an object, completely or not at all."""
         ...
 
     def create(self, name: str, content: bytes) -> None:
-        """Store a small object where there is none. Raises `FileThere`, or `NoConditions`."""
+        """Store a small object if its name does not exist. Raises `FileThere`, or `NoConditions`."""
         ...
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """Store a file's content from its start, whole or not at all, in parts where it is large."""
+        """Store a file's content from its start, completely or not at all; large content is sent in parts."""
         ...
 
     def delete(self, name: str) -> None:
-        """Remove an object; where there is none, `FileMissing` or nothing."""
+        """Remove an object. If it does not exist, raises `FileMissing` or does nothing."""
         ...

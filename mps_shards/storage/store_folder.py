@@ -1,4 +1,4 @@
-"""Folders in stores: requests are repeated where that can help, and two versions of a file are never mixed."""
+"""Folders in stores: failed requests are repeated, and two versions of a file are never mixed."""
 
 import contextlib
 import io
@@ -24,13 +24,13 @@ __all__ = ["StoreFolder"]
 _T = TypeVar("_T")
 _Pieces: TypeAlias = Generator[memoryview, None, None]
 
-_PROGRESS = 64 << 10  # an attempt that brings less than this before it breaks counts as one without progress
+_PROGRESS = 64 << 10  # bytes; an attempt that breaks before this counts as an attempt without progress
 
-_COPIED = 1 << 20  # bytes at a time
+_COPIED = 1 << 20  # bytes that are copied at a time
 
 
 class StoreFolder(WritableFolder):
-    """See `Folder`. The first answer about a file fixes which object it is; an answer of another object is an error."""
+    """See `Folder`. The first answer about a file fixes its identity; a later answer with another one is an error."""
 
     waits = True
 
@@ -98,7 +98,7 @@ class StoreFolder(WritableFolder):
         return b"".join(self._pieces(name, 0, None, None))
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
-        """See `Folder`. Connects again where the connection broke."""
+        """See `Folder`. Reconnects after the connection broke."""
         return io.BufferedReader(_ObjectStream(self._pieces(name, 0, None, stopped)), 1 << 20)
 
     def check_writable(self) -> None:
@@ -112,7 +112,7 @@ class StoreFolder(WritableFolder):
         self.forget(name)
 
     def create(self, name: str, content: bytes) -> bool:
-        """See `Folder`. Where the store has no ``If-None-Match``, the file is stored after having looked."""
+        """See `Folder`. If the store has no ``If-None-Match``, the name is looked up before the file is stored."""
         self.forget(name)
         try:
             self._repeated(name, lambda: self._backend.create(name, content))
@@ -126,27 +126,27 @@ class StoreFolder(WritableFolder):
 
     @contextlib.contextmanager
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
-        """See `Folder`. The file is made on the local disk and uploaded at the end of the block."""
+        """See `Folder`. The file is written to the local disk and uploaded at the end of the block."""
         with scratch(scratch_folder) as file:
             yield file
             self.upload(name, file)
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """Store what a file holds, however large, whole or not at all.
+        """Store the content of a file of any size, completely or not at all.
 
         Raises:
-            StorageError: The store does not take it, or reports another size afterwards.
+            StorageError: The store refuses the file, or reports another size afterwards.
         """
 
         def attempt() -> None:
             content.seek(0)
             self._backend.upload(name, content)
 
-        self._repeated(name, attempt, give_up=False)  # how far a part has come is not known
+        self._repeated(name, attempt, give_up=False)  # the progress within a part is not known
         self.forget(name)
         size, stored = content.seek(0, 2), self.identity(name).size
         if stored != size:
-            raise StorageError(f"{self / name} has {stored} bytes, {size} were written")
+            raise StorageError(f"{self / name} has {stored} bytes, but {size} were written")
 
     def delete(self, name: str) -> None:
         """See `Folder`."""
@@ -169,13 +169,13 @@ class StoreFolder(WritableFolder):
     def _pieces(
         self, name: str, start: int, stop: int | None, stopped: Stop | None
     ) -> Generator[memoryview, None, None]:
-        """The bytes in pieces. After a break goes on at the offset; where a server has no ranges, from the start."""
+        """Yield the bytes. After a break, reading continues at the offset, or from the start without HTTP ranges."""
         offset = start
         streak, mark = _Failures(), start
         while True:
             try:
                 streak.begin_attempt()
-                if streak.count > 1 and stop is None:  # was its size a lie?
+                if streak.count > 1 and stop is None:  # the stated size may be wrong
                     self._check_identity(name, self._backend.head(name))
                     if offset == self._seen[name].size:
                         return
@@ -193,7 +193,7 @@ class StoreFolder(WritableFolder):
                     return
                 raise Transient(f"the answer ended at byte {offset} of {end}")
             except Transient as error:
-                if offset == stop:  # all came that was asked for, though more was promised
+                if offset == stop:  # the requested bytes have arrived, although the server announced more
                     return
                 if offset - mark >= _PROGRESS:
                     mark = offset
@@ -210,7 +210,7 @@ class StoreFolder(WritableFolder):
             if stop is not None:
                 raise StorageError(
                     f"{self / name}: this server cannot give a part of a file (no HTTP ranges); "
-                    "give a cache folder, into which shards are fetched whole"
+                    "give a cache folder, so that shards are fetched whole"
                 ) from None
         answer = self._backend.get(name, 0, None, stopped)
         self._check_identity(name, answer.identity)
@@ -220,12 +220,12 @@ class StoreFolder(WritableFolder):
         seen = self._seen.setdefault(name, identity)
         if seen == identity:
             return
-        if seen.tag == identity.tag and seen.tag.endswith('"'):  # an etag names the content, so one size was a lie
+        if seen.tag == identity.tag and seen.tag.endswith('"'):  # equal etags mean equal content: one size is wrong
             self._seen[name] = identity
             raise Transient(f"the answer states {identity.size} bytes, one before it stated {seen.size}")
         raise StorageError(
             f"{self / name} was replaced while it was in use: it had {seen.size} bytes and tag {seen.tag}, "
-            f"now {identity.size} and {identity.tag}"
+            f"and now has {identity.size} bytes and tag {identity.tag}"
         )
 
     def _repeated(self, name: str, attempt: Callable[[], _T], *, give_up: bool = True) -> _T:
@@ -241,10 +241,10 @@ class StoreFolder(WritableFolder):
     def _wait(
         self, name: str, streak: "_Failures", error: Transient, stopped: Stop | None, *, give_up: bool = True
     ) -> None:
-        """Before the next attempt.
+        """Wait before the next attempt.
 
         Raises:
-            StorageError: that was the last.
+            StorageError: the last attempt has failed.
         """
         _give_up_if(stopped)
         streak.add()
@@ -275,7 +275,7 @@ def _backend(prefix: Prefix, options: StoreOptions) -> StoreBackend:
 
 
 class _Failures:
-    """Failed attempts in a row without progress, and the seconds that they took."""
+    """Counts failed attempts in a row without progress, and the seconds that they took."""
 
     def __init__(self) -> None:
         self.forget()
@@ -285,18 +285,18 @@ class _Failures:
         self._since: float | None = None
 
     def begin_attempt(self) -> None:
-        """Now a request is sent, or more of its answer is waited for."""
+        """Record that a request is sent, or that more of its answer is waited for."""
         self._began = time.monotonic()
 
     def add(self) -> None:
-        """The attempt that was begun last has failed."""
+        """Record that the current attempt has failed."""
         now = time.monotonic()
         self._since = self._began if self._since is None else self._since
         self.count, self.last_s, self.lost_s = self.count + 1, now - self._began, now - self._since
 
 
 def _beyond(answer: Answer, offset: int) -> Iterator[memoryview]:
-    """What an answer from the start holds from an offset on."""
+    """Yield the bytes from an offset on, out of an answer that begins at byte 0."""
     for piece in answer.pieces:
         if offset < len(piece):
             yield memoryview(piece)[offset:]
@@ -321,7 +321,7 @@ class _ObjectStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer, but for the last time."""
+        """Fill the buffer; only the last call returns fewer bytes."""
         wanted, filled = memoryview(buffer).cast("B"), 0
         while filled < len(wanted):
             if not self._held:

@@ -1,4 +1,4 @@
-"""URLs of folders in stores, and how to speak of them without telling what is secret in them."""
+"""URLs of folders in stores, and their display without secrets."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,42 +6,42 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 __all__ = ["Prefix", "scheme_of", "split_url", "without_secrets"]
 
-_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters at least: one alone is a drive
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: one letter is a drive
 _IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]+://[^\s\"'<>]+", re.IGNORECASE)
 _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A folder in a store; its text is safe to show.
+    """A folder in a store. ``str(prefix)`` contains no secrets.
 
     Attributes:
-        url: in full, without a slash at its end; may hold a password or a signed query.
+        url: full URL without a trailing slash; it may contain a password or a signed query.
     """
 
     url: str = field(repr=False)
 
     def inside(self, name: str) -> "Prefix":
-        """The folder of this name inside this one."""
+        """Return the subfolder of this name."""
         parts = urlsplit(self.url)
         return Prefix(urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))) if name else self
 
     def __str__(self) -> str:
-        return _public(self.url)  # whole, as it may hold spaces
+        return _public(self.url)  # not split into words, as the URL may contain spaces
 
     def __truediv__(self, name: str) -> str:
-        """The address of a file in it, to be shown."""
+        """Return the address of a file in the folder, for messages."""
         return f"{self}/{name}" if name else str(self)
 
 
 def scheme_of(text: str) -> str | None:
-    """``"s3"`` of ``"S3://bucket"``; None for a path."""
+    """Return the scheme in lower case: ``"s3"`` for ``"S3://bucket"``; None for a path."""
     found = _SCHEME.match(text)
     return found[1].lower() if found else None
 
 
 def split_url(url: str) -> tuple[Prefix, str | None]:
-    """The folder that a URL names; or, where it ends like a tar, the folder around it and the tar's name."""
+    """Return the folder of a URL, and the name of the tar if the URL names a tar."""
     parts = urlsplit(url)
     path, name = parts.path.rstrip("/"), None
     if path.lower().endswith(_TARS):
@@ -52,7 +52,7 @@ def split_url(url: str) -> tuple[Prefix, str | None]:
 
 
 def without_secrets(text: str) -> str:
-    """A URL, or a text with URLs in it, without user names, passwords and queries."""
+    """Return a URL, or a text that contains URLs, without user names, passwords and queries."""
     return _IN_TEXT.sub(lambda found: _public(found[0]), text)
 
 

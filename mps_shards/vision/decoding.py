@@ -1,10 +1,10 @@
-"""Encoded images -> arrays, bit for bit what Pillow's ``Image.open(f).convert("RGB")`` gives, or an error.
+"""Decoding of images to arrays that equal Pillow's ``Image.open(f).convert("RGB")`` bit for bit.
 
-Pillow passes over two faults that are errors here: damaged JPEG data that libjpeg warns of, and gray values above 255,
-which ``convert`` clips.
+Two faults that Pillow ignores are errors: damaged JPEG data that libjpeg warns of, and gray values above 255, which
+``convert`` clips.
 
-JPEGs go through simplejpeg (libjpeg-turbo), which is faster than Pillow and gives the same bits for colour and gray
-ones; everything else, and every JPEG that it declines, goes through Pillow. The file's content decides, not its name.
+JPEGs are decoded by simplejpeg (libjpeg-turbo), which is faster than Pillow and gives the same bits for colour and
+gray images. All other images, and JPEGs that simplejpeg refuses, are decoded by Pillow. Content decides, not names.
 TorchCodec 0.17 takes 0.80 to 0.92 of Pillow's time for PNG and WebP, with the same pixels, but reads damaged WebP files
 that Pillow refuses; torchvision 0.29 crashes on damaged PNG files. So neither is used.
 EXIF orientation is not applied, since `Image.open` does not apply it either.
@@ -25,12 +25,12 @@ from mps_shards.vision.pixel_budget import COUNTED_FROM, budget
 
 __all__ = ["MAX_PIXELS", "decode_image", "decode_mask", "image_size", "load_image"]
 
-_BAND_PIXELS = 1 << 22  # of a large image that are converted at once
+_BAND_PIXELS = 1 << 22  # pixels of a large image that are converted at once
 _JPEG = b"\xff\xd8\xff"
 
 
 def image_size(content: Buffer) -> tuple[int, int] | None:
-    """Height and width of a JPEG from its header alone; None for what `decode_image` cannot decode smaller."""
+    """Return height and width of a JPEG from its header; None if `decode_image` cannot decode the image smaller."""
     if content[:3] != _JPEG:
         return None
     try:
@@ -43,22 +43,22 @@ def image_size(content: Buffer) -> tuple[int, int] | None:
 def decode_image(
     content: Buffer, *, factor: int = 1, max_pixels: int = MAX_PIXELS, size: tuple[int, int] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Pixels of an encoded image.
+    """Return the pixels of an encoded image.
 
     Args:
-        content: JPEG, PNG, WebP, AVIF, PPM, BMP, TIFF or GIF, of which the first frame counts; HEIC and JPEG XL where
+        content: JPEG, PNG, WebP, AVIF, PPM, BMP, TIFF or GIF, of which the first frame counts; HEIC and JPEG XL if
             their packages are installed.
         factor: 2, 4 or 8 decodes a JPEG that much smaller, from fewer DCT coefficients; sides are rounded up. Only
-            for what `image_size` knows.
-        max_pixels: more are refused before memory is taken for them. Beyond the default, Pillow's own limit stays.
-        size: `image_size` of it, where that is known.
+            for images whose size `image_size` returns.
+        max_pixels: larger images are refused before memory is allocated. Pillow's own limit still applies.
+        size: result of `image_size` for this image, if it is known.
 
     Returns:
-        uint8 (height, width, 3), RGB, 0..255, contiguous; the caller's own.
+        uint8 [height, width, 3], RGB, 0..255, contiguous, not shared.
 
     Raises:
         ConfigError: the format needs a package that is not installed.
-        DecodeError: damaged, cut off, no image, or more than `max_pixels`.
+        DecodeError: the image is damaged, cut off or too large, or the content is not an image.
     """
     size = size or image_size(content)
     if size is not None:
@@ -67,30 +67,30 @@ def decode_image(
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor)} if factor > 1 else {}
         try:
             return simplejpeg.decode_jpeg(content, "RGB", **least)  # type: ignore[no-any-return]  # ships no types
-        except ValueError as error:  # libjpeg's warnings, too, which Pillow does not pass on
+        except ValueError as error:  # includes libjpeg's warnings, which Pillow ignores
             if lost_jpeg_data(str(error), content):
                 raise DecodeError(f"the JPEG is damaged, and some of its pixels would be wrong: {error}") from error
-            # damaged in its headers, or unusual: Pillow has the last word, here and in what callers compare with
+            # damaged headers, or an unusual JPEG: Pillow decides
     image = load_image(content, max_pixels)
     with image:
         _check_depth(image)
-        image.info.pop("transparency", None)  # has no say in RGB, and Pillow warns of some kinds
+        image.info.pop("transparency", None)  # does not matter for RGB, and Pillow warns about some kinds
         try:
             return _rgb_array(image)
-        except (OSError, ValueError) as error:  # a mode that has no RGB: premultiplied alpha, LAB in older versions
+        except (OSError, ValueError) as error:  # modes without conversion to RGB: premultiplied alpha, older LAB
             raise DecodeError(f"cannot decode the image: {error}") from error
 
 
 def decode_mask(content: Buffer, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
-    """Label ids of a single-channel label map; palette images give their indices.
+    """Return the label ids of a single-channel label map; for palette images, the palette indices.
 
-    Every checksum that the file holds is checked first: a wrong label id cannot be seen, as a wrong pixel may be.
+    Every checksum in the file is verified first, because nobody would see a wrong label id.
 
     Returns:
-        uint8 (height, width), or int32 where the file has 16 bits.
+        uint8 [height, width], or int32 if the file has 16 bits.
 
     Raises:
-        DecodeError: damaged, not single-channel, lossy, or more than `max_pixels`.
+        DecodeError: the label map is damaged, lossy or larger than `max_pixels`, or has several channels.
     """
     if content[:3] == _JPEG:
         raise DecodeError("the mask is a JPEG, whose losses turn label ids into others; save label maps as PNG")
@@ -118,17 +118,17 @@ def _check_depth(image: ImageFile.ImageFile) -> None:
 
 
 def _gray_step(content: Buffer) -> int:
-    """What Pillow multiplies a PNG's gray of two or four bits by, to spread it over 0..255."""
+    """Return the factor by which Pillow spreads a PNG's gray values of two or four bits over 0..255."""
     is_gray_png = content[:4] == b"\x89PNG" and content[25] == 0  # PNG 3, 11.2.1: bit depth and colour type
     return {2: 85, 4: 17}.get(content[24], 1) if is_gray_png else 1
 
 
 def load_image(content: Buffer, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
-    """Pillow's image of an encoded one, its pixels decoded, in the mode of the file.
+    """Return an encoded image as a Pillow image in the mode of the file, with its pixels decoded.
 
     Raises:
         ConfigError: the format needs a package that is not installed.
-        DecodeError: damaged, cut off, no image, or more than `max_pixels`.
+        DecodeError: the image is damaged, cut off or too large, or the content is not an image.
     """
     try:
         image = open_image(content)
@@ -136,7 +136,7 @@ def load_image(content: Buffer, max_pixels: int = MAX_PIXELS) -> ImageFile.Image
         image.load()
     except (ConfigError, DecodeError, MemoryError):
         raise
-    except Exception as error:  # damaged files end Pillow's parsers in TypeError, KeyError, struct.error and more
+    except Exception as error:  # for damaged files, Pillow raises TypeError, KeyError, struct.error and more
         reason = str(error) if not isinstance(error, UnidentifiedImageError) else _begins(content)
         raise DecodeError(f"cannot decode the image: {reason}") from error
     return image
@@ -153,12 +153,12 @@ def _check_pixels(width: int, height: int, most: int) -> None:
 
 
 def _array(image: Image.Image) -> npt.NDArray[np.uint8]:
-    # a copy of our own: Pillow's array interface gives read-only memory, which torch warns of
+    # copied, since Pillow's array interface gives read-only memory, about which torch warns
     return np.array(image, dtype=np.uint8)
 
 
 def _rgb_array(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """The image as RGB. A large one is converted in bands, so that its pixels are not in memory four times."""
+    """Return the image as RGB. A large image is converted in bands, which saves memory."""
     if image.width * image.height < COUNTED_FROM:
         return _array(image.convert("RGB"))
     pixels = np.empty((image.height, image.width, 3), np.uint8)

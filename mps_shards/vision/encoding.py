@@ -1,4 +1,4 @@
-"""What an image's header says, and images encoded anew: turned upright, resized, in another format."""
+"""Reading of image headers, and re-encoding of images: turned upright, resized, in another format."""
 
 import io
 import struct
@@ -21,15 +21,15 @@ Size: TypeAlias = tuple[int, int]  # height, width
 
 
 class Header(NamedTuple):
-    """What an image file says before its pixels.
+    """The header of an image file.
 
     Attributes:
         format: ``"jpeg"``, ``"png"``, … by content, not by name.
-        mode: Pillow's.
-        size: as `decode_image` gives it, EXIF orientation not applied.
-        orientation: EXIF's, 1 to 8; 1 where the file has none.
-        profile: ICC profile of RGB colours; empty where there is none, or one of other colours.
-        losses: what a conversion to 8-bit RGB may lose.
+        mode: Pillow's name of the pixel format.
+        size: height and width as `decode_image` returns them, without the EXIF orientation.
+        orientation: EXIF orientation, 1 to 8; 1 if the file has none.
+        profile: ICC profile of RGB colours; empty if the file has none, or a profile of other colours.
+        losses: possible losses of a conversion to 8-bit RGB.
     """
 
     format: str
@@ -41,22 +41,22 @@ class Header(NamedTuple):
 
 
 def read_header(content: bytes) -> Header:
-    """The header of an encoded image; no pixel is decoded.
+    """Return the header of an encoded image, without decoding pixels.
 
     Raises:
         ConfigError: the format needs a package that is not installed.
-        DecodeError: no image, or a damaged header.
+        DecodeError: the content is not an image, or its header is damaged.
     """
     if content[:3] == b"\xff\xd8\xff" and (plain := plain_jpeg_header(content)):
         mode, height, width = plain
-        if height * width <= MAX_PIXELS // 2:  # from where on Pillow warns
+        if height * width <= MAX_PIXELS // 2:  # Pillow warns about larger images
             return Header("jpeg", mode, (height, width), 1, b"")
     try:
         with open_image(content) as image:
-            # phones' JPEGs with a second picture behind the first; libjpeg reads the first
+            # MPO: JPEGs of phones with a second picture after the first; libjpeg reads the first picture
             name = "jpeg" if image.format == "MPO" else str(image.format).lower()
             profile = image.info.get("icc_profile") or b""
-            if profile[16:20] != b"RGB ":  # ICC.1:2022, 7.2: the colours that it describes; ours will be RGB
+            if profile[16:20] != b"RGB ":  # ICC.1:2022, 7.2: colour space of the profile; stored images are RGB
                 profile = b""
             shape = (image.height, image.width)
             return Header(name, image.mode, shape, _orientation(image), profile, losses_of(image))
@@ -64,8 +64,8 @@ def read_header(content: bytes) -> Header:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if (size := image_size(content)) is not None:
-            return Header("jpeg", "RGB", size, 1, b"")  # damaged metadata, which decoding passes over
-        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+            return Header("jpeg", "RGB", size, 1, b"")  # damaged metadata, which decoding ignores
+        reason = "it has no known format" if isinstance(error, UnidentifiedImageError) else error
         raise DecodeError(f"cannot read the image's header: {reason}") from error
 
 
@@ -77,12 +77,12 @@ def _orientation(image: Image.Image) -> int:
         exif.load(image.info.get("exif", b""))
         value = exif.get(Base.Orientation, 1)
     except (ValueError, SyntaxError, TypeError, LookupError, struct.error):
-        return 1  # damaged metadata of a picture that may well be whole
+        return 1  # the metadata are damaged, but the picture may be sound
     return value if value in range(1, 9) else 1
 
 
 def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """A view of (height, width, …) as EXIF's `orientation` wants it shown."""
+    """Return a view of pixels [height, width, …], turned by an EXIF orientation."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -93,7 +93,7 @@ def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def turned_size(size: Size, orientation: int) -> Size:
-    """Height and width of what `turned` gives."""
+    """Return height and width of the result of `turned`."""
     return (size[1], size[0]) if orientation > 4 else size
 
 
@@ -107,17 +107,17 @@ def encoded_anew(
     quality: int,
     conversion: RgbConversion = NO_CONVERSION,
 ) -> bytes:
-    """An image file decoded, turned, resized and encoded. Equal arguments give equal bytes.
+    """Decode, turn, resize and encode an image file. Equal arguments give equal bytes.
 
-    The pixels are `conversion`'s, by default those of `decode_image`: transparency and further frames are gone. They
-    are resized by Pillow's Lanczos filter in one step. Of the metadata, an ICC profile of RGB colours stays, and an
-    EXIF orientation that is not applied.
+    The pixels are those of `conversion`, by default those of `decode_image`, without transparency and further frames.
+    They are resized by Pillow's Lanczos filter in one step. An ICC profile of RGB colours and an EXIF orientation that
+    is not applied are kept; other metadata are dropped.
 
     Args:
         turn: EXIF orientation to apply; 1 for none.
-        size: of the result, turned.
+        size: height and width of the result, after turning.
         kind: "jpeg", "webp" (lossy) or "png".
-        quality: 1 to 100, of JPEG and WebP.
+        quality: quality of JPEG and WebP, 1 to 100.
 
     Raises:
         DecodeError: the image cannot be decoded.

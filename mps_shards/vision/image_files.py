@@ -1,4 +1,4 @@
-"""Opens encoded images of every format that is read: Pillow's own, and HEIC and JPEG XL through optional plugins.
+"""Opening of encoded images: Pillow's own formats, and HEIC and JPEG XL through optional plugins.
 
 The content of a file decides its format, not its name.
 """
@@ -13,38 +13,38 @@ from mps_shards.shards.raw_sample import Buffer
 
 __all__ = ["FORMATS", "MAX_PIXELS", "begins_like_image", "has_frames", "open_image"]
 
-# Where Pillow raises DecompressionBombError: twice Image.MAX_IMAGE_PIXELS.
+# Pillow raises DecompressionBombError above this number, twice Image.MAX_IMAGE_PIXELS.
 MAX_PIXELS = 178_956_970
 
-# What image folders hold. Not all that Pillow opens: it would run Ghostscript for a file that begins like PostScript.
+# Formats of image folders. For others, Pillow would run Ghostscript if a file begins like PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "PPM", "BMP", "TIFF", "GIF", "AVIF")
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
-_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # ISO/IEC 18181-2: a bare codestream, and one in boxes
+_JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # ISO/IEC 18181-2: a bare codestream, and a codestream in boxes
 _TIFF = _SIGNATURES[5:]
-# Brands of ISO/IEC 23008-12 whose pixels are HEVC; "mif1" and "msf1" name any codec, and AVIF files bear them second
+# Brands of ISO/IEC 23008-12 whose pixels are HEVC; "mif1" and "msf1" allow any codec, and AVIF files list them too
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 
 
 def begins_like_image(content: Buffer) -> bool:
-    """Whether the first bytes are those of a format that is read."""
+    """Whether the first bytes are those of a supported format."""
     head = bytes(content[:16])
     return head.startswith(_SIGNATURES + _PNM + _JXL) or _brand(content) in _HEIC_BRANDS + _AVIF_BRANDS
 
 
 def open_image(content: Buffer) -> ImageFile.ImageFile:
-    """The image with its header read and its pixels not yet decoded.
+    """Open an image: read its header, but do not decode its pixels.
 
-    Damaged files end Pillow's parsers in exceptions of many types, which pass through.
+    For damaged files, Pillow's parsers raise exceptions of many types, which are passed on.
 
     Raises:
         ConfigError: the format needs a package that is not installed; the message names the extra.
-        DecodeError: the pixels are more than `MAX_PIXELS`, or have more than four channels.
-        UnidentifiedImageError: no known format.
+        DecodeError: the image has more than `MAX_PIXELS` pixels, or more than four channels.
+        UnidentifiedImageError: the content has no known format.
     """
-    if content[:3] != b"\xff\xd8\xff":  # JPEG, by far the most common, needs none of these looks
+    if content[:3] != b"\xff\xd8\xff":  # JPEG, the most common format, needs none of these checks
         if _is_heic(content):
             return _heic(content)
         if bytes(content[:12]).startswith(_JXL):
@@ -71,13 +71,13 @@ def has_frames(content: Buffer) -> bool:
 
 
 def _brand(content: Buffer) -> bytes:
-    """Major brand of a file of ISO/IEC 14496-12's boxes; empty for others."""
+    """Return the major brand of a file with boxes of ISO/IEC 14496-12; empty for other files."""
     return bytes(content[8:12]) if content[4:8] == b"ftyp" else b""
 
 
 def _is_heic(content: Buffer) -> bool:
     brand = _brand(content)
-    if brand in (b"mif1", b"msf1"):  # any codec: the compatible brands, behind the major one, tell which
+    if brand in (b"mif1", b"msf1"):  # any codec: the compatible brands, after the major one, tell which
         return not any(each in bytes(content[16:64]) for each in _AVIF_BRANDS)
     return brand in _HEIC_BRANDS
 
@@ -104,14 +104,14 @@ def _jxl(content: Buffer) -> ImageFile.ImageFile:
 
 
 def _bounded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
-    """What Image.open checks for Pillow's own formats."""
+    """Check the number of pixels, as Image.open does for Pillow's own formats."""
     if image.width * image.height > MAX_PIXELS:
         raise DecodeError(f"the image has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are accepted")
     return image
 
 
 def _tiff_channels(content: Buffer) -> int:
-    """Channels that a TIFF states, which Pillow may not open; 0 for every other file."""
+    """Return the number of channels of a TIFF, which Pillow may not open; 0 for every other file."""
     if not bytes(content[:4]).startswith(_TIFF):
         return 0
     try:
@@ -120,5 +120,5 @@ def _tiff_channels(content: Buffer) -> int:
         file.seek(directory.next)
         directory.load(file)
         return int(directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 0))
-    except Exception:  # damaged files end Pillow's parsers in exceptions of many types; then it is just no image
+    except Exception:  # for damaged files, Pillow raises exceptions of many types; such a file is not an image
         return 0

@@ -1,7 +1,7 @@
-"""What an encoded image lets one check without decoding its pixels: the checksums and sizes that the file itself holds.
+"""Checks of the checksums and sizes in an encoded image, without decoding its pixels.
 
 Decoders check less. Pillow 12 ignores the CRC-32 of PNG chunks with pixels: of 1,500 bits flipped in small label maps,
-246 gave other label ids without an error. JPEG has no checksums; what its decoder notices, `decode_image` reports.
+246 gave other label ids without an error. JPEG has no checksums; `decode_image` reports what the decoder notices.
 """
 
 import zlib
@@ -45,7 +45,7 @@ def _check_png(content: memoryview) -> None:
 
 
 def _check_webp(content: memoryview) -> None:
-    """RIFF: each chunk states its size and is padded to an even one; the file states the sum (RFC 9649, 2.3)."""
+    """Check the sizes in a RIFF file: of each chunk, padded to an even number, and of the file (RFC 9649, 2.3)."""
     stated = int.from_bytes(content[4:8], "little") + 8
     if stated > len(content):
         raise DecodeError(f"the WebP is damaged or cut off: it states {stated} bytes and has {len(content)}")
@@ -60,8 +60,8 @@ def _check_webp(content: memoryview) -> None:
 def lost_jpeg_data(warning: str, content: Buffer) -> bool:
     """Whether a warning of libjpeg means that pixels are wrong, although an image was decoded.
 
-    Bytes that are left over when all pixels are decoded mean that the decoder lost its place, unless they are mere
-    padding: one byte repeated, as some encoders write it.
+    Bytes that remain after all pixels were decoded show that the decoder read wrong data, unless they are padding, that
+    is one repeated byte.
     """
     if not warning.startswith(_CORRUPT):
         return False

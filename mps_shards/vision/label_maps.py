@@ -41,7 +41,7 @@ _FAR = 1_000_000  # pixels: drawing takes memory by the length of edges
 
 
 class _Runs(msgspec.Struct):
-    """COCO's run-length encoding: lengths of runs down the columns, the first one outside; or packed as text."""
+    """COCO's run-length encoding: lengths of runs down the columns, outside first, as numbers or packed as text."""
 
     size: tuple[int, int]
     counts: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]] | str
@@ -76,7 +76,7 @@ def label_ids(content: bytes, colours: Sequence[Colour] | None) -> LabelIds:
     """Return the label ids of an encoded mask: those of its single channel, its palette indices or its colours.
 
     Returns:
-        (height, width), uint16 where the file or the palette has more than 8 bits.
+        uint8 [height, width], or uint16 if the file or the palette has more than 8 bits.
 
     Raises:
         DecodeError: the mask is damaged, lossy, or has colours without a palette; or a colour or an id is not allowed.
@@ -101,7 +101,7 @@ def _check_range(least: int, most: int) -> None:
 
 
 def _colour_ids(pixels: npt.NDArray[np.uint8], colours: Sequence[Colour]) -> LabelIds:
-    """(height, width, 3) RGB -> label ids, by exact colour."""
+    """Convert RGB [height, width, 3] to label ids by exact colour."""
     known = np.array(sorted((red << 16 | green << 8 | blue, number) for red, green, blue, number in colours))
     red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
     codes = red << 16 | green << 8 | blue
@@ -128,13 +128,13 @@ def label_map_of(
     Args:
         size: height and width of the image.
         classes: number of classes of the set; 0 where that is not known, then label ids are not checked.
-        ignore_index: label id that is no class.
+        ignore_index: label id that is not a class.
 
     Returns:
-        uint8 [height, width], or int32 where the file has 16 bits.
+        uint8 [height, width], or int32 if the file has 16 bits.
 
     Raises:
-        DecodeError: the label map is missing or damaged, has another size than the image, or holds an id of no class.
+        DecodeError: the label map is missing or damaged, has another size than the image, or holds an unknown id.
     """
     ids = decode_mask(label_map_field(raw), max_pixels=max_pixels)
     check_size(ids.shape, size)
@@ -144,7 +144,7 @@ def label_map_of(
 
 
 def label_map_field(raw: RawSample) -> Buffer:
-    """The encoded label map of a sample; raises `DecodeError` where the sample has none."""
+    """Return the encoded label map of a sample; raises `DecodeError` if the sample has none."""
     content = raw.fields.get(MASK_FIELD)
     if content is None:
         raise DecodeError(f"{raw} has no {MASK_FIELD}")
@@ -155,7 +155,7 @@ def check_size(size: Sequence[int], image_size: Sequence[int], *, hint: str = ""
     """Raise `DecodeError` unless a label map is as large as its image; both sizes are height and width.
 
     Args:
-        hint: what to add to the message.
+        hint: text to append to the message.
     """
     if tuple(size) != tuple(image_size):
         raise DecodeError(f"the label map is {_pixels(size)}, but its image is {_pixels(image_size)}{hint}")
@@ -168,7 +168,7 @@ def _pixels(shape: Sequence[int]) -> str:
 def check_ids(ids: npt.NDArray[Any], *, classes: int, ignore_index: int | None) -> None:
     """Raise `DecodeError` unless every label id is below `classes` or equals `ignore_index`.
 
-    A loss on a GPU turns an unknown id into a failed assertion that does not say where the id came from.
+    On a GPU, a loss function would fail for an unknown id with an assertion that does not name the sample.
     """
     wrong = ids >= classes
     if ids.dtype.kind == "i":
@@ -179,8 +179,8 @@ def check_ids(ids: npt.NDArray[Any], *, classes: int, ignore_index: int | None) 
         row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
         ignored = "" if ignore_index is None else f", and {ignore_index} is ignored"
         raise DecodeError(
-            f"label id {ids[row, column]} at column {column}, row {row} is no class: the set has {classes}, "
-            f"0 to {classes - 1}{ignored}; --ignore-index names an id that is no class"
+            f"label id {ids[row, column]} at column {column}, row {row} is not a class: the set has {classes}, "
+            f"0 to {classes - 1}{ignored}; --ignore-index names an id that is not a class"
         )
 
 
@@ -201,16 +201,16 @@ def label_map_bytes(ids: LabelIds) -> bytes:
 def drawn_ids(shapes: str, *, classes: int, ignore_index: int) -> LabelIds:
     """Draw a label map from COCO annotations; pixels without an object get the label id 0.
 
-    Crowd regions are drawn first, as `ignore_index`. Objects follow, larger areas first, so that smaller objects lie
-    above; of equal areas the later one lies above.
+    Crowd regions are drawn first, as `ignore_index`. Objects follow, larger areas first, so that smaller objects cover
+    larger ones; among equal areas, the later object covers the earlier one.
 
     Args:
         shapes: JSON of height, width and shapes, each with label, segmentation (polygons, or runs as numbers or as
             text), area and iscrowd.
-        classes: number of classes of the set; 0 where that is not known.
+        classes: number of classes of the set; 0 if it is not known.
 
     Returns:
-        (height, width), uint16 if the set has label ids above 255.
+        uint8 [height, width], or uint16 if the set has label ids above 255.
 
     Raises:
         ConfigError: pycocotools is needed, but not installed.
@@ -244,7 +244,7 @@ def _inside(shape: _Shape, size: Size) -> npt.NDArray[np.bool_]:
 
 
 def _from_polygons(polygons: list[list[float]], size: Size) -> npt.NDArray[np.bool_]:
-    """Return the inside of these polygons, each x, y, x, y, … in pixels, as COCO's own tool draws them."""
+    """Return a mask of the inside of polygons x, y, x, y, … in pixels, as COCO's own tool draws them."""
     rings = [ring for ring in polygons if len(ring) >= 6]  # COCO has polygons of two corners, which have no inside
     for ring in rings:
         if len(ring) % 2 or not all(abs(value) <= _FAR for value in ring):
@@ -281,7 +281,7 @@ def _unpacked(text: str) -> npt.NDArray[np.int64]:
     letters = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(letters & 32 == 0)
     if not len(ends) or ends[-1] != len(letters) - 1:
-        return np.zeros(0, np.int64)  # cut off
+        return np.zeros(0, np.int64)  # the text is cut off
     starts = np.concatenate([[0], ends[:-1] + 1])
     shifts = 5 * (np.arange(len(letters)) - np.repeat(starts, ends - starts + 1))
     counts = np.add.reduceat((letters & 31) << shifts, starts)

@@ -20,7 +20,7 @@ def mean_and_std(normalize: Normalize) -> tuple[Sequence[float], Sequence[float]
     """Return mean and standard deviation of red, green and blue.
 
     Raises:
-        ConfigError: there is no such name, or these are not three means and three positive standard deviations.
+        ConfigError: the name is unknown, or the values are not three means and three positive standard deviations.
     """
     if isinstance(normalize, str) and normalize in NORMALIZATIONS:
         return NORMALIZATIONS[normalize]

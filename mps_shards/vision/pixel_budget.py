@@ -1,8 +1,8 @@
-"""Bounds the memory of large images: how many pixels all threads of a process may hold decoded at the same time.
+"""A limit for the number of pixels that all threads of a process hold decoded at the same time.
 
-A small file can hold an image of `MAX_PIXELS`, which takes 1 GB and more while it is decoded. Several threads that each
-met such a file took a multiple of that. Now large images wait for each other: together they never hold more pixels than
-`LIMIT`, apart from a single image that is larger. Images below `COUNTED_FROM` pixels are not counted.
+A small file can hold an image of `MAX_PIXELS`, which takes 1 GB and more while it is decoded, in each thread. So
+large images wait for each other: together they never have more pixels than `LIMIT`, except for a single image that is
+larger. Images below `COUNTED_FROM` pixels are not counted.
 """
 
 import os
@@ -14,13 +14,13 @@ from mps_shards.vision.image_files import MAX_PIXELS
 __all__ = ["COUNTED_FROM", "LIMIT", "PixelBudget", "budget"]
 
 LIMIT = MAX_PIXELS
-COUNTED_FROM = 1 << 24  # pixels, 50 MB as RGB: photographs of most cameras pass without waiting
+COUNTED_FROM = 1 << 24  # pixels, 50 MB as RGB: photographs of most cameras never wait
 
-_POLL_S = 0.005  # waiting for a decoder that takes seconds
+_POLL_S = 0.005  # short beside the seconds for which a large image is decoded
 
 
 class PixelBudget:
-    """A number of pixels that threads share. There is nothing that a KeyboardInterrupt or a fork could leave locked."""
+    """A number of pixels that threads share. It has no lock that a KeyboardInterrupt or a fork could leave locked."""
 
     def __init__(self, limit: int):
         self._limit = limit
@@ -33,11 +33,11 @@ class PixelBudget:
         self._thread = threading.local()
 
     def begin_sample(self) -> None:
-        """From now on count the large images of this thread, until `end_sample`."""
+        """Begin to count the large images of this thread, until `end_sample`."""
         self._thread.taken = 0
 
     def end_sample(self) -> None:
-        """Give back what this thread took since `begin_sample`."""
+        """Return the pixels that this thread took since `begin_sample`."""
         taken, self._thread.taken = self._thread.taken, None
         if taken:
             with self._lock:
@@ -46,7 +46,7 @@ class PixelBudget:
     def take(self, pixels: int) -> None:
         """Wait until so many pixels may be decoded. Does nothing for small images, or outside of a sample.
 
-        A thread that holds pixels already is never kept waiting, since others could be waiting for those.
+        A thread that already holds pixels never waits, since other threads could be waiting for these pixels.
         """
         taken = getattr(self._thread, "taken", None)
         if taken is None or pixels < COUNTED_FROM:

@@ -1,4 +1,4 @@
-"""PNG files whose pixels are sound but whose metadata stops decoders: the same pixels without that metadata."""
+"""Removal of metadata that prevents the decoding of PNG files with sound pixels."""
 
 import zlib
 
@@ -7,7 +7,7 @@ from mps_shards.shards.raw_sample import Buffer
 __all__ = ["PNG_SIGNATURE", "without_broken_metadata"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # PNG 3, 5.2
-_MOST = 1 << 20  # bytes of one text or profile that Pillow unpacks (PngImagePlugin.MAX_TEXT_CHUNK)
+_MOST = 1 << 20  # bytes; Pillow's limit for one unpacked text or profile (PngImagePlugin.MAX_TEXT_CHUNK)
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
 
 

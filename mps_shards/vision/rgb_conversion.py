@@ -1,7 +1,7 @@
-"""What an image loses when it becomes 8-bit RGB, which training gets; and how to convert it without guessing.
+"""Losses of the conversion of an image to 8-bit RGB, and options that state how to convert it.
 
 Pillow's ``convert("RGB")`` clips 16-bit and float values to 0..255, and shows the colours under transparent pixels.
-Neither is done without being asked for.
+Both only happen if an option asks for it.
 """
 
 import sys
@@ -24,12 +24,12 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Loss(NamedTuple):
-    """Something of an image that 8-bit RGB cannot hold.
+    """A property of an image that 8-bit RGB cannot hold.
 
     Attributes:
         kind: "depth" for more than 8 bits or floats, "alpha" for transparency, "channels" for a fourth channel that is
             not transparency.
-        words: what it is, as in "16-bit gray values".
+        words: description of the property, as in "16-bit gray values".
     """
 
     kind: LossKind
@@ -37,7 +37,7 @@ class Loss(NamedTuple):
 
 
 def losses_of(image: ImageFile.ImageFile) -> tuple[Loss, ...]:
-    """What a conversion to 8-bit RGB may lose, as far as the header of an opened image says."""
+    """Return the possible losses of a conversion to 8-bit RGB, judged by the header of an opened image."""
     losses = []
     if depth := _depth(image):
         losses.append(Loss("depth", depth))
@@ -51,9 +51,9 @@ def losses_of(image: ImageFile.ImageFile) -> tuple[Loss, ...]:
 
 
 def changes_to_rgb(content: Buffer) -> tuple[Loss, ...]:
-    """What a conversion of this image file to 8-bit RGB would change; empty where every pixel keeps its value.
+    """Return the losses of a conversion of this image file to 8-bit RGB; empty if every pixel keeps its value.
 
-    An alpha channel whose pixels are all opaque changes nothing; only images with one are decoded for the answer.
+    An opaque alpha channel is no loss; only images with an alpha channel are decoded to find out.
 
     Raises:
         ConfigError: the format needs a package that is not installed.
@@ -66,20 +66,20 @@ def changes_to_rgb(content: Buffer) -> tuple[Loss, ...]:
             losses = losses_of(image)
     except (ConfigError, DecodeError):
         raise
-    except Exception as error:  # damaged files end Pillow's parsers in exceptions of many types
+    except Exception as error:  # for damaged files, Pillow raises exceptions of many types
         raise DecodeError(f"cannot read the image's header: {error}") from error
     return tuple(loss for loss in losses if loss.kind != "alpha" or not _is_opaque(load_image(content)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RgbConversion:
-    """How to bring images to 8-bit RGB that it cannot hold; what is not settled is refused.
+    """Options for converting images to 8-bit RGB that would lose something; without an option, they are refused.
 
     Attributes:
-        to_8bit: for 16-bit and float images. "scale" spreads each file's own range over 0..255, "window=LOW,HIGH" that
-            range of values, and "clip" cuts off what lies outside of 0..255.
+        to_8bit: conversion of 16-bit and float images. "scale" maps each file's own range to 0..255,
+            "window=LOW,HIGH" maps LOW..HIGH to 0..255, and "clip" clips values to 0..255.
         background: colour to put behind transparent pixels, a name or ``#rrggbb``.
-        drop_alpha: leave transparency, and other fourth channels, out: the pixels are the file's RGB values.
+        drop_alpha: leave out transparency and other fourth channels, and keep the file's RGB values.
     """
 
     to_8bit: str | None = None
@@ -98,11 +98,11 @@ class RgbConversion:
         return self != NO_CONVERSION
 
     def alters(self, content: bytes, losses: tuple[Loss, ...], *, looks: bool) -> bool:
-        """Whether the image's pixels must be encoded anew to be 8-bit RGB.
+        """Whether the image must be encoded again as 8-bit RGB.
 
         Args:
-            looks: decode images with transparency to see whether a pixel is transparent. Otherwise each is taken to be
-                opaque, unless a background is given.
+            looks: decode images with an alpha channel to see whether a pixel is transparent. Otherwise such images
+                count as opaque, unless a background is given.
 
         Raises:
             DataError: the image would lose something, and no option says how to convert it.
@@ -131,7 +131,7 @@ class RgbConversion:
         return alters
 
     def pixels(self, content: bytes, losses: tuple[Loss, ...]) -> Pixels:
-        """The pixels of an image file: uint8 (height, width, 3) RGB, or (height, width) of deep gray values.
+        """Return the pixels of an image file: uint8 [height, width, 3] RGB, or [height, width] of deep gray values.
 
         Raises:
             DecodeError: the image cannot be decoded, or its values cannot be converted.
@@ -152,7 +152,7 @@ class RgbConversion:
         return colours
 
     def recorded(self) -> dict[str, str | bool]:
-        """The options that were given, for a manifest."""
+        """Return the given options, for a manifest."""
         given = {"to_8bit": self.to_8bit, "background": self.background, "drop_alpha": self.drop_alpha}
         return {name: value for name, value in given.items() if value}
 
@@ -173,7 +173,7 @@ class RgbConversion:
             red, green, blue = ImageColor.getrgb(self.background or "")[:3]
         except ValueError as error:
             raise ConfigError(
-                f"{self.background!r} is no colour; give a name or #rrggbb, as white or #808080"
+                f"{self.background!r} is not a colour; give a name or #rrggbb, as white or #808080"
             ) from error
         return red, green, blue
 
@@ -199,7 +199,7 @@ NO_CONVERSION = RgbConversion()
 
 
 def _depth(image: ImageFile.ImageFile) -> str:
-    """What values an image has that are more than 8 bits; "" for none."""
+    """Describe the values of an image that need more than 8 bits; "" for none."""
     if image.mode == "F":
         return "float values"
     if image.mode == "I":
@@ -216,7 +216,7 @@ def _depth(image: ImageFile.ImageFile) -> str:
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
-    """How Pillow will unpack the first tile: "RGB;16B" for 16-bit colour, of which it keeps the upper 8 bits."""
+    """Return Pillow's raw mode of the first tile: "RGB;16B" for 16-bit colour, of which Pillow keeps 8 bits."""
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
@@ -230,13 +230,13 @@ def _ppm_maximum(args: Any) -> int:
 def _is_opaque(image: Image.Image) -> bool:
     """Whether no pixel of a loaded image is transparent."""
     if image.mode not in ("RGBA", "LA"):
-        image = image.convert("RGBA")  # palettes and colours that stand for transparency; premultiplied alpha
+        image = image.convert("RGBA")  # palettes with transparency, transparent colours, premultiplied alpha
     least, _ = image.getchannel("A").getextrema()
     return bool(least == 255)
 
 
 def _deep_values(content: bytes, image: Image.Image) -> npt.NDArray[Any]:
-    """All bits of a deep image: (height, width) of gray, or uint16 (height, width, 3 or 4) of colours."""
+    """Return all bits of a deep image: gray [height, width], or uint16 colours [height, width, 3 or 4]."""
     if image.mode == "F" or image.mode.startswith("I"):
         return np.asarray(image)
     opened = open_image(content)
@@ -249,7 +249,7 @@ def _deep_values(content: bytes, image: Image.Image) -> npt.NDArray[Any]:
             f"the image has 16-bit values in an arrangement ({rawmode or opened.format}) whose lower bits Pillow does "
             "not read; save it as a 16-bit gray or RGB PNG"
         )
-    # Pillow keeps the upper byte of each value. With the other byte order it takes the lower one for it.
+    # Pillow keeps the upper byte of each value; with the swapped byte order, it keeps the lower byte.
     swapped = f"{base};{'16B' if order == '16L' else '16L'}"
     opened.tile = [
         tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)

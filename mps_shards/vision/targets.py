@@ -1,4 +1,4 @@
-"""Decode a raw sample into an image and its target, as the task of the set requires."""
+"""Decoding of a raw sample into an image and a target, by the task of the set."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ class Opened(NamedTuple):
 
     Attributes:
         image: the encoded image.
-        size: height and width of the image where its header states them, else None; see `image_size`.
-        target: the class number, or -1 in an unlabelled set; None where the target is a label map.
+        size: height and width of the image if its header states them, else None; see `image_size`.
+        target: the class number, or -1 in an unlabelled set; None if the target is a label map.
     """
 
     image: Buffer
@@ -30,16 +30,16 @@ class Opened(NamedTuple):
 
 
 def opened(raw: RawSample, *, task: Task | None, classes: int, columns: Sequence[str] = ()) -> Opened:
-    """Return what is known of a sample without decoding its pixels.
+    """Return the parts of a sample that are known without decoding its pixels.
 
     Args:
         task: "classification" gives the class number, "unlabeled" -1, "segmentation" None, "multilabel" a float32
             tensor [classes] of 0 and 1, "regression" a float32 tensor [columns], "captions" a text.
-        classes: number of classes of the set; 0 where that is not known.
+        classes: number of classes of the set; 0 if it is not known.
         columns: names of the numbers of a regression set.
 
     Raises:
-        DecodeError: the sample has no image or several, or its label is missing, malformed or no class of the set.
+        DecodeError: the sample has no image or several, or its label is missing, malformed or not a class of the set.
     """
     _, image = raw.image()
     return Opened(image, image_size(image), _target_of(raw, task, classes, columns))
@@ -53,11 +53,11 @@ def image_and_target(
     ignore_index: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[torch.Tensor, Any]:
-    """Decode the image, and the label map where the target is one.
+    """Decode the image, and the label map if the target is one.
 
     Args:
-        known: what `opened` returned for this sample.
-        ignore_index: label id that is no class.
+        known: the result of `opened` for this sample.
+        ignore_index: label id that is not a class.
         max_pixels: limit for the image and for the label map.
 
     Returns:
@@ -65,7 +65,7 @@ def image_and_target(
         int32 [height, width].
 
     Raises:
-        DecodeError: image or label map is missing or malformed, their sizes differ, or a label id is no class.
+        DecodeError: image or label map is missing or malformed, their sizes differ, or a label id is not a class.
     """
     pixels = decode_image(known.image, max_pixels=max_pixels, size=known.size)
     # NumPy transposes: torch would release the GIL, and wait longer to get it back than the whole call takes.
@@ -93,8 +93,8 @@ def _target_of(raw: RawSample, task: Task | None, classes: int, columns: Sequenc
 def _class_of(raw: RawSample, task: Task | None, classes: int) -> int:
     label = raw.label()
     if (label < 0) != (task == "unlabeled"):
-        found = "no label, the set has labels" if label < 0 else "a label, the set has none"
+        found = "no label, but the set has labels" if label < 0 else "a label, but the set has none"
         raise DecodeError(f"{raw} has {found}")
     if classes and label >= classes:
-        raise DecodeError(f"label {label} of sample {raw.key!r} is no class: the set has {classes}")
+        raise DecodeError(f"label {label} of sample {raw.key!r} is not a class: the set has {classes}")
     return label

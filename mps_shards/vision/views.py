@@ -1,4 +1,4 @@
-"""Views: the part of an image that a transform shows, decided from the size of the image before it is decoded.
+"""Views: the part of an image that a transform shows, drawn from the size of the image before decoding.
 
 A decoder that knows the view decodes only this region, or the image at a fraction of its size (``decode="scaled"``).
 """
@@ -19,8 +19,8 @@ __all__ = ["HAS_UINT8_KERNELS", "Planned", "View", "seen", "seen_pixels"]
 
 _resize = torch.ops.aten._upsample_bilinear2d_aa.default
 
-# Whether torch resizes uint8 as such on this processor, and torchvision lets it. On arm64 since torch 2.12, to which
-# torchvision 0.27 belongs (pytorch/pytorch#176217, pytorch/vision#9439).
+# Whether torch has kernels that resize uint8 on this processor, and torchvision uses them. On arm64 since torch 2.12
+# with torchvision 0.27 (pytorch/pytorch#176217, pytorch/vision#9439).
 HAS_UINT8_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or (
     platform.machine() in ("aarch64", "arm64") and TorchVersion(torch.__version__) >= "2.12"
 )
@@ -30,12 +30,12 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class View(NamedTuple):
-    """A region of the image, which is resized, then cropped, then perhaps flipped. All numbers are pixels.
+    """A region of the image that is resized, then cropped, then flipped if `flip` is set. All numbers are pixels.
 
     Attributes:
         region: top, left, height, width in the whole image.
         resized: height and width that the region is resized to.
-        crop: top, left, height, width in the resized region; None for all of it.
+        crop: top, left, height, width in the resized region; None for no crop.
     """
 
     region: tuple[int, int, int, int]
@@ -70,10 +70,10 @@ class Planned(Protocol):
     """A transform whose view follows from the size of the image and the random numbers alone.
 
     Attributes:
-        interpolation: how the view is resized.
-        after: what is done to the view, uint8 [3, height, width], with the numbers that follow those of `plan`; None
-            where the view is the result.
-        pixel_table: float32 [3, 256], the result for each value of each channel, where `after` depends on nothing else.
+        interpolation: interpolation for resizing the view.
+        after: function of the view, uint8 [3, height, width], and a generator in its state after `plan`; None if the
+            view is the result.
+        pixel_table: float32 [3, 256], the result for each value of each channel, if `after` depends on nothing else.
     """
 
     @property
@@ -89,7 +89,7 @@ class Planned(Protocol):
         ...
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        """Apply the whole transform: the view, and what comes after."""
+        """Apply the whole transform: the view, and `after`."""
         ...
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
@@ -150,12 +150,12 @@ def _resized(pixels: Pixels, view: View) -> torch.Tensor:
 
 
 def _end(stop: int, side: int, resized: int) -> tuple[int, float | None]:
-    """Return the length and the scale with which resizing a side gives its first `stop` pixels unchanged.
+    """Return a length and a scale with which resizing gives the same first `stop` pixels of a side.
 
-    The kernel computes 1 / scale. Where no scale gives exactly ``side / resized``, all pixels are computed, because the
-    last bit of that number can change a pixel by one.
+    The kernel computes 1 / scale. If no scale gives exactly ``side / resized``, all pixels are computed, because the
+    last bit of this number can change a pixel by one.
     """
-    stop += stop == side != resized  # a side that keeps its length is left alone, whatever the scale
+    stop += stop == side != resized  # the kernel does not resize a side whose length stays equal, whatever the scale
     near = resized / side
     for scale in (near, math.nextafter(near, math.inf), math.nextafter(near, 0)):
         if stop < resized and 1 / scale == side / resized:

@@ -67,7 +67,7 @@ def test_a_set_that_cannot_be_read_is_a_problem_beside_the_others(tmp_path: Path
     done = run("doctor", "--device", "cpu", "--quick", "--set", tmp_path)
 
     assert done.code == 1
-    assert f"PROBLEM    {tmp_path} has no manifest.json; it is no finished shard set" in done.stdout
+    assert f"PROBLEM    {tmp_path} has no manifest.json; it is not a finished shard set" in done.stdout
 
 
 def test_a_store_that_does_not_answer_is_a_problem_with_what_to_set(monkeypatch: pytest.MonkeyPatch):

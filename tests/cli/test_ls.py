@@ -62,18 +62,18 @@ def test_an_unlabeled_set_has_no_classes_to_list(tmp_path: Path):
 
     assert run("ls", out).stdout == "-\tx\n"
     assert json.loads(run("ls", out, "--json").stdout)["class"] is None
-    assert refused("ls", out, "--class", "cat") == "'cat' is no class of this set; it has no class names"
+    assert refused("ls", out, "--class", "cat") == "'cat' is not a class of this set; it has no class names"
 
 
 def test_an_empty_set_lists_nothing():
     assert run("ls", shard_set([])) == ("", "", 0)
-    assert refused("ls", shard_set([]), "--shard", "0") == "'0' is no shard of this set; it has none"
+    assert refused("ls", shard_set([]), "--shard", "0") == "'0' is not a shard of this set; it has none"
 
 
 def test_what_is_not_there():
     folder = shard_set([2, 2])
 
-    assert refused("ls", folder, "--class", "lion") == "'lion' is no class of this set; it has cat, dog, fox"
+    assert refused("ls", folder, "--class", "lion") == "'lion' is not a class of this set; it has cat, dog, fox"
     assert refused("ls", folder, "--shard", "2").endswith("it has 2, from s-000000.tar to s-000001.tar")
 
 

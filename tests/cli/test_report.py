@@ -185,5 +185,5 @@ def test_what_is_no_set_is_one_line_and_writes_nothing(tmp_path: Path):
     out = tmp_path / "report.html"
 
     assert refused("report", tmp_path / "gone", "-o", out) == f"{tmp_path / 'gone'}: no such file or directory"
-    assert refused("report", tmp_path, "-o", out).endswith("it is no finished shard set")
+    assert refused("report", tmp_path, "-o", out).endswith("it is not a finished shard set")
     assert not out.exists()

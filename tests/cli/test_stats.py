@@ -106,7 +106,7 @@ def test_an_empty_set_has_no_figures():
 
 def test_what_is_no_set_is_one_line(tmp_path: Path):
     assert refused("stats", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such file or directory"
-    assert refused("stats", tmp_path).endswith("has no manifest.json; it is no finished shard set")
+    assert refused("stats", tmp_path).endswith("has no manifest.json; it is not a finished shard set")
 
 
 @pytest.mark.parametrize(

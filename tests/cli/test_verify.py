@@ -95,7 +95,7 @@ def test_a_folder_of_sets_is_verified_set_by_set(tmp_path: Path, damaged: Path):
 
 def test_what_is_no_set(tmp_path: Path):
     assert refused("verify", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such directory"
-    assert refused("verify", foreign_tars([1])).endswith("for tars of others, see mps-shards index")
+    assert refused("verify", foreign_tars([1])).endswith("for tars of other tools, see mps-shards index")
 
 
 def test_a_terminal_sees_a_table_and_no_markup_is_taken_from_keys(damaged: Path):

@@ -69,7 +69,7 @@ def test_a_pickle_in_a_sample_is_not_opened(tmp_path: Path):
     by_tarfile(tmp_path / "x.tar", held)
     data = ShardDataset(tmp_path / "x.tar", batch_size=None, on_bad_sample=SkipRules(max_bad=None))
 
-    assert len(list(data)) == 2 and "is no class number" in data.skipped.first[0].reason
+    assert len(list(data)) == 2 and "is not a class number" in data.skipped.first[0].reason
     assert not (tmp_path / "harm").exists()
 
 
@@ -147,7 +147,7 @@ def test_an_index_whose_header_claims_what_the_file_does_not_hold_is_refused(tmp
     )
     (folder / INDEX_NAME).write_bytes(stream.getvalue())
 
-    with pytest.raises(ManifestError, match=r"index.npy is no index: it has 192 bytes, too few for its shape"):
+    with pytest.raises(ManifestError, match=r"index.npy is not an index: it has 192 bytes, too few for its shape"):
         ShardDataset(folder, batch_size=8, shuffle=True)
 
 

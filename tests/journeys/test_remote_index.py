@@ -73,7 +73,7 @@ def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges
 
 def test_what_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path):
     with web(TARS) as server:
-        complaint = "web servers cannot be written to; name a folder of yours by --out"
+        complaint = "web servers cannot be written to; name a folder that you can write to by --out"
 
         assert refused("index", f"{server.url}/{NAMED}") == f"{server.url}: {complaint}"
         assert server.asked == []

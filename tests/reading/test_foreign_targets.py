@@ -48,7 +48,7 @@ def held(count: int, *, without: tuple[int, ...] = ()) -> Members:
 def test_a_first_sample_without_a_label_is_the_bad_one_and_not_the_others(tmp_path: Path):
     tar = tar_of(tmp_path / "x.tar", held(10, without=(0,)))
 
-    with pytest.raises(DecodeError, match=r"sample '000' of shard x\.tar has no label, the set has labels"):
+    with pytest.raises(DecodeError, match=r"sample '000' of shard x\.tar has no label, but the set has labels"):
         labels(tar)
     assert labels(tar, on_bad_sample=ANY) == {f"{n:03d}": n % 3 for n in range(1, 10)}
 

@@ -48,7 +48,7 @@ def test_labels_may_be_names_where_the_classes_are_named(target, fields):
     raw = sample(jpg=b"I", **fields)
 
     assert plain(raw, target=target, classes=("cat", "dog"))["cls"] == b"1"
-    with pytest.raises(DecodeError, match=r"'dog'.* is no class number"):
+    with pytest.raises(DecodeError, match=r"'dog'.* is not a class number"):
         plain(raw, target=target)
     with pytest.raises(DecodeError, match="none of the 1 class names"):
         plain(raw, target=target, classes=("cat",))
@@ -67,11 +67,11 @@ def test_labels_may_be_names_where_the_classes_are_named(target, fields):
         ),
         ({"jpg": b""}, "png;webp", None, r"has no png or webp, which image asks for \(fields: jpg\)"),
         ({"jpg": b""}, None, "json:label", r"has no json:label, which target asks for \(fields: jpg\)"),
-        ({"jpg": b"", "json": b"{"}, None, "json:label", "it is no JSON"),
+        ({"jpg": b"", "json": b"{"}, None, "json:label", "it is not JSON"),
         ({"jpg": b"", "json": b'{"a": 1}'}, None, "json:label", "its JSON has no 'label'"),
         ({"jpg": b"", "json": b"[1]"}, None, "json:label", "its JSON has no 'label'"),
         *(
-            ({"jpg": b"", "json": b'{"label": %s}' % value}, None, "json:label", "is no class number")
+            ({"jpg": b"", "json": b'{"label": %s}' % value}, None, "json:label", "is not a class number")
             for value in (b"-1", b"1.0", b"true", b"null", b"[1]", b'"cat"', b"1000000000000000000")
         ),
     ],

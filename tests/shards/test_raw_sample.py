@@ -54,5 +54,5 @@ def test_no_label_is_minus_one():
     "content", [b"", b" ", b"-1", b"+1", b"1.0", b"cat", b"1 2", b"0x1", b"1_0", b"\xb2", "٣".encode(), b"9" * 19]
 )
 def test_a_label_that_is_no_class_number_is_an_error_that_shows_it(content: bytes):
-    with pytest.raises(DecodeError, match=r"sample 'cat/x' of shard s-000001\.tar: label b.* is no class number"):
+    with pytest.raises(DecodeError, match=r"sample 'cat/x' of shard s-000001\.tar: label b.* is not a class number"):
         sample(cls=content).label()

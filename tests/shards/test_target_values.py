@@ -20,14 +20,14 @@ def test_class_ids_come_ascending_and_once():
 @pytest.mark.parametrize(
     ("json", "complaint"),
     [
-        (b'{"labels": [4]}', r"json:labels holds '4', which is no class \(the set has 4 classes\)"),
-        (b'{"labels": [-1]}', "holds '-1', which is no class"),
-        (b'{"labels": [1.0]}', r"holds '1\.0', which is no class"),
-        (b'{"labels": [true]}', "holds 'True', which is no class"),
+        (b'{"labels": [4]}', r"json:labels holds '4', which is not a class \(the set has 4 classes\)"),
+        (b'{"labels": [-1]}', "holds '-1', which is not a class"),
+        (b'{"labels": [1.0]}', r"holds '1\.0', which is not a class"),
+        (b'{"labels": [true]}', "holds 'True', which is not a class"),
         (b'{"labels": "cat"}', "json:labels is 'cat', which is not a list of classes"),
         (b'{"label": [1]}', "its JSON has no 'labels'"),
         (b"[1]", "its JSON has no 'labels'"),
-        (b"{", "it is no JSON"),
+        (b"{", "it is not JSON"),
     ],
 )
 def test_what_is_no_list_of_classes_is_named(json: bytes, complaint: str):
@@ -78,7 +78,7 @@ def test_a_choice_turns_foreign_targets_into_those_of_our_sets():
     [
         (None, "regression", [], "regression needs the names of its columns"),
         (None, "captions", ["age"], "regression needs the names of its columns"),
-        ("seg.png", "classification", [], "names what is for segmentation, not for classification"),
+        ("seg.png", "classification", [], "is a target for segmentation, not for classification"),
         ("cls;txt", None, [], "a set has one kind of target"),
     ],
 )

@@ -108,7 +108,7 @@ def test_keys_that_repeat_in_every_tar_are_told_and_stay_readable(folder: Path):
         ),
         ({"a": {"cls": b"0"}}, "sample 'a' of shard x.tar holds no image"),
         ({"a": {"jpg": b"1", "png": b"1"}}, "sample 'a' of shard x.tar holds 2 images .*image=\"jpg\""),
-        ({"a": {"jpg": b"1", "cls": b"cat"}}, "label b'cat' is no class number"),
+        ({"a": {"jpg": b"1", "cls": b"cat"}}, "label b'cat' is not a class number"),
         ({}, "hold no samples"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_with_what_to_do(folder: P
     by_tarfile(folder / "x.tar", labelled(2))
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
 
-    with pytest.raises(StorageError, match="by --out, or make one of links to the tars"):
+    with pytest.raises(StorageError, match="by --out, or fill a folder with links to the tars"):
         adopt(folder)
 
 

@@ -104,7 +104,7 @@ def test_a_label_that_is_no_number_is_an_error_not_a_class(tmp_path: Path):
     tar = (tmp_path / "x.tar").read_bytes()
     (tmp_path / "x.tar").write_bytes(tar.replace(b"1" + bytes(511), b"x" + bytes(511)))
 
-    with pytest.raises(DecodeError, match=r"sample 'b' of shard x.tar: label b'x' is no class number"):
+    with pytest.raises(DecodeError, match=r"sample 'b' of shard x.tar: label b'x' is not a class number"):
         opened(tmp_path).labels()
 
 

@@ -109,8 +109,8 @@ def test_without_a_manifest_the_sets_below_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "is no index"),
-        (b"not an array", "is no index"),
+        (b"", "is not an index"),
+        (b"not an array", "is not an index"),
         (None, "has .* rows"),
     ],
 )

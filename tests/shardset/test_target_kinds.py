@@ -95,7 +95,7 @@ def test_several_classes(folder: Path, tmp_path: Path):
 def test_a_tag_that_is_no_class_is_an_error_that_names_it(folder: Path):
     choice = FieldChoice.parsed(None, "json:tags", task="multilabel")
 
-    with pytest.raises(DataError, match=r"json:tags holds 'fox', which is no class \(the set has 2 classes\)"):
+    with pytest.raises(DataError, match=r"json:tags holds 'fox', which is not a class \(the set has 2 classes\)"):
         adopt(folder, choice=choice, classes=["cat", "dog"])
 
 

@@ -218,7 +218,7 @@ def test_a_link_in_a_file_s_place_is_replaced_not_followed(tmp_path: Path):
     (tmp_path / "out" / "cat").mkdir(parents=True)
     (tmp_path / "out" / "cat" / "s00000.jpg").symlink_to(tmp_path / "precious")
 
-    with pytest.raises(DataError, match="is there with other content"):
+    with pytest.raises(DataError, match="exists with other content"):
         unpack(shard_set([1]), tmp_path / "out")
     unpack(shard_set([1]), tmp_path / "out", overwrite=True)
 
@@ -231,7 +231,7 @@ def test_other_files_are_overwritten_only_when_that_is_asked_for(tmp_path: Path)
     good = contents(tmp_path / "out")
     (tmp_path / "out" / "dog" / "s00001.jpg").write_bytes(b"mine")
 
-    with pytest.raises(DataError, match=r"dog/s00001\.jpg is there with other content; .*--overwrite"):
+    with pytest.raises(DataError, match=r"dog/s00001\.jpg exists with other content; .*--overwrite"):
         unpack(shard_set([3]), tmp_path / "out")
     assert (tmp_path / "out" / "dog" / "s00001.jpg").read_bytes() == b"mine"
 

@@ -188,7 +188,7 @@ def test_labels_beyond_the_classes_are_found(tmp_path: Path):
     report = verify(folder)
 
     assert [(problem.sample, problem.detail) for problem in report.problems] == [
-        (2, "label 2 is no class: the set has 2")
+        (2, "label 2 is not a class: the set has 2")
     ]
 
 
@@ -198,5 +198,5 @@ def test_what_is_no_set_is_an_error(tmp_path: Path, folder: Path):
         verify(folder)
     with pytest.raises(StorageError, match="no such directory"):
         verify(tmp_path / "gone")
-    with pytest.raises(ManifestError, match=r"has no manifest\.json; it is no finished shard set"):
+    with pytest.raises(ManifestError, match=r"has no manifest\.json; it is not a finished shard set"):
         verify(write(tmp_path / "bare", {"x": b"x"}))

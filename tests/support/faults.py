@@ -239,7 +239,7 @@ def _faults() -> list[Fault]:
     )
     broken = Outcome("decode", "cannot decode the image", (1,))
     found += _disk("zeroed hole in an image", zero(64, lambda info: info.offset_data + 40), broken, crc, foreign=broken)
-    no_label = Outcome("decode", r"label b'\\x00' is no class number", (1,))
+    no_label = Outcome("decode", r"label b'\\x00' is not a class number", (1,))
     label = dict(member=2)
     found += _disk("zeroed label", zero(1, lambda i: i.offset_data, **label), no_label, crc, foreign=no_label)
     unseen = Outcome("unseen", lost=(1,))
@@ -278,7 +278,7 @@ def _faults() -> list[Fault]:
     found += _disk(
         "index of fewer rows",
         rewritten(lambda index: index[: -16 * 2], INDEX_NAME),
-        Outcome("open", "index.npy is no index|has .* rows"),
+        Outcome("open", "index.npy is not an index|has .* rows"),
     )
     found += _disk("missing index", lambda folder: (folder / INDEX_NAME).unlink(), Outcome("open", "No such file"))
     found += _disk("missing shard", lambda folder: (folder / FIRST).unlink(), Outcome("open", "No such file"))
@@ -292,20 +292,20 @@ def _faults() -> list[Fault]:
     # members that were packed so
     found += _both("half a JPEG", put("png", jpeg([("k01.png", b"")])[0][1][:900], as_field="jpg"), one)
     found += _both("empty image", put("png", b""), Outcome("decode", "no known format, 0 bytes", (1,)))
-    found += _both("empty label", put("cls", b""), Outcome("decode", "label b'' is no class number", (1,)))
+    found += _both("empty label", put("cls", b""), Outcome("decode", "label b'' is not a class number", (1,)))
     found += _both(
         "wrong extension", put("png", b"x", as_field="txt"), Outcome("decode", "holds no image .fields: cls, txt", (1,))
     )
     found += _both("missing image", without("png"), Outcome("decode", "holds no image", (1,)))
-    found += _both("missing label", without("cls"), Outcome("decode", "has no label, the set has labels", (1,)))
+    found += _both("missing label", without("cls"), Outcome("decode", "has no label, but the set has labels", (1,)))
     found += _both(
         "two images",
         lambda m: [*m[:4], ("k01.jpg", EXAMPLES["rgb.jpg"]()), *m[4:]],
         Outcome("decode", "2 images", (1,)),
     )
     for name, text in {"no number": b"cat", "negative": b"-1", "a fraction": b"1.0", "huge": b"9" * 30}.items():
-        found += _both(f"label {name}", put("cls", text), Outcome("decode", "is no class number", (1,)))
-    out_of_range = Outcome("decode", "label 3 of sample .* is no class: the set has 3", (1,))
+        found += _both(f"label {name}", put("cls", text), Outcome("decode", "is not a class number", (1,)))
+    out_of_range = Outcome("decode", "label 3 of sample .* is not a class: the set has 3", (1,))
     found += _both("label out of range", put("cls", b"3"), out_of_range, foreign=HARMLESS)
 
     # keys and names
@@ -365,7 +365,7 @@ def _faults() -> list[Fault]:
         Outcome("decode", r"the label map is 12 x 11 pixels, but its image is 12 x 10 pixels", (1,)),
         masks=True,
     )
-    unknown = Outcome("decode", "label id [37] at column .* is no class: the set has 3", (1,))
+    unknown = Outcome("decode", "label id [37] at column .* is not a class: the set has 3", (1,))
     found += _both("mask with unknown ids", put("mask.png", mask_of(1, highest=7)), unknown, HARMLESS, masks=True)
     colour = Outcome("decode", "the mask has mode RGB", (1,))
     found += _both("mask in colour", put("mask.png", EXAMPLES["rgb.png"]()), colour, masks=True)

@@ -150,11 +150,11 @@ def test_an_id_that_is_no_class_is_named_with_its_place():
     check_ids(ids, classes=5, ignore_index=255)
     check_ids(ids, classes=256, ignore_index=None)
     with pytest.raises(
-        DecodeError, match="label id 4 at column 1, row 1 is no class: the set has 4, 0 to 3, and 255 is"
+        DecodeError, match="label id 4 at column 1, row 1 is not a class: the set has 4, 0 to 3, and 255 is"
     ):
         check_ids(ids, classes=4, ignore_index=255)
     with pytest.raises(
-        DecodeError, match="label id 255 at column 2, row 0 is no class: the set has 5, 0 to 4; --ignore"
+        DecodeError, match="label id 255 at column 2, row 0 is not a class: the set has 5, 0 to 4; --ignore"
     ):
         check_ids(ids, classes=5, ignore_index=None)
 

@@ -191,7 +191,7 @@ def test_what_rgb_holds_changes_nothing(name: str):
         ({"to_8bit": "window=5"}, "window=LOW,HIGH"),
         ({"to_8bit": "window=9,1"}, "window=LOW,HIGH"),
         ({"to_8bit": "window=0,nan"}, "window=LOW,HIGH"),
-        ({"background": "no such colour"}, "is no colour"),
+        ({"background": "no such colour"}, "is not a colour"),
         ({"background": "white", "drop_alpha": True}, "needs the alpha channel"),
     ],
 )

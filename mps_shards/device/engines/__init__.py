@@ -1,4 +1,4 @@
-"""Transfer engines: how a batch gets from a host buffer to a device. One file each, behind one small contract."""
+"""Transfer engines, which copy a batch from a host buffer to a device. One file for each, behind one contract."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ __all__ = ["Engine", "Flight"]
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A batch on its way to the device, or arrived.
+    """A batch that is being copied to the device, or has arrived.
 
     Attributes:
-        batch: what is sent. Its buffer must not be written or freed before `Engine.finished`; it holds the host
-            tensors, so that the source of a copy lives as long as this flight.
-        device_tensors: one tensor for each leaf of a sample, until they are received.
-        event: recorded on the device after the copy; None where the copy was not issued yet, or needs no event.
-        failure: an error of another thread, until it is raised where the batch is received.
+        batch: the batch that is sent. Its buffer must not be written or freed before `Engine.finished`. The batch
+            keeps the host tensors, so that the source of a copy lives as long as this flight.
+        device_tensors: one tensor for each leaf of a sample, until the batch is received.
+        event: event that is recorded on the device after the copy; None if the copy was not issued yet, or needs none.
+        failure: an error of another thread, kept until the batch is received and raised then.
     """
 
     batch: HostBatch
@@ -34,9 +34,9 @@ class Engine(Protocol):
     """Moves batches to one device. Called from the consumer's thread, except for `allocate`.
 
     Attributes:
-        name: as `DeviceLoader(transfer=...)` takes it.
-        pixels: dtype of pixels in host buffers: float32 where workers convert them, uint8 where the device does.
-        ahead: batches to issue before the oldest is returned.
+        name: name of the engine for `DeviceLoader(transfer=...)`.
+        pixels: dtype of pixels in host buffers: float32 if workers convert them, uint8 if the device does.
+        ahead: number of batches to issue before the oldest batch is returned.
     """
 
     name: str
@@ -44,15 +44,15 @@ class Engine(Protocol):
     ahead: int
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Memory for a host buffer: uint8, at least `nbytes`. Called from worker threads."""
+        """Return memory for a host buffer: uint8, at least `nbytes`. Called from worker threads."""
         ...
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
-        """Issue the copy of a batch. Does not wait for it, unless `blocking`."""
+        """Issue the copy of a batch. Does not wait for the copy, unless `blocking`."""
         ...
 
     def receive(self, flight: Flight) -> Any:
-        """What users get, such as (images, targets). The caller's work on the device may use the tensors at once."""
+        """Return the user's batch, such as (images, targets). The caller may use the tensors on the device at once."""
         ...
 
     def finished(self, flight: Flight) -> bool:
@@ -60,5 +60,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """End what the engine started. No copy is in flight any more."""
+        """End the threads of the engine. Called when no copy is in flight."""
         ...

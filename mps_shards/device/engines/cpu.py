@@ -1,4 +1,4 @@
-"""The CPU: workers wrote float32 into the host buffer, and its memory is delivered without another copy."""
+"""The engine for the CPU: workers write float32 into host buffers, whose memory is delivered without a copy."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["CpuEngine"]
 
 
 class CpuEngine:
-    """Gives the memory of host buffers to the user; it is used again once no tensor shares it any more."""
+    """Gives the memory of host buffers to the user; the memory is reused once no tensor shares it any more."""
 
     name = "cpu"
     pixels = torch.float32
@@ -22,23 +22,23 @@ class CpuEngine:
         self._recycler = recycler
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Memory that users dropped, or fresh memory."""
+        """Return recycled or fresh memory."""
         return self._recycler.lease(nbytes)
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
-        """Take the memory out of the host buffer: the next batch gets other memory."""
+        """Detach the memory from the host buffer, so that the next batch gets other memory."""
         assert batch.buffer is not None
         batch.buffer.detach()
         return Flight(batch)
 
     def receive(self, flight: Flight) -> Any:
-        """Hand the memory over."""
+        """Return the user's batch in the detached memory."""
         leaves, flight.batch.leaves = flight.batch.leaves, []
         return flight.batch.rebuilt(leaves)
 
     def finished(self, flight: Flight) -> bool:
-        """Always: the buffer has let go of the memory."""
+        """Return True: the host buffer no longer holds the memory."""
         return True
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: this engine starts no thread."""

@@ -1,8 +1,8 @@
-"""The consumer's thread issues copy, conversion and event itself: the default on MPS.
+"""The engine whose copies, conversions and events are issued by the consumer's thread: the default on MPS.
 
-MPS has one in-order queue for the whole process, so a copy that another thread issues would not overlap any better, and
-on torch 2.14 a second thread that uses MPS crashes the process (pytorch#197805). Decoding is what runs in the
-background; issuing a batch takes about 0.1 ms.
+MPS has one in-order queue for the whole process, so a copy that another thread issues would not overlap any better,
+and on torch 2.14 a second thread that uses MPS crashes the process (pytorch#197805). Decoding runs in the background;
+issuing a batch takes about 0.1 ms.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ class InlineEngine:
     """Copies each leaf in its own dtype, then converts on the device.
 
     Args:
-        non_blocking: the device reads the host buffer when it executes the copy, so the buffer waits for the event.
-        host_conversion: let the workers convert pixels, where the device's division is not exact.
+        non_blocking: let the device read the host buffer later, when it executes the copy and then records the event.
+        host_conversion: let the workers convert pixels, because the device's division is not exact.
     """
 
     name = "inline"
@@ -33,11 +33,11 @@ class InlineEngine:
         self._device, self._non_blocking = device, non_blocking
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Memory on pages of its own, owned by torch."""
+        """Return memory on separate pages, owned by torch."""
         return self._device.host_memory(nbytes)
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
-        """Issue the copies, the conversions and, after them, the event."""
+        """Issue the copies, then the conversions, then the event."""
         non_blocking = self._non_blocking and not blocking
         flight = Flight(batch)
         uploaded = [self._device.upload(leaf, non_blocking=non_blocking) for leaf in batch.leaves]
@@ -46,7 +46,7 @@ class InlineEngine:
         return flight
 
     def receive(self, flight: Flight) -> Any:
-        """The tensors: the caller's work is queued after the copies."""
+        """Return the tensors at once: the device queues the caller's work after the copies."""
         device_tensors, flight.device_tensors = flight.device_tensors, []
         return flight.batch.rebuilt(device_tensors)
 
@@ -55,11 +55,11 @@ class InlineEngine:
         return bool(flight.event.query())
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: this engine starts no thread."""
 
 
 def converted(device: Device, batch: HostBatch, uploaded: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The leaves as they are delivered: pixels float32, label maps int64, everything else as it was uploaded."""
+    """Return the leaves to deliver: pixels as float32, label maps as int64, all others as they were uploaded."""
     delivered = []
     for number, (leaf, conversion) in enumerate(zip(uploaded, batch.conversions, strict=True)):
         if conversion is Conversion.TO_FLOAT:

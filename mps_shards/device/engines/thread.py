@@ -1,6 +1,6 @@
-"""A transfer thread issues the copies on a side stream, from pinned host buffers: the default on CUDA.
+"""The engine whose thread issues the copies on a side stream, from pinned host buffers: the default on CUDA.
 
-Copies only: conversion kernels run in the caller's thread and stream, which waits for the copy on the device.
+Conversion kernels run in the caller's thread and stream, which waits for the copy on the device.
 """
 
 import threading
@@ -19,8 +19,8 @@ from mps_shards.storage.interrupts import WakeUp, uninterrupted
 
 __all__ = ["ThreadEngine"]
 
-_TIMEOUT_S = 60.0  # for the thread to issue a copy, or to end
-_POLL_S = 0.5  # how often the idle thread checks that its owner is alive
+_TIMEOUT_S = 60.0  # wait for the thread to issue a copy, or to end
+_POLL_S = 0.5  # interval at which the idle thread checks that its owner is alive
 
 
 class ThreadEngine:
@@ -33,15 +33,15 @@ class ThreadEngine:
         self.ahead = ahead
         self._device, self._non_blocking = device, non_blocking
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)  # the thread waits for it
-        self._issued = WakeUp()  # the receiver waits for it
+        self._changed = threading.Condition(self._lock)  # the engine's thread waits on it
+        self._issued = WakeUp()  # the receiver waits on it
         self._jobs: deque[tuple[Flight, bool]] = deque()
         self._closed = False
         self._owner = threading.current_thread()
         self._thread: threading.Thread | None = None
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Pinned memory, where the device can copy from it while the host goes on."""
+        """Return memory from which the device copies asynchronously: pinned on CUDA."""
         return self._device.host_memory(nbytes)
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
@@ -58,7 +58,7 @@ class ThreadEngine:
         return flight
 
     def receive(self, flight: Flight) -> Any:
-        """Wait until the copy was issued (not until it is finished), then convert.
+        """Wait until the copy was issued (not until it is finished), then convert the tensors.
 
         Raises:
             ShutdownTimeout: the thread did not issue the copy in time.

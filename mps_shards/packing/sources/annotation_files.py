@@ -1,4 +1,4 @@
-"""Lists and annotation files in or beside a folder of images, which the folders alone say nothing about."""
+"""Search for lists and annotation files in a folder of images or beside it."""
 
 import posixpath
 import re
@@ -164,7 +164,7 @@ def _lists(tree: FileTree) -> list[str]:
 
 
 def _has_labels(tree: FileTree, name: str) -> bool:
-    """Whether a list of images gives them labels or masks, whatever its columns are called."""
+    """Whether a list of images has labels or masks, with any names of columns."""
     rows = [cells for _, cells in islice(read_rows(tree.files, name), _ROWS)]
     roles = roles_of(rows, tree.options, ImageFinder(tree), where=name)
     return bool(roles.labels or roles.mask)

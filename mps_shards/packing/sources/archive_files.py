@@ -192,10 +192,10 @@ class ArchiveFiles:
             yield from self._opened(inner, -1 if place is None else place[0])
 
     def _opened(self, member: Member, start: int) -> Iterator[Member]:
-        """A member, or, where it is an archive that lies there as it is, what that holds.
+        """Return a member, or the members of it if the member is an uncompressed archive.
 
         Args:
-            start: where the bytes of the member begin; -1 where they are compressed.
+            start: offset of the member's bytes; -1 if they are compressed.
         """
         suffix = member.path.lower()[-4:]
         if start < 0 or suffix not in _NESTED or not member.size:
@@ -206,7 +206,7 @@ class ArchiveFiles:
             yield from self._zip(start, start + member.size, f"{member.path[:-4]}/")
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        """Bytes of the tar or zip, unpacked where it is compressed as a whole; zeros behind the end of a stream."""
+        """Return bytes of the tar or zip, decompressed if the whole archive is; zeros after the end of a stream."""
         content = self._read(start, stop)
         return content if content or self._read == self._from_disk else bytes(stop - start)
 

@@ -21,9 +21,9 @@ class Member(NamedTuple):
     """One file of an archive.
 
     Attributes:
-        path: as `clean_path` gives it.
+        path: path of the member, cleaned by `clean_path`.
         size: bytes of the file when it is unpacked.
-        place: where the archive finds the file again.
+        place: position by which the archive finds the file again.
         link: path of the member that this one is a link to; "" for a file.
     """
 

@@ -34,11 +34,11 @@ class FileTree:
     """One root while it is listed. Hidden files are left out.
 
     Attributes:
-        options: how the source is to be read.
-        list_files: where lists lie, if that is not the root.
+        options: options for reading the source.
+        list_files: folder of the lists, if it is not the root.
         bad: the files that were left out because they cannot be packed.
-        ignored: how many files are not images, by extension.
-        annotations: files among those that look like annotations; the first thousand.
+        ignored: number of files that are not images, by extension.
+        annotations: the first thousand ignored files that look like annotations.
         packed: folders that hold a shard set, which are not looked into.
         bare: files among those whose names have no extension; the first fifty.
     """
@@ -61,7 +61,7 @@ class FileTree:
 
     @property
     def lists(self) -> Files:
-        """The files among which lists lie."""
+        """The files that may include lists."""
         return self.list_files or self.files
 
     def names(self, folder: str = "") -> list[str]:
@@ -248,7 +248,7 @@ class FileTree:
         return any(is_image(path) or path.endswith(ICLOUD) for path in self.paths(folder))
 
     def below(self, folder: str) -> "FileTree":
-        """A folder of this tree as a tree of its own; what is recorded in one is not recorded in the other."""
+        """Return a folder of this tree as another tree. Neither tree records what the other one records."""
         return FileTree(files=SubFiles(self.files, folder), options=self.options)
 
     def class_order(self, names: Iterable[str]) -> list[str]:

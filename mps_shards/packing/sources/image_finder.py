@@ -16,7 +16,7 @@ _SEVERAL = "\0"  # in the index: more than one file has this name
 
 
 class ImageFinder:
-    """Finds images by what a list says of them. The names of all images are held once a path is not found as it is.
+    """Finds the images that a list names. The names of all images are held once a path does not exist literally.
 
     Args:
         base: folder that paths are relative to, with a slash at its end; "" is the root.
@@ -88,7 +88,7 @@ class ImageFinder:
         return None
 
     def _of_several(self, wanted: str, text: str, named_by: str) -> str:
-        """The one of several files of one name that lies in the split of the list, or just where the list says."""
+        """Return that of several equally named files which is in the split of the list or exactly at the path."""
         found = [path for path in self._tree.image_paths(self._base) if wanted in _aliases(path)]
         here = [path for path in found if self._split and self._split in map(split_word, path.split("/")[:-1])]
         if len(here) == 1:

@@ -81,7 +81,7 @@ def known_pairs(tree: FileTree, listing: Listing) -> Listing:
             ignore_index=255,
             id_map=ID_MAPS["zero-as-ignore"],
             labels_from=info,
-            notes=(*listing.notes, "label id 0 (other) becomes 255, which is no class, and 1 becomes 0"),
+            notes=(*listing.notes, "label id 0 (other) becomes 255, which is not a class, and 1 becomes 0"),
         )
     first = listing.splits[0].entries[0].path
     if any(name.endswith("annot") for name in tree.folders()) and _CAMVID_FRAME.match(first.rpartition("/")[2]):

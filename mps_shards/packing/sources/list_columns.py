@@ -1,4 +1,4 @@
-"""What each column of a list is for: recognised by its name, else by what it holds."""
+"""The role of each column of a list, recognised by the column's name, else by its content."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ _MASK_WORDS = ("mask", "seg", "annot", "gt", "label_map", "labelmap")
 _SPLIT_COLUMNS = ("split", "subset")
 _SPLIT_LIKE = ("set", "phase", "partition", "usage", "data_set", "dataset", "mode", "fold_name", "stage")
 _IS_SPLIT = re.compile(r"(?:is_?)?(train|training|val|valid|validation|test|testing)(?:_?set)?")
-_ROWS = 40  # of which the cells are looked for among the images
+_ROWS = 40  # number of rows whose cells are compared with the names of images
 _BINARY = frozenset(["0", "1", "0.0", "1.0"])
 _FLAGS = _BINARY | frozenset(["true", "false", "yes", "no"])
 TRUE = frozenset(["1", "1.0", "true", "yes"])
@@ -42,7 +42,7 @@ class Roles:
 
     Attributes:
         flags: a column that says of each image whether it is in a split, as (split if true, split if false).
-        targets: what the labels become.
+        targets: kind of targets that the labels become.
     """
 
     image: str

@@ -1,4 +1,4 @@
-"""From the cells of label columns to targets, and what is unclear about labels."""
+"""Conversion of the cells of label columns to targets, and doubts about labels."""
 
 import math
 import re
@@ -81,7 +81,7 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
     """What is unclear if each of these labels becomes a class of its own.
 
     Args:
-        counts: how many images have each label.
+        counts: number of images with each label.
     """
     images = sum(counts.values())
     named = f"--label-column {_quoted(column)}"

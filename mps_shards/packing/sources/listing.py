@@ -52,7 +52,7 @@ class Doubt(NamedTuple):
     """Something about a source that can be read in two ways, so that a person must decide.
 
     Attributes:
-        question: what was found, and why it is unclear.
+        question: the finding, and why it is unclear.
         answer: the options, or the change of the source, that settle it.
         about: "layout" if naming a layout settles it.
     """
@@ -171,25 +171,25 @@ class Listing:
     """A whole source.
 
     Attributes:
-        layout: what the source was recognised as.
+        layout: recognised layout of the source.
         classes: class names; a label, or a label id of a mask, is an index of this list; shared by all splits. Empty
             if the source names none.
         ignore_index: label id of masks that is not a class; None if there is none, or no masks.
         splits: sorted by name.
-        ignored: how many files are not images, by extension; or samples that were to be left out, by the reason.
+        ignored: number of files that are not images, by extension; or of samples that were left out, by the reason.
         empty: class folders without an image; they do not become classes.
         bad: files that were left out because they cannot be packed.
-        identity: what identifies the content beside the entries, such as the fingerprint of a shard set.
+        identity: value that identifies content beyond the entries, such as the fingerprint of a shard set.
         recorded: further options for the manifest, which describe the source.
-        unnamed: how many images were left out because no list or annotation file of the source names them.
-        why: by what the layout was recognised.
-        labels_from: where the labels come from, such as "column 'breed'".
+        unnamed: number of images that were left out because no list or annotation file names them.
+        why: reason for which the layout was recognised.
+        labels_from: origin of the labels, such as "column 'breed'".
         columns: the columns of a list and what each is used for.
         numbers: names of the numbers that are the targets, for the task "regression".
-        id_map: how the label ids of the masks are changed; None if they stay.
+        id_map: map that changes the label ids of the masks; None if they stay.
         annotations: paths of files that look like annotations and are not used.
-        notes: what was assumed, one sentence each.
-        doubts: what a person must decide before anything is written.
+        notes: assumptions, one sentence each.
+        doubts: questions that the user must decide before anything is written.
     """
 
     layout: str

@@ -34,8 +34,8 @@ class ParquetFiles:
     """See `TableFiles`.
 
     Args:
-        paths: of the files, sorted.
-        file_system: of fsspec that holds them; None for files of this machine.
+        paths: paths of the files, sorted.
+        file_system: fsspec file system that holds the files; None for local files.
         is_single: one file was named, so that its name is not the name of a split.
     """
 

@@ -33,8 +33,8 @@ class ColumnChunk(NamedTuple):
 
     Attributes:
         file: number of the file.
-        start, stop: where the pages lie in it.
-        rows: of the row group.
+        start, stop: range of the pages in the file.
+        rows: number of rows of the row group.
         codec: name of the compression for pyarrow; "" for none.
         levels: the definition level of a value that is there; less means null.
     """
@@ -61,7 +61,7 @@ class PageReader:
 
     Args:
         read: bytes of a file, by its number, from one offset to another.
-        names: of the files, for messages.
+        names: names of the files, for messages.
     """
 
     def __init__(self, read: Callable[[int, int, int], bytes], names: list[str]):
@@ -127,7 +127,7 @@ class PageReader:
         return content[position : position + size]
 
     def file_of(self, place: int) -> int:
-        """Number of the file that a value lies in."""
+        """Return the number of the file that holds a value."""
         return self._files[place >> 32]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class PageReader:
         return _unpacked(self._codecs[page], piece, self._unpacked[page], self._names[self._files[page]])
 
     def _present(self, page: _Page, chunk: ColumnChunk) -> tuple[npt.NDArray[np.bool_], int]:
-        """Which values are not null, and where the values begin."""
+        """Return which values are not null, and the start of the values."""
         if not chunk.levels:
             return np.ones(page.values, bool), 0
         width = chunk.levels.bit_length()
@@ -197,7 +197,7 @@ def _unpacked(codec: str, content: bytes, size: int, name: str) -> bytes:
 
 
 def _plain(page: _Page, content: bytes, position: int, count: int) -> Iterator[tuple[int, int, bytes]]:
-    """Places, sizes and first bytes of values that lie one behind the other, each after its length."""
+    """Return places, sizes and first bytes of adjacent values, each of which follows its length."""
     base = page.number << 32
     for _ in range(count):
         size = int.from_bytes(content[position : position + 4], "little")
@@ -245,7 +245,7 @@ def _varint(content: bytes, position: int) -> tuple[int, int]:
 
 
 def _structure(content: bytes, position: int) -> tuple[dict[int, Any], int]:
-    """A structure of Thrift's compact protocol by field number, and the position behind it."""
+    """Return a structure of Thrift's compact protocol by field number, and the position of its end."""
     fields: dict[int, Any] = {}
     number = 0
     while True:

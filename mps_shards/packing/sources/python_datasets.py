@@ -60,7 +60,7 @@ def classes_of(*all_samples: Any) -> tuple[str, ...]:
 
 
 def prepared(samples: Any) -> Any:
-    """The object to take items from: files instead of their pixels where these are as stored."""
+    """Return the object to take items from. It yields files instead of pixels if no transform changes the pixels."""
     is_folder = all(hasattr(samples, name) for name in ("samples", "imgs", "loader", "root", "classes"))
     untransformed = not any(getattr(samples, name, None) for name in ("transform", "target_transform", "transforms"))
     if is_folder and untransformed:

@@ -35,7 +35,7 @@ class Target:
         number: a number to predict; None for other targets.
         mask: the encoded label map; empty for none.
         caption: a text; "" for none.
-        others: what becomes metadata.
+        others: values that become metadata.
     """
 
     label: int | str | None = None

@@ -31,12 +31,12 @@ class SourceSample:
     """The stored bytes of one sample, before any option changes them.
 
     Attributes:
-        extension: of the image, as its field will be called ("jpg"); the case of a file's extension is kept.
+        extension: extension of the image, which becomes its field's name ("jpg"); the case of letters is kept.
         image: the encoded image.
-        mask: the encoded mask; empty where the entry has none.
+        mask: the encoded mask; empty if the entry has none.
         others: further fields, packed as they are. The fields that `pack` makes itself from the entry (``cls``,
             ``json``, ``txt``, ``mask.png``) replace those of the same name.
-        key: of the sample, where it is not made from the path of the entry.
+        key: key of the sample, if it does not follow from the path of the entry.
         is_packed: the sample comes from a shard set: unless an option changes or checks images, its fields are copied
             as they are.
     """

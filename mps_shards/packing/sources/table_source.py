@@ -36,9 +36,9 @@ class Chunk(NamedTuple):
     """Some rows of a table.
 
     Attributes:
-        split: name of the split by the name of the file; "" if that names none.
-        images: of each column with images, the values.
-        cells: of the other columns, by name.
+        split: name of the split, taken from the name of the file; "" if the file name contains none.
+        images: values of each column with images.
+        cells: values of the other columns, by name.
     """
 
     split: str
@@ -51,7 +51,7 @@ class TableFiles(Protocol):
     """The files of a table. Sent to other processes by pickling, after `chunks` too.
 
     Attributes:
-        layout: what they are, in one or two words.
+        layout: kind of the table, in one or two words.
     """
 
     layout: str
@@ -70,7 +70,7 @@ class TableFiles(Protocol):
 
         Args:
             images: columns with encoded images.
-            others: columns to give whole.
+            others: columns to return completely.
         """
         ...
 

@@ -16,8 +16,8 @@ __all__ = ["GzipBytes", "tar_members"]
 _LINKS = (ord("1"), ord("2"))  # hard and symbolic
 _INPUT = 1 << 14  # compressed bytes that are read at a time
 _STATE = 60_000  # bytes that a decompressor takes: the last 32 KB that it gave, its tables, and the input that is left
-_MAX_STATES = 256 << 20  # bytes of all of them
-_MIN_STEP = 1 << 16  # bytes of compressed data between two of them
+_MAX_STATES = 256 << 20  # bytes of all stored states of the decompressor
+_MIN_STEP = 1 << 16  # bytes of compressed data between two stored states
 
 
 def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, where: str) -> Iterator[Member]:
@@ -25,7 +25,7 @@ def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, whe
 
     Args:
         read: bytes from one offset to another.
-        start, stop: where the tar lies.
+        start, stop: range of the tar in the file.
         where: the path of the tar, for messages.
 
     Raises:
@@ -56,9 +56,9 @@ class GzipBytes:
     read continues from the nearest one before it. They take at most 256 MB of memory.
 
     Args:
-        read: compressed bytes from one offset to another.
-        size: compressed bytes that there are.
-        where: the path of the file, for messages.
+        read: function that returns the compressed bytes from one offset to another.
+        size: number of compressed bytes.
+        where: path of the file, for messages.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], size: int, *, where: str):

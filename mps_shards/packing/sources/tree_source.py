@@ -20,7 +20,7 @@ class TreeSource:
 
     Attributes:
         list_name: path of the list to read; "" if the tree itself is read.
-        list_files: where the list lies, if not in the tree.
+        list_files: files that include the list, if it is not in the tree.
     """
 
     files: Files

@@ -16,7 +16,7 @@ IMAGES, MASKS, SETS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation
 
 
 def is_voc(tree: FileTree) -> bool:
-    """Whether there are such a tree's folders, right here or in ``VOCdevkit/VOC2012``."""
+    """Whether the folders of a Pascal VOC tree exist at the root or in ``VOCdevkit/VOC2012``."""
     return bool(_roots(tree))
 
 

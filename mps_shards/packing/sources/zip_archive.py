@@ -39,7 +39,7 @@ class ZipArchive:
 
     Args:
         read: bytes from one offset of the file to another.
-        start, stop: where the archive lies.
+        start, stop: range of the archive in the file.
         where: the path of the archive, for messages.
     """
 
@@ -93,7 +93,7 @@ class ZipArchive:
         return content
 
     def stored(self, place: int) -> tuple[int, int] | None:
-        """Where the content of a member lies in the file, if it is not compressed."""
+        """Return the range of a member's content in the file, if the content is not compressed."""
         record = self._at(place)
         return self._data(record) if record.method == _STORED else None
 

@@ -40,7 +40,7 @@ class train:
         scale: smallest and largest area of the crop, as a share of the image's area.
         ratio: smallest and largest aspect ratio of the crop, width / height.
         flip: probability of a horizontal flip.
-        interpolation: how the crop is resized.
+        interpolation: interpolation for resizing the crop.
         augment: "randaugment", "trivialaugment", "autoaugment" or "augmix" with torchvision's defaults, or a transform
             such as ``v2.RandAugment(num_ops=3)``.
         jitter: strength of colour jitter, or the strengths of brightness, contrast, saturation and hue.
@@ -109,7 +109,7 @@ class evaluate:
     Args:
         size: height and width of the result, in pixels.
         resize: length of the shorter side before the crop; `size` * 256 / 224 by default, as for ImageNet.
-        interpolation: how the image is resized.
+        interpolation: interpolation for resizing the image.
 
     Example:
         >>> transform = classify.evaluate(224, resize=256)
@@ -176,7 +176,7 @@ class mix:
         """Mix images float32 [batch, 3, height, width] and labels int64 [batch]; labels come back as shares.
 
         Args:
-            seed: decides which of the two is applied, and with which parameters.
+            seed: seed that decides which of the two is applied, and with which parameters.
         """
         alphas = ((v2.MixUp, self.mixup), (v2.CutMix, self.cutmix))
         transforms = [kind(alpha=alpha, num_classes=self.classes) for kind, alpha in alphas if alpha]

@@ -1,4 +1,4 @@
-"""Changes of colour and content behind the geometry: torchvision's transforms, with keyed random numbers."""
+"""Changes of colour and content after the geometry: torchvision's transforms, with keyed random numbers."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -21,11 +21,11 @@ _AUGMENTS: dict[str, Callable[[], Any]] = {
     "randaugment": v2.RandAugment,
     "trivialaugment": v2.TrivialAugmentWide,
 }
-_ERASED = (124, 116, 104)  # ImageNet's mean colour, which "imagenet" normalizes to 0 as torchvision's recipes erase
+_ERASED = (124, 116, 104)  # ImageNet's mean colour, which "imagenet" normalizes to 0, as in torchvision's recipes
 
 
 def augment_step(augment: str | Step | None) -> list[Step]:
-    """The policy of this name with torchvision's defaults, or a policy that the user made."""
+    """Return the policy of this name with torchvision's defaults, or the given policy."""
     if augment is None:
         return []
     if not isinstance(augment, str):
@@ -38,7 +38,7 @@ def augment_step(augment: str | Step | None) -> list[Step]:
 
 
 def colour_steps(*, jitter: Jitter, jitter_p: float, grayscale: float, blur: float) -> list[Step]:
-    """Colour jitter, grayscale and blur, in this order; those with probability 0 are left out."""
+    """Return colour jitter, grayscale and blur, in this order, without steps of probability 0."""
     for name, value in (("jitter_p", jitter_p), ("grayscale", grayscale), ("blur", blur)):
         _check_probability(name, value)
     steps: list[Step] = []
@@ -46,7 +46,7 @@ def colour_steps(*, jitter: Jitter, jitter_p: float, grayscale: float, blur: flo
         strengths = (jitter, jitter, jitter, 0.0) if isinstance(jitter, int | float) else tuple(jitter)
         if len(strengths) != 4 or min(strengths) < 0 or strengths[3] > 0.5:
             raise ConfigError(
-                "jitter is one strength, or those of brightness, contrast, saturation and hue (0 to 0.5), "
+                "jitter must be one strength, or the strengths of brightness, contrast, saturation and hue (0 to 0.5), "
                 f"not {jitter!r}"
             )
         change = v2.ColorJitter(*strengths)
@@ -60,13 +60,13 @@ def colour_steps(*, jitter: Jitter, jitter_p: float, grayscale: float, blur: flo
 
 
 def erase_step(erase: float) -> list[Step]:
-    """Random erasing with ImageNet's mean colour, with this probability."""
+    """Return random erasing with ImageNet's mean colour and this probability."""
     _check_probability("erase", erase)
     return [v2.RandomErasing(erase, value=_ERASED)] if erase else []
 
 
 def apply_steps(image: torch.Tensor, steps: Sequence[Step], rng: np.random.Generator) -> torch.Tensor:
-    """Apply the steps to an image uint8 [3, height, width]; `rng` decides all that they draw."""
+    """Apply the steps to an image uint8 [3, height, width]; all their draws follow from `rng`."""
     with keyed_draws(rng):
         for step in steps:
             image = step(image)

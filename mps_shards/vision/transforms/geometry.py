@@ -1,4 +1,4 @@
-"""Sizes and crops as torchvision computes and draws them."""
+"""Sizes and crops, computed and drawn like torchvision."""
 
 import math
 
@@ -12,7 +12,7 @@ Region = tuple[int, int, int, int]  # top, left, height, width
 def random_crop(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> Region:
-    """Draw a crop of `scale` of the area and of aspect `ratio`, as RandomResizedCrop.get_params draws it."""
+    """Draw a crop from ranges of area and aspect ratio, like RandomResizedCrop.get_params."""
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
@@ -28,12 +28,12 @@ def random_crop(
 
 
 def shorter_side_resized(height: int, width: int, length: int) -> tuple[int, int]:
-    """Height and width after the shorter side was resized to `length`."""
+    """Return height and width after the shorter side was resized to `length`."""
     shorter = min(height, width)
     return int(length * height / shorter), int(length * width / shorter)
 
 
 def central_crop(size: tuple[int, int], crop: tuple[int, int]) -> Region:
-    """The central crop of this height and width."""
+    """Return the central crop of this height and width."""
     top, left = (round((side - cropped) / 2.0) for side, cropped in zip(size, crop, strict=True))
     return top, left, *crop

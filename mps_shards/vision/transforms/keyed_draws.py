@@ -1,9 +1,9 @@
-"""Let a user's transform draw from the sample's own generator, although it asks the global generators.
+"""Redirection of a transform's draws from the global generators to the sample's own generator.
 
 torchvision, timm and most users' functions draw from the global generators of torch, NumPy and Python, which all
 threads share: the numbers that a sample gets would depend on which thread was faster. Setting the global state around
-each call and restoring it afterwards is no way out, because the training loop may draw at the same time. So draws are
-redirected, in the calling thread alone and only inside ``with keyed_draws(rng)``:
+each call and restoring it afterwards is not possible, because the training loop may draw at the same time. So draws
+are redirected, in the calling thread alone and only inside ``with keyed_draws(rng)``:
 
 * torch: a `TorchFunctionMode`, which torch keeps for each thread, adds ``generator=`` to each call that draws;
 * NumPy and Python: the functions of the modules ``numpy.random`` and ``random`` are replaced, once a process, by
@@ -77,12 +77,12 @@ class _ThreadDraws(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rng: np.random.Generator | None = None  # of the block that the thread is in
+        self.rng: np.random.Generator | None = None  # generator of the sample in the current block
         self._torch, self._numpy, self._python = torch.Generator(), np.random.RandomState(0), random.Random(0)
         self.seeded: set[str] = set()  # the generators that were seeded in this block
 
     def _seed(self, kind: str) -> int | None:
-        """A seed for this generator where the block has not seeded it yet."""
+        """Return a seed for this generator if the current block has not seeded it yet."""
         if kind in self.seeded or self.rng is None:
             return None
         self.seeded.add(kind)
@@ -134,10 +134,10 @@ _here = _OfThread()
 
 @contextmanager
 def keyed_draws(rng: np.random.Generator) -> Iterator[None]:
-    """Inside this block, what this thread draws from a global generator depends on `rng` alone.
+    """Let this thread's draws from global generators depend on `rng` alone, inside this block.
 
-    The first draw of each kind takes one number from `rng`. A block inside of another one is part of it. A block costs
-    3 us, each call of a torch function inside of it 3 us, and the first draw of each kind 6 to 12 us (measured).
+    The first draw of each kind takes one number from `rng`. A nested block belongs to the outer block. A block costs
+    3 us, each call of a torch function in the block 3 us, and the first draw of each kind 6 to 12 us (measured).
     """
     _redirect_modules()
     draws = _here.draws
@@ -154,7 +154,7 @@ def keyed_draws(rng: np.random.Generator) -> Iterator[None]:
 
 
 def draws_elsewhere(transform: Any) -> list[str]:
-    """Name the generators that a transform holds itself, and which `keyed_draws` cannot redirect.
+    """Return the names of generators that a transform holds itself, which `keyed_draws` cannot redirect.
 
     Looks at the attributes of an object, and at the closure, the defaults and the globals that a function uses.
     """
@@ -191,7 +191,7 @@ def _warn_of(name: str) -> None:
 
 @functools.cache
 def _redirect_modules() -> None:
-    """Let the functions of `random` and `numpy.random` ask the thread's generator inside of blocks; once a process."""
+    """Let the functions of `random` and `numpy.random` use the thread's generator inside blocks; once per process."""
     for module, kind in ((random, "python"), (np.random, "numpy")):
         for name in module.__all__:
             function = getattr(module, name)
@@ -201,7 +201,7 @@ def _redirect_modules() -> None:
 
 
 def _default_rng(function: Callable[..., np.random.Generator]) -> Callable[..., np.random.Generator]:
-    """Without a seed, a new generator inside of a block is seeded from the generator of the sample."""
+    """Return a `default_rng` that, without a seed and inside a block, seeds from the generator of the sample."""
 
     @functools.wraps(function)
     def default_rng(seed: Any = None) -> np.random.Generator:

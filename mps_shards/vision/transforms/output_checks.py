@@ -1,4 +1,4 @@
-"""Check what a user's transform returns, and say what was expected."""
+"""Checks of the result of a user's transform, with errors that say what was expected."""
 
 from typing import Any
 

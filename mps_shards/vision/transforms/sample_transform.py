@@ -1,4 +1,4 @@
-"""A transform as reading applies it: recognised once, then called for each sample in each thread."""
+"""A transform for reading: recognised once, then called for each sample in each thread."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class SampleTransform:
     """The adapters of a transform, one for each view.
 
     Attributes:
-        several: images come as a tuple with one image for each view.
+        several: whether images are returned as a tuple with one image for each view.
     """
 
     adapters: tuple[Adapter, ...] = ()
@@ -38,13 +38,13 @@ class SampleTransform:
 
     @property
     def planned(self) -> tuple[Planned, ...]:
-        """The views as `Planned`, where all are; else empty."""
+        """The views as `Planned`, if all of them are; else empty."""
         views = tuple(adapter.planned for adapter in self.adapters if adapter.planned is not None)
         return views if len(views) == len(self.adapters) else ()
 
     @property
     def is_view(self) -> bool:
-        """Whether the result is one view, resized bilinearly, or the image as it is: what the native kernel makes."""
+        """Whether the result is one bilinearly resized view or the unchanged image, as the native kernel needs."""
         planned = self.planned
         return not self.several and (
             not self.adapters
@@ -57,7 +57,7 @@ class SampleTransform:
 
     @property
     def pixel_table(self) -> npt.NDArray[np.float32] | None:
-        """What the pixel values of a single view become, see `Planned`."""
+        """The pixel table of a single view, see `Planned`."""
         planned = self.planned
         return planned[0].pixel_table if len(planned) == 1 else None
 
@@ -70,15 +70,15 @@ def recognise(
     classes: int = 0,
     ignore_index: int | None = None,
 ) -> SampleTransform:
-    """Find out what kind of transform this is and bind it to the set.
+    """Recognise the kind of a transform and bind the transform to the set.
 
     Args:
         transform: one of `classify` or `segment`, a transform of torchvision (v1 or v2) or albumentations, or a
             callable with the arguments (image), (image, target) or (image, target, rng); a tuple gives several views.
         views: how often each image is transformed.
-        task: of the set; None where it is not known before the first sample.
-        classes: number of classes of the set; 0 where that is not known.
-        ignore_index: label id of the set that is no class.
+        task: task of the set; None if it is not known before the first sample.
+        classes: number of classes of the set; 0 if it is not known.
+        ignore_index: label id of the set that is not a class.
 
     Raises:
         ConfigError: the transform is of no known kind, or does not fit the task or the set.
@@ -105,14 +105,14 @@ def recognise(
 
 
 class _Binding(NamedTuple):
-    """What is known of the set that a transform is used for."""
+    """Properties of the set that a transform is used for."""
 
     task: Task | None
     classes: int
     ignore_index: int | None
 
     def adapter(self, transform: Any) -> Adapter:
-        """The adapter of one transform."""
+        """Return the adapter of one transform."""
         if type(transform) in (classify.train, classify.evaluate):
             if self.task == "segmentation":
                 raise ConfigError(
@@ -144,7 +144,7 @@ class _Binding(NamedTuple):
 
 
 class PlannedView(NamedTuple):
-    """A view that is decided, and where its random numbers go on for what comes after the view."""
+    """A drawn view, and a bookmark of the random numbers for the steps after the view."""
 
     view: View
     bookmark: dict[str, Any] | None
@@ -154,7 +154,7 @@ class ThreadTransform:
     """A transform in one thread, which gives each view of each sample its random numbers.
 
     Attributes:
-        plans: views follow from the size of the image alone, see `plan`.
+        plans: whether all views follow from the size of the image alone, see `plan`.
     """
 
     def __init__(self, transform: SampleTransform, *, seed: int):
@@ -165,7 +165,7 @@ class ThreadTransform:
         self.plans = bool(self._planned)
 
     def plan(self, size: tuple[int, int], epoch: int, position: int) -> list[PlannedView]:
-        """Decide what is shown of an image of this height and width."""
+        """Draw the views of an image of this height and width."""
         plans = []
         for number, (planned, after) in enumerate(zip(self._planned, self._after, strict=True)):
             view = planned.plan(*size, self._random.at(epoch, position, number))
@@ -173,10 +173,10 @@ class ThreadTransform:
         return plans
 
     def show(self, pixels: npt.NDArray[np.uint8], plans: list[PlannedView], factor: int = 1) -> Any:
-        """The planned views of a decoded image uint8 (height, width, 3).
+        """Return the planned views of a decoded image uint8 [height, width, 3].
 
         Args:
-            factor: by how much the image was decoded smaller.
+            factor: factor by which the image was decoded smaller.
         """
         images = []
         for (view, bookmark), planned, after in zip(plans, self._planned, self._after, strict=True):
@@ -188,9 +188,9 @@ class ThreadTransform:
         return tuple(images) if self._several else images[0]
 
     def __call__(self, image: torch.Tensor, target: Any, epoch: int, position: int) -> tuple[Any, Any]:
-        """The views of an image uint8 [3, height, width], as a tuple where there are several, and the target.
+        """Return the views of an image uint8 [3, height, width], as a tuple if there are several, and the target.
 
-        Each view has a label map of its own, so these come as a tuple too.
+        Each view has its own label map, so several label maps are returned as a tuple, too.
         """
         if not self._views:
             return image, target

@@ -28,8 +28,8 @@ class train:
         size: height and width of the result, in pixels.
         scale: smallest and largest factor.
         flip: probability of a horizontal flip.
-        ignore_index: label id of the padding; None for that of the set, or 255 where the set names none. An id that
-            differs from that of the set is an error, because a loss ignores one id only.
+        ignore_index: label id of the padding; None for the ignore_index of the set, or 255 if the set has none. Another
+            id than that of the set is an error, because a loss ignores only one id.
         jitter, jitter_p, grayscale, blur: as in `classify.train`.
     """
 
@@ -116,10 +116,10 @@ Transform = TypeVar("Transform", train, evaluate)
 
 
 def _bound(transform: Transform, ignore_index: int | None, classes: int) -> Transform:
-    """The transform with the `ignore_index` of a set.
+    """Return the transform with the `ignore_index` of a set.
 
     Args:
-        classes: number of classes of the set; 0 where that is not known.
+        classes: number of classes of the set; 0 if it is not known.
 
     Raises:
         ConfigError: the transform names another id than the set, or the padding would be a class.
@@ -139,7 +139,7 @@ def _bound(transform: Transform, ignore_index: int | None, classes: int) -> Tran
 
 
 def _scaled(image: torch.Tensor, label_map: torch.Tensor, factor: float) -> tuple[int, int]:
-    """Height and width after scaling."""
+    """Return height and width after scaling."""
     if not isinstance(label_map, torch.Tensor):
         raise ConfigError(f"segment transforms need a label map as target, not {label_map!r}: use classify")
     check_size(label_map.shape, image.shape[-2:])

@@ -1,4 +1,4 @@
-"""What every adapter offers."""
+"""The contract of adapters for transforms of other libraries."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
@@ -18,7 +18,7 @@ class Adapter(Protocol):
     """A transform of some library, as reading applies it. It is pickled to DataLoader workers.
 
     Attributes:
-        planned: the same transform where its view follows from the size of the image alone and the target is no label
+        planned: the same transform, if its view follows from the size of the image alone and the target is not a label
             map; None for all others.
     """
 

@@ -17,7 +17,7 @@ __all__ = ["AlbumentationsAdapter"]
 class AlbumentationsAdapter:
     """An albumentations transform or Compose.
 
-    The transforms draw from two generators of their own; both are replaced by the generator of the sample.
+    The transforms hold two generators; both are replaced by the generator of the sample.
     """
 
     planned = None

@@ -23,8 +23,8 @@ _PASSED = {1: ("target", "mask", "masks", "label", "labels", "y"), 2: ("rng", "g
 class CallableAdapter:
     """A function, or an object with ``__call__`` or ``forward``.
 
-    What the transform draws from the global generators of torch, NumPy and Python is keyed by the sample, see
-    `keyed_draws`; a generator that the transform holds itself is warned of.
+    Draws from the global generators of torch, NumPy and Python are keyed by the sample, see `keyed_draws`. A warning
+    names generators that the transform holds itself.
     """
 
     planned = None
@@ -39,7 +39,7 @@ class CallableAdapter:
             )
 
     def for_thread(self) -> Apply:
-        """Return a function for one thread. A module is copied, since modules may keep what they drew last."""
+        """Return a function for one thread. A module is copied, since modules may store their last draws."""
         transform, arguments = self._transform, self._arguments
         if isinstance(transform, torch.nn.Module):
             transform = copy.deepcopy(transform)
@@ -60,10 +60,10 @@ class CallableAdapter:
 
 
 def argument_count(transform: Callable[..., Any]) -> int:
-    """How many of image, target and rng the transform takes.
+    """Return how many of the arguments image, target and rng the transform takes.
 
     Raises:
-        ConfigError: none, or more than three.
+        ConfigError: the transform takes none, or more than three.
     """
     called = transform.forward if isinstance(transform, torch.nn.Module) else transform
     try:

@@ -1,4 +1,4 @@
-"""Our own transforms, bound to the set that they are used for."""
+"""The adapter of this package's transforms, bound to the set that they are used for."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ __all__ = ["OwnAdapter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAdapter:
-    """One of `classify` or `segment`, whose output needs no check."""
+    """A transform of `classify` or `segment`, whose output needs no check."""
 
     apply: Apply
     planned: Planned | None

@@ -1,4 +1,4 @@
-"""torchvision's first transforms, and pipelines of timm in its Compose: they take a PIL image, and no label map."""
+"""The adapter of torchvision's v1 transforms and of timm's pipelines: they take a PIL image and no label map."""
 
 import warnings
 from typing import Any
@@ -37,13 +37,13 @@ _CONTAINERS = (v1.Compose, v1.RandomApply, v1.RandomChoice, v1.RandomOrder)
 
 
 def is_v1(transform: Any) -> bool:
-    """Whether a transform is one of torchvision's first ones, or a Compose of such and others."""
+    """Whether a transform is one of torchvision's v1 transforms, or a Compose that contains one."""
     modules = ("torchvision.transforms.transforms", "torchvision.transforms.autoaugment")
     return any(base.__module__ in modules for base in type(transform).__mro__)
 
 
 class TorchvisionV1Adapter:
-    """A transform of torchvision's first kind: what it draws is keyed by the sample, see `keyed_draws`."""
+    """A v1 transform of torchvision, whose draws are keyed by the sample, see `keyed_draws`."""
 
     planned = None
 
@@ -58,7 +58,7 @@ class TorchvisionV1Adapter:
             )
 
     def check_label_maps(self) -> None:
-        """Raise `ConfigError` where a label map would not follow its image."""
+        """Raise `ConfigError` if the transform would move the image but not its label map."""
         if self._moves:
             names = ", ".join(sorted({type(step).__name__ for step in self._moves}))
             raise ConfigError(

@@ -1,8 +1,8 @@
-"""torchvision.transforms.v2: image and label map together, as tv_tensors.
+"""The adapter of torchvision.transforms.v2, which transform image and label map together, as tv_tensors.
 
-Where a pipeline begins with a crop and a resize that depend on the size of the image alone, these become a `Planned`
-view. The pixels are those that torchvision computes for the same crop from the decoded uint8 image, but a JPEG need not
-be decoded as a whole, and the draws cost less.
+If a pipeline begins with a crop and a resize that depend on the size of the image alone, these become a `Planned` view.
+The pixels equal those that torchvision computes for the same crop from the decoded uint8 image, but the JPEG need not
+be decoded entirely, and the draws cost less.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def is_v2(transform: Any) -> bool:
 
 
 class TorchvisionV2Adapter:
-    """A transform of torchvision.transforms.v2: what it draws is keyed by the sample, see `keyed_draws`."""
+    """A transform of torchvision.transforms.v2, whose draws are keyed by the sample, see `keyed_draws`."""
 
     def __init__(self, transform: v2.Transform):
         self._transform = transform
@@ -60,14 +60,14 @@ class TorchvisionV2Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PlannedPipeline:
-    """A pipeline that begins with RandomResizedCrop, or Resize and perhaps CenterCrop, and perhaps a flip.
+    """A pipeline that begins with RandomResizedCrop, or Resize with an optional CenterCrop, and an optional flip.
 
     Attributes:
         area: scale and ratio of a random crop; None for the whole image.
-        resized: height and width, or the length of the shorter side.
-        crop: height and width of a central crop; None for all.
+        resized: height and width after resizing, or the length of the shorter side.
+        crop: height and width of a central crop; None for no crop.
         flip: probability of a horizontal flip.
-        rest: what follows.
+        rest: the remaining steps of the pipeline.
         pixel_table: see `Planned`.
     """
 
@@ -93,7 +93,7 @@ class _PlannedPipeline:
 
     @property
     def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:
-        """What follows the view, see `Planned`."""
+        """The steps after the view, see `Planned`."""
         return self._finish if self.rest else None
 
     def _finish(self, image: torch.Tensor, rng: np.random.Generator) -> Any:
@@ -112,7 +112,7 @@ def _applied(image: Any, steps: Sequence[Callable[[Any], Any]]) -> Any:
 
 
 def _planned(transform: v2.Transform) -> Planned | None:
-    """The pipeline as `Planned`, if it begins in a way that can be."""
+    """Return the pipeline as `Planned`, if its first steps depend on the size of the image alone."""
     steps = list(transform.transforms) if type(transform) is v2.Compose else [transform]
     area: Any = None
     crop: Any = None
@@ -149,7 +149,7 @@ def _planned(transform: v2.Transform) -> Planned | None:
 
 
 def _pixel_table(rest: Sequence[Callable[[Any], Any]]) -> npt.NDArray[np.float32] | None:
-    """What torchvision makes of each value of each channel, for steps that treat all pixels equally."""
+    """Return torchvision's result for each value of each channel, for steps that treat all pixels equally."""
     if not rest or not all(type(step) in (v2.ToDtype, v2.Normalize, v2.ToPureTensor) for step in rest):
         return None
     values = _applied(torch.arange(256, dtype=torch.uint8).repeat(3, 1, 1), rest)
@@ -157,13 +157,13 @@ def _pixel_table(rest: Sequence[Callable[[Any], Any]]) -> npt.NDArray[np.float32
 
 
 def _steps(transform: Any) -> list[Any]:
-    """The transforms in a container and in the containers inside of it."""
+    """Return the transforms in a container and in its inner containers."""
     parts = getattr(transform, "transforms", None)
     return [transform] if parts is None else [step for part in parts for step in _steps(part)]
 
 
 def _pop(steps: list[Any], *kinds: type) -> Any:
-    """Take the first step away if it is of one of these very types; what does nothing to a tensor goes, too."""
+    """Remove and return the first step if it has exactly one of these types; skips steps that change no tensor."""
     while steps and type(steps[0]) in _TO_TENSOR:
         del steps[0]
     return steps.pop(0) if steps and type(steps[0]) in kinds else None
