@@ -8,6 +8,7 @@ the tests hold equal to torch.
 """
 
 import argparse
+import os
 import random
 import subprocess
 import tempfile
@@ -24,7 +25,7 @@ __all__ = ["cases", "main"]
 
 _ROOT = Path(__file__).parents[2]
 _NATIVE = _ROOT / "mps_shards" / "native"
-_SOURCES = ("guard.c", "jpeg.c", "kernel.c", "resize.c", "tiles.c")
+_SOURCES = ("entropy.c", "guard.c", "jpeg.c", "kernel.c", "resize.c", "tiles.c")
 
 
 def main() -> None:
@@ -40,13 +41,16 @@ def main() -> None:
         program, recorded = Path(folder) / "kernel_check", Path(folder) / "cases"
         recorded.write_bytes(b"".join(cases(given.count)))
         library = next(given.root.glob("usr/lib/*/libjpeg.a")) if given.root else "-ljpeg"
-        flags = ["-std=c11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-static"]
+        flags = ["-std=c11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
         sources = [_ROOT / "tools" / "native" / "kernel_check.c", *(_NATIVE / name for name in _SOURCES)]
         # the headers of libjpeg-turbo are the same for all architectures of 64 bits, but for their folder
         where = [f"-I{_NATIVE}", "-D_POSIX_C_SOURCE=200809L", *_headers(given.root)]
         subprocess.run([given.compiler, *flags, *where, *sources, library, "-lm", "-o", program], check=True)
         command = [given.emulator, program] if given.emulator else [program]
-        raise SystemExit(subprocess.run([*command, recorded], check=False).returncode)
+        # where the emulator finds the other architecture's C library, which the cross compiler brings
+        libraries = "/usr/" + given.compiler.removesuffix("-gcc")
+        environment = {"QEMU_LD_PREFIX": libraries, **os.environ}
+        raise SystemExit(subprocess.run([*command, recorded], check=False, env=environment).returncode)
 
 
 def cases(count: int) -> Iterator[bytes]:
