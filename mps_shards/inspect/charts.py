@@ -18,13 +18,24 @@ from mps_shards.wording import counted
 if TYPE_CHECKING:
     from mps_shards.inspect.survey import Survey
 
-__all__ = ["chart_svgs", "charts_file", "has_matplotlib", "size_sentence"]
+__all__ = [
+    "FAINT",
+    "FILL",
+    "INK",
+    "LINE",
+    "PAPER",
+    "chart_style",
+    "chart_svgs",
+    "charts_file",
+    "has_matplotlib",
+    "size_sentence",
+]
 
 _MOST_COLUMNS = 4  # regression targets that get a chart
 _MOST = 30  # classes that get a bar with a name; more are drawn as one ranked curve
-_PAPER, _INK, _FAINT, _LINE, _FILL = "#fafaf7", "#1c1e22", "#6b6e76", "#e4e3dd", "#3b6fb6"
+PAPER, INK, FAINT, LINE, FILL = "#fafaf7", "#1c1e22", "#6b6e76", "#e4e3dd", "#3b6fb6"
 # The same names as in the style of the page, which gives them other values in dark mode.
-_VARIABLES = {_PAPER: "--card", _INK: "--ink", _FAINT: "--faint", _LINE: "--line", _FILL: "--fill"}
+_VARIABLES = {PAPER: "--card", INK: "--ink", FAINT: "--faint", LINE: "--line", FILL: "--fill"}
 # Okabe and Ito's palette, which people with a colour vision deficiency can tell apart (jfly.uni-koeln.de/color).
 _CHANNELS = {"red": "#d55e00", "green": "#009e73", "blue": "#0072b2"}
 _NOT_INLINE = re.compile(r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', re.DOTALL)  # only files need these
@@ -32,19 +43,19 @@ _STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _FAINT,
-    "axes.titlecolor": _INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": FAINT,
+    "axes.titlecolor": INK,
     "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": _LINE,
-    "text.color": _INK,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
+    "grid.color": LINE,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
     "svg.fonttype": "none",
     "svg.hashsalt": "mps-shards",  # equal charts give equal bytes
 }
@@ -69,13 +80,13 @@ def charts_file(found: "Survey", path: Path, *, title: str) -> None:
         ConfigError: matplotlib is not installed, or cannot write this kind of file.
         StorageError: the file cannot be written.
     """
-    with _style():
+    with chart_style():
         from matplotlib.figure import Figure
 
         charts = _charts(found)
         columns = 2 if len(charts) == 4 else min(3, len(charts))
         rows = -(-len(charts) // columns)
-        figure = Figure(figsize=(5.6 * columns + 0.4, 4.2 * rows + 0.6), facecolor=_PAPER)
+        figure = Figure(figsize=(5.6 * columns + 0.4, 4.2 * rows + 0.6), facecolor=PAPER)
         figure.set_layout_engine("constrained", w_pad=0.2, h_pad=0.15)
         figure.suptitle(f"{title}   {_summary(found)}", x=0.02, ha="left", fontsize=14)
         places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -93,7 +104,7 @@ def charts_file(found: "Survey", path: Path, *, title: str) -> None:
 
 def chart_svgs(found: "Survey") -> list[str]:
     """Return each chart but that of few classes, which the page lists, as an SVG in colours of the page's style."""
-    with _style():
+    with chart_style():
         from matplotlib.figure import Figure
 
         pictures = []
@@ -119,7 +130,12 @@ def size_sentence(found: "Survey") -> str | None:
     return f"Every image has {width} x {height} pixels."
 
 
-def _style() -> Any:
+def chart_style() -> Any:
+    """Return a context in which matplotlib draws in the style of this project.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:
@@ -151,20 +167,20 @@ def _draw_classes(axes: Any, found: "Survey") -> None:
     if len(ranked) > _MOST:
         return _draw_ranked(axes, ranked, unit)
     names, values = [name for name, _ in reversed(ranked)], [value for _, value in reversed(ranked)]
-    axes.barh([_short(name) for name in names], values, color=_FILL, height=min(0.7, 0.16 * len(ranked)))
+    axes.barh([_short(name) for name in names], values, color=FILL, height=min(0.7, 0.16 * len(ranked)))
     axes.set(xlabel=unit, xlim=(0, max(values) * 1.12), ylim=(-0.7, max(len(ranked), 4) - 0.3))
     axes.grid(axis="x")
     axes.grid(visible=False, axis="y")
     for place, value in enumerate(values):
-        axes.text(value, place, f" {value:,.1f}" if masks else f" {value:,.0f}", va="center", fontsize=8, color=_FAINT)
+        axes.text(value, place, f" {value:,.1f}" if masks else f" {value:,.0f}", va="center", fontsize=8, color=FAINT)
     axes.tick_params(axis="y", labelsize=8 if len(ranked) > 12 else 10, length=0)
 
 
 def _draw_ranked(axes: Any, ranked: Sequence[tuple[str, float]], unit: str) -> None:
     """Draw many classes as one curve by rank, and name the most frequent and the rarest."""
     values = [value for _, value in ranked]
-    axes.fill_between(range(1, len(values) + 1), values, step="mid", color=_FILL, alpha=0.25, linewidth=0)
-    axes.step(range(1, len(values) + 1), values, where="mid", color=_FILL)
+    axes.fill_between(range(1, len(values) + 1), values, step="mid", color=FILL, alpha=0.25, linewidth=0)
+    axes.step(range(1, len(values) + 1), values, where="mid", color=FILL)
     ends = f"most: {_short(ranked[0][0])} ({values[0]:,.4g})\nfewest: {_short(ranked[-1][0])} ({values[-1]:,.4g})"
     axes.text(0.98, 0.95, ends, transform=axes.transAxes, ha="right", va="top", fontsize=9)
     axes.set(xlabel=f"rank of the class ({len(values):,} classes)", ylabel=unit, ylim=(0, max(values) * 1.25))
@@ -174,7 +190,7 @@ def _draw_sizes(axes: Any, found: "Survey") -> None:
     sizes = found.tally.sizes
     largest = max(sizes.values())
     areas = [12 + 240 * count / largest if largest > 1 else 36.0 for count in sizes.values()]
-    axes.scatter([w for w, _ in sizes], [h for _, h in sizes], s=areas, color=_FILL, alpha=0.45, linewidths=0)
+    axes.scatter([w for w, _ in sizes], [h for _, h in sizes], s=areas, color=FILL, alpha=0.45, linewidths=0)
     axes.set(xlabel="width in pixels", ylabel="height in pixels")
     axes.set_title(f"Image sizes ({counted(len(sizes), 'size')}; larger dots are more frequent)")
     axes.margins(0.12)
@@ -183,8 +199,8 @@ def _draw_sizes(axes: Any, found: "Survey") -> None:
 
 def _draw_file_sizes(axes: Any, found: "Survey") -> None:
     sizes = np.array(found.tally.bytes) / 1e3
-    axes.hist(sizes, bins=min(40, max(8, len(sizes) // 8)), color=_FILL)
-    axes.axvline(float(np.median(sizes)), color=_INK, linewidth=1, linestyle=":")
+    axes.hist(sizes, bins=min(40, max(8, len(sizes) // 8)), color=FILL)
+    axes.axvline(float(np.median(sizes)), color=INK, linewidth=1, linestyle=":")
     axes.set(xlabel="KB (dotted: median)", ylabel="images")
     axes.set_title("File sizes")
 
@@ -209,13 +225,13 @@ def columns_of(found: "Survey") -> int:
 
 
 def _draw_numbers(axes: Any, found: "Survey", *, column: int) -> None:
-    axes.hist([values[column] for values in found.tally.numbers], bins=30, color=_FILL)
+    axes.hist([values[column] for values in found.tally.numbers], bins=30, color=FILL)
     axes.set(xlabel=_short(found.manifest.column_names[column]), ylabel="images")
     axes.set_title(f"Target: {_short(found.manifest.column_names[column])}")
 
 
 def _draw_captions(axes: Any, found: "Survey") -> None:
-    axes.hist(found.tally.caption_words, bins=range(max(found.tally.caption_words) + 2), color=_FILL, align="left")
+    axes.hist(found.tally.caption_words, bins=range(max(found.tally.caption_words) + 2), color=FILL, align="left")
     axes.set(xlabel="words in a caption", ylabel="images")
     axes.set_title("Captions")
 

@@ -11,7 +11,7 @@ from tools.scripts.masks import IGNORED, make_masks
 from tools.scripts.photos import make_photos
 
 ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "tools" / "pictures"
+PICTURES = ROOT / "docs" / "pictures"
 
 
 def main() -> None:

@@ -59,6 +59,7 @@ class Result:
         return {
             "result": self.contestant,
             "workload": self.workload,
+            "undisturbed": len(self.undisturbed),
             "disturbed": len(self.disturbed),
             **figures,
             "mean_off": self.mean_off,
