@@ -60,8 +60,9 @@ fuzz: $(READY) ## Hunt for inputs that crash, hang or cost memory (Linux): make 
 fuzz-native: $(KERNEL) ## Fuzz the native kernel with libFuzzer (clang): make fuzz-native ARGS='-max_total_time=600'
 	sh tools/scripts/fuzz_native.sh $(ARGS)
 
-faults: $(ALL) ## Let every call of the disk fail once, by an error, by half a read or write, and by a kill
-	MPS_SHARDS_FAULTS_EVERY=1 $(BIN)/python -m pytest -q tests/journeys/test_every_call_fails.py $(ARGS)
+faults: $(ALL) ## Let every call of the disk and every request to a store fail once, in every way, and kill after it
+	MPS_SHARDS_FAULTS_EVERY=1 $(BIN)/python -m pytest -q tests/journeys/test_every_call_fails.py \
+		tests/journeys/test_every_request_fails.py $(ARGS)
 
 sanitize: $(ALL) ## Run the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer (Linux)
 	$(BIN)/python -m tools.scripts.sanitize $(ARGS)

@@ -105,6 +105,8 @@ def _summary(report: "PackReport", dry_run: bool) -> str:
     lines += _findings(report)
     if dry_run:
         return "\n".join([*lines, f"Would pack {samples:,} images, {megabytes(size)}; nothing was written"])
+    if report.already_packed and report.understanding is None:
+        return "\n".join([*lines, f"Already committed: the sets in {report.out} are finished"])
     if report.already_packed:
         return "\n".join([*lines, f"Already packed: {report.out} holds these images, packed with the same options"])
     if not report.finished:

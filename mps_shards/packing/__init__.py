@@ -94,8 +94,11 @@ def pack(
 def commit(out: "str | PathLike[str] | WritableFolder") -> "PackReport":
     """Turn the shards that the tasks of an array job (`pack` with ``executor="array"``) made in `out` into shard sets.
 
+    If the sets are finished already, the report says so (`already_packed`), without counts by class: a commit that
+    failed can always be repeated.
+
     Raises:
-        ConfigError: a task is still running, or `out` holds no unfinished pack.
+        ConfigError: a task is still running, or `out` holds neither an unfinished pack nor finished sets.
         StorageError: shards are missing; the message names them.
     """
     from mps_shards.packing.run import commit_pack

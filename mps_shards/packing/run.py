@@ -32,6 +32,7 @@ from mps_shards.packing.sources.source import Source
 from mps_shards.packing.splits import split_listing, subset_listing
 from mps_shards.packing.understanding import Understanding, refuse_doubts, understand
 from mps_shards.shards.name_folding import alike
+from mps_shards.shardset.opening import open_set, set_folders
 from mps_shards.storage.folder import WritableFolder
 from mps_shards.storage.location import open_folder
 
@@ -150,10 +151,43 @@ def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
     destination = _destination(out, WorkOptions())
     plan = destination.plan()
     if plan is None:
-        raise ConfigError(f"{destination.where()} holds no unfinished pack; there is nothing to commit")
+        return _committed_before(destination, open_folder(out), began)
     with destination.occupied(plan) as occupied:
         sets, skipped = finish(occupied, plan)
     return _report(destination, plan, sets, began=began, skipped=skipped)
+
+
+def _committed_before(destination: Destination, out: WritableFolder, began: float) -> PackReport:
+    """Return a report of finished sets, whose last commit may have failed when only its own records were left."""
+    manifests = {str(folder): open_set(folder).manifest for folder in set_folders(out)}
+    if not manifests:
+        raise ConfigError(f"{destination.where()} holds no unfinished pack; there is nothing to commit")
+    destination.leave()
+    sets = tuple(
+        PackedSet(
+            split="" if folder == str(out) else folder.rpartition("/")[2],
+            folder=folder if out.path is None else Path(folder),
+            task=manifest.task,
+            samples=manifest.samples,
+            shards=len(manifest.shards),
+            bytes=manifest.bytes,
+            classes={},
+            fingerprint=manifest.fingerprint,
+        )
+        for folder, manifest in manifests.items()
+    )
+    first = next(iter(manifests.values()))
+    return PackReport(
+        source="a finished pack",
+        out=destination.where(),
+        layout=first.packed.layout,
+        sets=sets,
+        classes=first.classes,
+        ignored={},
+        empty=(),
+        seconds=time.monotonic() - began,
+        already_packed=True,
+    )
 
 
 def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOptions) -> Destination:

@@ -62,6 +62,7 @@ def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_pat
 
     assert json.loads(committed.stdout)["sets"][0]["samples"] == 12
     assert contents(out) == contents(pack(source, tmp_path / "other", shard_samples=5).out)
+    assert f"Already committed: the sets in {out} are finished" in said("--commit", out).stdout
 
 
 @pytest.mark.parametrize(

@@ -213,11 +213,22 @@ def test_what_is_not_complete_is_not_committed(unfinished: Path):
 
 
 def test_a_folder_without_a_pack_is_not_committed(source: Path, tmp_path: Path):
-    pack(source, tmp_path / "out")
-
-    for folder in (tmp_path / "out", tmp_path / "gone", source):
+    for folder in (tmp_path / "gone", source):
         with pytest.raises(ConfigError, match="holds no unfinished pack; there is nothing to commit"):
             commit(folder)
+
+
+def test_a_commit_that_is_repeated_finds_the_finished_sets(source: Path, tmp_path: Path):
+    made = pack(source, tmp_path / "out", split="train=0.8,val=0.2")
+    before = contents(tmp_path / "out")
+
+    again = commit(tmp_path / "out")
+
+    assert (again.already_packed, again.finished, again.samples) == (True, True, made.samples)
+    assert [(each.split, each.folder, each.fingerprint) for each in again.sets] == [
+        (each.split, each.folder, each.fingerprint) for each in made.sets
+    ]
+    assert contents(tmp_path / "out") == before
 
 
 def test_a_resumed_pack_takes_images_that_were_replaced_by_others_of_the_same_size(source: Path, unfinished: Path):

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mps_shards import ReadOptions, ShardDataset, ShardSamples, pack
+from mps_shards.packing import commit
 from mps_shards.packing.resharding import reshard
 from mps_shards.shardset.indexing import adopt, index_labels
 from mps_shards.shardset.repairs import repair
@@ -51,6 +52,27 @@ def _images(folder: Path) -> None:
 
 def _pack(folder: Path, **options: Any) -> None:
     pack(folder / "imgs", folder / "out", shard_samples=4, workers=1, **options)
+
+
+def _task(folder: Path, number: int) -> None:
+    if not (folder / "out/manifest.json").exists():
+        _pack(folder, executor="array", task_index=number, num_tasks=2)
+
+
+def _tasks_done(folder: Path) -> None:
+    _images(folder)
+    _task(folder, 0)
+    _task(folder, 1)
+
+
+def _tasks(folder: Path) -> None:
+    _task(folder, 0)
+    _task(folder, 1)
+    _commit(folder)
+
+
+def _commit(folder: Path) -> None:
+    commit(folder / "out")
 
 
 def _images_to_skip(folder: Path) -> None:
@@ -203,6 +225,8 @@ PROGRAMS = [
     Program("pack masks", _images_and_masks, _pack, ("out",)),
     Program("pack over", _packed_otherwise, _overwrite, ("out",)),
     Program("append", _more_images, lambda folder: _pack(folder, append=True), ("out",)),
+    Program("array job", _images, _tasks, ("out",)),
+    Program("commit", _tasks_done, _commit, ("out",)),
     Program("reshard", _set, _reshard, ("out",)),
     Program("index", _foreign_tars, _index, ("out",)),
     Program("index labels", _set_in_place, _index_labels, ("out",)),

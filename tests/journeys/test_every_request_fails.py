@@ -1,0 +1,162 @@
+"""Whatever request to a store fails, loses its answer, or is the last before a kill: an error or the right result.
+
+After it the same call finishes, and ends as if nothing had happened. A sample of the requests is tried here; ``make
+faults`` tries all of them.
+"""
+
+import itertools
+import os
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from mps_shards.errors import ShardsError
+from mps_shards.packing.destinations.destination import STATE
+from mps_shards.shardset.verification import verify
+from mps_shards.storage.location import open_folder
+from mps_shards.storage.store_options import StoreOptions
+from tests.support.failing_store import HOWS, StoreFailure, StoreHow, StoreRequest, failing_store
+from tests.support.files import contents
+from tests.support.store_programs import STORE_PROGRAMS, Place, StoreProgram
+from tools.support import stores
+
+EVERY = int(os.environ.get("MPS_SHARDS_FAULTS_EVERY", "251"))
+ONCE = StoreOptions(attempts=1)
+PATIENT = StoreOptions(first_wait_s=0.001)  # as by default, but for the first waits
+
+Files = dict[str, object]  # contents of local files, sizes and etags of those in a store
+Try = tuple[StoreOptions, StoreHow, int, StoreRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """What a program comes to: what it returns, the files that it leaves, and the requests that it sends."""
+
+    result: object
+    files: Files
+    requests: list[StoreRequest]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def address() -> Iterator[str]:
+    with stores.moto() as address, pytest.MonkeyPatch.context() as patch:
+        for name, value in stores.environment(address).items():
+            patch.setenv(name, value)
+        yield address
+
+
+def new_places(program: StoreProgram, folder: Path) -> Iterator[Place]:
+    """Places that nothing was written to. Programs that only read share a prefix, since caches go by its name."""
+    prefix = f"s3://{stores.BUCKET}/{folder.name}"
+    for number in itertools.count():
+        yield Place(folder / str(number), f"{prefix}-{number}" if program.changes else prefix, ONCE)
+
+
+def files_of(place: Place) -> Files:
+    """Every file that lies at a place."""
+    stored = {f"store/{name}": identity for name, identity in open_folder(place.url).below().items()}
+    return {**contents(place.folder), **stored}
+
+
+def prepared(program: StoreProgram, place: Place) -> Place:
+    """The place, with all that the program starts from."""
+    place.folder.mkdir()
+    program.prepare(place)
+    return place
+
+
+def undisturbed(program: StoreProgram, place: Place) -> Undisturbed:
+    """Let a program run as it should."""
+    prepared(program, place)
+    with failing_store(StoreFailure()) as counted:
+        result = program.run(place)
+    return Undisturbed(result, files_of(place), counted.requests)
+
+
+def end_by_failure(program: StoreProgram, place: Place, failure: StoreFailure) -> None:
+    """Run a program in a child process until the failure ends it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the one of the requests is started anew
+        child = os.fork()
+    if not child:
+        try:
+            with failing_store(failure):
+                program.run(place)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "the child was not killed"
+
+
+def harm_at_once(program: StoreProgram, place: Place, failure: StoreFailure, right: Undisturbed) -> str:
+    """What is wrong with what comes of a failure; empty if nothing is."""
+    if failure.how == "kill":
+        end_by_failure(program, place, failure)
+        return ""
+    try:
+        with failing_store(failure):
+            result = program.run(place)
+    except ShardsError as error:
+        said = "\n".join([str(error), *getattr(error, "__notes__", [])])
+        if place.options.attempts > 1:
+            return f"an error, though another attempt would have succeeded: {said}"
+        return "" if place.url in said else f"an error that names no address: {said}"
+    except BaseException as error:
+        return f"a traceback: {error!r}"
+    # the state of a pack may stay behind in a finished set, where it does no harm
+    left = {name: content for name, content in files_of(place).items() if f"{STATE}/" not in name}
+    files = {name: content for name, content in right.files.items() if f"{STATE}/" not in name}
+    return "" if (result, left) == (right.result, files) else "another result, and no error"
+
+
+def harm_later(program: StoreProgram, place: Place, right: Undisturbed) -> str:
+    """What is wrong with what a failure left behind, and what the same call makes of it; empty if nothing is."""
+    for name in program.promises:
+        folder = open_folder(f"{place.url}/{name}")
+        if folder.has("manifest.json"):
+            # a marker that is left beside a finished set is told, and harmless
+            problems = [each for each in verify(folder).problems if each.kind != "unfinished file"]
+            if problems:
+                return f"a set that is taken for finished, and is not: {problems}"
+    try:
+        result = program.run(place)
+    except Exception as error:
+        return f"the same call does not finish: {error!r}"
+    same = files_of(place) == right.files and (result == right.result or program.changes)
+    return "" if same else "another result after repeating"
+
+
+def harms(program: StoreProgram, places: Iterator[Place], right: Undisturbed, tried: Iterable[Try]) -> list[str]:
+    """What is wrong after each of these failures, one after the other."""
+    harmed = []
+    for options, how, at, request in tried:
+        place = replace(prepared(program, next(places)), options=options)
+        if harm := harm_at_once(program, place, StoreFailure(at, how), right) or harm_later(program, place, right):
+            harmed.append(f"{how} at request {at}, {request}, of {options.attempts} attempts: {harm}")
+    return harmed
+
+
+def failures(right: Undisturbed) -> list[Try]:
+    """Every request in every way that it can fail: once for good, and once for a moment."""
+    found = []
+    for how in HOWS:
+        requests = [each for each in right.requests if each.can_fail(how)]
+        for options in (ONCE, PATIENT) if how != "kill" else (PATIENT,):
+            found += [(options, how, at, request) for at, request in enumerate(requests)]
+    return found
+
+
+@pytest.mark.parametrize("program", STORE_PROGRAMS, ids=str)
+def test_a_failure_is_an_error_or_harmless_and_the_same_call_finishes(tmp_path: Path, program: StoreProgram):
+    places = new_places(program, tmp_path)
+    right = undisturbed(program, next(places))
+    tried = failures(right)
+    first = zlib.crc32(f"{program}".encode()) % min(EVERY, len(tried))
+
+    harmed = harms(program, places, right, tried[first::EVERY])
+
+    assert harmed == []

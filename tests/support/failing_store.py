@@ -1,0 +1,130 @@
+"""Requests to stores that fail once, in turn: what `failing` is for the disk, at the contract of a store backend."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar, get_args
+from unittest.mock import patch
+
+from mps_shards.storage import store_folder
+from mps_shards.storage.folder import Identity, Stop
+from mps_shards.storage.store_backend import Answer, StoreBackend, Transient
+from mps_shards.storage.store_options import StoreOptions
+from mps_shards.storage.urls import Prefix
+
+__all__ = ["HOWS", "StoreFailure", "StoreHow", "StoreRequest", "failing_store"]
+
+# "error" raises before anything happened, "lost" after it happened; "short" ends the bytes of an answer early and
+# "reset" breaks them off; "kill" ends the process after the request.
+StoreHow = Literal["error", "lost", "short", "reset", "kill"]
+HOWS: tuple[StoreHow, ...] = get_args(StoreHow)
+
+_T = TypeVar("_T")
+
+_CHANGES = ("put", "create", "upload", "delete")
+
+
+class StoreRequest(NamedTuple):
+    """One request: the method of the backend, and the file or folder that it is about."""
+
+    method: str
+    name: str
+
+    def can_fail(self, how: StoreHow) -> bool:
+        """Whether this is a failure of its own: a question whose answer gets lost is a question that failed."""
+        return how == "error" or (self.method == "get" if how in ("short", "reset") else self.method in _CHANGES)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.name}"
+
+
+@dataclass
+class StoreFailure:
+    """What to do at one request.
+
+    Args:
+        at: The number of the request, from 0, among those that can fail in this way; None only records all requests.
+    """
+
+    at: int | None = None
+    how: StoreHow = "error"
+    requests: list[StoreRequest] = field(default_factory=list)
+    _lock: Any = field(default_factory=Lock)
+
+    def is_due(self, request: StoreRequest) -> bool:
+        """Count a request; whether it is its turn."""
+        if not request.can_fail(self.how):
+            return False
+        with self._lock:
+            self.requests.append(request)
+            return len(self.requests) - 1 == self.at
+
+
+@contextmanager
+def failing_store(failure: StoreFailure) -> Iterator[StoreFailure]:
+    """Let one request of the folders that are opened in this block fail as told."""
+    real = store_folder._backend
+
+    def failing_backend(prefix: Prefix, options: StoreOptions) -> StoreBackend:
+        return _Failing(real(prefix, options), prefix, failure)
+
+    with patch.object(store_folder, "_backend", failing_backend):
+        yield failure
+
+
+class _Failing:
+    """A backend whose requests fail as told. See `StoreBackend`."""
+
+    def __init__(self, real: StoreBackend, prefix: Prefix, failure: StoreFailure):
+        self._real, self._prefix, self._failure = real, prefix, failure
+        self.tells_identity = real.tells_identity
+
+    def head(self, name: str) -> Identity:
+        return self._made("head", name, lambda: self._real.head(name))
+
+    def listed(self) -> tuple[list[str], list[str]]:
+        return self._made("listed", "", self._real.listed)
+
+    def below(self, folder: str) -> dict[str, Identity]:
+        return self._made("below", folder, lambda: self._real.below(folder))
+
+    def put(self, name: str, content: bytes) -> None:
+        self._made("put", name, lambda: self._real.put(name, content))
+
+    def create(self, name: str, content: bytes) -> None:
+        self._made("create", name, lambda: self._real.create(name, content))
+
+    def upload(self, name: str, content: BinaryIO) -> None:
+        self._made("upload", name, lambda: self._real.upload(name, content))
+
+    def delete(self, name: str) -> None:
+        self._made("delete", name, lambda: self._real.delete(name))
+
+    def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
+        if not self._failure.is_due(self._request("get", name)):
+            return self._real.get(name, start, stop, stopped)
+        if self._failure.how == "error":
+            raise Transient("the connection was refused")
+        identity, pieces = self._real.get(name, start, stop, stopped)
+        return Answer(identity, self._half(b"".join(pieces)))
+
+    def _half(self, content: bytes) -> Iterator[bytes]:
+        yield content[: len(content) // 2]
+        if self._failure.how == "reset":
+            raise Transient("the connection was reset")
+
+    def _made(self, method: str, name: str, send: Callable[[], _T]) -> _T:
+        if not self._failure.is_due(self._request(method, name)):
+            return send()
+        if self._failure.how == "error":
+            raise Transient("the connection was refused")
+        send()
+        if self._failure.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise Transient("the answer got lost")
+
+    def _request(self, method: str, name: str) -> StoreRequest:
+        return StoreRequest(method, str(self._prefix / name) if name else str(self._prefix))
