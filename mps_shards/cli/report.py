@@ -66,9 +66,9 @@ def command(
 
     if check and reading.index is not None:
         raise ConfigError("a set whose index lies elsewhere cannot be verified: add --no-verify")
-    named = [str(folder) for folder in set_folders(FOLDER.convert(shards, None, ctx))] if reading.index is None else []
+    folders = set_folders(FOLDER.convert(shards, None, ctx)) if reading.index is None else []
     sets = []
-    for one in named or [shards]:
+    for one in [folder.address for folder in folders] or [shards]:
         found = surveyed(one, samples=samples, seed=seed, workers=workers, quiet=False, reading=reading)
         verified = _verified(one, workers) if check else None
         sets.append(_set_page(one, found, verified, count=count, seed=seed, reading=reading))

@@ -32,9 +32,13 @@ class _Folder(click.ParamType):  # type: ignore[type-arg]  # generic from click 
     name = "set"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from mps_shards.errors import ConfigError
         from mps_shards.storage.location import open_folder
 
-        return open_folder(value, options=store_options_given(ctx))
+        folder = open_folder(value, options=store_options_given(ctx))
+        if folder.path is not None and folder.path.is_file():
+            raise ConfigError(f"{value} is a file; name the folder of a shard set")
+        return folder
 
 
 FOLDER = _Folder()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mps_shards.errors import ConfigError, DataError
+from mps_shards.storage.urls import without_secrets
 from mps_shards.wording import counted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def preview_of(data: "ShardDataset", *, count: int, times: int) -> "Sheet":
 def set_title(shards: str) -> str:
     """Return the name of a shard set, with the name of its folder if the set is one of several splits."""
     if "://" in shards:
-        return shards.rstrip("/").rpartition("/")[2]
+        return without_secrets(shards).rstrip("/").rpartition("/")[2]
     folder = Path(shards).absolute()
     split = folder.name.lower().startswith(_SPLITS)
     return f"{folder.parent.name} / {folder.name}" if split else folder.name

@@ -18,6 +18,7 @@ from mps_shards.storage.disk_speed import forget_cached
 from mps_shards.storage.folder import Folder
 from mps_shards.storage.location import locate
 from mps_shards.storage.ordered_map import ordered_map
+from mps_shards.storage.urls import names_tar
 
 __all__ = ["ReadingSpeed", "Survey", "open_shard_set", "reading_speed", "survey"]
 
@@ -72,6 +73,9 @@ def open_shard_set(shards: str | os.PathLike[str], reading: ReadOptions = _DEFAU
         ConfigError, ManifestError, ShardError, StorageError: the set does not exist or is damaged.
     """
     (location,) = locate(expanded(shards), index=reading.index, options=reading.store)
+    others = [name for name in location.names or () if not names_tar(name)]
+    if others:
+        raise ConfigError(f"{location.folder / others[0]} is neither a tar nor the folder of a shard set")
     return ShardSet(location, verify=reading.verify, cache=reading.open_cache())
 
 

@@ -124,6 +124,9 @@ def run_pack(
         tasks = replace(tasks, destination=occupied.anywhere())
         kept = _execute(tasks, options.work, on_progress)
         if shared:
+            own = [tasks[number] for number in _numbers(tasks, options.work)]
+            made = [occupied.finished(task.split, [task.plan.name]) for task in own]
+            refuse_changed(own, made, threads=options.work.threads)  # here: `commit_pack` has no source
             return report(_sets_of(occupied, plan), kept=kept, finished=False)
         sets, skipped = finish(occupied, plan, lambda made: refuse_changed(tasks, made, threads=options.work.threads))
     return report(sets, skipped=skipped, kept=kept)
@@ -245,12 +248,18 @@ def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
 
 
 def _executed(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
-    numbers = range(len(tasks))
+    numbers = _numbers(tasks, work)
     if work.executor == "ray":
         return run_ray(tasks, numbers, on_progress, address=work.ray_address)
-    if work.task_index is not None and work.num_tasks is not None:
-        numbers = share(numbers, work.task_index, work.num_tasks)
     return run_local(tasks, numbers, on_progress, threads=work.threads)
+
+
+def _numbers(tasks: Tasks, work: WorkOptions) -> range:
+    """Return the numbers of the shards that this process has to make."""
+    numbers = range(len(tasks))
+    if work.task_index is None or work.num_tasks is None:
+        return numbers
+    return share(numbers, work.task_index, work.num_tasks)
 
 
 def _sets_of(destination: Destination, plan: PackPlan) -> tuple[PackedSet, ...]:

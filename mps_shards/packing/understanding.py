@@ -1,5 +1,6 @@
 """How a pack understood its source, before anything is written: as a value and as lines of text."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,12 @@ def understand(
         empty=tuple(map(encodable, listing.empty)),
         unnamed=listing.unnamed,
         notes=(*listing.notes, *_notes_on_images(images.broken, images.several, images.looked_at)),
-        doubts=(*listing.doubts, *masks.doubts(listing, rules), *images.doubts.values()),
+        doubts=(
+            *listing.doubts,
+            *_doubts_of_names(listing.classes),
+            *masks.doubts(listing, rules),
+            *images.doubts.values(),
+        ),
     )
 
 
@@ -188,6 +194,21 @@ def refuse_doubts(understanding: Understanding) -> None:
         lines = [f"{doubt.question}: {doubt.answer}" for doubt in understanding.doubts]
         text = "\n  ".join(lines if len(lines) == 1 else [f"{len(lines)} things are unclear:", *lines])
         raise ConfigError(f"{text} (--yes accepts the first guess; nothing was written)")
+
+
+def _doubts_of_names(classes: Sequence[str]) -> Iterator[Doubt]:
+    """Yield a doubt about classes whose names look equal when they are printed."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        shown = unicodedata.normalize("NFC", " ".join(name.split()))
+        other = seen.setdefault(shown, name)
+        if other != name:
+            yield Doubt(
+                f"the classes {other!r} and {name!r} differ only in spaces or in Unicode normal form",
+                "give both one name to make them one class, or accept two classes",
+                "content",
+            )
+            return
 
 
 class _Images:

@@ -92,13 +92,15 @@ def verify(
     stored = open_set(folder)
     names = _names(stored)
     problems = [*_problems_of_names(stored, names), *_problems_of_metadata(stored)]
-    tars = [folder / shard.name for shard in stored.manifest.shards if shard.name in names]
+    present = set(names)
+    records = [shard for shard in stored.manifest.shards if shard.name in present]
+    tars = [folder / record.name for record in records]
     on_start(sum(file.size() for file in tars))
     hashes: list[Hashes] = []
     size = 0
     checks = ordered_map(
-        lambda path: _check(stored, path, decode=decode, on_progress=on_progress),
-        tars,
+        lambda record: _check(stored, record, decode=decode, on_progress=on_progress),
+        records,
         workers=workers,
         name="mps-shards-verify",
     )
@@ -193,12 +195,12 @@ def _key(content: Buffer) -> str | None:
 
 
 def _check(
-    stored: StoredSet, path: File, *, decode: bool, on_progress: Callable[[int], None]
+    stored: StoredSet, record: ShardRecord, *, decode: bool, on_progress: Callable[[int], None]
 ) -> tuple[Scan, list[Problem]]:
     """Check one shard against its record and its rows."""
+    path = stored.folder / record.name
     scan = scan_shard(path, choice=stored.choice, on_progress=on_progress)
-    number = {shard.name: n for n, shard in enumerate(stored.manifest.shards)}[path.name]
-    wrong = list(_against_record(stored, stored.manifest.shards[number], path, scan))
+    wrong = list(_against_record(stored, record, path, scan))
     if not wrong and not stored.index_fault and not np.array_equal(stored.rows[path.name], scan.rows):
         first = int(np.argmax(stored.rows[path.name] != scan.rows))
         stated, actual = stored.rows[path.name][first].item(), scan.rows[first].item()

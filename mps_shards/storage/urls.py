@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["Prefix", "scheme_of", "split_url", "without_secrets"]
+__all__ = ["Prefix", "names_tar", "scheme_of", "split_url", "without_secrets"]
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):", re.IGNORECASE)  # two letters or more: one letter is a drive
 _IN_TEXT = re.compile(r"\b[a-z][a-z0-9+.-]+://[^\s\"'<>]+", re.IGNORECASE)
@@ -40,11 +40,16 @@ def scheme_of(text: str) -> str | None:
     return found[1].lower() if found else None
 
 
+def names_tar(path: str) -> bool:
+    """Whether a path ends like that of a tar, compressed or not."""
+    return path.lower().endswith(_TARS)
+
+
 def split_url(url: str) -> tuple[Prefix, str | None]:
     """Return the folder of a URL, and the name of the tar if the URL names a tar."""
     parts = urlsplit(url)
     path, name = parts.path.rstrip("/"), None
-    if path.lower().endswith(_TARS):
+    if names_tar(path):
         path, _, name = path.rpartition("/")
         name = unquote(name) if scheme_of(url) in ("http", "https") else name
     query = f"?{parts.query}" if parts.query else ""

@@ -1,6 +1,7 @@
 """What `mps-shards ls` lists."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,15 @@ def test_keys_cannot_command_the_terminal(tmp_path: Path):
     out = pack(write(tmp_path / "imgs", {"a/ü 猫\u202e.jpg": tiny_jpeg()})).out
 
     assert run("ls", out, "--keys").stdout == "a/ü 猫\\u202e\n"
+
+
+@pytest.mark.parametrize("command", ["ls", "unpack"])
+def test_an_index_that_cannot_be_read_is_not_taken_for_a_wrong_one(command: str, tmp_path: Path):
+    folder = shutil.copytree(shard_set([4]), tmp_path / "set")
+    (folder / "index.npy").unlink()
+    (folder / "index.npy").mkdir()  # what a user without permission meets, as root may read every file
+
+    said = refused(command, folder, *([tmp_path / "out"] if command == "unpack" else []))
+
+    assert "index.npy: Is a directory" in said
+    assert "repair" not in said

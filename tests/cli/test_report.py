@@ -11,6 +11,12 @@ import pytest
 from PIL import Image
 
 from mps_shards import pack
+from mps_shards.cli import report
+from mps_shards.errors import StorageError
+from mps_shards.inspect.gallery import set_title
+from mps_shards.shardset import opening
+from mps_shards.storage.folder import Folder
+from mps_shards.storage.store_folder import StoreFolder
 from tests.support.commands import damage, refused, run
 from tests.support.images import tiny_jpeg, write
 from tests.support.sets import shard_set
@@ -187,3 +193,24 @@ def test_what_is_no_set_is_one_line_and_writes_nothing(tmp_path: Path):
     assert refused("report", tmp_path / "gone", "-o", out) == f"{tmp_path / 'gone'}: no such file or directory"
     assert refused("report", tmp_path, "-o", out).endswith("it is not a finished shard set")
     assert not out.exists()
+
+
+def test_the_sets_of_a_folder_are_read_by_the_address_that_was_given_and_titled_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    asked = []
+
+    def listed(folder: StoreFolder) -> list[Folder]:
+        return [folder.folder("train")]
+
+    def survey(shards: str, **_: object) -> None:
+        asked.append(shards)
+        raise StorageError("enough")
+
+    monkeypatch.setattr(opening, "set_folders", listed)
+    monkeypatch.setattr(report, "surveyed", survey)
+
+    refused("report", "https://me:secret@store.example/splits?sig=abc", "-o", tmp_path / "page.html")
+
+    assert asked == ["https://me:secret@store.example/splits/train?sig=abc"]
+    assert set_title(asked[0]) == "train"

@@ -140,3 +140,19 @@ def test_targets_of_every_kind_are_described_and_drawn(
     assert (described.code, drawn.code, report.code) == (0, 0, 0), (described, drawn, report)
     assert expected in described.stdout
     assert rows[0].split("|")[0] in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("stats", "{file} is neither a tar nor the folder of a shard set"),
+        ("info", "{file} is a file; name the folder of a shard set"),
+        ("verify", "{file} is a file; name the folder of a shard set"),
+        ("ls", "{file} is a file; name the folder of a shard set"),
+    ],
+)
+def test_a_file_that_is_no_shard_is_named_itself(command: str, complaint: str, tmp_path: Path):
+    file = tmp_path / "notes.txt"
+    file.write_text("no tar")
+
+    assert refused(command, file) == complaint.format(file=file)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mps_shards import pack
-from mps_shards.errors import ConfigError, DataError
+from mps_shards.errors import ConfigError, DataError, StorageError
 from mps_shards.packing import commit
 from mps_shards.packing.executors import local_threads as local_engine
 from tests.support.files import contents
@@ -128,3 +128,20 @@ def test_options_that_do_not_go_together_are_refused(source: Path, tmp_path: Pat
     with pytest.raises(ConfigError, match=complaint):
         pack(source, tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_array_task_refuses_a_source_that_changed_since_its_shard_was_made(source: Path, tmp_path: Path):
+    (source / "class-1/bad.jpg").unlink()
+    task = {"executor": "array", "num_tasks": 1, "task_index": 0, "shard_samples": 4, "shuffle": False, "workers": 1}
+    first = source / "class-0" / "0.jpg"
+    first = first if first.exists() else sorted((source / "class-0").iterdir())[0]
+    count = 0
+
+    def change(samples: int, size: int) -> None:
+        nonlocal count
+        count += samples
+        if count == 8:  # its shard is made
+            first.write_bytes(first.read_bytes()[::-1])
+
+    with pytest.raises(StorageError, match=f"{first.name}, or its mask, changed while it was packed"):
+        pack(source, tmp_path / "out", on_progress=change, **task)

@@ -239,3 +239,22 @@ def test_a_cityscapes_split_without_masks_has_no_labels_and_without_any_is_refus
         mask.unlink()
     with pytest.raises(ConfigError, match=r"gtFine holds no \*_gtFine_labelTrainIds\.png or \*_gtFine_labelIds\.png"):
         list_source(tmp_path)
+
+
+@pytest.mark.parametrize("form", ["{id}_{n}.png", "{id}/{n}.png", "{id}-cell-{n}.png"])
+def test_several_masks_of_one_image_are_named_as_such(tmp_path: Path, form: str):
+    found = [form.format(id=name, n=n) for name in ("a_1", "b") for n in range(3)]
+    source = tree(tmp_path, "images/a_1.jpg", "images/b.jpg", *(f"masks/{name}" for name in found))
+
+    with pytest.raises(ConfigError, match=r"images/a_1\.jpg seems to have 3 masks \(.*\): a sample has one label map"):
+        masks(source)
+
+
+def test_folders_of_one_image_and_its_masks_are_not_classes(tmp_path: Path):
+    names = [f"{each}/images/{each}.jpg" for each in ("p", "q")]
+    names += [f"{each}/masks/{n}.png" for each in ("p", "q") for n in range(3)]
+
+    [doubt] = list_source(tree(tmp_path, *names)).doubts
+
+    assert "p/masks has 3 masks of the image in p/images" in doubt.question
+    assert "merge the masks of each image into one" in doubt.answer

@@ -15,6 +15,7 @@ from mps_shards.errors import ConfigError, StorageError
 from tests.support.brought_trees import CASES, CATS, PETS, Case, images, jpeg
 from tests.support.commands import run
 from tests.support.doubtful_trees import DOUBTFUL, LISTS
+from tests.support.files import contents
 from tests.support.images import tiny_jpeg, write
 
 
@@ -201,3 +202,40 @@ def test_a_file_that_is_not_used_may_change_while_the_images_are_packed(tmp_path
     report = pack(folder, tmp_path / "out", on_progress=lambda samples, size: write(folder, {"log.txt": b"going on"}))
 
     assert report.finished
+
+
+@pytest.mark.parametrize("other", [" cat", "cat ", "c\u0327at"])
+def test_class_folders_that_look_equal_are_a_doubt(tmp_path: Path, other: str):
+    name = "\u00e7at" if "\u0327" in other else "cat"
+    source = write(tmp_path / "imgs", images(*(f"{folder}/{n}.jpg" for folder in (other, name) for n in range(3))))
+
+    with pytest.raises(ConfigError, match="differ only in spaces or in Unicode normal form"):
+        pack(source, tmp_path / "out")
+
+    assert set(pack(source, tmp_path / "out", yes=True).classes) == {other, name}
+
+
+@pytest.mark.parametrize("out", ["out", "cat/out"])
+def test_a_pack_into_the_source_itself_can_be_repeated_and_resumed(tmp_path: Path, out: str):
+    source = write(tmp_path / "imgs", images(*(f"{name}/{n}.jpg" for name in ("cat", "dog") for n in range(6))))
+    options = {"shard_samples": 4, "workers": 1}
+    expected = contents(pack(source, tmp_path / "outside", **options).out)
+    count = 0
+
+    def stop(samples: int, size: int) -> None:
+        nonlocal count
+        count += samples
+        if count > 6:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        pack(source, source / out, on_progress=stop, **options)
+    resumed = pack(source, source / out, **options)
+    again = pack(source, source / out, **options)
+
+    for report in (resumed, again):
+        assert report.understanding is not None
+        assert report.understanding.notes == (f"{out} is a shard set, which no image is taken from",)
+        assert (report.ignored, report.empty) == ({}, ())
+    assert (resumed.kept, again.already_packed) == (1, True)
+    assert contents(source / out) == expected

@@ -7,6 +7,7 @@ import pytest
 
 from mps_shards import ShardDataset
 from tests.support.sets import shard_set
+from tools.scripts.growth import Held, growth
 from tools.scripts.interrupt import seconds_to_end
 
 
@@ -28,3 +29,22 @@ def test_many_open_sets_of_many_shards_share_few_descriptors() -> None:
             data.close()
 
     assert all(len(set(keys)) == 300 for keys in found)
+
+
+def held(**changed: float) -> Held:
+    return Held(**{"in_use_mb": 150.0, "blocks": 1_300_000, "resident_mb": 500.0, "threads": 1, "files": 10, **changed})
+
+
+def test_growth_is_looked_for_in_what_is_in_use_and_not_in_what_is_resident():
+    assert list(growth([held(resident_mb=500.0 + n) for n in range(400)])) == []
+    assert next(growth([held(in_use_mb=150.0 + n / 10) for n in range(400)])).startswith("in_use_mb grew from ")
+    assert next(growth([held(blocks=1_300_000 + 30 * n) for n in range(400)])).startswith("blocks grew from ")
+    assert list(growth([held(files=10 + n // 300) for n in range(400)])) == ["files grew from 10 to 11, 0 are allowed"]
+
+
+def test_memory_that_is_kept_counts_as_in_use():
+    before = Held.now()
+    kept = [bytearray(1 << 20) for _ in range(20)]
+    after = Held.now()
+
+    assert after.in_use_mb - before.in_use_mb >= 19, len(kept)

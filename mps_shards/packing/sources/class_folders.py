@@ -9,6 +9,7 @@ from mps_shards.errors import ConfigError
 from mps_shards.packing.sources.file_tree import FileTree, check_names, is_image
 from mps_shards.packing.sources.folder_names import names_files, split_names, split_word
 from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
+from mps_shards.packing.sources.mask_folders import ONE_MASK, sample_folder
 from mps_shards.wording import counted
 
 __all__ = ["find_folders", "list_classes", "list_flat", "list_splits", "number_labels", "wrapper"]
@@ -193,6 +194,12 @@ def _doubts_of_classes(
         inner_sets = [frozenset(depths[name]) for name in classes]
         if len(inner_sets[0]) > 1 and len(set(inner_sets)) == 1:
             inner = sorted(inner_sets[0])
+            if sample := sample_folder(tree, classes[0]):
+                yield Doubt(
+                    f"each of the folders {', '.join(classes[:3])} holds one sample rather than a class: {sample}",
+                    ONE_MASK,
+                )
+                return
             yield Doubt(
                 f"each of the folders {', '.join(classes[:3])} holds the same folders ({', '.join(inner[:5])}), which "
                 "look like the classes",

@@ -15,10 +15,11 @@ from mps_shards.packing.sources.class_folders import find_folders, list_classes,
 from mps_shards.packing.sources.coco import is_coco, list_coco
 from mps_shards.packing.sources.file_tree import FileTree, refusal
 from mps_shards.packing.sources.image_folder_metadata import list_metadata, metadata_in
-from mps_shards.packing.sources.image_mask_pairs import IMAGE_FOLDERS, has_paired_siblings, has_pairs, list_pairs
+from mps_shards.packing.sources.image_mask_pairs import has_paired_siblings, has_pairs, list_pairs
 from mps_shards.packing.sources.known_trees import is_imagenet, is_pets, known_pairs, list_imagenet, list_pets
 from mps_shards.packing.sources.list_table import list_table, lists_in
 from mps_shards.packing.sources.listing import Doubt, Listing
+from mps_shards.packing.sources.mask_folders import IMAGE_FOLDERS
 from mps_shards.packing.sources.voc import is_voc, list_voc
 
 __all__ = ["list_tree"]

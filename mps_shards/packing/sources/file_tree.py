@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
+from mps_shards.packing.destinations.destination import MARKER
 from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.class_list import read_class_list
 from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles
 from mps_shards.packing.sources.listing import Bad
+from mps_shards.shards.manifest import MANIFEST_NAME
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
+from mps_shards.shards.sample_index import INDEX_NAME
 from mps_shards.vision.image_files import begins_like_image
 from mps_shards.wording import counted
 
@@ -25,6 +28,8 @@ ANNOTATION_KINDS = frozenset(
         *(".pkl", ".pickle", ".yaml", ".yml", ".npy", ".npz", ".lst", ".sqlite", ".h5", ".hdf5"),
     ]
 )
+# Files that lie beside the tars of a shard set; the last one while a pack is unfinished
+_SET_FILES = frozenset([MANIFEST_NAME, INDEX_NAME, MARKER])
 _MOST_ANNOTATIONS = 1000
 _MOST_BARE = 50
 
@@ -109,7 +114,7 @@ class FileTree:
         names = self.names(folder)
         if folder in self.packed:
             return iter(())
-        if ("manifest.json" in names or "index.npy" in names) and any(name.endswith(".tar") for name in names):
+        if not _SET_FILES.isdisjoint(names) and any(name.endswith(".tar") for name in names):
             self.packed.append(folder)
             return iter(())
         return iter(names)

@@ -7,11 +7,18 @@ from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.sources.file_tree import FileTree, is_image, read_classes, refusal
 from mps_shards.packing.sources.folder_names import split_names
 from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
-from mps_shards.packing.sources.mask_folders import MASK_FOLDERS, SUFFIXES, paired_folders, without_image_suffix
+from mps_shards.packing.sources.mask_folders import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    ONE_MASK,
+    SUFFIXES,
+    masks_of_one_image,
+    paired_folders,
+    without_image_suffix,
+)
 
-__all__ = ["IMAGE_FOLDERS", "has_paired_siblings", "has_pairs", "list_pairs"]
+__all__ = ["has_paired_siblings", "has_pairs", "list_pairs"]
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 UNLABELED = ("test", "testing")  # splits that are often published without masks
 
 
@@ -241,6 +248,7 @@ def _paired(tree: FileTree, group: _Group) -> Iterator[Entry]:
     paths = tree.image_paths(group.images)
     if mixed:
         paths = (path for path in paths if not _is_mask(path.rpartition(".")[0]))
+    bare: dict[str, str] = {}
     for path, size in tree.sized(paths):
         stem = path[len(group.images) :].rpartition(".")[0]
         names = (name + suffix for name in (stem, without_image_suffix(stem)) for suffix in ("", *SUFFIXES))
@@ -248,9 +256,14 @@ def _paired(tree: FileTree, group: _Group) -> Iterator[Entry]:
         if mask is None:
             where = f"beside it ({stem}_mask.png)" if mixed else f"in {tree.shown(group.masks)} ({stem}.png)"
             tree.leave_out(path, f"{tree.shown(path)} has no mask {where}; add it, or remove the image")
+            bare[stem] = path
             continue
         if tree.size(mask):
             yield Entry(path, size, mask=mask)
+    if not tree.options.skip_bad and (several := masks_of_one_image(bare, masks)):
+        image, held = several
+        named = ", ".join(masks[each] for each in held[:2]) + (" ..." if len(held) > 2 else "")
+        raise ConfigError(f"{tree.shown(bare[image])} seems to have {len(held)} masks ({named}): {ONE_MASK}")
     for mask in masks.values():
         tree.leave_out(mask, f"{tree.shown(mask)} is the mask of no image; add the image, or remove the mask")
 

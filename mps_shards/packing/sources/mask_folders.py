@@ -2,6 +2,8 @@
 
 import io
 import posixpath
+import re
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -10,9 +12,22 @@ from PIL import Image
 
 from mps_shards.errors import ShardsError
 from mps_shards.packing.sources.file_tree import FileTree, is_image
+from mps_shards.wording import counted
 
-__all__ = ["IMAGE_SUFFIXES", "MASK_FOLDERS", "SUFFIXES", "FolderPair", "paired_folders", "without_image_suffix"]
+__all__ = [
+    "IMAGE_FOLDERS",
+    "IMAGE_SUFFIXES",
+    "MASK_FOLDERS",
+    "ONE_MASK",
+    "SUFFIXES",
+    "FolderPair",
+    "masks_of_one_image",
+    "paired_folders",
+    "sample_folder",
+    "without_image_suffix",
+]
 
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation", "gt"),
     *("ann_dir", "groundtruth", "ground_truth", "labelmaps", "label_maps", "trimaps", "annot", "seg"),
@@ -26,6 +41,11 @@ IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb", "_leftimg8bit", "_training")
 _MASK_WORDS = ("mask", "annot", "label", "segment", "groundtruth", "ground_truth", "_gt", "gt_", "trimap", "ann_dir")
 _MASK_NAMES = frozenset(
     ["gt", "seg", "ann", "anns", "y", "targets", "target", "outputs", "labelstr", "1st_manual", *MASK_FOLDERS]
+)
+_NUMBER = re.compile(r"[-_. ]")  # before what tells the masks of one image apart
+ONE_MASK = (
+    "a sample has one label map, so merge the masks of each image into one (images/x.png, masks/x.png), or pack COCO "
+    "annotations, from which label maps are drawn (--layout coco)"
 )
 _MOST_FOLDERS = 16  # more folders beside each other are classes
 _LOOKED_AT = 4  # images whose masks are looked for, and masks that are decoded
@@ -70,6 +90,36 @@ def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
                 taken |= {images, masks}
                 break
     return pairs
+
+
+def sample_folder(tree: FileTree, folder: str) -> str:
+    """What a folder holds if that is one image and its masks, each in a folder of its own; else ""."""
+    held = tree.folders(folder)
+    images, masks = ([n for n in held if n.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS))
+    if len(images) != 1 or len(masks) != 1:
+        return ""
+    count = len(tree.stems(f"{folder}/{masks[0]}/"))
+    if len(tree.stems(f"{folder}/{images[0]}/")) != 1 or not count:
+        return ""
+    return f"{folder}/{masks[0]} has {counted(count, 'mask')} of the image in {folder}/{images[0]}"
+
+
+def masks_of_one_image(images: Iterable[str], masks: Iterable[str]) -> tuple[str, list[str]] | None:
+    """The first of some images that several masks could belong to, and these masks.
+
+    Args:
+        images: paths without extension, in the folder of images, of the images that have no mask.
+        masks: paths without extension, in the folder of masks, of the masks that have no image.
+    """
+    names = set(images)
+    found: dict[str, list[str]] = {}
+    for mask in masks:
+        folder = mask.rpartition("/")[0]
+        parts = [mask[: match.start()] for match in _NUMBER.finditer(mask)]  # cell_1_02 is mask 02 of cell_1
+        owner = next((each for each in (folder, *reversed(parts)) if each in names), None)
+        if owner is not None:
+            found.setdefault(owner, []).append(mask)
+    return next(((owner, held) for owner, held in found.items() if len(held) > 1), None)
 
 
 def without_image_suffix(stem: str) -> str:
