@@ -207,7 +207,11 @@ class WritableFolder(Folder):
 
     @abstractmethod
     def create(self, name: str, content: bytes) -> bool:
-        """Store a small file unless its name exists. Of several simultaneous callers, exactly one gets True."""
+        """Store a small file unless its name exists. Of several simultaneous callers, at most one gets True.
+
+        A store's answer can get lost, and the repeated request then finds the file: the caller that stored it gets
+        False. So a caller that gets False looks whether the file is equal to its own.
+        """
 
     @abstractmethod
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> AbstractContextManager[BinaryIO]:

@@ -6,6 +6,7 @@ faults`` tries all of them.
 
 import itertools
 import os
+import traceback
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -86,6 +87,8 @@ def end_by_failure(program: StoreProgram, place: Place, failure: StoreFailure) -
         try:
             with failing_store(failure):
                 program.run(place)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
