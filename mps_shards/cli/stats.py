@@ -188,7 +188,7 @@ def _say_weights(weights: dict[str, list[float]]) -> None:
 
 def _say_shares(what: str, unit: str, counts: dict[str, int]) -> None:
     most, total = max(counts.values()), sum(counts.values())
-    # the rarest classes matter most to a reader, so they stand at the end
+    # the rarest classes matter most to a reader, so they are printed last
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     shown = ranked if len(ranked) <= _MOST else [*ranked[: _MOST // 2], *ranked[-_MOST // 2 :]]
     say_table(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SetPage", "page_of"]
 
-_MOST = 40  # classes in a histogram: the most frequent and the rarest ones
+_MOST = 40  # classes in a histogram, the most frequent and the rarest
 _FAULTS = 50  # faults that are listed
 
 _STYLE = """
@@ -66,14 +66,14 @@ footer { margin-top:56px; font-size:13px }
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPage:
-    """What a report shows of one shard set.
+    """Content of a report on one shard set.
 
     Attributes:
         name: name of the set.
-        found: its survey.
+        found: survey of the set.
         tiles: samples to show.
         legend: colours of label-map classes by name.
-        verified: result of the check; None if no check was asked for.
+        verified: result of verifying the set; None if the set was not verified.
     """
 
     name: str
@@ -126,7 +126,7 @@ def _comparison(title: str, sets: Sequence[SetPage]) -> str:
 
 
 def _class_shares(sets: Sequence[SetPage]) -> str:
-    """Return the share of each class in each set, and name classes that a set does not have."""
+    """Return the share of each class in each set, with a warning about classes that a set lacks."""
     counts = {one.name: by_class(one.found) for one in sets}
     names = list(dict.fromkeys(name for classes in counts.values() for name in classes))
     if not names:
@@ -151,7 +151,7 @@ def _rounded(values: Sequence[float]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """Return a table without the columns that hold nothing."""
+    """Return a table, without its empty columns."""
     kept = [place for place in range(len(head)) if any(row[place] for row in rows)]
     heading = "".join(f"<th>{escape(head[place])}</th>" for place in kept)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(row[place])}</td>' for place in kept)}</tr>" for row in rows)
@@ -182,7 +182,7 @@ def _head(name: str, found: "Survey") -> str:
 
 
 def _verdict(found: "Survey", verified: "VerifyReport | None") -> str:
-    drawn = "" if found.seed is None else f", drawn by seed {found.seed}"
+    drawn = "" if found.seed is None else f", drawn with seed {found.seed}"
     decoded = f"{counted(found.tally.samples, 'image')} decoded{drawn}"
     faults, read = [], "Its bytes were not verified; "
     if verified is not None:
@@ -246,7 +246,7 @@ def _classes(found: "Survey", legend: Mapping[str, Any]) -> str:
 
 
 def _bars(counts: Mapping[str, int], colours: Mapping[str, str]) -> str:
-    """Return a table with a row and a bar per name; a table rather than a picture, so that long names wrap."""
+    """Return a table with a row and a bar per name; HTML, so that long names wrap."""
     most, total = max(counts.values(), default=0) or 1, sum(counts.values()) or 1
     rows = []
     for name, count in counts.items():

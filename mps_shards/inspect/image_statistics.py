@@ -1,4 +1,4 @@
-"""Statistics of images in whole numbers, so that the result does not depend on the order of the samples."""
+"""Statistics of images as integers, so that the result does not depend on the order of the samples."""
 
 import io
 import math
@@ -90,7 +90,7 @@ class Tally:
         caption_words: number of words of each caption.
         mask_pixels: number of pixels by label id.
         mask_samples: number of samples that contain each label id.
-        mask_image_pixels: number of pixels of those samples, without pixels that are ignored.
+        mask_image_pixels: for each label id, number of pixels of the samples that contain it, without ignored pixels.
     """
 
     samples: int = 0
@@ -140,7 +140,7 @@ class Tally:
         """Standard deviation of each channel (RGB) over all pixels, 0..1, as ``np.std`` gives it."""
         if not self.pixels:
             return []
-        # whole numbers up to the square root, so that subtracting large numbers loses no precision
+        # integers up to the square root, so that subtracting large numbers loses no precision
         spread = [self.pixels * self._moment(c, 2) - self._moment(c, 1) ** 2 for c in range(3)]
         return [math.sqrt(value) / (255 * self.pixels) for value in spread]
 
@@ -149,11 +149,11 @@ class Tally:
 
 
 def _header(content: Buffer) -> tuple[str, str, int]:
-    """Return format, mode and EXIF orientation of an image that was decoded before."""
+    """Return format, mode and EXIF orientation of an image that is known to decode."""
     with Image.open(io.BytesIO(content)) as image:
         try:
             orientation: Any = image.getexif().get(Base.Orientation, 1)  # 1 is upright
-        except (OSError, SyntaxError, ValueError, KeyError, struct.error):  # damaged EXIF data count as no orientation
+        except (OSError, SyntaxError, ValueError, KeyError, struct.error):  # damaged EXIF data count as upright
             orientation = 1
         return image.format or "", image.mode, orientation if orientation in range(1, 9) else 1
 

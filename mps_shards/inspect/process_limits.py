@@ -38,7 +38,7 @@ def process_limits(*, start: bool = True) -> ProcessLimits:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = 0 <= soft < _FEW_FILES
-    problem = f"only {soft} files may be open at once: raise that with `ulimit -n 4096`"
+    problem = f"only {soft} files may be open at once: raise the limit with `ulimit -n 4096`"
     return ProcessLimits(
         open_files=soft,
         open_files_most=hard,

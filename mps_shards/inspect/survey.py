@@ -1,4 +1,4 @@
-"""Survey of a shard set: statistics of its images, labels and label maps, from all samples or a random part."""
+"""Survey of a shard set: statistics of its images, labels and label maps, from all samples or a random subset."""
 
 import os
 import statistics
@@ -34,8 +34,8 @@ class Survey:
         seed: seed of the random choice; None if every sample was decoded.
         tally: statistics of the samples that could be decoded.
         broken: one line for each sample that could not be decoded.
-        held: the classes that each sample holds, in the order of the set: those of its label map, or its labels; None
-            for a sample that could not be decoded.
+        held: classes of each sample, from its label map or its labels, in the order of the set; None for a sample that
+            could not be decoded.
     """
 
     manifest: Manifest
@@ -48,7 +48,7 @@ class Survey:
         """Return mean and std of the channels, as ``ShardDataset(normalize=…)`` takes them.
 
         Raises:
-            ConfigError: no image could be decoded, or a channel is the same everywhere.
+            ConfigError: no image could be decoded, or a channel has the same value in all pixels.
         """
         mean, std = self.tally.mean(), self.tally.std()
         if not all(std) or not std:
@@ -67,7 +67,7 @@ class Survey:
 
 
 def open_shard_set(shards: str | os.PathLike[str], reading: ReadOptions = _DEFAULT) -> ShardSet:
-    """Open one shard set, from which samples are read as `reading` says.
+    """Open one shard set and its reader.
 
     Raises:
         ConfigError, ManifestError, ShardError, StorageError: the set does not exist or is damaged.
@@ -94,7 +94,7 @@ def survey(
     Args:
         samples: number of samples to decode, drawn with `seed`; all by default.
         workers: number of threads; the available cores by default.
-        reading: how the shards are read, as in `ShardDataset`.
+        reading: options for reading the shards, as in `ShardDataset`.
         on_start: called with the number of samples to decode.
         on_sample: called in this thread with the number of samples decoded since the last call.
 
@@ -156,7 +156,7 @@ class ReadingSpeed:
         open_s: seconds from opening the set to its first sample.
         latency_s: median seconds per sample, read one after the other at random positions.
         samples, bytes, seconds: totals of reading at random positions with `workers` threads.
-        remote: whether the set lies in an object store.
+        remote: whether the set is in an object store.
         cold: whether the files were dropped from the page cache before reading.
     """
 
@@ -218,5 +218,5 @@ def reading_speed(
 
 
 def _forgotten(folder: Folder, names: Sequence[str]) -> bool:
-    """Drop files from the page cache; returns whether the system allows that."""
+    """Drop files from the page cache. Return whether the system allows that."""
     return folder.path is not None and all([forget_cached(folder.path / name) for name in names])

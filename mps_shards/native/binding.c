@@ -1,7 +1,7 @@
 /* The Python module mps_shards.native._kernel: the kernel's functions on objects with the buffer protocol.
  *
- * Limited API, so one build serves every Python from 3.11 on. Everything is checked and held here with the GIL; the
- * work runs without it. */
+ * Limited API, so one build works with every Python from 3.11 on. Arguments are checked and held with the GIL; the
+ * images are rendered without the GIL. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -56,7 +56,7 @@ static PyObject *new_decoder(PyObject *module, PyObject *args) {
 }
 
 struct job {
-    Py_buffer *images; /* one for each row; obj is NULL where there is none to render */
+    Py_buffer *images; /* one for each row; obj is NULL for rows that are not rendered */
     Py_buffer views, destination, table;
     Py_ssize_t rows, held;
     struct target target;
@@ -78,7 +78,7 @@ static void release(struct job *job) {
         PyBuffer_Release(&job->table);
 }
 
-/* Hold every image's bytes; None stays empty. */
+/* Hold the bytes of every image; the buffer of None stays empty. */
 static int hold_images(struct job *job, PyObject *images) {
     job->rows = PySequence_Size(images);
     if (job->rows < 0)
@@ -103,14 +103,14 @@ static int hold_images(struct job *job, PyObject *images) {
 static int check_sizes(struct job *job, int layout) {
     if (layout < LAYOUT_FLOAT_PLANES || layout > LAYOUT_BYTE_PIXELS || job->target.height < 1 ||
         job->target.width < 1) {
-        PyErr_SetString(PyExc_ValueError, "no such layout, or a height or width that is not positive");
+        PyErr_SetString(PyExc_ValueError, "the layout is unknown, or the height or width is not positive");
         return -1;
     }
     job->target.layout = (enum layout)layout;
     const size_t item = layout <= LAYOUT_FLOAT_PIXELS ? sizeof(float) : 1;
     const size_t pixels = (size_t)job->target.height * (size_t)job->target.width; /* below 2^62 */
     if (pixels > (size_t)PY_SSIZE_T_MAX / (3 * item)) {
-        PyErr_SetString(PyExc_ValueError, "a row is larger than memory");
+        PyErr_SetString(PyExc_ValueError, "a row is larger than the address space");
         return -1;
     }
     job->row_bytes = 3 * item * pixels;
@@ -132,7 +132,7 @@ static int check_sizes(struct job *job, int layout) {
     return 0;
 }
 
-/* Without the GIL. */
+/* Runs without the GIL. */
 static void render_all(const struct job *job, char *done) {
     for (Py_ssize_t i = 0; i < job->rows; i++) {
         const Py_buffer *image = &job->images[i];
@@ -173,7 +173,7 @@ static PyObject *render(PyObject *module, PyObject *args) {
     if (job.decoder == NULL)
         return NULL;
     if (job.decoder->is_busy) { /* read and written with the GIL */
-        PyErr_SetString(PyExc_ValueError, "a decoder is not for two threads at once");
+        PyErr_SetString(PyExc_ValueError, "two threads cannot use one decoder at the same time");
         return NULL;
     }
     job.target.height = height;
@@ -210,13 +210,14 @@ static PyObject *rewrite(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
-    {"decoder", new_decoder, METH_VARARGS, "decoder(portable) -> capsule\n\nWhat one thread renders with, call after call."},
+    {"decoder", new_decoder, METH_VARARGS,
+     "decoder(portable) -> capsule\n\nReturn a decoder for one thread; later calls reuse its buffers."},
     {"render", render, METH_VARARGS,
      "render(decoder, images, views, destination, layout, height, width, table, max_pixels) -> bytes\n\n"
-     "Render each image into its row of `destination`; a byte for each says how that was done, see kernel.h."},
+     "Render each image into its row of `destination`; the byte of each image names the decoder used, see kernel.h."},
     {"rewrite", rewrite, METH_VARARGS,
      "rewrite(image, note) -> bytes | None\n\n"
-     "The same JPEG as a grid of tiles, with the note in an APP10 segment; None where it cannot be rewritten."},
+     "The same JPEG as a grid of tiles, with the note in an APP10 segment; None if it cannot be rewritten."},
     {NULL, NULL, 0, NULL},
 };
 

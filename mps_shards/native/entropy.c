@@ -13,56 +13,56 @@ struct jpeg_entropy_decoder {
 };
 
 enum {
-    LOOK = 10,        /* bits that the tables are indexed by */
-    AC_BITS = 10,     /* of a coefficient of 8-bit images, at most (T.81, tables F.1 and F.2) */
+    LOOK = 10,        /* bits that index the tables */
+    AC_BITS = 10,     /* most bits of a coefficient in 8-bit images (T.81, tables F.1, F.2) */
     DC_BITS = 11,
-    LAST = 63,        /* the number of a block's last coefficient */
-    BAD = 64,         /* how far a damaged coefficient lies */
-    END = 192,        /* how far the end of a block lies: further than anything else, wherever it is met */
-    ROOM = 256        /* bytes: more than one block takes, with two refills */
+    LAST = 63,        /* index of the last coefficient of a block */
+    BAD = 64,         /* distance that marks a damaged coefficient */
+    END = 192,        /* distance that marks the end of a block; larger than any other distance */
+    ROOM = 256        /* bytes: more than one block needs, with two refills */
 };
 
-/* What the next LOOK bits mean:
- *     bits 0 to 5    how many bits the coefficient takes, code and value; 0 where the code has more than LOOK bits
- *     bits 8 to 15   how far the coefficient lies behind the last one: 1 to 16, or END, or BAD
- *     bits 16 to 20  how many bits the code has
- *     bits 24 to 27  how many bits the value has
- * and for coefficients that are passed over:
- *     bits 0 to 5    how many bits they take together
- *     bits 8 to 15   how far they lead
- *     bit 16         whether the block ends behind them
- *     bits 24 to 31  the sum of both: more than LAST, counted from the coefficient before, is not in this block */
+/* The meaning of the next LOOK bits:
+*     bits 0 to 5    number of bits of code and value together; 0 if the code has more than LOOK bits
+*     bits 8 to 15   distance of the coefficient from the last one: 1 to 16, or END, or BAD
+*     bits 16 to 20  number of bits of the code
+*     bits 24 to 27  number of bits of the value
+ * and for coefficients that are skipped:
+*     bits 0 to 5    number of bits of all these coefficients
+*     bits 8 to 15   distance of the last one
+*     bit 16         whether the block ends after them
+*     bits 24 to 31  the sum of both: if this exceeds LAST, counted from the last one, it is not in this block */
 typedef uint32_t entry;
 enum { TAKEN = 63 };
 
 struct table {
     entry entries[1 << LOOK];
-    entry passed[1 << LOOK]; /* the same without values: of all coefficients that LOOK bits hold together */
-    JHUFF_TBL source;        /* what the table was made from */
-    int32_t most[17];        /* the last code of each length; -1 where there is none */
-    int32_t shift[17];       /* its symbol's number less the code */
+    entry passed[1 << LOOK]; /* the same without values, for all coefficients within LOOK bits */
+    JHUFF_TBL source;        /* the table of libjpeg that this one was made from */
+    int32_t most[17];        /* the last code of each length; -1 if none */
+    int32_t shift[17];       /* index of the symbol minus the code, by length */
     int known;
 };
 
 struct bits {
-    uint64_t buffer; /* the next ones, from the top */
-    int32_t count;   /* of them that are valid */
+    uint64_t buffer; /* the next bits, from the top */
+    int32_t count;   /* number of valid bits */
     const uint8_t *at;
 };
 
 struct entropy {
     struct table dc[NUM_HUFF_TBLS], ac[NUM_HUFF_TBLS];
     struct { int component; const struct table *dc, *ac; } blocks[D_MAX_BLOCKS_IN_MCU];
-    boolean (*trusted)(j_decompress_ptr, JBLOCKROW *); /* found to be a function of libjpeg's */
-    uint8_t *bytes;  /* the scan without stuffing and markers, ROOM zeros behind each segment */
+    boolean (*trusted)(j_decompress_ptr, JBLOCKROW *); /* verified to be a function of libjpeg */
+    uint8_t *bytes;  /* the scan without stuffing and markers, with ROOM zeros after each segment */
     size_t capacity;
-    size_t *ends;    /* of each segment in `bytes` */
+    size_t *ends;    /* end of each segment in `bytes` */
     size_t segments, ends_capacity;
     struct bits bits;
     int32_t predictors[MAX_COMPS_IN_SCAN];
-    size_t segment;          /* the current one */
-    JDIMENSION left, mcus;   /* MCUs to come in this segment, and in those behind it */
-    JDIMENSION column;       /* of the next MCU */
+    size_t segment;          /* the current segment */
+    JDIMENSION left, mcus;   /* MCUs left in this segment, and in later ones */
+    JDIMENSION column;       /* column of the next MCU */
     JDIMENSION first, last;  /* columns that are shown */
 };
 
@@ -84,7 +84,7 @@ void entropy_free(struct entropy *entropy) {
 
 static void damaged(j_decompress_ptr decoder) { decoder->err->error_exit((j_common_ptr)decoder); }
 
-/* The entry of a symbol whose code has so many bits. */
+/* The entry of a symbol whose code has `length` bits. */
 static entry symbol_entry(uint32_t symbol, uint32_t length, int is_dc) {
     const uint32_t size = is_dc ? symbol : symbol & 15, zeros = symbol >> 4;
     const uint32_t far = is_dc ? 0 : size == 0 && zeros != 15 ? END : zeros + 1;
@@ -103,7 +103,7 @@ static void fill_entries(struct table *table, int is_dc) {
         }
 }
 
-/* As many whole coefficients as each pattern holds, or the first alone. */
+/* As many complete coefficients as each pattern holds, or the first alone. */
 static void fill_passed(struct table *table) {
     for (uint32_t i = 0; i < 1 << LOOK; i++) {
         uint32_t taken = 0, far = 0, ends = 0;
@@ -119,7 +119,7 @@ static void fill_passed(struct table *table) {
     }
 }
 
-/* Returns 0, or -1 where this is no table of a baseline JPEG. */
+/* Returns 0, or -1 if the table is not valid in a baseline JPEG. */
 static int table_prepare(struct table *table, const JHUFF_TBL *source, int is_dc) {
     if (source == NULL)
         return -1;
@@ -176,25 +176,25 @@ static __attribute__((noinline)) entry long_entry(uint64_t buffer, const struct 
     return BAD << 8;
 }
 
-/* The next coefficient: its entry. 27 bits at most. */
+/* The entry of the next coefficient, which has 27 bits at most. */
 static inline entry next_entry(const struct bits *bits, const struct table *table, int is_dc) {
     const entry found = table->entries[peek(bits)];
     return __builtin_expect(found == 0, 0) ? long_entry(bits->buffer, table, is_dc) : found;
 }
 
-/* The value whose code is next (T.81, figure F.12): a first bit of 0 makes it negative. */
+/* The value whose bits are next (T.81, figure F.12): a first bit of 0 makes it negative. */
 static inline int32_t value_of(const struct bits *bits, entry found) {
     const uint64_t rest = bits->buffer << (found >> 16 & 31);
     const uint32_t size = found >> 24;
     return (int32_t)(rest >> 1 >> (63 - size)) + ((int32_t)((int64_t)~rest >> 63) & (1 - (int32_t)(1u << size)));
 }
 
-/* Write the coefficients of a block behind the first into the block, if there is one. Returns 0, or -1 where they are
- * damaged. */
+/* Decode the coefficients after the first, and write them to `block` unless it is NULL. Returns 0, or -1 if they
+ * are damaged. */
 static inline int decode_block(struct bits *bits, const struct table *table, JCOEF *block) {
     uint32_t at = 0;
     for (;;) {
-        refill(bits);                             /* 56 bits are enough for two */
+        refill(bits);                             /* 56 bits are enough for two coefficients */
         for (int twice = 0; twice < 2; twice++) {
             const entry found = next_entry(bits, table, 0);
             const JCOEF value = (JCOEF)value_of(bits, found);
@@ -210,7 +210,7 @@ static inline int decode_block(struct bits *bits, const struct table *table, JCO
     }
 }
 
-/* The same without a block to write to: several coefficients at a time. */
+/* The same without a block to write to, which allows several coefficients at a time. */
 static inline int pass_block(struct bits *bits, const struct table *table) {
     uint32_t at = 0;
     for (;;) {
@@ -233,7 +233,7 @@ static inline int pass_block(struct bits *bits, const struct table *table) {
     }
 }
 
-/* Begin the next segment: its bits, and no predictions. */
+/* Begin the next segment: reset the bits and the predictions. */
 static void begin_segment(struct entropy *entropy, j_decompress_ptr decoder) {
     const size_t start = entropy->segment == 0 ? 0 : entropy->ends[entropy->segment - 1];
     entropy->bits = (struct bits){0, 0, entropy->bytes + start};
@@ -285,7 +285,7 @@ static boolean decode_mcu(j_decompress_ptr decoder, JBLOCKROW *blocks) {
     return TRUE;
 }
 
-/* Twice as much memory for what grows; its address may change. Returns 0, or -1 where memory is short. */
+/* Double the memory; its address may change. Returns 0, or -1 if memory is short. */
 static int reserve(void *pointer, size_t *capacity, size_t bytes) {
     if (bytes <= *capacity)
         return 0;
@@ -298,7 +298,7 @@ static int reserve(void *pointer, size_t *capacity, size_t bytes) {
     return 0;
 }
 
-/* Clear the scan of stuffing and markers. Returns 0, or -1 where memory is short or a marker is not as it should be. */
+/* Remove stuffing and markers from the scan. Returns 0, or -1 if memory is short or a marker is invalid. */
 static int unstuff(struct entropy *entropy, const uint8_t *scan, size_t size) {
     if (reserve(&entropy->bytes, &entropy->capacity, size + ROOM) != 0 ||
         reserve(&entropy->ends, &entropy->ends_capacity, entropy->segments * sizeof *entropy->ends) != 0)
@@ -329,7 +329,7 @@ static int unstuff(struct entropy *entropy, const uint8_t *scan, size_t size) {
     return -1;
 }
 
-/* Whether the decoder's functions lie where we think: in libjpeg. */
+/* Whether the pointer leads to a function in libjpeg, which confirms the assumed layout of the decoder. */
 static int is_known(struct entropy *entropy, j_decompress_ptr decoder) {
     if (decoder->entropy->decode_mcu == entropy->trusted)
         return 1;
@@ -356,7 +356,7 @@ int entropy_attach(struct entropy *entropy, j_decompress_ptr decoder) {
         entropy->blocks[i].dc = &entropy->dc[dc];
         entropy->blocks[i].ac = &entropy->ac[ac];
     }
-    entropy->mcus = decoder->MCUs_per_row * decoder->MCU_rows_in_scan; /* of 65,535 x 65,535 pixels: below 2^27 */
+    entropy->mcus = decoder->MCUs_per_row * decoder->MCU_rows_in_scan; /* below 2^27 even with 65,535 x 65,535 pixels */
     entropy->segments = 1;
     if (decoder->restart_interval != 0)
         entropy->segments = (entropy->mcus + decoder->restart_interval - 1) / decoder->restart_interval;

@@ -1,5 +1,5 @@
-/* libjpeg's errors and warnings as a jump: it reports the first by longjmp, the second (damaged data) by messages.
- * Whoever works behind `if (setjmp(guard.failed) != 0)` never sees either, and no jump leaves the call. */
+/* Turns errors and warnings of libjpeg (damaged data) into a jump to `if (setjmp(guard.failed) != 0)`. Each caller sets
+ * that jump, so none leaves the call. */
 #ifndef MPS_SHARDS_GUARD_H
 #define MPS_SHARDS_GUARD_H
 
@@ -19,13 +19,13 @@ struct entropy;
 struct guard {
     struct jpeg_error_mgr errors;
     jmp_buf failed;
-    struct entropy *entropy; /* of a decoder; NULL if it has none */
+    struct entropy *entropy; /* entropy decoder of the guarded decoder, or NULL */
 };
 
-/* The error manager for a codec whose client_data is the guard. */
+/* Set up the error manager of a codec whose client_data is the guard. */
 struct jpeg_error_mgr *guard_errors(struct guard *guard);
 
-/* Whether every coefficient of a progressive file has arrived: else libjpeg smooths blocks, each version in its way. */
+/* Whether a progressive file holds every coefficient: otherwise libjpeg smooths blocks, differently in each version. */
 int guard_is_complete(const struct jpeg_decompress_struct *decoder);
 
 #endif

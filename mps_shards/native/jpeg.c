@@ -10,7 +10,7 @@ static uint32_t big16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; 
 
 static int32_t ceil_div(int32_t value, int32_t by) { return (value + by - 1) / by; }
 
-/* The frame header, from its length on. */
+/* Read the frame header, starting at its length. */
 static int parse_frame(struct jpeg *jpeg, const uint8_t *segment, size_t length) {
     if (length < 8 || segment[2] != 8)
         return -1;
@@ -26,7 +26,7 @@ static int parse_frame(struct jpeg *jpeg, const uint8_t *segment, size_t length)
         int32_t wide = segment[9 + 3 * i] >> 4, tall = segment[9 + 3 * i] & 15;
         if ((wide != 1 && wide != 2 && wide != 4) || (tall != 1 && tall != 2 && tall != 4))
             return -1;
-        if (i > 0 && (wide != 1 || tall != 1)) /* colour finer than brightness, or of sizes that do not divide */
+        if (i > 0 && (wide != 1 || tall != 1)) /* colour with more samples than brightness, or no divisor of them */
             return -1;
         widest = wide > widest ? wide : widest;
         tallest = tall > tallest ? tall : tallest;
@@ -105,7 +105,7 @@ size_t jpeg_walk(const struct jpeg *jpeg, const uint8_t *data, size_t size, size
             return 0;
         const uint8_t marker = next[1];
         if (marker == 0)
-            continue; /* a byte FF of the data */
+            continue; /* a stuffed byte FF of the data */
         if (marker == EOI) {
             if (found + 1 != segments)
                 return 0;
@@ -130,14 +130,14 @@ int jpeg_grid(const struct jpeg *jpeg, int32_t *columns, int32_t *rows) {
     return 1;
 }
 
-/* The header without what no decoder needs, and with the size of the cut. Returns the bytes written. */
+/* Write the header for the size of the cut, without segments that decoders do not need. Returns the bytes written. */
 static size_t cut_header(const struct jpeg *jpeg, const uint8_t *data, int32_t width, int32_t height, uint8_t *out) {
     size_t at = 2, written = 2;
     memcpy(out, data, 2);
     while (at < jpeg->scan) {
         const uint8_t marker = data[at + 1];
         const size_t length = 2 + (size_t)big16(data + at + 2);
-        /* JFIF's and Adobe's segments say which colours the components are */
+        /* the segments of JFIF and Adobe define the colours of the components */
         if (marker == APP0 || marker == APP14 || marker < APP0) {
             memcpy(out + written, data + at, length);
             if (at == jpeg->frame) {
@@ -167,11 +167,11 @@ size_t jpeg_cut(const struct jpeg *jpeg, const uint8_t *data, const size_t *star
     cut->right = right * wide < jpeg->width ? right * wide : jpeg->width;
     cut->bottom = bottom * tall < jpeg->height ? bottom * tall : jpeg->height;
     size_t written = cut_header(jpeg, data, cut->right - cut->left, cut->bottom - cut->top, out);
-    size_t number = 0; /* of the next segment in the cut */
+    size_t number = 0; /* number of the next segment in the cut */
     for (int32_t row = top; row < bottom; row++) {
         const size_t *run = starts + (size_t)row * (size_t)across + (size_t)left;
         const size_t tiles = (size_t)(right - left);
-        const size_t bytes = run[tiles] - run[0]; /* with the marker behind the last of them */
+        const size_t bytes = run[tiles] - run[0]; /* with the marker after the last tile */
         memcpy(out + written, data + run[0], bytes);
         for (size_t i = 0; i < tiles; i++, number++)
             out[written + (run[i + 1] - run[0]) - 1] = (uint8_t)(RST0 + (number & 7));

@@ -1,13 +1,13 @@
 /* See kernel.h.
  *
- * What is outside of the region is decoded as little as the format allows: of a tiled file, the tiles that the region
- * touches are cut out of the bytes; within the rest libjpeg-turbo crops (jpeg_crop_scanline) and skips
+ * Outside of the region, as little is decoded as the format allows. In a tiled file, only the tiles that the region
+ * touches are cut out of the bytes. Within these bytes libjpeg-turbo crops (jpeg_crop_scanline) and skips
  * (jpeg_skip_scanlines), which saves the inverse DCT and the colour conversion. Both are exact with a margin of 2
- * pixels, since colour is interpolated from one sample aside ("fancy upsampling").
+ * pixels, because colour is interpolated from one neighbouring sample ("fancy upsampling").
  *
- * An error or a warning of libjpeg ends the attempt: the caller's slower way has the last word on damaged files. So that
- * damage outside of the region ends it, too, the markers of the whole scan are walked, and the entropy-coded data above
- * and below the region is read. Only the tiles that are left out are not: nothing but their markers is seen. */
+ * An error or a warning of libjpeg ends the attempt: the slower Python path of the caller decides on damaged files. To
+ * find damage outside of the region, too, the markers of the whole scan are walked, and the entropy-coded data above
+ * and below the region is read. Of tiles that are left out, only the markers are read. */
 #include "kernel.h"
 
 #include <math.h>
@@ -31,12 +31,12 @@ struct kernel {
     struct passes passes;
     int is_portable;
     struct axis across, down;
-    int is_attached;      /* our entropy decoder works, not libjpeg's */
+    int is_attached;      /* our entropy decoder is used instead of that of libjpeg */
     struct buffer lines;  /* LINES rows of decoded pixels */
-    struct buffer scratch; /* of the horizontal pass */
+    struct buffer scratch; /* scratch memory of the horizontal pass */
     struct buffer ring;   /* rows after the horizontal pass, as many as one output row reads */
-    struct buffer rows;   /* pointers to them, in order */
-    struct buffer starts; /* of restart segments */
+    struct buffer rows;   /* pointers to the rows of `ring`, in order */
+    struct buffer starts; /* offsets of restart segments */
     struct buffer cut;    /* a smaller JPEG */
 };
 
@@ -83,7 +83,7 @@ void kernel_use_portable(struct kernel *kernel) {
     kernel->is_portable = 1;
 }
 
-/* `count` items of `size` bytes, zero the first time; NULL where memory is short. */
+/* Memory for `count` items of `size` bytes, zeroed when first allocated; NULL if memory is short. */
 static void *reserved(struct buffer *buffer, size_t count, size_t size) {
     if (count > SIZE_MAX / 2 / size)
         return NULL;
@@ -96,7 +96,7 @@ static void *reserved(struct buffer *buffer, size_t count, size_t size) {
     return buffer->memory;
 }
 
-/* As Python's round: halves to even. */
+/* Rounds halves to even, as Python does. */
 static int32_t rounded(double value) { return (int32_t)nearbyint(value); }
 
 static int32_t least(int32_t one, int32_t other) { return one < other ? one : other; }
@@ -115,7 +115,7 @@ static int decoded_region(const struct view *view, const struct jpeg *jpeg, stru
     region->left = rounded((double)view->region_left / factor);
     region->bottom = least(height, rounded((double)(view->region_top + view->region_height) / factor));
     region->right = least(width, rounded((double)(view->region_left + view->region_width) / factor));
-    region->bottom += region->bottom == region->top; /* a pixel at least */
+    region->bottom += region->bottom == region->top; /* at least one pixel */
     region->right += region->right == region->left;
     if (region->bottom > height || region->right > width)
         return -1;
@@ -132,7 +132,7 @@ static void reach(const struct axis *axis, int32_t *from, int32_t *to) {
     }
 }
 
-/* Open the JPEG, or the tiles of it that hold `wanted` (pixels of the whole image): `held` is what they cover. */
+/* Open the JPEG, or its tiles that cover `wanted` (pixels of the whole image); `held` becomes the area of the tiles. */
 static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t *data, size_t size,
                   struct rectangle wanted, struct rectangle *held) {
     *held = (struct rectangle){0, 0, jpeg->width, jpeg->height};
@@ -149,7 +149,7 @@ static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t 
     return 0;
 }
 
-/* Whether what libjpeg read is what the header said, in colours that we convert as every decoder does. */
+/* Whether libjpeg read the same header, with colours that every decoder converts in the same way. */
 static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectangle *held, int32_t components) {
     const J_COLOR_SPACE colours = components == 1 ? JCS_GRAYSCALE : JCS_YCbCr;
     return (int32_t)decoder->image_width == held->right - held->left &&
@@ -157,17 +157,17 @@ static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectang
            decoder->jpeg_color_space == colours && decoder->data_precision == 8 && !decoder->arith_code;
 }
 
-/* Read what lies below the wanted rows, as little decoded as can be: every warning that the data holds is heard. */
+/* Read the data below the wanted rows with as little decoding as possible, so that every warning is reported. */
 static int finished(struct kernel *kernel, JSAMPROW line) {
     struct jpeg_decompress_struct *decoder = &kernel->decoder;
-    if (jpeg_has_multiple_scans(decoder)) /* read to its end already */
+    if (jpeg_has_multiple_scans(decoder)) /* already read to the end */
         return 0;
     if (kernel->is_attached) {
         entropy_finish(kernel->guard.entropy, decoder);
         return 0;
     }
     const JDIMENSION left = decoder->output_height - decoder->output_scanline;
-    if (left > 1) /* not to the end: libjpeg-turbo would leave out the data of what is skipped then */
+    if (left > 1) /* keep a row, because libjpeg-turbo would not read the data if all were skipped */
         jpeg_skip_scanlines(decoder, left - 1);
     while (decoder->output_scanline < decoder->output_height)
         if (jpeg_read_scanlines(decoder, &line, 1) == 0)
@@ -176,7 +176,7 @@ static int finished(struct kernel *kernel, JSAMPROW line) {
     return 0;
 }
 
-/* Decode the rows that are wanted (decoded pixels, relative to what is held), and run both passes behind it. */
+/* Decode the wanted rows (decoded pixels, relative to `held`), and run both passes on them. */
 static int passed(struct kernel *kernel, int32_t mcu_width, struct rectangle wanted, struct rectangle region,
                   const struct view *view, const struct target *target) {
     struct jpeg_decompress_struct *decoder = &kernel->decoder;
@@ -190,14 +190,14 @@ static int passed(struct kernel *kernel, int32_t mcu_width, struct rectangle wan
         jpeg_crop_scanline(decoder, &left, &wide);
     if (kernel->is_attached)
         entropy_show(kernel->guard.entropy, left / (JDIMENSION)mcu_width, (left + wide - 1) / (JDIMENSION)mcu_width);
-    if (axis_spread(across, view->flip, region.left - (int32_t)left) != 0) /* now relative to the decoded lines */
+    if (axis_spread(across, view->flip, region.left - (int32_t)left) != 0) /* relative to the decoded lines */
         return -1;
 
     int32_t longest = 1;
     for (int32_t i = 0; i < down->count; i++)
         longest = down->length[i] > longest ? down->length[i] : longest;
     const int is_plain = across->is_identity && down->is_identity && !view->flip;
-    const size_t line = (size_t)decoder->output_width + (size_t)across->taps + 7; /* read 8 pixels at a time */
+    const size_t line = (size_t)decoder->output_width + (size_t)across->taps + 7; /* passes read 8 pixels at a time */
     const size_t out = ((size_t)across->count + 7) & ~7u;
     int32_t *scratch = reserved(&kernel->scratch, line + out, 4 * sizeof *scratch);
     uint32_t *lines = reserved(&kernel->lines, line, LINES * sizeof *lines);
@@ -278,7 +278,7 @@ static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, con
     kernel->is_attached = !kernel->is_portable && entropy_attach(kernel->guard.entropy, decoder) == 0;
     if (!kernel->is_attached && !jpeg.progressive && jpeg.interleaved && jpeg_walk(&jpeg, data, size, NULL) == 0)
         return -1;
-    /* relative to the cut, whose corner lies on whole MCUs and so on whole pixels of any factor */
+    /* relative to the cut, whose corner is at whole MCUs and so at whole pixels for any factor */
     const int32_t x = held.left / factor, y = held.top / factor;
     wanted = (struct rectangle){wanted.left - x, wanted.top - y, wanted.right - x, wanted.bottom - y};
     region = (struct rectangle){region.left - x, region.top - y, region.right - x, region.bottom - y};

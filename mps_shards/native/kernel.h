@@ -1,4 +1,4 @@
-/* A JPEG's bytes -> one finished row of a batch: region decoded, resized, cropped, flipped, converted. */
+/* Renders the bytes of a JPEG to a row of a batch: decodes a region, resizes, crops, flips and converts it. */
 #ifndef MPS_SHARDS_KERNEL_H
 #define MPS_SHARDS_KERNEL_H
 
@@ -7,35 +7,35 @@
 
 #include "resize.h"
 
-/* What is shown of an image: `region` of it, resized to `resized`, of which `crop` is kept, perhaps mirrored.
- * The same as mps_shards.vision.view.View, and laid out as the binding's array of 12 int32. */
+/* A view of an image: its `region` is resized to `resized`, cropped to `crop`, and may be mirrored.
+ * Equivalent to mps_shards.vision.view.View, with the memory layout of the binding's array of 12 int32. */
 struct view {
     int32_t region_top, region_left, region_height, region_width;
     int32_t resized_height, resized_width;
     int32_t crop_top, crop_left, crop_height, crop_width;
     int32_t flip;
-    int32_t factor; /* 1, 2, 4, 8: the image is decoded that much smaller; `region` is in pixels of the whole */
+    int32_t factor; /* 1, 2, 4, 8: the image is decoded smaller by this factor; `region` is in full-size pixels */
 };
 
-/* What a thread needs to render: a decoder and buffers that are used again. Not for two threads at once. */
+/* A decoder and reusable buffers for rendering in one thread. Two threads must not use one at the same time. */
 struct kernel;
 
-/* NULL where memory is short. */
+/* Returns NULL if memory is short. */
 struct kernel *kernel_new(void);
 void kernel_free(struct kernel *kernel);
 
 enum outcome {
-    DECLINED = 0,   /* not a flawless JPEG of one or three components, or larger than `max_pixels`, or a view that does
-                     * not lie within the image; the target may be partly written */
-    BY_LIBJPEG = 1, /* rendered, from what libjpeg-turbo's Huffman decoder gave */
-    BY_KERNEL = 2,  /* rendered, from what the kernel's own gave */
+    DECLINED = 0,   /* not a flawless JPEG of one or three components, or larger than `max_pixels`, or a view that is
+                     * not within the image; the target may be partly written */
+    BY_LIBJPEG = 1, /* rendered with the Huffman decoder of libjpeg-turbo */
+    BY_KERNEL = 2,  /* rendered with the Huffman decoder of the kernel */
 };
 
 /* Render one image into target->image. */
 enum outcome kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
                   const struct target *target, int64_t max_pixels);
 
-/* Use the passes that every processor runs and the Huffman decoder of libjpeg-turbo: what the rest is tested against. */
+/* Use the passes that every processor runs and the Huffman decoder of libjpeg-turbo: the reference in tests. */
 void kernel_use_portable(struct kernel *kernel);
 
 #endif

@@ -26,10 +26,10 @@ class Layout(IntEnum):
 
 
 class Decoder:
-    """Renders images in one thread; its buffers and tables serve call after call.
+    """Renders images in one thread; its buffers and tables are reused by later calls.
 
     Args:
-        portable: use the passes that run on every processor and libjpeg-turbo's Huffman decoder, not the fastest ones.
+        portable: use passes that run on every processor, and libjpeg-turbo's Huffman decoder, instead of the fastest.
 
     Raises:
         ConfigError: the kernel is not built.
@@ -60,11 +60,11 @@ class Decoder:
 
         Returns:
             A byte for each image: 0 where the kernel declined and the row may be partly written, 2 where its own
-            Huffman decoder worked for a finished row, 1 where libjpeg-turbo's did. The kernel declines what is no
-            flawless JPEG of declines everything but flawless JPEGs of gray or YCbCr.
+            Huffman decoder was used for a finished row, 1 where that of libjpeg-turbo was used. The kernel declines
+            every image that is not a flawless JPEG of gray or YCbCr.
 
         Raises:
-            ValueError: sizes do not fit each other, or another thread is in the middle of a call.
+            ValueError: the sizes do not match, or another thread is using this object.
         """
         if views.dtype != np.int32 or views.shape != (len(images), VIEW_NUMBERS):
             raise ValueError(f"views are {views.dtype} {views.shape}, not int32 ({len(images)}, {VIEW_NUMBERS})")

@@ -39,7 +39,7 @@ struct passes passes_choose(void) {
     return passes_portable();
 }
 
-enum { MOST_OUTPUTS = 1 << 20 }; /* of a side; nobody waits for more */
+enum { MOST_OUTPUTS = 1 << 20 }; /* largest output side in pixels; more is a mistake of the caller */
 
 /* A side that keeps its length: every output is its input. */
 static void identity(struct axis *axis, int32_t from) {
@@ -52,7 +52,7 @@ static void identity(struct axis *axis, int32_t from) {
     }
 }
 
-/* At least `bytes` of memory in place of what is there; NULL where memory is short. */
+/* Replace the memory by at least `bytes`; NULL if memory is short. */
 static void *grown(void *memory, size_t *capacity, size_t bytes) {
     if (bytes <= *capacity)
         return memory;
@@ -114,7 +114,7 @@ int axis_prepare(struct axis *axis, int32_t inputs, int32_t outputs, int32_t fro
     if (raw == NULL)
         return -1;
     int64_t first, length;
-    double heaviest = 0.0; /* of all outputs: the precision is that of the whole side, however little is asked for */
+    double heaviest = 0.0; /* over all outputs, because the precision is that of the whole side */
     for (int64_t i = 0; i < outputs; i++) {
         double total = raw_weights(raw, room, i, inputs, scale, &first, &length);
         double most = 0.0;
@@ -134,14 +134,14 @@ int axis_prepare(struct axis *axis, int32_t inputs, int32_t outputs, int32_t fro
         for (int64_t j = 0; j < length; j++)
             weights[j] = (int32_t)(0.5 + (total != 0.0 ? raw[j] / total : raw[j]) * (double)(1 << precision));
         while (length > 1 && weights[length - 1] == 0)
-            length--; /* what weighs nothing need not be decoded */
+            length--; /* inputs of weight 0 need not be decoded */
         axis->first[i] = (int32_t)first;
         axis->length[i] = (int32_t)length;
         longest = (int32_t)length > longest ? (int32_t)length : longest;
     }
     free(raw);
     const int32_t taps = longest + (longest & 1);
-    if (taps < axis->taps) { /* closer together: fewer multiplications by zero */
+    if (taps < axis->taps) { /* shorter rows: fewer multiplications by zero */
         for (int32_t i = 1; i < count; i++)
             memmove(axis->weights + (size_t)i * (size_t)taps, axis->weights + (size_t)i * (size_t)axis->taps,
                     (size_t)taps * sizeof(int32_t));

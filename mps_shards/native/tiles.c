@@ -13,11 +13,11 @@ struct work {
     struct guard guard;
     struct jpeg_decompress_struct reader;
     struct jpeg_compress_struct writer;
-    unsigned char *stream; /* what libjpeg wrote */
+    unsigned char *stream; /* output of libjpeg */
     unsigned long stream_size;
 };
 
-/* MCUs of a tile: a divisor of those of a row, so that tiles form a grid. Wide enough that markers cost little. */
+/* MCUs per tile: a divisor of the MCUs per row, so that tiles form a grid, and big enough that markers cost little. */
 static int32_t tile_length(int32_t mcus_per_row) {
     static const int32_t lengths[] = {4, 5, 6, 3, 7, 2};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
@@ -28,7 +28,7 @@ static int32_t tile_length(int32_t mcus_per_row) {
 
 static int is_metadata(uint8_t marker) { return (marker >= APP0 && marker <= APP0 + 15) || marker == COM; }
 
-/* Copies the header's application and comment segments, or only counts them and their bytes where `out` is NULL. */
+/* Copies the header's application and comment segments, or only counts them and their bytes if `out` is NULL. */
 static size_t copy_metadata(const struct jpeg *jpeg, const uint8_t *data, uint8_t *out, size_t *count) {
     size_t bytes = 0;
     *count = 0;
@@ -45,7 +45,7 @@ static size_t copy_metadata(const struct jpeg *jpeg, const uint8_t *data, uint8_
     return bytes;
 }
 
-/* Whether the file ends with its image: what lies behind, or between its scans, would be lost. */
+/* Whether the file ends with its image: data after the image or between its scans would be lost. */
 static int is_alone(struct work *work, const struct jpeg *jpeg, const uint8_t *data, size_t size) {
     size_t markers = 0, header_markers;
     for (jpeg_saved_marker_ptr marker = work->reader.marker_list; marker != NULL; marker = marker->next)
@@ -55,7 +55,7 @@ static int is_alone(struct work *work, const struct jpeg *jpeg, const uint8_t *d
            data[size - 1] == EOI;
 }
 
-/* Read the coefficients and write them as a stream of their own. Returns 0, or -1; leaves by longjmp on any damage. */
+/* Read the coefficients and write them as a new stream. Returns 0, or -1; leaves by longjmp on any damage. */
 static int transcode(struct work *work, const struct jpeg *jpeg, const uint8_t *data, size_t size) {
     struct jpeg_decompress_struct *reader = &work->reader;
     struct jpeg_compress_struct *writer = &work->writer;
@@ -82,7 +82,7 @@ static int transcode(struct work *work, const struct jpeg *jpeg, const uint8_t *
     return 0;
 }
 
-/* SOI, the original's metadata, our note, and the stream behind its own SOI. */
+/* Write SOI, the original metadata, our note, and the stream without its SOI. */
 static int assemble(const struct work *work, const struct jpeg *jpeg, const uint8_t *data, const uint8_t *note,
                     size_t note_size, uint8_t **out, size_t *out_size) {
     size_t count, written = 2;
@@ -118,7 +118,7 @@ int tiles_rewrite(const uint8_t *data, size_t size, const uint8_t *note, size_t 
     if (note_size > TILES_NOTE || jpeg_parse(&jpeg, data, size) != 0)
         return -1;
     if (!jpeg.progressive && jpeg.interleaved && jpeg_walk(&jpeg, data, size, NULL) + 2 != size)
-        return -1; /* damaged, or not alone in the file */
+        return -1; /* damaged, or the file holds other data */
     struct work *work = calloc(1, sizeof *work);
     if (work == NULL)
         return -1;

@@ -71,7 +71,7 @@ def append_pack(
         raise ConfigError(f"{folder}: images are appended to sets on this machine; reshard can merge sets in a store")
     place = folder.path
     if options.work.overwrite or options.work.executor == "array" or callbacks.get("dry_run"):
-        raise ConfigError("append goes with neither overwrite, nor the executor 'array', nor dry_run")
+        raise ConfigError("append excludes overwrite, the executor 'array' and dry_run")
     with translated(place):
         folders = set_folders(folder) if place.is_dir() else []
     if not folders:

@@ -301,7 +301,7 @@ class WorkOptions:
     def __post_init__(self) -> None:
         check_values(self)
         if self.ray_address is not None and self.executor != "ray":
-            raise ConfigError(f"ray_address goes with executor 'ray', not {self.executor!r}")
+            raise ConfigError(f"ray_address needs executor 'ray', not {self.executor!r}")
         if self.executor != "array":
             if self.task_index is not None or self.num_tasks is not None:
                 raise ConfigError(f"task_index and num_tasks go with executor 'array', not {self.executor!r}")
@@ -377,7 +377,7 @@ class PackOptions:
         record = {name: values[name] for name in _RECORDED}
         record |= {"shard_size": parse_size(self.shards.shard_size), "palette": palette_digest}
         for bundle, each, _ in self.declared():
-            # what was read of a source stands in the shards, and who did the work changes no byte
+            # the shards hold what was read of a source, and the executor changes no byte
             decides = bundle not in ("read", "work") and each.name not in (*_RECORDED, *_NOT_RECORDED)
             if decides and (value := values[each.name]) != each.default:
                 record[each.name] = value if isinstance(value, str | int | float | bool) else str(value)

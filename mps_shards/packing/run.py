@@ -202,7 +202,7 @@ def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOpt
     if folder.path is None:
         return StoreDestination(folder, work_dir=work_dir)
     if work_dir is not None:
-        raise ConfigError(f"work_dir goes with a URL; the shards of {folder} are made inside {folder}")
+        raise ConfigError(f"work_dir needs a URL as destination; the shards of {folder} are made inside {folder}")
     return LocalDestination(folder.path)
 
 

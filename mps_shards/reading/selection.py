@@ -1,4 +1,4 @@
-"""Which samples of some shard sets an epoch has, and how often: a subset and a balance in front of the order."""
+"""The samples of an epoch and how often each is used, after a subset and a balance are applied."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +17,19 @@ __all__ = ["Selection"]
 
 
 class Selection:
-    """The samples of an epoch, in an order that is known beforehand.
+    """The samples of an epoch, in an order that is computed before reading.
 
-    Labels and keys are read when the selection is made, and again in each process that it is pickled to.
+    Labels and keys are read when the selection is created, and again in each process that unpickles it.
 
     Args:
-        sets: Their samples are numbered one set after the other.
-        weights: Weights of the sets; None for their sizes.
+        sets: Shard sets. Samples are numbered through all sets in this order.
+        weights: Weights of the sets; None weights the sets by their sizes.
 
     Attributes:
         samples: Number of samples of an epoch.
 
     Raises:
-        ConfigError: The sets differ in task or classes, or lack what the subset or the balance needs, or nothing is
-            left.
+        ConfigError: The sets differ in task or classes, lack labels or keys that are needed, or no samples are left.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Selection:
         balance: Balance | None,
     ):
         _check_alike(sets)
-        shares([len(one) for one in sets], weights)  # raises where the weights cannot work
+        shares([len(one) for one in sets], weights)  # raises if the weights are not possible
         if balance is not None and weights is not None:
             raise ConfigError("balance and weights of the sets exclude each other: both say how often samples are used")
         if balance is not None and shuffle is None:
@@ -59,7 +58,7 @@ class Selection:
         sets, subset, balance = self.sets, self._subset, self._balance
         self._names = sets[0].classes
         self._labels = self._all_labels()
-        self._numbers: npt.NDArray[np.integer] | None = None  # of the subset's samples
+        self._numbers: npt.NDArray[np.integer] | None = None  # sample numbers of the subset
         self._counts = [one.counts for one in sets]
         if subset is not None:
             total = sum(map(len, sets))
@@ -69,7 +68,7 @@ class Selection:
             if self._labels is not None:
                 self._labels = self._labels[self._numbers]
         if balance is None or balance.samples is not None:
-            self._labels = None  # of no more use
+            self._labels = None  # no longer needed
         if balance is not None and balance.samples is not None and self._numbers is not None:
             weights = np.asarray(balance.samples)
             if len(weights) == sum(map(len, sets)):
@@ -78,16 +77,16 @@ class Selection:
                 )
 
     def numbers(self) -> npt.NDArray[np.integer]:
-        """Numbers of the samples that the subset leaves, in the order of the sets."""
+        """Numbers of the samples in the subset, in the order of the sets."""
         return np.arange(sum(map(len, self.sets))) if self._numbers is None else self._numbers
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a cursor must know of it: nothing, where all samples are read once."""
+        """The part of the cursor's fingerprint that describes the selection; empty if all samples are read once."""
         found = {"subset": self._subset, "balance": self._balance}
         return {name: each.described() for name, each in found.items() if each is not None}
 
     def order(self, *, seed: int, epoch: int) -> "Order | MixedOrder | _Selected":
-        """Which sample stands at which position of an epoch."""
+        """The order of the samples in an epoch."""
         if self._balance is not None:
             draws = self._balance.draws(
                 self._labels, sum(map(sum, self._counts)), names=self._names, seed=seed, epoch=epoch
@@ -102,7 +101,7 @@ class Selection:
         return order if self._numbers is None else _Selected(self._numbers, order)
 
     def _all_labels(self) -> npt.NDArray[np.int32] | None:
-        """Class of every sample; None where nobody needs them, or the sets have none and can do without."""
+        """Class of every sample; None if the classes are not needed, or missing and optional."""
         subset, balance = self._subset, self._balance
         needed = (subset is not None and subset.needs_labels) or (balance is not None and balance.samples is None)
         if self.sets[0].task != "classification":
@@ -140,7 +139,7 @@ class Selection:
         return np.array(numbers, dtype=np.int64)
 
     def _counts_of(self, numbers: npt.NDArray[np.integer]) -> list[list[int]]:
-        """How many of these samples each shard of each set holds."""
+        """Number of these samples in each shard of each set."""
         stops = np.cumsum([0, *(count for one in self.sets for count in one.counts)])
         counts = iter(np.diff(np.searchsorted(numbers, stops)).tolist())
         return [[next(counts) for _ in one.counts] for one in self.sets]
@@ -165,7 +164,7 @@ def _check_alike(sets: Sequence[ShardSet]) -> None:
 
 
 class _Selected:
-    """An order of a part of the samples; its sample numbers are those of the whole set."""
+    """An order of a subset of the samples. Sample numbers are those of the full set."""
 
     def __init__(self, numbers: npt.NDArray[np.integer], order: Order | MixedOrder):
         self._numbers, self._order = numbers, order

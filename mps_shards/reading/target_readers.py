@@ -1,4 +1,4 @@
-"""How the targets of a sample are read: the one target of a set, or several values by name."""
+"""Readers of targets: the only target of a sample, or several values by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = ["NamedFields", "SampleKey", "SetTargets", "TargetReader", "target_rea
 
 
 class SampleKey(str):
-    """A key that carries the texts of its sample, which no tensor can hold, through the assembly of a batch.
+    """A key that carries the texts of its sample through batch assembly, because tensors cannot hold texts.
 
     Attributes:
         texts: Texts by field name; "" names the only target of a sample.
@@ -48,7 +48,7 @@ class TargetReader(Protocol):
     """Reads the targets of samples. Safe to use from any thread."""
 
     def opened(self, raw: RawSample, task: Task | None) -> Opened:
-        """What is known of a sample without decoding its pixels; the target None where pixels decide it."""
+        """The sample without decoded pixels; its target is None if the target depends on pixels."""
         ...
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
@@ -58,17 +58,17 @@ class TargetReader(Protocol):
     def transformed(
         self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
     ) -> tuple[Any, Any]:
-        """Image and target after the transform."""
+        """Return image and target after the transform."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTargets:
-    """The target of each sample, as the task of its set says.
+    """Reads the target of each sample according to the task of its set.
 
     Attributes:
-        classes: Number of classes of the set; 0 where that is not known.
-        columns: Names of the numbers that are the target, for regression.
+        classes: Number of classes of the set; 0 if unknown.
+        columns: Names of the target numbers for regression.
     """
 
     classes: int
@@ -94,20 +94,20 @@ class SetTargets:
 
 
 class NamedFields:
-    """Several values of a sample by name, as ``fields=`` names them.
+    """Reads several values of a sample by name, as ``fields=`` defines them.
 
     Args:
         fields: "image" and the field that it is in, such as "jpg" or "jpg;png"; and for each other name "cls" (class
             index), "txt" (text), "json:age" (a number as float32, a list of numbers, a text; "json:id:int" as int64),
             "npy" (an array without pickle), or a label map such as "mask.png".
-        classes: Class names of the set, for labels that are names; label maps are checked against them.
+        classes: Class names of the set, for labels that are names. Label maps are checked against these classes.
 
     Attributes:
         image: The fields that the image may be in.
         mask: Name of the value that is a label map; None without one.
 
     Raises:
-        ConfigError: There is no image, more than one label map, or a field of no known kind.
+        ConfigError: There is no image, more than one label map, or a field of an unknown kind.
     """
 
     def __init__(self, fields: Any, *, classes: tuple[str, ...], ignore_index: int | None, max_pixels: int):
@@ -124,13 +124,13 @@ class NamedFields:
         self._fields = {name: field.lstrip(".") for name, field in fields.items() if name != "image"}
         masks = [name for name, field in self._fields.items() if is_mask(field)]
         if len(masks) > 1:
-            raise ConfigError(f"fields names {len(masks)} label maps ({', '.join(masks)}); one is possible")
+            raise ConfigError(f"fields names {len(masks)} label maps ({', '.join(masks)}); at most one is possible")
         self.mask = masks[0] if masks else None
         for name, field in self._fields.items():
             known = field in ("cls", "txt", "npy") or field.endswith((".txt", ".npy")) or field.startswith("json:")
             if not known and not is_mask(field):
                 raise ConfigError(
-                    f'fields[{name!r}]={field!r} is of no known kind: give "cls", "txt", "json:key", "npy" or a label '
+                    f'fields[{name!r}]={field!r} has an unknown kind: give "cls", "txt", "json:key", "npy" or a label '
                     'map such as "mask.png"'
                 )
         self._classes, self._ignore_index, self._max_pixels = len(classes), ignore_index, max_pixels
@@ -185,7 +185,7 @@ class NamedFields:
 
 
 def target_reader(source: Source, fields: Any, *, max_pixels: int) -> tuple[TargetReader, Task | None]:
-    """What reads the targets of a source, and the task as a transform needs to know it."""
+    """Return the target reader of a source, and the task for the transform."""
     if fields is None:
         targets = SetTargets(
             classes=len(source.classes),
@@ -214,7 +214,7 @@ def _array(raw: RawSample, content: Buffer, name: str) -> torch.Tensor:
 
 
 def _tensor(raw: RawSample, name: str, value: Any, *, whole: bool) -> Any:
-    """A value of JSON as what a batch holds: a number, a vector, or a text."""
+    """Convert a JSON value to a batch value: a number, a vector, or a text."""
     if isinstance(value, str) and not whole:
         return value
     numbers = value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""Batches that refuse to be collated: a DataLoader with a batch size of its own would make batches of batches."""
+"""Batches that cannot be collated, because a DataLoader with a batch size would make batches of batches."""
 
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ class _Named(dict[str, Any]):
 
 
 def whole_batch(content: Any) -> Any:
-    """The same batch, refused by torch's default collation."""
+    """Return the same batch in a type that torch's default collation refuses."""
     return _Named(content) if isinstance(content, dict) else _Values(content)
 
 

@@ -1,4 +1,4 @@
-"""Indexing of foreign tars, local or in a store: after all checks, a manifest and an index are written."""
+"""Indexing of foreign tars, local or in a store: checks the tars, then writes a manifest and an index."""
 
 import os
 from collections import Counter
@@ -26,7 +26,7 @@ __all__ = ["AdoptReport", "adopt", "index_labels"]
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 _ENDINGS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_TOLD = 20  # faults
+_TOLD = 20  # faults that are listed
 _ASKED = 16  # number of tars whose first bytes are requested at the same time
 
 
@@ -75,9 +75,9 @@ def adopt(
 
     Args:
         location: a folder, or some tars of a folder.
-        out: folder for manifest and index, later given to `ShardDataset` as `index`; beside the tars by default.
+        out: folder of manifest and index, later given to `ShardDataset` as `index`; the folder of the tars by default.
         choice: fields of image and target; the manifest records the choice. By default `cls` is a class index,
-            `mask.png` a label map, without either `txt` a caption, and a sample without any of them is unlabelled; the
+            `mask.png` a label map, and `txt` alone a caption. A sample without any of them is unlabelled. The
             image is the only field that is named like the extension of an image file.
         classes: class names in the order of the class indices; without them classes have no names.
         workers, on_start, on_progress: as for `verify`.
@@ -93,7 +93,7 @@ def adopt(
     _check_out(location, destination)
     choice = (choice or FieldChoice()).naming(tuple(classes))
     if choice.task == "multilabel" and not classes:
-        raise ConfigError("a multi-label set needs the names of its classes, which fix their number: --classes FILE")
+        raise ConfigError("a multi-label set needs the names of its classes; name a file with them: --classes FILE")
     tars, size = _tars(location)
     on_start(size)
     scans = list(scan_shards(tars, workers=workers, choice=choice, on_progress=on_progress))
@@ -111,7 +111,7 @@ def adopt(
         manifest = write_set(destination or location.folder, description, [scan.contents() for scan in scans])
     except StorageError as error:
         if out is None:
-            error.add_note("the tars are sound: where nothing can be written to beside them, name a folder by --out")
+            error.add_note("the tars are sound; if their folder is read-only, name another folder with --out")
         raise
     return AdoptReport(
         folder=str(location.folder),
@@ -134,7 +134,7 @@ def index_labels(folder: WritableFolder | str | os.PathLike[str], *, workers: in
     """Add ``labels.npy`` to a shard set for classification that was made without it.
 
     Returns:
-        How many labels were written; None if there is no set, or the set needs no labels.
+        Number of labels written; None if there is no set, or the set needs no labels.
 
     Raises:
         DataError: the set is damaged, or a label is not a class number.
@@ -165,11 +165,11 @@ def _check_out(location: Location, out: WritableFolder | None) -> None:
             raise ManifestError(f"{out} has a {MANIFEST_NAME} already; name another folder")
         return
     if location.names is not None and not folder.waits:
-        raise ConfigError(f"some tars of {folder} cannot be a set in place; name the folder, or another one by --out")
+        raise ConfigError(f"some tars of {folder} cannot be a set in place; name the folder, or another one with --out")
     try:
         folder.check_writable()
     except ShardsError as error:
-        hint = "name a folder that you can write to by --out"
+        hint = "name a folder that you can write to with --out"
         if folder.path is not None:
             hint += f", or fill a folder with links to the tars (ln -s {folder}/*.tar .) and index that folder"
         raise type(error)(f"{error}; {hint}") from None
@@ -188,8 +188,8 @@ def _tars(location: Location) -> tuple[list[File], int]:
         raise ConfigError(f"{folder} holds no *.tar; for a folder of images see mps-shards pack")
     if pair := alike(names):
         raise ConfigError(
-            f"{pair[0]} and {pair[1]} in {folder} differ only in case or Unicode normal form, so some disks take them "
-            "for one; rename one of them"
+            f"{pair[0]} and {pair[1]} in {folder} differ only in case or Unicode normal form, which some disks "
+            "treat as equal; rename one of them"
         )
     files = [folder / name for name in names]
     return files, sum(ordered_map(_looked_at, files, workers=_ASKED, name="mps-shards-look"))
@@ -250,7 +250,7 @@ def _task_of(folder: Folder, choice: FieldChoice, targets: dict[str, int], sampl
         return choice.task
     if len(targets) > 1:
         found = " and ".join(targets)
-        raise DataError(f"of the samples in {folder} some have {found}; say which is the target: --target cls, or none")
+        raise DataError(f"some samples in {folder} have {found}; name the target: --target cls, or none")
     for name, number in targets.items():
         if number != samples:
             raise DataError(

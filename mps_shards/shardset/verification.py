@@ -244,7 +244,7 @@ def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Sc
         for number, key, detail in damaged_rows(path, whole):
             yield Fault("damaged sample", detail, key, number)
         if lost := record.samples - len(whole):
-            yield Fault("lost samples", f"{lost} of its samples, from number {len(whole)} on, lie behind its end")
+            yield Fault("lost samples", f"{lost} of its samples, from number {len(whole)} on, are after its end")
 
 
 def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:

@@ -165,7 +165,7 @@ def _remedy(error: OSError) -> str:
     if error.errno != errno.EMFILE:
         return ""
     granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return f"; this process may open {granted} and they are in use: raise that with ulimit -n {max(1024, 4 * granted)}"
+    return f"; this process may open {granted} files: raise the limit with ulimit -n {max(1024, 4 * granted)}"
 
 
 class _File:

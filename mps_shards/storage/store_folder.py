@@ -252,7 +252,7 @@ class StoreFolder(WritableFolder):
         late = give_up and streak.lost_s + wait_s + streak.last_s > self._options.give_up_s
         if streak.count >= self._options.attempts or late:
             attempts = f"{streak.count} attempt{'s' if streak.count > 1 else ''}"
-            raise StorageError(f"{self / name}: given up after {attempts}; the last one: {error}") from None
+            raise StorageError(f"{self / name}: gave up after {attempts}; last error: {error}") from None
         self.traffic.add(retries=1)
         until = time.monotonic() + wait_s
         while (left := until - time.monotonic()) > 0:

@@ -143,7 +143,7 @@ def load_image(content: Buffer, max_pixels: int = MAX_PIXELS) -> ImageFile.Image
 
 
 def _begins(content: Buffer) -> str:
-    return f"no known format, {len(content)} bytes beginning with {bytes(content[:8])!r}"
+    return f"unknown format, {len(content)} bytes that begin with {bytes(content[:8])!r}"
 
 
 def _check_pixels(width: int, height: int, most: int) -> None:

@@ -65,7 +65,7 @@ def read_header(content: bytes) -> Header:
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if (size := image_size(content)) is not None:
             return Header("jpeg", "RGB", size, 1, b"")  # damaged metadata, which decoding ignores
-        reason = "it has no known format" if isinstance(error, UnidentifiedImageError) else error
+        reason = "its format is unknown" if isinstance(error, UnidentifiedImageError) else error
         raise DecodeError(f"cannot read the image's header: {reason}") from error
 
 

@@ -42,7 +42,7 @@ def open_image(content: Buffer) -> ImageFile.ImageFile:
     Raises:
         ConfigError: the format needs a package that is not installed; the message names the extra.
         DecodeError: the image has more than `MAX_PIXELS` pixels, or more than four channels.
-        UnidentifiedImageError: the content has no known format.
+        UnidentifiedImageError: the format of the content is unknown.
     """
     if content[:3] != b"\xff\xd8\xff":  # JPEG, the most common format, needs none of these checks
         if _is_heic(content):

@@ -124,8 +124,8 @@ class RgbConversion:
             elif (looks or self.background is not None) and not _is_opaque(load_image(content)):
                 if self.background is None:
                     raise DataError(
-                        f"the image has {loss.words} with transparent pixels, and training gets RGB; say with "
-                        "--background COLOUR what lies behind them, or keep the colours under them with --drop-alpha"
+                        f"the image has {loss.words} with transparent pixels, and training gets RGB; give "
+                        "the colour behind them by --background COLOUR, or keep their own with --drop-alpha"
                     )
                 alters = True
         return alters

@@ -151,7 +151,7 @@ def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "Found class folders: 3 classes, 12 images",
-        "  Why: every image lies in one of 3 folders",
+        "  Why: every image is in one of 3 folders",
         "  Task: classification",
         "  Classes (3), from the names of folders: class-0, class-1, class-2",
         "  Images (12 looked at): 12 JPEG RGB",

@@ -39,7 +39,7 @@ def test_too_few_open_files_are_a_problem_with_its_remedy(monkeypatch: pytest.Mo
     done = run("doctor", "--device", "cpu", "--quick")
 
     assert done.code == 1
-    assert "PROBLEM    only 100 files may be open at once: raise that with `ulimit -n 4096`" in done.stdout
+    assert "PROBLEM    only 100 files may be open at once: raise the limit with `ulimit -n 4096`" in done.stdout
     assert done.stdout.endswith("1 problem\n")
 
 

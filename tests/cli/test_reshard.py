@@ -94,7 +94,7 @@ def test_killed_half_way_it_leaves_no_set_and_can_be_continued(tmp_path: Path, n
 def test_samples_are_dropped(tmp_path: Path):
     said = run("reshard", shard_set([4]), "-o", tmp_path / "out", "--drop", "s00001,s00002")
 
-    assert said.lines(tmp_path)[1] == "Left out: 2 samples with keys that were to be dropped"
+    assert said.lines(tmp_path)[1] == "Left out: 2 samples with dropped keys"
 
 
 def test_what_lies_in_the_way_is_kept(tmp_path: Path):

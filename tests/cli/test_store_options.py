@@ -61,7 +61,7 @@ def test_a_set_in_a_store_is_asked_for_as_often_as_was_given(
     said = run(command, *named, *READING[command], "--store-attempts", 2)
 
     assert said.code == 1, said
-    assert "given up after 2 attempts; the last one: " in said.stderr + said.stdout
+    assert "gave up after 2 attempts; last error: " in said.stderr + said.stdout
     assert len(attempts) % 2 == 0 and max(map(attempts.count, attempts)) <= 2
 
 
@@ -75,7 +75,7 @@ def test_a_store_is_written_to_as_often_as_was_given(
     said = run(*arguments, f"s3://{stores.BUCKET}/out", "--store-attempts", 2)
 
     assert said.code == 1, said
-    assert "given up after 2 attempts; the last one: " in said.stderr
+    assert "gave up after 2 attempts; last error: " in said.stderr
     assert max(map(attempts.count, attempts)) == 2
 
 

@@ -95,7 +95,7 @@ def test_names_for_labels_need_the_classes(tmp_path):
     assert "options      fields jpg,json,txt, target json:name" in run("info", folder).stdout
     run("unpack", folder, tmp_path / "files")
     assert (tmp_path / "files" / "d" / "000000001.jpg").read_bytes() == tiny_jpeg(1)
-    assert "is read by a choice of fields (target json:name)" in refused("reshard", folder, "--out", tmp_path / "new")
+    assert "is read with chosen fields (target json:name)" in refused("reshard", folder, "--out", tmp_path / "new")
 
 
 def test_what_is_guessed_is_said_and_what_is_left_out_is_warned_of(tmp_path, caplog):

@@ -317,7 +317,7 @@ def test_a_burst_of_errors_is_survived(
     assert stored(url) == contents(pack(large, tmp_path / "out", shard_samples=2).out)
 
 
-@pytest.mark.parametrize(("status", "complaint"), [(403, "access denied"), (500, "given up after 2 attempts; .* 500")])
+@pytest.mark.parametrize(("status", "complaint"), [(403, "access denied"), (500, "gave up after 2 attempts; .* 500")])
 def test_a_store_that_fails_for_good_is_said_without_secrets(
     source: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, status: int, complaint: str
 ):
@@ -358,7 +358,7 @@ def test_the_command_tells_the_url_without_secrets(source: Path, tmp_path: Path,
         ("s3:/bucket/out", {}, "a URL begins with s3://"),
         ("s3://", {}, "names no bucket"),
         ("nowhere://x/y", {}, "neither obstore nor fsspec knows nowhere:"),
-        ("here", {"work_dir": "there"}, "work_dir goes with a URL"),
+        ("here", {"work_dir": "there"}, "work_dir needs a URL"),
     ],
 )
 def test_places_that_cannot_be_packed_to_are_refused(source: Path, out: str, options: dict, complaint: str):

@@ -59,7 +59,7 @@ def test_what_does_not_pass_is_an_error_with_address_attempts_and_cause(fault):
     with web(SET, fault=of_one_tar) as server, pytest.raises(StorageError) as raised:
         list(data(server.url))
 
-    assert f"{server.url}/s-000002.tar: given up after 4 attempts; the last one: " in str(raised.value)
+    assert f"{server.url}/s-000002.tar: gave up after 4 attempts; last error: " in str(raised.value)
     assert str(fault) in str(raised.value) or isinstance(fault, str)
 
 
@@ -92,7 +92,7 @@ def test_a_stream_goes_on_where_it_broke(fault, ranges):
 
 def test_a_stream_that_ends_early_for_good_is_an_error():
     tars = foreign_tars(COUNTS)
-    complaint = r"s-00000\d.tar: given up after 4 attempts"
+    complaint = r"s-00000\d.tar: gave up after 4 attempts"
     fault = lambda asked, number: 503 if asked.span else "dropped"  # noqa: E731
     with web(tars, fault=fault) as server, pytest.raises(StorageError, match=complaint):
         list(data(f"{server.url}/{NAMED}"))

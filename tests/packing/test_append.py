@@ -114,7 +114,7 @@ def test_a_set_without_labels_file_is_appended_to(tmp_path: Path, out: Path):
         ({"x.jpg": tiny_jpeg(1)}, {}, "is for unlabeled, and .* for classification"),
         ({"cat/9.jpg": tiny_jpeg(9), "dog/9.jpg": tiny_jpeg(8)}, {"resize": 4}, "packed with resize = None, and .* 4"),
         ({"cat/9.jpg": tiny_jpeg(9), "dog/9.jpg": tiny_jpeg(8)}, {"keys": "name"}, "packed with keys = 'stem'"),
-        ({"cat/9.jpg": tiny_jpeg(9)}, {"overwrite": True}, "append goes with neither overwrite"),
+        ({"cat/9.jpg": tiny_jpeg(9)}, {"overwrite": True}, "append excludes overwrite"),
     ],
 )
 def test_what_does_not_fit_the_set_is_refused(files: dict, options: dict, complaint: str, tmp_path: Path, out: Path):

@@ -120,7 +120,7 @@ def test_a_failed_array_task_takes_nothing_back(source: Path, tmp_path: Path):
         ({"executor": "array", "task_index": 2, "num_tasks": 2}, "task_index 2 is not in 0 to 1"),
         ({"executor": "array", "task_index": 0, "num_tasks": 2, "overwrite": True}, "cannot overwrite"),
         ({"task_index": 0}, "task_index and num_tasks go with executor 'array'"),
-        ({"ray_address": "auto"}, "ray_address goes with executor 'ray'"),
+        ({"ray_address": "auto"}, "ray_address needs executor 'ray'"),
         ({"on_bad_sample": "ignore"}, "on_bad_sample must be one of 'fail', 'skip', not 'ignore'"),
     ],
 )

@@ -140,7 +140,9 @@ def test_splits_hold_every_sample_once(
 def test_equal_keys_are_refused_or_told_apart_by_prefix(tmp_path: Path):
     one, two = copied([3], tmp_path / "day.1"), copied([3], tmp_path / "day2")
 
-    with pytest.raises(DataError, match=r"day\.1 and .*day2 both hold the key 's00000'; tell them apart with --prefix"):
+    with pytest.raises(
+        DataError, match=r"day\.1 and .*day2 both hold the key 's00000'; make the keys distinct with --prefix"
+    ):
         reshard([one, two], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -261,7 +263,7 @@ def test_samples_are_dropped_by_their_keys(tmp_path: Path):
     for number, drop in enumerate([tmp_path / "keys.txt", "s00001,s00003", ["s00001", "s00003"]]):
         report = reshard([shard_set([3, 3])], tmp_path / str(number), drop=drop)
 
-        assert report.ignored == {"with keys that were to be dropped": 2}
+        assert report.ignored == {"with dropped keys": 2}
         assert [key for key, _ in held(tmp_path / str(number))] == keys([0, 2, 4, 5])
 
 

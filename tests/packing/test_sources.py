@@ -176,9 +176,12 @@ def test_a_dangling_link_is_named_or_left_out(tmp_path: Path):
 @pytest.mark.parametrize(
     ("names", "stray"),
     [
-        (("a.jpg", "cat/x.jpg"), "a.jpg lies beside folders of images, without a class; move it"),
+        (("a.jpg", "cat/x.jpg"), "a.jpg is next to folders of images, without a class; move it"),
         (("a.jpg", "b.jpg", "train/cat/x.jpg"), "a.jpg and 1 other image lie .* without a class; move them"),
-        (("train/a.jpg", "train/cat/x.jpg"), r"train/a\.jpg lies beside class folders, so it has no class; move it"),
+        (
+            ("train/a.jpg", "train/cat/x.jpg"),
+            r"train/a\.jpg is next to class folders and has no class; move it into a class folder",
+        ),
         (("train/cat/x.jpg", "val/a.jpg", "val/dog/x.jpg"), r"val/a\.jpg lies beside class folders"),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_tree_that_fits_two_layouts_says_both_and_takes_the_one_that_is_named(
 @pytest.mark.parametrize(
     ("layout", "lost", "message"),
     [
-        ("voc", "SegmentationClass", "holds JPEGImages but no SegmentationClass, so it tells nothing"),
+        ("voc", "SegmentationClass", "holds JPEGImages but no SegmentationClass, so it has no label maps"),
         ("voc", "ImageSets/Segmentation", "holds JPEGImages but no ImageSets/Segmentation"),
         ("cityscapes", "gtFine", "must hold leftImg8bit and gtFine, as Cityscapes does"),
         ("coco", "train2017", r"instances_train2017\.json needs its images in one of .*/train2017, .*/images"),

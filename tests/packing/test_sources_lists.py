@@ -193,7 +193,7 @@ def test_a_mask_column_makes_a_segmentation_set(tmp_path: Path):
         ("path,label\n../a.jpg,x\n", r"list\.csv:2: \.\./a\.jpg lies outside of "),
         ("path,label\nsub/../../a.jpg,x\n", r"list\.csv:2: .* lies outside of "),
         ("path,label\n/etc/x.jpg,x\n", r"list\.csv:2: /etc/x\.jpg lies outside of .*; pack a folder that holds all"),
-        ("path,label\nx,x\n", r"list\.csv:2: no image in .* is called 'x'; say where it is by --root or --suffix"),
+        ("path,label\nx,x\n", r"list\.csv:2: no image in .* is called 'x'; name its place with --root or --suffix"),
         ("path,label\n,x\n", r"list\.csv:2: '' is not the path"),
         ("path,label\na.jpg,x\nb.jpg\n", r"list\.csv:3: 1 cells, but 2 columns"),
         ("path,path\na.jpg,x\n", r"list\.csv:1: two columns have the same name"),

@@ -111,9 +111,7 @@ def test_an_empty_mask_is_named(tmp_path: Path):
 def test_two_folders_of_masks_are_both_named(tmp_path: Path):
     source = tree(tmp_path, "images/a.jpg", "masks/a.png", "labels/a.png")
 
-    with pytest.raises(
-        ConfigError, match=r"labels and .*masks could both be meant; name one of them \(--images, --masks\)"
-    ):
+    with pytest.raises(ConfigError, match=r"labels and .*masks both fit; name one of them \(--images, --masks\)"):
         list_source(source)
 
 

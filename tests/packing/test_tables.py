@@ -311,7 +311,7 @@ def test_rows_without_an_image_are_refused_or_skipped(tmp_path: Path):
     ("rows", "complaint"),
     [
         ({"x": [1]}, "no column holds encoded images"),
-        ({"a": [b"1"], "b": [b"2"]}, "a and b hold images; say which to pack with --image-column"),
+        ({"a": [b"1"], "b": [b"2"]}, "a and b hold images; choose one with --image-column"),
         ({"image": [b""]}, "row 0: the image or its mask is missing"),
         ({"image": [b"no image"]}, "is not an image"),
     ],

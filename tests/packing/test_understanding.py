@@ -173,7 +173,7 @@ def test_a_packed_set_inside_of_the_source_is_said_once_and_not_looked_into(tmp_
 
     assert said.code == unlabelled.code == 0, unlabelled.stderr
     assert said.stderr.count("train-shards") == 1
-    assert "Note: train-shards is a shard set, which no image is taken from" in said.stderr
+    assert "Note: train-shards is a shard set and is left out" in said.stderr
     assert "Left out" not in said.stderr
     assert again.stderr.endswith("out is packed already: reshard changes its shards\n")
 

@@ -117,7 +117,7 @@ def test_a_store_is_asked_as_often_as_the_options_for_stores_say():
 
     with (
         web(SET, fault=lambda asked, number: 503) as server,
-        pytest.raises(StorageError, match=r"given up after 2 attempts"),
+        pytest.raises(StorageError, match=r"gave up after 2 attempts"),
     ):
         ShardSamples(server.url, read_options=options)
 

@@ -135,7 +135,7 @@ def test_samples_behind_the_end_of_a_cut_shard_are_counted(folder: Path):
 
     assert told(report, "damaged sample") == []
     assert [problem.detail for problem in report.problems if problem.kind == "lost samples"] == [
-        "2 of its samples, from number 2 on, lie behind its end"
+        "2 of its samples, from number 2 on, are after its end"
     ]
 
 

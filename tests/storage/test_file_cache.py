@@ -104,7 +104,7 @@ def test_a_tar_of_another_digest_is_refused_and_not_kept(tmp_path):
 def test_a_fetch_that_fails_leaves_nothing(tmp_path):
     with web(SET, fault=lambda asked, number: "dropped" if asked.method == "GET" else None) as server:
         source = open_folder(server.url, options=QUICK)
-        with pytest.raises(StorageError, match="given up after 3 attempts"):
+        with pytest.raises(StorageError, match="gave up after 3 attempts"):
             Cache(tmp_path).path(source, "s-000002.tar")
 
     assert contents(tmp_path) == []

@@ -98,7 +98,7 @@ def test_a_stopped_reader_does_not_try_again(tmp_path):
 def test_nobody_listening_is_an_error_that_says_so():
     url = "http://127.0.0.1:9"  # discard: nothing listens there
 
-    with pytest.raises(StorageError, match=r"127.0.0.1:9/x: given up after 2 attempts; .*Connection refused"):
+    with pytest.raises(StorageError, match=r"127.0.0.1:9/x: gave up after 2 attempts; .*Connection refused"):
         open_folder(url, options=StoreOptions(attempts=2, first_wait_s=0.01)).read("x", 0, 9)
 
 

@@ -57,7 +57,7 @@ def test_a_store_that_never_answers_is_given_up_in_time():
     with silent() as url:
         folder = open_folder(url, options=StoreOptions(read_timeout_s=0.2, connect_timeout_s=0.2, give_up_s=1))
 
-        with pytest.raises(StorageError, match=r"/x: given up after \d attempts?; the last one: .*([Tt]ime|no answer)"):
+        with pytest.raises(StorageError, match=r"/x: gave up after \d attempts?; last error: .*([Tt]ime|no answer)"):
             folder.read("x", 0, 9)
 
 
@@ -104,5 +104,5 @@ def test_a_command_asks_a_store_that_never_answers_only_once(tmp_path: Path, mon
     with web(tmp_path, fault=lambda request, number: asked.append(request.name) or 503) as server:
         said = refused("info", f"{server.url}/set")
 
-    assert "given up after 8 attempts" in said
+    assert "gave up after 8 attempts" in said
     assert asked == ["set/manifest.json"] * 8

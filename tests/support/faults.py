@@ -291,7 +291,7 @@ def _faults() -> list[Fault]:
 
     # members that were packed so
     found += _both("half a JPEG", put("png", jpeg([("k01.png", b"")])[0][1][:900], as_field="jpg"), one)
-    found += _both("empty image", put("png", b""), Outcome("decode", "no known format, 0 bytes", (1,)))
+    found += _both("empty image", put("png", b""), Outcome("decode", "unknown format, 0 bytes", (1,)))
     found += _both("empty label", put("cls", b""), Outcome("decode", "label b'' is not a class number", (1,)))
     found += _both(
         "wrong extension", put("png", b"x", as_field="txt"), Outcome("decode", "holds no image .fields: cls, txt", (1,))

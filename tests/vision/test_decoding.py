@@ -115,7 +115,7 @@ def test_a_tiff_whose_offsets_are_no_numbers_of_bytes_is_an_error(kind: int):
 
 
 def test_an_unknown_format_is_named_by_its_first_bytes():
-    with pytest.raises(DecodeError, match=r"no known format, 15 bytes beginning with b'<html><b'"):
+    with pytest.raises(DecodeError, match=r"unknown format, 15 bytes that begin with b'<html><b'"):
         decode_image(b"<html><body></b")
 
 
@@ -213,7 +213,7 @@ def test_postscript_is_refused_and_no_program_is_run_for_it(tmp_path: Path, monk
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
-    with pytest.raises(DecodeError, match=r"no known format, .* beginning with b'%!PS-Ado'"):
+    with pytest.raises(DecodeError, match=r"unknown format, .* begin with b'%!PS-Ado'"):
         decode_image(postscript)
 
     assert not ran.exists()

@@ -109,7 +109,7 @@ class Network(nn.Module):
 
 
 def block(given: int, out: int, stride: int) -> nn.Module:
-    """A convolution with all that goes with it."""
+    """A convolution with normalization and activation."""
     convolution = nn.Conv2d(given, out, 3, stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 

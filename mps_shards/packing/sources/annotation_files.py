@@ -1,4 +1,4 @@
-"""Search for lists and annotation files in a folder of images or beside it."""
+"""Search for lists and annotation files in a folder of images or next to it."""
 
 import posixpath
 import re
@@ -15,7 +15,7 @@ from mps_shards.packing.sources.listing import Doubt, Listing
 
 __all__ = ["doubts_about_annotations", "labelling_lists", "refuse_foreign_annotations"]
 
-_ROWS = 200  # of a list, by which it is recognised
+_ROWS = 200  # characters of a list that are read to recognise it
 _MOST_LISTS = 20
 _MOST_JSON = 64 << 20  # bytes of a file that is looked at to see whether it is a list
 _SNIFFED = 1 << 20  # bytes
@@ -40,7 +40,7 @@ def labelling_lists(tree: FileTree) -> dict[str, str]:
         The split of each list, by the path of the list; the split of a single one is "".
 
     Raises:
-        ConfigError: there are several lists of no splits.
+        ConfigError: several lists fit, and they do not belong to splits.
     """
     found = [name for name in _lists(tree) if "submission" not in name.lower() and _labels_images(tree, name)]
     if len(found) > 1:
@@ -59,7 +59,7 @@ def labelling_lists(tree: FileTree) -> dict[str, str]:
 
 
 def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt]:
-    """Files that say something about the images and that this listing does not use."""
+    """Doubts about annotation files and lists that the listing does not use."""
     for name in _lists(tree):
         if "submission" not in name.lower() and _labels_images(tree, name):
             yield Doubt(
@@ -103,7 +103,7 @@ def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt
 
 
 def _names_a_split(path: str) -> bool:
-    """Whether a file is named like a list of one split, or of all: train.txt, train_test_split.txt."""
+    """Whether a file is named like a list of one split, or of all splits: train.txt, train_test_split.txt."""
     words = re.split(r"[^a-z]+", posixpath.splitext(posixpath.basename(path))[0].lower())
     return "submission" not in words and (any(word in SPLIT_WORDS for word in words) or bool(_SPLITS.search(path)))
 
@@ -171,20 +171,20 @@ def _has_labels(tree: FileTree, name: str) -> bool:
 
 
 def _labels_images(tree: FileTree, name: str) -> bool:
-    """Whether a list names images of the tree, and says something about them that could be a target."""
+    """Whether a list names images of the tree and has a column that could be a target."""
     finder = ImageFinder(tree, split=split_word(name.rpartition(".")[0]) or "")
     try:
         rows = [cells for _, cells in islice(read_rows(tree.files, name), _ROWS)]
         roles = roles_of(rows, tree.options, finder, where=name)
         found = sum(finder.path_of(row.get(roles.image)) is not None for row in rows[:20])
-    except ShardsError:  # it is no list of images, or not of these
+    except ShardsError:  # not a list of images, or a list of other images
         return False
     has_targets = bool(roles.labels or roles.mask or roles.doubts) or any(map(has_label_column, rows[:1]))
     return found * 2 >= len(rows[:20]) and has_targets
 
 
 def _json_kind(tree: FileTree, path: str) -> str:
-    """What a JSON file is, as far as its keys say: "" if it is nothing that is known."""
+    """The kind of a JSON file, recognised by its keys; "" if the kind is not known."""
     if tree.files.size(path) > 2 << 30:
         return ""
     content = tree.files.mapped(path)

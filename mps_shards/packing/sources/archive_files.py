@@ -1,6 +1,6 @@
 """A zip or tar archive, read as if it were an unpacked folder; nothing is written to disk.
 
-Archives inside of an archive are folders of their name: those of ImageNet's training images are tars in a tar.
+An archive inside an archive is read as a folder. ImageNet's training images, for example, are tars in a tar.
 """
 
 import io
@@ -31,12 +31,12 @@ _UNREAD = {
     b"Rar!": "RAR",
 }
 _NESTED = (".zip", ".tar")
-_ZIP_BITS = 44  # a place in a zip is the number of the zip above these bits, and an offset of up to 16 TiB below
+_ZIP_BITS = 44  # a place holds the number of the zip above these bits, and an offset of up to 16 TiB below them
 _ENDING = 4096  # bytes
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is an archive, be it one that cannot be read, by its name or its first bytes."""
+    """Whether a file is an archive, by its name or its first bytes, even if the archive cannot be read."""
     if not path.is_file():
         return False
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
@@ -53,7 +53,7 @@ def archive_stem(path: Path) -> str:
 
 
 class ArchiveFiles:
-    """Files of a local archive. See `Files`. The members are listed at the first question, once in each process."""
+    """Files of a local archive. See `Files`. The members are listed on first use, once in each process."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -65,7 +65,7 @@ class ArchiveFiles:
         self._members: ArchiveMembers | None = None
         self._read: Callable[[int, int], bytes] = self._from_disk
         self._zips: list[ZipArchive] = []
-        self._packed_inside = ""  # an archive that is compressed inside of this one
+        self._packed_inside = ""  # an archive that is stored compressed inside this one
         self._has_images = False
 
     @property
@@ -131,7 +131,7 @@ class ArchiveFiles:
         return folder.rstrip("/")
 
     def relative(self, absolute: str) -> str:
-        """See `Files`. No absolute path lies in an archive."""
+        """See `Files`. An archive holds no absolute paths."""
         return f"../{absolute}"
 
     def _from_disk(self, start: int, stop: int) -> bytes:
@@ -154,7 +154,7 @@ class ArchiveFiles:
         self._size = local_file(self._path).size()
         head = self._from_disk(0, 512)
         if kind := next((kind for start, kind in _UNREAD.items() if head.startswith(start)), None):
-            raise ConfigError(f"{self._path} is a {kind} archive, of which no single file can be read; unpack it first")
+            raise ConfigError(f"{self._path} is a {kind} archive, whose files cannot be read singly; unpack it")
         if head.startswith(b"PK"):
             members = ArchiveMembers(self._watched(self._zip(0, self._size)))
         elif head.startswith(b"\x1f\x8b"):
@@ -206,7 +206,7 @@ class ArchiveFiles:
             yield from self._zip(start, start + member.size, f"{member.path[:-4]}/")
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        """Return bytes of the tar or zip, decompressed if the whole archive is; zeros after the end of a stream."""
+        """Return bytes of the tar or zip, decompressed if the whole archive is compressed; zeros after the end."""
         content = self._read(start, stop)
         return content if content or self._read == self._from_disk else bytes(stop - start)
 

@@ -37,18 +37,18 @@ def clean_path(name: str, *, where: str) -> str:
     """The path of a member: relative, with forward slashes, without empty parts and dots.
 
     Raises:
-        DataError: the name leads out of the archive.
+        DataError: the name points outside the archive.
     """
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
         raise DataError(
-            f"{where}: the member {name!r} lies outside of the archive; it was made by hand or by an attack"
+            f"{where}: the member {name!r} points outside the archive, which may be an attack; remove that member"
         )
     return "/".join(parts)
 
 
 class ArchiveMembers:
-    """The members of an archive by their paths. Of several members of one path the last counts, as for ``tar -x``."""
+    """The members of an archive by their paths. The last of several members with one path counts, as in ``tar -x``."""
 
     def __init__(self, members: Iterable[Member]):
         self._folders = {"": 0}
@@ -84,7 +84,7 @@ class ArchiveMembers:
     def find(self, path: str) -> tuple[int, int] | None:
         """Size and place of a file; None if there is none."""
         wanted = hash(path)
-        at = bisect_right(self._sorted_hashes, wanted) - 1  # by an array of Python's, four times as fast as by NumPy's
+        at = bisect_right(self._sorted_hashes, wanted) - 1  # Python's array is four times as fast as NumPy's
         if at < 0 or self._sorted_hashes[at] != wanted:
             return None
         member = self._by_hash[at]
@@ -98,7 +98,7 @@ class ArchiveMembers:
         self._ends.append(len(self._names))
         self._sizes.append(size)
         self._places.append(place)
-        self._hashes.append(hash(path))  # 64 bits, by a key of this process: no two paths of an archive share one
+        self._hashes.append(hash(path))  # 64 bits, with a random key per process: no two paths share a hash
 
     def _folder(self, path: str) -> int:
         number = self._folders.get(path)
@@ -123,12 +123,12 @@ class ArchiveMembers:
         self._sorted_parents = parents[self._by_parent]
 
     def _follow(self, links: list[Member]) -> None:
-        """Add links as the files that they lead to; a link that leads nowhere is a file that cannot be found."""
+        """Add links as the files that they point to. A broken link is left out, so its file is reported as missing."""
         targets = {link.path: link.link for link in links}
         found = []
         for link in links:
             path, steps = link.link, 0
-            while path in targets and steps < 40:  # as many as Linux follows
+            while path in targets and steps < 40:  # Linux follows as many
                 path, steps = targets[path], steps + 1
             found.append((link.path, self.find(path) or (0, -1)))
         for path, (size, place) in found:

@@ -19,7 +19,7 @@ __all__ = ["ArrowFiles", "is_arrow_folder"]
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 _HEAD = 16
-_ROW_BITS = 40  # a place is the number of a column with images and of the file above these bits, and a row below
+_ROW_BITS = 40  # a place holds the numbers of the image column and of the file above these bits, and a row below them
 _COLUMN_BITS = 1
 
 
@@ -29,7 +29,7 @@ def is_arrow_folder(folder: Path) -> bool:
 
 
 class ArrowFiles:
-    """See `TableFiles`. Files are mapped at the first question, once in each process."""
+    """See `TableFiles`. Files are mapped on first use, once in each process."""
 
     layout = "saved data set"
 

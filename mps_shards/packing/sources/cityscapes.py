@@ -34,7 +34,7 @@ def list_cityscapes(tree: FileTree) -> Listing:
         DataError: naming an image without mask.
     """
     if not is_cityscapes(tree) or MASKS not in tree.folders():
-        raise ConfigError(f"{tree.files.name} must hold {IMAGES} and {MASKS}, as Cityscapes does; put both there")
+        raise ConfigError(f"{tree.files.name} must hold {IMAGES} and {MASKS}, as Cityscapes does; create both folders")
     kinds = ("labelTrainIds", "labelIds")
     held = {kind for path in tree.paths(f"{MASKS}/") for kind in kinds if path.endswith(f"_{MASKS}_{kind}.png")}
     if not held:

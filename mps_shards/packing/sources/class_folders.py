@@ -16,7 +16,7 @@ __all__ = ["find_folders", "list_classes", "list_flat", "list_splits", "number_l
 
 
 def wrapper(tree: FileTree) -> str:
-    """The only folder that holds images, if more folders of images lie inside it; "" if there is none.
+    """The only folder that holds images, if that folder has further folders of images in it; else "".
 
     Such a folder appears when an archive is unpacked: ``data/pets/cat/x.jpg``. With a slash at its end.
     """
@@ -32,14 +32,14 @@ def wrapper(tree: FileTree) -> str:
 
 
 def find_folders(tree: FileTree) -> Literal["classes", "splits", "flat"]:
-    """Which of the three a folder is.
+    """Which of the three layouts a folder has.
 
-    "splits" if every folder with images is named like a split (train, test_set, seg_val …), "classes" if images lie in
-    folders, "flat" if images lie at the top.
+    "splits" if every folder with images is named like a split (train, test_set, seg_val …), "classes" if images are in
+    folders, "flat" if images are at the top.
     """
     names = tree.names()
     folders = sorted(tree.folders(), key=lambda name: bool(split_names([name])))
-    first = _first_with_images(tree, folders, 1)  # one that is not a split, if there is one
+    first = _first_with_images(tree, folders, 1)  # a folder that is not a split, if any
     if not first:
         return "flat"
     if any(map(is_image, names)):
@@ -59,7 +59,7 @@ def list_flat(tree: FileTree) -> Listing:
 
 
 def list_classes(tree: FileTree) -> Listing:
-    """Every image, its class the first folder on its path."""
+    """Every image, with the first folder on its path as its class."""
     _refuse_stray(tree, "class")
     found: dict[str, int] = {}
     depths: dict[str, set[str]] = {}
@@ -74,14 +74,14 @@ def list_classes(tree: FileTree) -> Listing:
         classes,
         [split],
         empty=tuple(sorted(set(tree.folders()) - {*found, *(path.partition("/")[0] for path in tree.packed)})),
-        why=f"every image lies in one of {counted(len(classes), 'folder')}",
+        why=f"every image is in one of {counted(len(classes), 'folder')}",
         notes=tuple(_notes_on_order(tree, classes)),
         doubts=tuple(_doubts_of_classes(tree, classes, len(entries), depths)),
     )
 
 
 def list_splits(tree: FileTree) -> Listing:
-    """Every image, its split the first folder on its path and its class the second; splits share their classes.
+    """Every image, with the first folder on its path as split and the second as class; splits share classes.
 
     A split with all its images directly inside has no labels. A folder that only wraps the classes of a split
     (``seg_train/seg_train/cat``) is looked through.
@@ -96,7 +96,7 @@ def list_splits(tree: FileTree) -> Listing:
         bare = np.flatnonzero(entries.labels < 0)
         if 0 < len(bare) < len(entries):
             first = tree.shown(entries[int(bare[0])].path)
-            raise ConfigError(f"{first} lies beside class folders, so it has no class; move it")
+            raise ConfigError(f"{first} is next to class folders and has no class; move it into a class folder")
         task: Literal["unlabeled", "classification"] = "unlabeled" if len(bare) else "classification"
         if task == "unlabeled":
             bare_splits.append(names[folder])
@@ -104,7 +104,7 @@ def list_splits(tree: FileTree) -> Listing:
     classes = tree.class_order(found)
     check_names([*classes, *(split.name for split in splits)])
     number_labels((split.entries for split in splits), found, {name: place for place, name in enumerate(classes)})
-    notes = [f"the images of {', '.join(bare_splits)} lie in no class folder and get no label"] if bare_splits else []
+    notes = [f"the images of {', '.join(bare_splits)} are in no class folder and get no label"] if bare_splits else []
     renamed = [f"{folder} is split {name!r}" for folder, name in names.items() if folder != name]
     return _listing(
         tree,
@@ -175,14 +175,14 @@ def _doubts_of_classes(
     if splits and len(splits) < len(classes):
         others = [name for name in classes if name not in splits]
         yield Doubt(
-            f"{', '.join(splits[:3])} looks like a split, but lies beside {', '.join(others[:3])}, so all would be "
+            f"{', '.join(splits[:3])} looks like a split, but is next to {', '.join(others[:3])}, so all would be "
             "classes",
             "move the folders that are not splits, or take them all for classes (--layout classes)",
         )
     if len(classes) == 1 and depths:
         inner = sorted(next(iter(depths.values())))
         yield Doubt(
-            f"all images are in one class, {classes[0]}, while folders lie deeper ({', '.join(inner[:5])})",
+            f"all images are in one class, {classes[0]}, although there are deeper folders ({', '.join(inner[:5])})",
             f"pack {tree.shown(classes[0])} to make these the classes, or keep one class (--layout classes)",
         )
     elif len(classes) == 1 and names_files(classes[0]):
@@ -208,9 +208,9 @@ def _doubts_of_classes(
         elif max(map(len, inner_sets)) > 1 and not any(is_image(n) for each in classes for n in tree.names(f"{each}/")):
             inner = sorted(inner_sets[0])
             yield Doubt(
-                f"the images lie in folders of folders ({classes[0]}/{inner[0]} ...), of which either could be classes",
+                f"the images are in folders of folders ({classes[0]}/{inner[0]} ...), and both levels could be classes",
                 f"--layout classes takes the outer ones ({', '.join(classes[:3])}); to take the inner ones, move them "
-                "beside each other",
+                "into one folder",
             )
     yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout classes")
 
@@ -229,7 +229,7 @@ def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[S
         deeper = sorted({name for split in tree.folders() for name in tree.folders(f"{split}/{classes[0]}")})
         if deeper:
             yield Doubt(
-                f"all images are in one class, {classes[0]}, while folders lie deeper ({', '.join(deeper[:5])})",
+                f"all images are in one class, {classes[0]}, but there are deeper folders ({', '.join(deeper[:5])})",
                 "move the folders up, or keep one class (--layout splits)",
             )
         elif names_files(classes[0]):
@@ -251,9 +251,9 @@ def too_many_classes(classes: int, images: int, how: str) -> Iterator[Doubt]:
 def _refuse_stray(tree: FileTree, lacking: str) -> None:
     stray = [name for name in tree.names() if is_image(name)]
     if stray:
-        others = f" and {counted(len(stray) - 1, 'other image')} lie" if len(stray) > 1 else " lies"
+        others = f" and {counted(len(stray) - 1, 'other image')} are" if len(stray) > 1 else " is"
         raise ConfigError(
-            f"{tree.shown(stray[0])}{others} beside folders of images, without a {lacking}; move "
+            f"{tree.shown(stray[0])}{others} next to folders of images, without a {lacking}; move "
             f"{'them' if len(stray) > 1 else 'it'}, or pack all images without labels (--layout flat)"
         )
 

@@ -1,4 +1,4 @@
-"""COCO instances: ``annotations/instances_SPLIT.json``, or ``_annotations.coco.json`` beside the images of a split."""
+"""COCO instances: ``annotations/instances_SPLIT.json``, or ``_annotations.coco.json`` next to the images of a split."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from mps_shards.vision.encoding import read_header
 
 __all__ = ["is_coco", "list_coco"]
 
-NOTHING = (b"[]", b"null")  # the segmentation of a box
+NOTHING = (b"[]", b"null")  # segmentations of annotations that have only a box
 
 
 class _Shape(msgspec.Struct, omit_defaults=True):
@@ -94,7 +94,7 @@ def _refuse_boxes(tree: FileTree, path: str, instances: Instances) -> None:
 
 
 def _without_unused_parent(instances: Instances) -> tuple[Instances, str]:
-    """Roboflow writes a first category that only groups the others; and its name, if there is one."""
+    """The name of the first category if it only groups the others, as Roboflow writes it."""
     used = {each.category_id for each in instances.annotations}
     for each in instances.categories:
         others = [other for other in instances.categories if other is not each]

@@ -1,4 +1,4 @@
-"""COCO annotation files: where they lie, and their content as pycocotools would read it."""
+"""COCO annotation files: where they are, and their content as pycocotools would read it."""
 
 import json
 import re
@@ -22,7 +22,7 @@ Key = int | float | str
 
 
 class AnnotationFile(NamedTuple):
-    """A file, the split that it describes, and the folders in which its images may lie, with slashes."""
+    """A file, the split that it describes, and the folders that may hold its images, with slashes."""
 
     path: str
     split: str
@@ -45,7 +45,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class Category(msgspec.Struct):
-    """A category, whose supercategory is not needed but for telling whether one only groups the others."""
+    """A category. Its supercategory shows whether another category only groups categories."""
 
     id: Key
     name: str | int
@@ -53,7 +53,7 @@ class Category(msgspec.Struct):
 
 
 class Instances(msgspec.Struct):
-    """The parts of a file that matter here; see https://cocodataset.org/#format-data."""
+    """The parts of an annotation file that packing uses; see https://cocodataset.org/#format-data."""
 
     images: list[Any]
     annotations: list[Any]
@@ -67,7 +67,7 @@ class _File(msgspec.Struct):
 
 
 def annotation_files(tree: FileTree) -> list[AnnotationFile]:
-    """The COCO annotation files of a tree, those in ``annotations`` first; none if there are none."""
+    """The COCO annotation files of a tree, those in ``annotations`` first; may be empty."""
     names = [name for name in tree.names(FOLDER) if name.endswith(".json")] if FOLDER in tree.folders() else []
     chosen = [name for name in names if name.startswith(PREFIX)]
     if not chosen:
@@ -127,7 +127,7 @@ def read_instances(tree: FileTree, path: str) -> Instances:
 
 
 def _leniently(content: bytes, where: str, cause: Exception) -> _File:
-    """A file with NaN or Infinity, which Python's json writes and reads: they become null."""
+    """The content of a file with NaN or Infinity, which Python's json writes; both become null."""
     if not re.search(rb"\b(NaN|Infinity)\b", content):
         raise DataError(f"{where}: {cause}") from cause
     try:
@@ -138,7 +138,7 @@ def _leniently(content: bytes, where: str, cause: Exception) -> _File:
 
 
 def _key(given: Key) -> int | str:
-    """An id as it is compared: 64.0 is 64."""
+    """An id in the form in which ids are compared: 64.0 becomes 64."""
     if isinstance(given, float) and given.is_integer():
         return int(given)
     return given if isinstance(given, int | str) else str(given)

@@ -36,7 +36,7 @@ _LISTERS: Mapping[str, Callable[[FileTree], Listing]] = {
     "pets": list_pets,
     "imagenet": list_imagenet,
 }
-# Each layout has marks of its own, so at most one should fit; without any mark it is a folder of images.
+# Each layout has its own marks, so at most one should fit; a tree without marks is a folder of images.
 _MARKS: Mapping[str, Callable[[FileTree], object]] = {
     "metadata": metadata_in,
     "pairs": has_pairs,
@@ -69,7 +69,7 @@ def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
     listing = replace(listing, annotations=tuple(dict.fromkeys(tree.annotations)))
     if tree.packed:
         held = ", ".join(path.removesuffix("/") for path in tree.packed[:3])
-        note = f"{held} {'is a shard set' if len(tree.packed) == 1 else 'are shard sets'}, which no image is taken from"
+        note = f"{held} {'is a shard set and is' if len(tree.packed) == 1 else 'are shard sets and are'} left out"
         listing = replace(listing, notes=(*listing.notes, note))
     if nameless := tree.nameless_images():
         doubt = Doubt(
@@ -111,13 +111,13 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
     if len(listing.classes) == 1 and listing.classes[0].lower() in IMAGE_FOLDERS:
         raise ConfigError(
             f"the only class folder in {tree.files.name} is {listing.classes[0]}, which does not look like a class; "
-            "put masks beside it into masks/, or pack the images without labels (--layout flat)"
+            "put masks into masks/ next to it, or pack the images without labels (--layout flat)"
         )
     return _seen_from(whole, _below(listing, folder), [*around, (folder, tree)]) if folder else listing
 
 
 def _seen_from(whole: FileTree, listing: Listing, trees: Sequence[tuple[str, FileTree]]) -> Listing:
-    """A listing with what lies in the folders around the images, too; the last of `trees` is that of the images."""
+    """A listing that also reports the files in the folders around the images; the last tree holds the images."""
     doubts = [doubt for _, tree in trees[:-1] for doubt in doubts_about_annotations(tree, listing)]
     whole.annotations = [folder + path for folder, tree in trees for path in tree.annotations]
     whole.packed = [folder + path for folder, tree in trees for path in tree.packed]
@@ -127,7 +127,7 @@ def _seen_from(whole: FileTree, listing: Listing, trees: Sequence[tuple[str, Fil
 
 
 def _understood(tree: FileTree, found: str) -> Listing:
-    """The listing of a folder, whose labels may stand in a list instead of the names of its folders."""
+    """The listing of a folder, whose labels may come from a list instead of the names of its folders."""
     if found == "pairs":
         return known_pairs(tree, list_pairs(tree))
     if found not in ("classes", "splits", "flat"):
@@ -140,7 +140,7 @@ def _understood(tree: FileTree, found: str) -> Listing:
         name = ", ".join(lists)
         images = sum(len(split.entries) for split in listing.splits)
         named = sum(1 + bool(entry.mask) for split in table.splits for entry in split.entries)
-        note = f"{name} names the images and gives their labels; mps-shards pack {tree.shown(name)} says the same"
+        note = f"{name} names the images and gives their labels; mps-shards pack {tree.shown(name)} gives the same set"
         if len(lists) > 1:
             note = f"{name} name the images of the splits and give their labels"
         return replace(table, unnamed=max(0, images - named), notes=(note, *table.notes))
@@ -148,7 +148,7 @@ def _understood(tree: FileTree, found: str) -> Listing:
 
 
 def _below(listing: Listing, folder: str) -> Listing:
-    """A listing of a folder as one of the tree around that folder."""
+    """Convert the listing of a folder into a listing of the tree around that folder."""
     splits = tuple(replace(split, entries=split.entries.below(folder)) for split in listing.splits)
     bad = tuple(each._replace(path=folder + each.path) for each in listing.bad)
     note = f"{folder.removesuffix('/')} holds all images and was looked through"
@@ -156,7 +156,7 @@ def _below(listing: Listing, folder: str) -> Listing:
 
 
 def _find(tree: FileTree) -> str:
-    if is_pets(tree):  # before the pairs, which its folders look like
+    if is_pets(tree):  # before the pairs, because its folders look like pairs
         return "pets"
     fitting = [layout for layout, has_mark in _MARKS.items() if has_mark(tree)]
     if len(fitting) > 1:

@@ -1,4 +1,4 @@
-"""The files of a source as the layouts see them: images in the order of their paths, and what cannot be packed."""
+"""The files of a source as the layouts need them: images in the order of their paths, and what cannot be packed."""
 
 import os
 import posixpath
@@ -36,7 +36,7 @@ _MOST_BARE = 50
 
 @dataclass(slots=True, kw_only=True)
 class FileTree:
-    """One root while it is listed. Hidden files are left out.
+    """The state of listing one root. Hidden files are left out.
 
     Attributes:
         options: options for reading the source.
@@ -45,7 +45,7 @@ class FileTree:
         ignored: number of files that are not images, by extension.
         annotations: the first thousand ignored files that look like annotations.
         packed: folders that hold a shard set, which are not looked into.
-        bare: files among those whose names have no extension; the first fifty.
+        bare: the first fifty ignored files whose names have no extension.
     """
 
     files: Files
@@ -56,7 +56,7 @@ class FileTree:
     annotations: list[str] = field(default_factory=list)
     packed: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
-    _others: set[int] = field(default_factory=set)  # hashes of the paths that were counted, or that are used
+    _others: set[int] = field(default_factory=set)  # hashes of paths that were counted or are used
     _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
     _stems: dict[str, set[str]] = field(default_factory=dict)
 
@@ -106,11 +106,11 @@ class FileTree:
                 inside.pop()
             elif not name.endswith("/"):
                 yield prefix + name
-            elif (this := self.files.identity(prefix + name)) not in around:  # else a link to a folder around it
+            elif (this := self.files.identity(prefix + name)) not in around:  # else a link to a parent folder
                 inside.append((prefix + name, self._shown_names(prefix + name), around | {this}))
 
     def _shown_names(self, folder: str) -> Iterator[str]:
-        """The names in a folder; none if it holds a shard set, finished or not, which is no part of the source."""
+        """The names in a folder; empty for a folder with a shard set, finished or not, which is not packed."""
         names = self.names(folder)
         if folder in self.packed:
             return iter(())
@@ -136,14 +136,14 @@ class FileTree:
             name = posixpath.basename(path)
             if name.endswith(ICLOUD):
                 self.leave_out(
-                    path, f"{self.shown(path)} lies in iCloud only; download it in the Finder, then pack again"
+                    path, f"{self.shown(path)} is in iCloud only; download it in the Finder, then pack again"
                 )
                 continue
             self.ignore(path)
 
     def ignore(self, path: str) -> None:
         """Count a file that is not an image, once."""
-        if hash(path) in self._others:  # a layout may look through the tree more than once
+        if hash(path) in self._others:  # a layout may walk the tree more than once
             return
         self._others.add(hash(path))
         name = posixpath.basename(path)
@@ -156,7 +156,7 @@ class FileTree:
             self.bare.append(path)
 
     def ignore_beside(self, folder: str) -> None:
-        """Count the files outside of a folder at the top, which holds all images; with a slash at its end."""
+        """Count the files outside of the folder that holds all images; `folder` ends with a slash."""
         for name in self.names():
             if not name.endswith("/"):
                 self.ignore(name)
@@ -226,15 +226,13 @@ class FileTree:
             base: folder that `given` is relative to, with a slash at its end; "" is the root.
 
         Raises:
-            DataError: `given` is not text, not an image by its name, or lies outside of the root.
+            DataError: `given` is not text, not an image by its name, or is outside of the root.
         """
         if not isinstance(given, str) or not given or "\0" in given:
             raise DataError(f"{named_by}: {given!r} is not the path of a file")
         path = self.files.relative(given) if os.path.isabs(given) else posixpath.normpath(base + given)
         if path.startswith("../"):
-            raise DataError(
-                f"{named_by}: {given} lies outside of {self.files.name}; pack a folder that holds all images"
-            )
+            raise DataError(f"{named_by}: {given} is outside of {self.files.name}; pack a folder that holds all images")
         if not is_image(path):
             raise DataError(f"{named_by}: {given!r} is not an image by its name (known: {', '.join(IMAGE_FIELDS)})")
         return path
@@ -244,7 +242,7 @@ class FileTree:
         self.bad.append(Bad(path, reason))
 
     def _leave_out_once(self, path: str, reason: str) -> None:
-        """Record something that several layouts may meet."""
+        """Record a note once, even if several layouts find it."""
         if all(bad.path != path for bad in self.bad):
             self.leave_out(path, reason)
 
@@ -257,7 +255,7 @@ class FileTree:
         return FileTree(files=SubFiles(self.files, folder), options=self.options)
 
     def class_order(self, names: Iterable[str]) -> list[str]:
-        """The classes in order: those of --classes, else the names that were found, sorted as text or as numbers.
+        """The classes in order: those of --classes, or the names that were found, sorted as text or as numbers.
 
         Raises:
             DataError: a name that was found is not one of --classes.

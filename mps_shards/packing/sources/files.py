@@ -21,23 +21,23 @@ __all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "NotedFiles", "ReadFiles
 
 Content = bytes | mmap.mmap
 
-ICLOUD = ".icloud"  # macOS names what it has not downloaded .x.jpg.icloud
-_ENDING = 4096  # bytes; files of one camera have similar beginnings, but different ends
-# How long after a change another one may get the same time: FAT counts in steps of two seconds, Linux in clock ticks.
+ICLOUD = ".icloud"  # macOS names a file x.jpg that is not downloaded .x.jpg.icloud
+_ENDING = 4096  # bytes; files of one camera begin alike but end differently
+# Two changes within this time may get the same timestamp: FAT has steps of two seconds, Linux clock ticks.
 _COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
-# What is wrong with a file rather than with its disk: such a file can be left out
+# errors of a file rather than of its disk: such a file can be left out
 _OF_ONE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP)
-# Keys are made of names: names that are read in another way would give other shards.
+# Keys are made of names, so names that are decoded differently would give other shards.
 _KNOWS_ONLY_ASCII = sys.getfilesystemencoding() == "ascii"
-# A name that is too long, or loops, names nothing, as for `os.path`.
+# As in `os.path`, a name that is too long or loops names no file.
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class Files(Protocol):
     """Files below one root. Paths are relative to the root, with forward slashes; "" is the root itself.
 
-    Implementations raise `DataError` for a file that this user may not read, `StorageError` for what else cannot be
-    read, and `FileNotFoundError` where a method says so.
+    Implementations raise `DataError` for a file that this user may not read, `StorageError` for other read errors,
+    and `FileNotFoundError` where a method says so.
     """
 
     @property
@@ -82,16 +82,16 @@ class Files(Protocol):
         ...
 
     def identity(self, folder: str) -> Hashable:
-        """A value that only the same folder has, by whatever path it is reached."""
+        """A value that identifies a folder, whichever path leads to it."""
         ...
 
     def relative(self, absolute: str) -> str:
-        """The path of a file that is named by an absolute path; it begins with ``../`` outside of the root."""
+        """The relative path of a file that an absolute path names; begins with ``../`` outside of the root."""
         ...
 
 
 def is_shown(name: str) -> bool:
-    """Whether a file is listed: not if it is hidden, unless it stands for a file that lies in iCloud only."""
+    """Whether a file is listed: hidden files are not, except placeholders of files that are only in iCloud."""
     return not name.startswith(".") or name.endswith(ICLOUD)
 
 
@@ -101,11 +101,11 @@ def stamp_of(*values: object, is_sure: bool) -> Stamp:
 
 
 class ReadFiles(list[tuple[Files, str, Stamp]]):
-    """Files that were read while a source was listed, in which more than the pixels of an image stands."""
+    """Files other than images that were read while a source was listed, such as lists and annotations."""
 
 
 class NotedFiles:
-    """Other files, of which those that are read are noted; see `Files`. A read image is a sample, and not noted."""
+    """A wrapper of `Files` that records which files are read. Images are samples, so they are not recorded."""
 
     def __init__(self, files: Files, noted: ReadFiles):
         self._files, self._noted = files, noted
@@ -153,7 +153,7 @@ def _unread(path: str, error: OSError) -> DataError | StorageError:
 def _is_folder(item: "os.DirEntry[str]") -> bool:
     try:
         return item.is_dir()
-    except OSError:  # a link that leads back to itself
+    except OSError:  # a link that points to itself
         return False
 
 
@@ -249,14 +249,14 @@ class FolderFiles:
         return self._is_kind(path, stat.S_ISREG)
 
     def _is_kind(self, path: str, is_kind: Callable[[int], bool]) -> bool:
-        """Whether there is such a file; raises where that cannot be found out now (`os.path` then says no)."""
+        """Whether a file exists; raises if that cannot be determined (`os.path` returns False then)."""
         try:
             return is_kind(os.stat(self._root + path).st_mode)
         except OSError as error:
             if error.errno in _NO_SUCH_FILE:
                 return False
             raise StorageError(f"{self._root}{path}: {error.strerror}") from error
-        except ValueError:  # a null character, which a list may hold
+        except ValueError:  # a list may contain a null character
             return False
 
     def size(self, path: str) -> int:
@@ -285,7 +285,7 @@ class FolderFiles:
 
     def mapped(self, path: str) -> Content:
         """See `Files`."""
-        with self.open(path) as file, contextlib.suppress(ValueError, OSError):  # an empty file, or no such file system
+        with self.open(path) as file, contextlib.suppress(ValueError, OSError):  # empty, or cannot be mapped
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self.read(path)
 
@@ -324,4 +324,4 @@ class FolderFiles:
     def relative(self, absolute: str) -> str:
         """See `Files`."""
         ways = (os.path.relpath(absolute, root) for root in (self.folder.absolute(), self.folder.resolve()))
-        return min(ways, key=len)  # the one without dots, if there is one
+        return min(ways, key=len)  # prefer the path without dots

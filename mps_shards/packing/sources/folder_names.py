@@ -16,7 +16,7 @@ SPLIT_WORDS = {
     "trainval": "trainval",
     "pred": "pred",
 }
-# words beside a split word that say nothing: seg_train, test_images, ISIC_2019_Training_Input
+# words that mean nothing next to a split word: seg_train, test_images, ISIC_2019_Training_Input
 _FILLERS = frozenset(
     [
         *("seg", "set", "sets", "image", "images", "img", "imgs", "jpg", "jpeg", "png", "pics", "pictures", "photos"),
@@ -24,7 +24,7 @@ _FILLERS = frozenset(
         *("new", "final", "resized", "cropped", "full", "all", "v", "part"),
     ]
 )
-# words that name splits only where they stand alone or beside other splits
+# words that name splits only if they stand alone or next to other splits
 _WEAK = frozenset(["pred", "holdout"])
 _PARTS = re.compile(r"[A-Za-z]+|\d+")
 
@@ -32,7 +32,7 @@ _PARTS = re.compile(r"[A-Za-z]+|\d+")
 def split_word(name: str) -> str | None:
     """The split that a folder of this name holds, whatever its siblings are called; None if it names no split.
 
-    The name may have a year, a number and words such as "images" or "set" beside the split word.
+    The name may have a year, a number and words such as "images" or "set" next to the split word.
     """
     words = _words(name)
     found = [word for word in words if word in SPLIT_WORDS and word not in _WEAK]
@@ -51,7 +51,7 @@ def names_files(name: str) -> bool:
 def split_names(folders: Sequence[str]) -> dict[str, str]:
     """The split that each of some sibling folders is; empty unless all of them are splits.
 
-    Beside fillers, all names may share further words: ``flowers_train`` and ``flowers_test``. A folder that is named
+    Besides fillers, all names may share further words: ``flowers_train`` and ``flowers_test``. A folder that is named
     by a split word alone keeps its name.
     """
     words = {folder: _words(folder) for folder in folders}

@@ -12,11 +12,11 @@ from mps_shards.shards.raw_sample import IMAGE_FIELDS
 
 __all__ = ["ImageFinder"]
 
-_SEVERAL = "\0"  # in the index: more than one file has this name
+_SEVERAL = "\0"  # marks a name in the index that several files share
 
 
 class ImageFinder:
-    """Finds the images that a list names. The names of all images are held once a path does not exist literally.
+    """Finds the images that a list names. The names of all images are held in memory as soon as a path does not exist.
 
     Args:
         base: folder that paths are relative to, with a slash at its end; "" is the root.
@@ -30,13 +30,13 @@ class ImageFinder:
         self._suffix = suffix
         self._split = split
         self._index: dict[str, str] | None = None
-        self.found_elsewhere: dict[str, str] = {}  # folder and extension that were added -> an example
+        self.found_elsewhere: dict[str, str] = {}  # folder and extension that complete a path -> an example
 
     def find(self, given: object, *, named_by: str) -> str | None:
         """Path of the image that `given` means, or None after recording that there is none.
 
         Raises:
-            DataError: `given` is not text, lies outside of the root, is not an image, or could mean several files.
+            DataError: `given` is not text, is outside of the root, is not an image, or could mean several files.
         """
         path = self.path_of(given, named_by=named_by)
         if path is not None:
@@ -45,11 +45,11 @@ class ImageFinder:
             raise DataError(f"{named_by}: {given!r} is not the path of a file")
         text = f"{str(given).strip()}{self._suffix}"
         if is_image(text):
-            direct = self._tree.inside(text, self._base, named_by=named_by)  # says what is wrong with the path itself
+            direct = self._tree.inside(text, self._base, named_by=named_by)  # raises if the path itself is wrong
             self._tree.size(direct, named_by=named_by)
         else:
             where = f"{self._tree.files.name}/{self._base}".removesuffix("/")
-            reason = f"{named_by}: no image in {where} is called {text!r}; say where it is by --root or --suffix"
+            reason = f"{named_by}: no image in {where} is called {text!r}; name its place with --root or --suffix"
             self._tree.leave_out(text, reason)
         return None
 
@@ -66,7 +66,7 @@ class ImageFinder:
         text = given.strip() + self._suffix
         is_absolute = os.path.isabs(text)
         direct = self._tree.files.relative(text) if is_absolute else posixpath.normpath(self._base + text)
-        if direct.startswith("../"):  # a path of this machine, or of another one where the list was written
+        if direct.startswith("../"):  # an absolute path, of this machine or of the one where the list was written
             return self._elsewhere(text, named_by) if is_absolute and not os.path.exists(text) else None
         if is_image(direct) and self._tree.files.is_file(direct):
             return direct
@@ -88,7 +88,7 @@ class ImageFinder:
         return None
 
     def _of_several(self, wanted: str, text: str, named_by: str) -> str:
-        """Return that of several equally named files which is in the split of the list or exactly at the path."""
+        """Choose among files with equal names: the one in the split of the list, or the one exactly at the path."""
         found = [path for path in self._tree.image_paths(self._base) if wanted in _aliases(path)]
         here = [path for path in found if self._split and self._split in map(split_word, path.split("/")[:-1])]
         if len(here) == 1:
@@ -96,7 +96,7 @@ class ImageFinder:
         shown = ", ".join(found[:3]) + (" ..." if len(found) > 3 else "")
         where = f"{named_by}: " if named_by else ""
         raise DataError(
-            f"{where}{text!r} could mean {len(found)} files ({shown}); say which by --root FOLDER or --suffix .jpg"
+            f"{where}{text!r} could mean {len(found)} files ({shown}); choose by --root FOLDER or --suffix .jpg"
         )
 
     def _names(self) -> dict[str, str]:

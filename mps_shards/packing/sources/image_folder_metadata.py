@@ -1,4 +1,4 @@
-"""Folders with a ``metadata.csv`` or ``metadata.jsonl`` beside the images, as Hugging Face's ImageFolder reads them."""
+"""Folders with a ``metadata.csv`` or ``metadata.jsonl`` next to the images, as in Hugging Face's ImageFolder."""
 
 import posixpath
 from dataclasses import replace

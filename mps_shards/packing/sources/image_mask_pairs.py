@@ -32,7 +32,7 @@ class _Group(NamedTuple):
 
 
 def has_pairs(tree: FileTree) -> bool:
-    """Whether there are folders of images and of masks, or an image with a mask beside it in the first folder."""
+    """Whether there are folders of images and of masks, or an image with a mask next to it in the first folder."""
     return bool(_folders(tree) or _by_suffix(tree))
 
 
@@ -42,9 +42,9 @@ def has_paired_siblings(tree: FileTree) -> bool:
 
 
 def list_pairs(tree: FileTree) -> Listing:
-    """Every image with its mask, whose name is the image's, with or without a suffix such as ``_mask``.
+    """Every image with its mask, which has the name of the image, with or without a suffix such as ``_mask``.
 
-    Two folders may hold splits (``images/train``, ``masks/train``), lie in them (``train/images``, ``train/masks``),
+    Two folders may hold splits (``images/train``, ``masks/train``), be in splits (``train/images``, ``train/masks``),
     or be splits themselves (``train``, ``trainannot``). A test split may lack masks. A ``classes.txt``, one name per
     line, names the label ids from 0 up. The names of all masks of a split are held in memory.
 
@@ -70,7 +70,7 @@ def list_pairs(tree: FileTree) -> Listing:
     if not splits:
         raise tree.no_images()
     first = groups[0]
-    masks = "beside them, by suffix" if first.images == first.masks else f"in {first.masks}"
+    masks = "next to them, by suffix" if first.images == first.masks else f"in {first.masks}"
     return Listing(
         layout="image and mask pairs",
         classes=read_classes(tree),
@@ -88,7 +88,7 @@ def _by_pattern(tree: FileTree) -> Listing:
     images, masks = tree.options.images or "", tree.options.masks or ""
     if images.count("{id}") != 1 or masks.count("{id}") != 1:
         raise ConfigError(
-            f"--images {images} and --masks {masks}: write {{id}} once in each, for what both names share"
+            f"--images {images} and --masks {masks}: write {{id}} once in each, in place of what both names share"
         )
     head, tail = images.split("{id}")
     folder = head[: head.rfind("/") + 1]
@@ -161,7 +161,7 @@ def _folders(tree: FileTree) -> list[_Group]:
 
 
 def _siblings(tree: FileTree) -> list[_Group]:
-    """Folders beside each other whose files have equal names, and of which one holds label maps."""
+    """Sibling folders whose files have equal names and one of which holds label maps."""
     pairs = paired_folders(tree)
     if pairs:
         splits = split_names([pair.images for pair in pairs])
@@ -200,7 +200,7 @@ def _both(tree: FileTree, prefix: str) -> tuple[str, str] | None:
     for several in (images, masks):
         if len(several) > 1:
             shown = " and ".join(map(tree.shown, several))
-            raise ConfigError(f"{shown} could both be meant; name one of them (--images, --masks)")
+            raise ConfigError(f"{shown} both fit; name one of them (--images, --masks)")
     return images[0], masks[0]
 
 
@@ -254,7 +254,7 @@ def _paired(tree: FileTree, group: _Group) -> Iterator[Entry]:
         names = (name + suffix for name in (stem, without_image_suffix(stem)) for suffix in ("", *SUFFIXES))
         mask = next((masks.pop(name) for name in names if name in masks), None)
         if mask is None:
-            where = f"beside it ({stem}_mask.png)" if mixed else f"in {tree.shown(group.masks)} ({stem}.png)"
+            where = f"next to it ({stem}_mask.png)" if mixed else f"in {tree.shown(group.masks)} ({stem}.png)"
             tree.leave_out(path, f"{tree.shown(path)} has no mask {where}; add it, or remove the image")
             bare[stem] = path
             continue

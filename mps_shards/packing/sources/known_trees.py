@@ -1,4 +1,4 @@
-"""Data sets in the form in which they are downloaded: Oxford-IIIT Pet, ADE20K, CamVid and ImageNet's CLS-LOC."""
+"""Data sets as they are downloaded: Oxford-IIIT Pet, ADE20K, CamVid and ImageNet's CLS-LOC."""
 
 import re
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def is_pets(tree: FileTree) -> bool:
 
 
 def list_pets(tree: FileTree) -> Listing:
-    """The images that ``trainval.txt`` and ``test.txt`` name, with their trimaps; without these files all images.
+    """The images that ``trainval.txt`` and ``test.txt`` name, with their trimaps; without these files, all images.
 
     Raises:
         ConfigError: there is no image with a trimap.
@@ -67,7 +67,7 @@ def list_pets(tree: FileTree) -> Listing:
 
 
 def known_pairs(tree: FileTree, listing: Listing) -> Listing:
-    """A listing of image and mask pairs, with what is known if it is ADE20K or CamVid."""
+    """A listing of image and mask pairs, with the known classes of ADE20K and CamVid."""
     if tree.options.masks is not None or listing.classes:
         return listing
     info = next((name for name in tree.names() if re.fullmatch(r"objectInfo\d+\.txt", name)), "")
@@ -118,7 +118,7 @@ def list_imagenet(tree: FileTree) -> Listing:
         labelled = bool((entries.labels >= 0).all())
         if not labelled:
             entries.labels[:] = -1
-            notes.append(f"the images of {name} have no label: they lie in no class folder and no solution names them")
+            notes.append(f"the images of {name} have no label: they are in no class folder, and no solution names them")
         splits.append(Split(name=name, task="classification" if labelled else "unlabeled", entries=entries))
     if not splits:
         raise ConfigError(f"no images found in {tree.shown(root)}")

@@ -1,4 +1,4 @@
-"""The role of each column of a list, recognised by the column's name, else by its content."""
+"""The role of each column of a list, recognised by the name of the column, or else by its content."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Roles:
     """The columns of a list.
 
     Attributes:
-        flags: a column that says of each image whether it is in a split, as (split if true, split if false).
+        flags: a column that marks the images of one split, as (split if true, split if false).
         targets: kind of targets that the labels become.
     """
 
@@ -73,12 +73,12 @@ def roles_of(
     where: str,
     only_named: bool = False,
 ) -> Roles:
-    """Roles of the columns of a list, from the options, the names of the columns, and what they hold.
+    """Roles of the columns of a list, from the options, the names of the columns and their content.
 
     Args:
-        rows: the rows that are looked at.
-        where: the list, for messages.
-        only_named: take only a column that is named like labels for labels.
+        rows: first rows of the list, from which columns are recognised.
+        where: name of the list for messages.
+        only_named: only a column that is named like labels may be the label.
 
     Raises:
         ConfigError: no column names images, or an option names a column that does not exist.
@@ -126,8 +126,8 @@ def _image_column(
             best, share = name, found
     if share < 0.5:
         raise ConfigError(
-            f"{where}: no column names the image files (columns: {', '.join(columns)}); say which one does by "
-            "--image-column, and where the images are by --root and --suffix"
+            f"{where}: no column names the image files (columns: {', '.join(columns)}); name it with "
+            "--image-column, and the place of the images with --root and --suffix"
         )
     return best
 
@@ -139,7 +139,7 @@ def _share_of_images(column: str, rows: Sequence[Mapping[str, Any]], finder: Ima
     for cell in cells:
         try:
             found += finder.path_of(cell) is not None
-        except DataError:  # several files fit, so it does name images
+        except DataError:  # several files fit, so the column does name images
             found += 1
     return found / len(cells) if cells else 0.0
 
@@ -227,7 +227,7 @@ def _label_columns(
 
 
 def _targets(labels: Sequence[str], rows: Sequence[Mapping[str, Any]], options: SourceOptions) -> Targets:
-    """What the labels become, as far as the options or the kind of the cells say."""
+    """What the labels become, if the options or the kind of the cells determine it."""
     if options.separator is not None:
         return "multi-label"
     if options.targets is not None:

@@ -13,7 +13,7 @@ from mps_shards.wording import counted
 
 __all__ = ["MOST_CLASSES", "class_number", "doubts_about_labels", "label_names", "label_text", "numbers_of"]
 
-MOST_CLASSES = 1_000_000  # a number beyond is not a class; a manifest with so many names would be 10 MB
+MOST_CLASSES = 1_000_000  # larger numbers are not classes; a manifest with so many names would be 10 MB
 _CLASS_NUMBER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes 3.0 if a column has gaps
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _SEPARATORS = ("|", ";", ",", " ")
@@ -21,10 +21,10 @@ _MISSING = frozenset(["nan", "na", "n/a", "<na>", "null", "nat", "#n/a"])  # as 
 
 
 def label_text(where: str, given: Any) -> str:
-    """The text of a label; "" is none.
+    """The text of a label; "" means no label.
 
     Raises:
-        DataError: neither text nor a number.
+        DataError: the label is neither text nor a number.
     """
     if given is None or isinstance(given, str):
         return (given or "").strip()
@@ -39,10 +39,10 @@ def class_number(text: str) -> int | None:
 
 
 def label_names(where: str, cells: Mapping[str, Any], columns: Sequence[str], separator: str | None) -> list[str]:
-    """The labels of one image that may have several.
+    """The labels of one image that may have several labels.
 
     Args:
-        columns: one column with lists or separated names, or one column for each label, which says whether it holds.
+        columns: one column with lists or separated names, or one column of 0 and 1 for each label.
     """
     if len(columns) > 1:
         texts = {name: label_text(where, cells.get(name)) for name in columns}
@@ -78,7 +78,7 @@ def numbers_of(where: str, cells: Mapping[str, Any], columns: Sequence[str]) -> 
 
 
 def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doubt]:
-    """What is unclear if each of these labels becomes a class of its own.
+    """Doubts about making each of these labels a class.
 
     Args:
         counts: number of images with each label.
@@ -88,7 +88,7 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
     if missing := [text for text in counts if text.lower() in _MISSING]:
         yield Doubt(
             f"{counted(counts[missing[0]], 'image')} with {missing[0]!r} in column {column!r} would get a class of "
-            "this name, which mostly means that there is no label",
+            "this name, which usually means a missing label",
             "remove these rows, or keep it as a class (--targets class)",
             "content",
         )
@@ -121,7 +121,7 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
             "content",
         )
         return
-    how = "--targets caption makes texts of them, --label-column names another column, --targets class"
+    how = "--targets caption makes them texts, --label-column names another column, --targets class"
     yield from (doubt._replace(about="content") for doubt in too_many_classes(len(counts), images, how))
 
 
@@ -146,7 +146,7 @@ def _likely_separator(text: str) -> str | None:
 
 
 def _separator(labels: Mapping[str, int]) -> str | None:
-    """What separates several labels in one cell, if these texts look so."""
+    """The separator of several labels in one cell; "" if the texts do not look like several labels."""
     for separator in _SEPARATORS:
         several = [text for text in labels if separator in text]
         if not several:

@@ -15,19 +15,20 @@ from mps_shards.shards.manifest import NOT_JSON
 __all__ = ["LIST_SUFFIXES", "LOOSE_SUFFIXES", "read_rows"]
 
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-LOOSE_SUFFIXES = (".json", ".txt")  # of files that may also be something else than a list
+LOOSE_SUFFIXES = (".json", ".txt")  # files with these suffixes may not be lists
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_MOST_JSON = 1 << 30  # bytes; the whole file is decoded at once
+_MOST_JSON = 1 << 30  # bytes; the whole file is decoded in one step
 Rows = Iterator[tuple[int, dict[str, Any]]]
 
 
 def read_rows(files: Files, table: str) -> Rows:
     """Line number and cells by column name, row after row.
 
-    Cells of CSV and TSV are text. Their first line names the columns, unless it is a row
-    itself: one or two cells, the first an image's name. UTF-8, with or without a byte order mark, or UTF-16 with one;
-    blank lines are passed over, and so is a column without a name that counts the rows, as pandas writes it, and
-    Excel's line ``sep=;``. Lines of plain text are a path and, after the last blank, a label. JSON is an array of
+
+    Cells of CSV and TSV are text. Their first line names the columns, unless that line is a row itself: one or two
+    cells, the first of which names an image. Files are UTF-8, or UTF-16 with a byte order mark. Blank lines, the
+    unnamed column of row numbers that pandas writes, and Excel's line ``sep=;`` are skipped. Lines of plain text are
+    a path and, after the last blank, a label. JSON is an array of
     objects, or an object with the label, or an object of further cells, for each path.
 
     Raises:
@@ -39,7 +40,7 @@ def read_rows(files: Files, table: str) -> Rows:
     with files.open(table) as file:
         head = file.read(1024)
     if b"\0" in head and not head.startswith(_UTF16):
-        raise DataError(f"{shown} holds zero bytes, so it is no text, or UTF-16 without its mark; save it as UTF-8")
+        raise DataError(f"{shown} holds null bytes: it is no text, or UTF-16 without its mark; save it as UTF-8")
     encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
     try:
         with io.TextIOWrapper(files.open(table), encoding=encoding, newline="") as text:
@@ -97,7 +98,7 @@ def _json_file_rows(table: str, file: TextIO) -> Rows:
     """Rows of one JSON value. They count as lines, so that messages can name them."""
     text = file.read(_MOST_JSON)
     if len(text) == _MOST_JSON:
-        raise DataError(f"{table} is too large to be read at once; write one object per line (.jsonl)")
+        raise DataError(f"{table} is too large for one JSON value; write one object per line (.jsonl)")
     try:
         whole = msgspec.json.decode(text)
     except NOT_JSON as error:
@@ -111,7 +112,7 @@ def _json_file_rows(table: str, file: TextIO) -> Rows:
         ]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(
-            f"{table} is no list of images: it needs an array of objects, or an object with a label by path"
+            f"{table} is not a list of images: it needs an array of objects, or an object with a label by path"
         )
     yield from enumerate(rows, 1)
 
@@ -129,7 +130,7 @@ def _text_rows(table: str, file: TextIO) -> Rows:
             continue
         path, _, label = (text, "", "") if is_image(text) else text.rpartition(" ")
         if not is_image(path.strip()):
-            raise DataError(f"{table}:{number}: {text[:80]!r} is no path of an image, and no path and a label")
+            raise DataError(f"{table}:{number}: {text[:80]!r} is neither a path of an image nor a path and a label")
         yield number, {"path": path.strip(), **({"label": label} if label else {})}
 
 

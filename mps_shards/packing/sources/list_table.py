@@ -1,4 +1,4 @@
-"""Lists of images: a table, JSON or text file with a path, and a label, a mask, a split or anything else beside it."""
+"""Lists of images: a table, JSON or text file with a path, and a label, a mask, a split or further columns."""
 
 import posixpath
 import re
@@ -33,7 +33,7 @@ __all__ = ["Table", "list_table", "lists_in"]
 Guess: TypeAlias = Callable[[str], tuple[str, str]]  # path of an image -> its split and label
 
 _SPLIT_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
-_LOOKED_AT = 5000  # rows by which columns are recognised
+_LOOKED_AT = 5000  # rows from which columns are recognised
 _TASKS: Mapping[str, Task] = {"multi-label": "multilabel", "number": "regression", "caption": "captions"}
 
 
@@ -48,12 +48,12 @@ def list_table(tree: FileTree, lists: Mapping[str, str]) -> Listing:
     """The images that a list names, in its order; or those of a list for each split.
 
     Columns are recognised by name, in upper or lower case (path, file, image …; label, class, breed …; mask; split),
-    else by what they hold; options name them. Further columns become the sample's ``.json``, and so does the label of
+    or by content, or are named by options. Further columns become the sample's ``.json``, and so does the label of
     an image with a mask. Paths are relative to the list, or to --root; an image in a subfolder, or an id without
     extension, is found if exactly one file fits.
 
     Labels are class indices if all are whole numbers, else class names, numbered in the order of their names. A
-    ``classes.txt`` beside the list, one name per line, or --classes gives the names and their order.
+    ``classes.txt`` next to the list, one name per line, or --classes gives the names and their order.
 
     Args:
         lists: the split of each list, by its path; "" where a column names the splits, or there are none.
@@ -71,15 +71,15 @@ def list_table(tree: FileTree, lists: Mapping[str, str]) -> Listing:
 
 
 class Table:
-    """Collects rows of one or several lists into splits; holds no row but as an entry."""
+    """Collects the rows of one or several lists into splits. Rows are held only as entries."""
 
     def __init__(self, tree: FileTree):
         self._tree = tree
         self._splits: dict[str, Entries] = {}
-        self._labels: dict[str, int] = {}  # numbered as they are met
-        self._first_rows: list[str] = []  # where each label was met first
+        self._labels: dict[str, int] = {}  # numbered in the order of the rows
+        self._first_rows: list[str] = []  # the first row with each label
         self._tables: list[str] = []
-        self._finders: dict[str, tuple[ImageFinder, str]] = {}  # and the column that names the image, by list
+        self._finders: dict[str, tuple[ImageFinder, str]] = {}  # finder and column of image names, by list
         self._roles: Roles | None = None
         self._columns: tuple[Column, ...] = ()
         self._vocabulary: dict[str, int] = {}
@@ -87,13 +87,13 @@ class Table:
         self._doubts: list[Doubt] = []
 
     def read(self, table: str, *, base: str = "", guess: Guess | None = None, split: str = "") -> None:
-        """Take in the rows of a list.
+        """Add the rows of a list.
 
         Args:
             base: folder that its paths are relative to, with a slash at its end; "" is the root.
-            guess: gives the split and label of an image that no column gives; then only columns that are named like
-                labels are labels.
-            split: name of the split of all rows that no column gives one.
+            guess: returns split and label of an image if no column has them; then only columns that are named like
+                labels count as labels.
+            split: split of all rows for which no column names a split.
         """
         tree, options = self._tree, self._tree.options
         self._tables.append(table)
@@ -119,13 +119,13 @@ class Table:
         ]
 
     def drop_labels(self) -> None:
-        """Forget the labels of all rows so far."""
+        """Remove the labels of all rows that were added."""
         self._labels, self._first_rows = {}, []
         for entries in self._splits.values():
             entries.labels[:] = -1
 
     def listing(self, layout: str) -> Listing:
-        """Everything that was read, splits by name."""
+        """The listing of all added rows, with splits sorted by name."""
         tree, options = self._tree, self._tree.options
         if not self._splits:
             tables = ", ".join(map(tree.shown, self._tables))
@@ -214,7 +214,7 @@ class Table:
         return text, {}, ""
 
     def _collect_vocabulary(self, table: str, roles: Roles) -> None:
-        """Number the labels of all rows, which must be known before the first sample is written down."""
+        """Number the labels of all rows. All labels must be known before the first entry is made."""
         names = set(self._vocabulary)
         if len(roles.labels) > 1:
             names |= set(roles.labels)
@@ -223,7 +223,7 @@ class Table:
             found = label_names(where, cells, roles.labels, self._tree.options.separator)
             names.update(found)
         if len(roles.labels) > 1 and names - set(roles.labels):
-            names -= set(roles.labels)  # the cells hold names, so the columns are no labels
+            names -= set(roles.labels)  # the cells hold names, so the columns are not labels
         ordered = read_classes(self._tree) if self._tree.options.classes is None else ()
         if names - set(ordered):
             is_column = len(roles.labels) > 1 and names == set(roles.labels)
@@ -248,7 +248,7 @@ class Table:
         return entries
 
     def _class_names(self, splits: Sequence[Split]) -> tuple[str, ...]:
-        """Class names of the set; numbers the labels."""
+        """Class names of the set. Also numbers the labels."""
         given = read_classes(self._tree)
         if self._vocabulary:
             return tuple(self._vocabulary)
@@ -269,7 +269,7 @@ class Table:
         yield from doubts_about_labels(dict(zip(self._labels, counts, strict=True)), roles.labels[0])
 
     def _classes(self, given: tuple[str, ...]) -> tuple[tuple[str, ...], Mapping[str, int]]:
-        """Class names, and the index of every label met."""
+        """Class names, and the class index of every label."""
         numbers = {text: class_number(text) for text in self._labels}
         source = self._tree.shown("classes.txt")
         if self._tree.options.classes is not None:
@@ -324,7 +324,7 @@ def _split_of(where: str, given: Any, roles: Roles) -> str:
 
 
 def _task(entries: Entries, lines_of: Callable[[str], str]) -> Task:
-    """What the targets of the entries are; all must have one, or none."""
+    """The kind of target of the entries; either all entries have a target or none has."""
     masks = np.fromiter((bool(entry.mask) for entry in entries), np.bool_, len(entries))
     targets: tuple[tuple[Task, npt.NDArray[np.bool_], str], ...]
     targets = (("segmentation", masks, "mask"), ("classification", entries.labels >= 0, "label"))

@@ -42,17 +42,17 @@ class Entry(NamedTuple):
 
 
 class Bad(NamedTuple):
-    """A file that was left out because it cannot be packed: its path as an entry has it, and the reason."""
+    """A file that was left out because it cannot be packed: its path relative to the source, and the reason."""
 
     path: str
     reason: str
 
 
 class Doubt(NamedTuple):
-    """Something about a source that can be read in two ways, so that a person must decide.
+    """An ambiguity of a source, which the user must settle.
 
     Attributes:
-        question: the finding, and why it is unclear.
+        question: what was found, and why it is ambiguous.
         answer: the options, or the change of the source, that settle it.
         about: "layout" if naming a layout settles it.
     """
@@ -70,10 +70,10 @@ class Column(NamedTuple):
 
 
 class Entries(Sequence[Entry]):
-    """Many entries in columns: about 28 bytes per entry beside its texts; five million tuples would take 2 GB."""
+    """Many entries in columns: about 28 bytes per entry besides its texts; five million tuples would take 2 GB."""
 
     def __init__(self, entries: Iterable[Entry] = (), *, prefix: str = ""):
-        self._prefix = prefix  # of the paths of all images and masks
+        self._prefix = prefix  # begins the paths of all images and masks
         self._texts, self._ends = bytearray(), array("Q", [0])
         self._sizes, self._labels, self._places = array("Q"), array("i"), array("q")
         for entry in entries:
@@ -95,7 +95,7 @@ class Entries(Sequence[Entry]):
 
     @property
     def labels(self) -> npt.NDArray[np.int32]:
-        """int32 (n,), a view that may be written to: a layout knows the order of its classes only at the end."""
+        """int32 (n,), a view that may be written to: the order of the classes is known only at the end."""
         return np.asarray(self._labels, np.int32)
 
     @property
@@ -133,7 +133,7 @@ class Entries(Sequence[Entry]):
         return Entries(self[number] for number in numbers)
 
     def below(self, folder: str) -> "Entries":
-        """The same entries, their paths below a folder; shares the columns, so neither may be changed any more."""
+        """The same entries with paths below a folder. Both share the columns, so neither may be changed."""
         moved = Entries(prefix=folder + self._prefix)
         for name in ("_texts", "_ends", "_sizes", "_labels", "_places"):
             setattr(moved, name, getattr(self, name))
@@ -168,7 +168,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A whole source.
+    """The listing of a source.
 
     Attributes:
         layout: recognised layout of the source.

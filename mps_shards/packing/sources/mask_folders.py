@@ -42,13 +42,13 @@ _MASK_WORDS = ("mask", "annot", "label", "segment", "groundtruth", "ground_truth
 _MASK_NAMES = frozenset(
     ["gt", "seg", "ann", "anns", "y", "targets", "target", "outputs", "labelstr", "1st_manual", *MASK_FOLDERS]
 )
-_NUMBER = re.compile(r"[-_. ]")  # before what tells the masks of one image apart
+_NUMBER = re.compile(r"[-_. ]")  # before the number of a mask of one image
 ONE_MASK = (
     "a sample has one label map, so merge the masks of each image into one (images/x.png, masks/x.png), or pack COCO "
     "annotations, from which label maps are drawn (--layout coco)"
 )
-_MOST_FOLDERS = 16  # more folders beside each other are classes
-_LOOKED_AT = 4  # images whose masks are looked for, and masks that are decoded
+_MOST_FOLDERS = 16  # more sibling folders are classes
+_LOOKED_AT = 4  # images whose masks are searched, and masks that are decoded
 _MOST_IDS = 64  # different values in a label map; photographs have more
 
 
@@ -65,7 +65,7 @@ class FolderPair(NamedTuple):
 
 
 def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
-    """Folders inside `prefix` whose files have equal names below them, and of which one holds label maps."""
+    """Folders inside `prefix` whose files have equal names and one of which holds label maps."""
     folders = tree.folders(prefix)
     if not 2 <= len(folders) <= _MOST_FOLDERS:
         return []
@@ -93,7 +93,7 @@ def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
 
 
 def sample_folder(tree: FileTree, folder: str) -> str:
-    """What a folder holds if that is one image and its masks, each in a folder of its own; else ""."""
+    """Text that describes a folder with one image and its masks, each in its own folder; "" for other folders."""
     held = tree.folders(folder)
     images, masks = ([n for n in held if n.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS))
     if len(images) != 1 or len(masks) != 1:
@@ -123,7 +123,7 @@ def masks_of_one_image(images: Iterable[str], masks: Iterable[str]) -> tuple[str
 
 
 def without_image_suffix(stem: str) -> str:
-    """The name that an image shares with its mask: ``104_sat`` and ``104_mask`` are both of 104."""
+    """The name that an image shares with its mask: ``104_sat`` and ``104_mask`` share ``104``."""
     return next((stem[: -len(suffix)] for suffix in IMAGE_SUFFIXES if stem.lower().endswith(suffix)), stem)
 
 
@@ -133,12 +133,12 @@ def _names_masks(folder: str) -> bool:
 
 
 def _could_be_masks(folder: str, paths: list[str]) -> bool:
-    """JPEG loses label ids, so a folder of JPEGs holds masks only if its name says so."""
+    """Whether the files can be masks. JPEG loses label ids, so JPEGs are masks only if the folder name says so."""
     return _names_masks(folder) or not all(path.lower().endswith((".jpg", ".jpeg", ".jfif")) for path in paths)
 
 
 def _fits(tree: FileTree, images: list[str], image_folder: str, mask_folder: str) -> bool:
-    """Whether the first images have masks of their names."""
+    """Whether the first images have masks with their names."""
     for path in images:
         stem = path[len(image_folder) :].rpartition(".")[0]
         folder, _, name = stem.rpartition("/")

@@ -1,4 +1,4 @@
-"""Parquet files with images: of this machine, a folder of them, or a data set of the Hugging Face Hub (``hf://``)."""
+"""Parquet files with images: local files, a local folder, or a data set of the Hugging Face Hub (``hf://``)."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from mps_shards.storage.range_reader import RangeReader
 
 __all__ = ["ParquetFiles", "import_pyarrow"]
 
-_CODECS = {"UNCOMPRESSED": "", "LZ4": "lz4_raw"}  # of Parquet's names; the others are pyarrow's in capitals
+_CODECS = {"UNCOMPRESSED": "", "LZ4": "lz4_raw"}  # other names are those of pyarrow in capitals
 
 
 def import_pyarrow() -> Any:
-    """The package `pyarrow`.
+    """Import and return the package `pyarrow`.
 
     Raises:
         ConfigError: it is not installed.
@@ -52,7 +52,7 @@ class ParquetFiles:
 
     @classmethod
     def at(cls, path: Path) -> "ParquetFiles":
-        """A file of this machine, or all below a folder."""
+        """A local Parquet file, or all of them below a local folder."""
         if not path.is_dir():
             if not path.is_file():
                 raise StorageError(f"{path}: no such file or directory")
@@ -61,7 +61,7 @@ class ParquetFiles:
 
     @classmethod
     def at_url(cls, url: str) -> "ParquetFiles":
-        """A file, or all below a folder, of a store that fsspec reads.
+        """A Parquet file, or all of them below a folder, in a store that fsspec reads.
 
         Raises:
             ConfigError: a package is missing, or there are no Parquet files.
@@ -81,7 +81,7 @@ class ParquetFiles:
             )
         except ImportError as error:
             raise ConfigError(f"reading {url} needs another package: {error}") from error
-        except Exception as error:  # each store has errors of its own
+        except Exception as error:  # each store has its own errors
             raise StorageError(f"cannot read {url}: {error}") from error
         if not paths:
             raise ConfigError(f"{url} holds no Parquet files")
@@ -153,7 +153,7 @@ class ParquetFiles:
             return self._reader.read(path, start, stop - start)
         try:
             return bytes(self._file_system.cat_file(path, start=start, end=stop))
-        except Exception as error:  # each store has errors of its own
+        except Exception as error:  # each store has its own errors
             raise StorageError(f"cannot read {path}: {error}") from error
 
 

@@ -1,7 +1,7 @@
-"""Where each value of a binary Parquet column lies, so that one image is read without the hundreds beside it.
+"""The place of each value in a binary Parquet column, so that one image is read without its neighbours.
 
 pyarrow reads whole row groups, and packing takes images in a random order. So the pages of the column are walked once,
-as the listing needs their sizes anyway, and each value is remembered by its page and its place in there.
+as the listing needs their sizes anyway, and the page and the offset of each value are kept.
 Written after the Parquet format, version 2.11 (apache/parquet-format: Encodings.md, src/main/thrift/parquet.thrift).
 """
 
@@ -36,7 +36,7 @@ class ColumnChunk(NamedTuple):
         start, stop: range of the pages in the file.
         rows: number of rows of the row group.
         codec: name of the compression for pyarrow; "" for none.
-        levels: the definition level of a value that is there; less means null.
+        levels: definition level of a value that exists; a lower level means null.
     """
 
     file: int
@@ -51,9 +51,9 @@ class _Page(NamedTuple):
     kind: int
     values: int
     encoding: int
-    content: bytes  # unpacked, behind the levels where these lie apart
-    levels: bytes  # of version 2, where they lie apart
-    number: int  # in the table of pages
+    content: bytes  # decompressed; without the levels if these are stored apart
+    levels: bytes  # stored apart in version 2
+    number: int  # index in the table of pages
 
 
 class PageReader:
@@ -81,7 +81,7 @@ class PageReader:
         """The values of a column chunk, row after row.
 
         Raises:
-            ConfigError: they are encoded in a way that is not read.
+            ConfigError: their encoding is not supported.
             DataError: the file is damaged.
         """
         dictionary: list[tuple[int, int, bytes]] = []
@@ -100,7 +100,7 @@ class PageReader:
             else:
                 name = _ENCODINGS.get(page.encoding, str(page.encoding))
                 raise ConfigError(
-                    f"{self._names[chunk.file]}: its images are encoded by {name}, which is not read; write the file "
+                    f"{self._names[chunk.file]}: its images are encoded by {name}, which cannot be read; write it "
                     "again, as by pyarrow.parquet.write_table"
                 )
             for is_present in present.tolist():
@@ -203,7 +203,7 @@ def _plain(page: _Page, content: bytes, position: int, count: int) -> Iterator[t
         size = int.from_bytes(content[position : position + 4], "little")
         position += 4
         if position + size > len(content):
-            raise DataError("a value of a Parquet page ends behind the page; download the file again")
+            raise DataError("a value of a Parquet page ends after the page; download the file again")
         yield base | position, size, content[position : position + 16]
         position += size
 

@@ -1,4 +1,4 @@
-"""Data set objects that are known: arrays, torchvision's, those of Hugging Face; what they state beside their items."""
+"""Known data set objects (arrays, torchvision's, Hugging Face's) and what they state besides their items."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class ArrayPairs(Sequence[tuple[Any, Any]]):
 
 
 class ImageFiles(Sequence[tuple[str, int]]):
-    """The files of torchvision's ImageFolder, which are packed as they are and not as their pixels."""
+    """The files of torchvision's ImageFolder, which are packed unchanged instead of as decoded pixels."""
 
     def __init__(self, dataset: Any):
         self.samples: list[tuple[str, int]] = list(dataset.samples)
@@ -52,10 +52,10 @@ def classes_of(*all_samples: Any) -> tuple[str, ...]:
                 return tuple(" ".join(each) if isinstance(each, tuple | list) else str(each) for each in stated)
             features = getattr(inner, "features", None)
             for feature in (features or {}).values() if isinstance(features, Mapping) else ():
-                feature = getattr(feature, "feature", feature)  # of a list
+                feature = getattr(feature, "feature", feature)  # the feature of list elements
                 if names := getattr(feature, "names", None):
                     return tuple(map(str, names))
-            inner = getattr(inner, "dataset", None)  # of torch.utils.data.Subset
+            inner = getattr(inner, "dataset", None)  # torch.utils.data.Subset has this attribute
     return ()
 
 
@@ -66,7 +66,7 @@ def prepared(samples: Any) -> Any:
     if is_folder and untransformed:
         return ImageFiles(samples)
     features = getattr(samples, "features", None)
-    if isinstance(features, Mapping) and hasattr(samples, "cast_column"):  # of Hugging Face
+    if isinstance(features, Mapping) and hasattr(samples, "cast_column"):  # a Hugging Face data set
         for name, feature in features.items():
             if type(feature).__name__ == "Image" and getattr(feature, "decode", False):
                 samples = samples.cast_column(name, type(feature)(decode=False))
@@ -74,7 +74,7 @@ def prepared(samples: Any) -> Any:
 
 
 def is_arrays(given: Any) -> bool:
-    """Whether an object is a pair of arrays ``(X, y)`` of equal length, the first of images."""
+    """Whether an object is a pair of arrays ``(X, y)`` of equal length, with images first."""
     if not (isinstance(given, tuple) and len(given) == 2 and hasattr(given[0], "shape")):
         return False
     return len(given[0].shape) >= 3 and hasattr(given[1], "__len__") and len(given[0]) == len(given[1])

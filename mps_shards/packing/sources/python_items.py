@@ -1,4 +1,4 @@
-"""One item of a Python sequence -> an encoded image and its target."""
+"""Conversion of an item of a Python sequence to an encoded image and its target."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ _MASKS = ("mask", "segmentation_mask", "annotation", "segmentation", "label_map"
 _LABELS = ("label", "labels", "class", "category", "target", "fine_label")
 _CAPTIONS = ("caption", "text")
 _STORED = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")  # Pillow's modes that a PNG holds
-# Of photographs this level gives smaller files than the usual 6, in less than a third of the time (14.6 ms and 350 KB
+# For photographs this level gives smaller files than the usual 6, in less than a third of the time (14.6 ms and 350 KB
 # instead of 48.5 ms and 357 KB for 500 x 375 pixels): PNG's filters leave little that a longer search would find
 _LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What belongs to an image.
+    """The target and metadata of an image.
 
     Attributes:
         label: class number or class name; None for none.
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item as it was given, taken apart."""
+    """An item as it was given, split into its parts."""
 
     image: Any
     target: Any = None
@@ -58,10 +58,10 @@ class Item:
 
 
 def item_of(given: Any, where: str) -> Item:
-    """Take an item apart: a pair of image and target, a dict, or an image alone.
+    """Split an item into its parts: a pair of image and target, a dict, or an image alone.
 
     Raises:
-        DataError: it is something else.
+        DataError: the item is something else.
     """
     if isinstance(given, Mapping):
         if "bytes" in given and "path" in given and len(given) == 2:  # an image of the datasets library
@@ -98,7 +98,7 @@ def target_of(item: Item, where: str) -> Target:
     """The target of an item.
 
     Raises:
-        DataError: it is none that can be packed.
+        DataError: a target of this type cannot be packed.
     """
     target, mask = _unwrapped(item.target), _unwrapped(item.mask)
     about: dict[str, Any] = {"caption": item.caption, "others": item.others}
@@ -126,10 +126,10 @@ def target_of(item: Item, where: str) -> Target:
 
 
 def encoded_image(given: Any, where: str) -> tuple[str, bytes]:
-    """Extension and bytes of an image: a file as it is, pixels as PNG, which loses nothing.
+    """Extension and bytes of an image: a file unchanged, pixels as PNG, which is lossless.
 
     Raises:
-        DataError: it is no image.
+        DataError: the object is not an image.
         StorageError: a file cannot be read.
     """
     given = _unwrapped(given)
@@ -152,10 +152,10 @@ def encoded_image(given: Any, where: str) -> tuple[str, bytes]:
 
 
 def mask_bytes(given: Any, where: str) -> bytes:
-    """A label map as PNG; bytes and files as they are.
+    """A label map as PNG; bytes and files are unchanged.
 
     Raises:
-        DataError: it is no label map.
+        DataError: the object is not a label map.
     """
     if isinstance(given, np.ndarray):
         if given.ndim == 3 and 1 in (given.shape[0], given.shape[-1]):
@@ -174,7 +174,7 @@ def mask_bytes(given: Any, where: str) -> bytes:
 
 
 def _image_of(pixels: Any, where: str) -> Image.Image:
-    """An array as an image: (height, width), or with 1, 3 or 4 channels behind."""
+    """An array as an image: (height, width), or (height, width, channels) with 1, 3 or 4 channels."""
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     is_gray = pixels.ndim == 2
@@ -202,12 +202,12 @@ def _file(path: Path, where: str) -> tuple[str, bytes]:
 def _saved(image: Image.Image, kind: str) -> bytes:
     file = io.BytesIO()
     options = {"compress_level": _LEVEL} if kind == "PNG" else {}
-    Image.Image.save(image.copy(), file, kind, **options)  # a copy has no metadata that Pillow would write along
+    Image.Image.save(image.copy(), file, kind, **options)  # a copy has no metadata, which Pillow would write
     return file.getvalue()
 
 
 def _unwrapped(value: Any) -> Any:
-    """A tensor as an array, of which an image has its channels last; an array of one number as this number."""
+    """A tensor as an array, for images with channels last; an array with one number as that number."""
     if hasattr(value, "permute") and hasattr(value, "numpy"):
         value = value.detach().cpu().numpy()
         if value.ndim == 3 and value.shape[0] in (1, 3, 4):

@@ -1,4 +1,4 @@
-"""The listing of samples that Python objects give: their targets, and the classes that these name."""
+"""The listing of samples from Python objects: their targets, and the classes of the targets."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ __all__ = ["FoundSamples"]
 
 
 class FoundSamples:
-    """Targets as they come, and the classes that they name."""
+    """Collects the targets of samples, and the classes that they name."""
 
     def __init__(self, classes: tuple[str, ...]):
         self._classes = classes
@@ -40,17 +40,17 @@ class FoundSamples:
         try:
             text = msgspec.json.encode(note).decode() if note else ""
         except (TypeError, msgspec.MsgspecError) as error:
-            raise DataError(f"{path}: what is kept of it cannot stand in JSON: {error}") from error
+            raise DataError(f"{path}: its metadata cannot be written as JSON: {error}") from error
         mask = f"+{len(target.mask)}" if target.mask else ""
         caption = target.caption.replace("\0", " ") if kind == "captions" else ""
         entry = Entry(path, size, label, mask=mask, note=text, caption=caption, place=place)
         self._splits.setdefault(split, Entries()).append(entry)
 
     def listing(self, *, identity: str = "") -> Listing:
-        """What was added.
+        """The listing of all added samples.
 
         Raises:
-            ConfigError: nothing was.
+            ConfigError: no samples were added.
         """
         if not self._splits:
             raise ConfigError("there are no samples to pack")
@@ -80,7 +80,7 @@ class FoundSamples:
         return number
 
     def _ordered(self) -> tuple[str, ...]:
-        """The classes: those that were stated, names in order, or numbers up to the largest."""
+        """The classes: those that the data set states, else sorted names, or numbers up to the largest."""
         if self._classes:
             return self._classes
         if not self._has_names:

@@ -33,8 +33,8 @@ __all__ = ["IteratorSource", "SequenceSource", "open_samples"]
 
 _log = logging.getLogger("mps_shards")
 
-_SPLIT_BITS = 40  # a place is the number of a split above these bits, and an index below
-_PROBED = 16  # samples that are encoded to estimate the size of all
+_SPLIT_BITS = 40  # a place holds the number of a split above these bits, and an index below them
+_PROBED = 16  # samples that are encoded to estimate the total size
 
 
 def open_samples(given: Any) -> "SequenceSource | IteratorSource":
@@ -65,15 +65,15 @@ def open_samples(given: Any) -> "SequenceSource | IteratorSource":
 
 
 class SequenceSource:
-    """Sequences by split, whose items are taken by number, one at a time, and encoded side by side. See `Source`.
+    """Sequences by split. Items are taken by index, one at a time, and encoded in parallel. See `Source`.
 
-    Labels are taken from an attribute ``targets`` or ``labels`` where there is one, else from every item once. Class
-    names come from ``classes``. What an item is when it is packed is compared with what was listed.
+    Labels come from an attribute ``targets`` or ``labels`` if it exists, else from reading every item once. Class
+    names come from ``classes``. Each item is compared with the listing when it is packed.
     """
 
     default_out: Path | None = None
     is_repeatable = True
-    is_comparable = False  # an image is only known when it is made
+    is_comparable = False  # an image is known only when its item is read
 
     def __init__(self, splits: Mapping[str, Any]):
         self._splits = dict(splits)
@@ -108,12 +108,12 @@ class SequenceSource:
         """See `Source`.
 
         Raises:
-            DataError: the item has another target than when it was listed, or is no image.
+            DataError: the target of the item changed since it was listed, or the item is not an image.
         """
         samples = self._splits[self._names[entry.place >> _SPLIT_BITS]]
         index = entry.place & (1 << _SPLIT_BITS) - 1
         where = f"sample {index}"
-        with self._lock:  # data sets share file handles and random states; what takes time is encoding, behind it
+        with self._lock:  # data sets share file handles and random states; the slow part, encoding, is outside
             given = samples[index]
         item = item_of(given, where)
         extension, image = encoded_image(item.image, where)
@@ -139,7 +139,7 @@ class SequenceSource:
         self._lock = threading.Lock()
 
     def _targets(self, samples: Any) -> Iterator[Target]:
-        """The target of each item; of a label alone without the image where that is possible."""
+        """The target of each item, read without its image if possible."""
         known = known_labels(samples)
         if known is not None:
             for label in known:
@@ -154,7 +154,7 @@ class SequenceSource:
 class IteratorSource:
     """Iterables by split, each read once, from start to end, into a temporary file. See `Source`.
 
-    The file has no name and is gone with the process. So a pack that is interrupted starts from the beginning.
+    The file has no name and disappears with the process, so an interrupted pack starts from the beginning.
     """
 
     default_out: Path | None = None
@@ -174,7 +174,7 @@ class IteratorSource:
         """See `Source`."""
         _log.warning(
             "packing an iterator, which can be read only once: if packing is interrupted, it cannot be resumed; a "
-            "sequence, which has a length and numbers, can"
+            "sequence, which has a length and indices, can"
         )
         found = FoundSamples(classes_of(*self._splits.values()))
         with tempfile.TemporaryFile() as file:
@@ -247,7 +247,7 @@ def _path(samples: Any, split: str, index: int) -> str:
 
 
 def _sizes(samples: Any) -> Any:
-    """A function that tells the bytes of each image: of its file, or the mean of a few encoded images."""
+    """A function that returns the bytes of each image: those of its file, or the mean of a few encoded images."""
     if isinstance(samples, ImageFiles):
         return lambda index: os.path.getsize(samples.samples[index][0])
     if not len(samples):

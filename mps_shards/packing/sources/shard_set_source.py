@@ -31,13 +31,13 @@ __all__ = ["SetSelection", "ShardSetSource"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetSelection:
-    """Which samples of shard sets are packed.
+    """The choice of samples of shard sets to pack.
 
     Attributes:
         only: names of the classes to keep; empty keeps all.
         without: names of the classes to leave out.
         drop: keys of the samples to leave out.
-        prefix: begin every key with the folder name of its set, so that equal keys of several sets can live together.
+        prefix: begin every key with the folder name of its set, so that equal keys of several sets stay distinct.
     """
 
     only: Sequence[str] = ()
@@ -60,7 +60,7 @@ class ShardSetSource:
 
     default_out: Path | None = None
     is_repeatable = True
-    is_comparable = False  # samples are read whole
+    is_comparable = False  # each sample is read completely
 
     def __init__(self, folders: Sequence[Folder], selection: SetSelection | None = None):
         if not folders:
@@ -88,7 +88,7 @@ class ShardSetSource:
         """See `Source`. Only the index is read, and, where a set has no ``labels.npy``, the labels in its shards.
 
         Raises:
-            ConfigError: the sets do not fit together, or a class or a key is in none of them.
+            ConfigError: the sets cannot be merged, or no set has a given class or key.
             DataError: two sets hold the same key.
         """
         sets = self._sets()
@@ -106,11 +106,11 @@ class ShardSetSource:
             sizes = stored.rows[shard.name]["size"].tolist()
             for number, (size, label) in enumerate(zip(sizes, labels.tolist(), strict=True), start):
                 if number in dropped:
-                    left_out["with keys that were to be dropped"] += 1
+                    left_out["with dropped keys"] += 1
                 elif label == _UNWANTED:
                     left_out["of other classes"] += 1
                 else:
-                    # so that a plan, which adds the headers and the label to an image, comes to the size that it has
+                    # the plan adds headers and the label to this size, which gives the size of the stored sample
                     fits = size - BLOCK - (2 * BLOCK if label >= 0 else 0)
                     entries.append(Entry("", fits, label, place=number))
         if not len(entries):
@@ -149,7 +149,7 @@ class ShardSetSource:
             named[name[len(sample.key) + 1 :]] = content[begin:end]
         images = [name for name in named if name.lower() in IMAGE_FIELDS]
         if len(images) != 1:
-            sample.image()  # says what is wrong
+            sample.image()  # raises an error that names the damage
         image = named.pop(images[0])
         return SourceSample(
             extension=images[0],
@@ -202,7 +202,7 @@ class ShardSetSource:
         self._reset()
 
 
-_UNWANTED = -2  # in place of a label: its class is left out
+_UNWANTED = -2  # replaces a label whose class is left out
 
 
 class _OpenSets:
@@ -215,16 +215,16 @@ class _OpenSets:
         self.shards = [(which, shard, start) for (which, shard), start in zip(shards, self._starts, strict=False)]
 
     def shard_of(self, number: int) -> tuple[int, ShardRecord, int]:
-        """Number of the set, the shard, and the number of its first sample, for a sample."""
+        """For a sample: the number of its set, its shard, and the number of the first sample of the shard."""
         return self.shards[bisect_right(self._starts, number) - 1]
 
     def prefixes(self, selection: SetSelection) -> list[str]:
-        """What the keys of each set begin with."""
+        """The prefix of the keys of each set."""
         if not selection.prefix:
             return [""] * len(self.stored)
         prefixes = [f"{encode_key(stored.folder.name)}/" for stored in self.stored]
         if len(set(prefixes)) < len(prefixes):
-            raise ConfigError("two of the sets have the same folder name, so it tells no keys apart; rename one")
+            raise ConfigError("two of the sets have the same folder name, which gives them the same prefix; rename one")
         return prefixes
 
     def check_keys(self) -> None:
@@ -242,7 +242,7 @@ class _OpenSets:
         for repetition in repeated_keys(hashes, key_of):
             paths = [self.stored[self.shards[part][0]].folder for part in (repetition.first, repetition.shard)]
             raise DataError(
-                f"{paths[0]} and {paths[1]} both hold the key {repetition.key!r}; tell them apart with --prefix"
+                f"{paths[0]} and {paths[1]} both hold the key {repetition.key!r}; make the keys distinct with --prefix"
             )
 
     def numbers_of(self, keys: frozenset[str]) -> frozenset[int]:
@@ -276,7 +276,7 @@ def _labels_of(stored: StoredSet, shard: ShardRecord) -> Labels:
 
 
 def _renumbered(labels: Labels, stored: StoredSet, shard: ShardRecord, classes: Sequence[str]) -> Labels:
-    """Labels by the new list of classes; `_UNWANTED` where the class is not in it."""
+    """Labels in the new list of classes; `_UNWANTED` where the class is not in that list."""
     if not stored.manifest.classes:
         return labels
     if len(labels) and int(labels.max()) >= len(stored.manifest.classes):
@@ -287,14 +287,14 @@ def _renumbered(labels: Labels, stored: StoredSet, shard: ShardRecord, classes: 
         )
     places = {name: number for number, name in enumerate(classes)}
     table = np.array([*(places.get(name, _UNWANTED) for name in stored.manifest.classes), -1], LABEL_TYPE)
-    return table[labels]  # -1, for none, is the last
+    return table[labels]  # -1 (no label) indexes the last entry
 
 
 def _check_alike(sets: Sequence[StoredSet]) -> None:
     for stored in sets:
         if chosen := [f"{name} {value}" for name, value in stored.choice.options().items() if value]:
             raise ConfigError(
-                f"{stored.folder} is read by a choice of fields ({', '.join(chosen)}), which a new set would not have; "
+                f"{stored.folder} is read with chosen fields ({', '.join(chosen)}), which a new set would not have; "
                 "unpack it, and pack that"
             )
     first = sets[0]
@@ -306,7 +306,7 @@ def _check_alike(sets: Sequence[StoredSet]) -> None:
         if first.manifest.packed.options.get("keys", "stem") != other.manifest.packed.options.get("keys", "stem"):
             raise ConfigError(f"{first.folder} and {other.folder} were packed with different --keys")
         if bool(first.manifest.classes) != bool(other.manifest.classes):
-            raise ConfigError(f"of {first.folder} and {other.folder} only one names its classes")
+            raise ConfigError(f"only one of {first.folder} and {other.folder} names its classes")
         if first.manifest.task in ("segmentation", "multilabel") and first.manifest.classes != other.manifest.classes:
             raise ConfigError(
                 f"{first.folder} and {other.folder} have different classes, and only labels of classification are "

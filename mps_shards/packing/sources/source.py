@@ -1,4 +1,4 @@
-"""The contract of a source: what `pack` reads, as a listing of entries and the bytes behind each entry."""
+"""The contract of a source: what `pack` reads, as a listing of entries and the bytes of each entry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ __all__ = ["Source", "SourceSample", "Stamp"]
 
 
 class Stamp(NamedTuple):
-    """What identifies the content behind an entry without reading it.
+    """Identifies the content of an entry without reading it.
 
     Attributes:
         digest: 8 bytes that change whenever the content may have changed; see `stamp_of`.
         is_sure: whether equal digests prove equal content. A file that was written a moment ago may change again
-            within the resolution of its clock, and a Python object has nothing but its content: then this is False,
+            within the resolution of its clock, and a Python object has only its content. In both cases this is False,
             and a resumed pack makes the shard again and compares.
     """
 
@@ -59,7 +59,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """A path or a few words; error messages put it before the path of an entry: ``NAME/cat/x.jpg``."""
+        """A path or a few words. Error messages put this name before the path of an entry: ``NAME/cat/x.jpg``."""
         ...
 
     @property
@@ -69,7 +69,7 @@ class Source(Protocol):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether listing the source again gives the same entries. A pack of any other cannot be resumed."""
+        """Whether listing the source again gives the same entries. Only then a pack can be resumed."""
         ...
 
     @property
@@ -78,7 +78,7 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Close files that are open; nothing is read any more."""
+        """Close open files. The source is not read after that."""
         ...
 
     def listing(self, options: "SourceOptions") -> "Listing":
@@ -95,7 +95,7 @@ class Source(Protocol):
         """Return the path of a list, or of an annotation file, that changed since the source was listed; "" if none.
 
         Raises:
-            StorageError: it is gone.
+            StorageError: the file no longer exists.
         """
         ...
 
@@ -103,13 +103,13 @@ class Source(Protocol):
         """Return the stored bytes of an entry. Called from many threads.
 
         Raises:
-            DataError: the content is damaged, or is not what was listed.
+            DataError: the content is damaged, or differs from the listing.
             StorageError: it cannot be read.
         """
         ...
 
     def stamp(self, entry: "Entry") -> Stamp:
-        """Identify the content behind an entry, all its files taken together. Called from many threads.
+        """Identify the content of all files of an entry together. Called from many threads.
 
         Raises:
             StorageError: the entry is gone.
@@ -117,9 +117,9 @@ class Source(Protocol):
         ...
 
     def ending(self, entry: "Entry") -> bytes:
-        """Return bytes that equal images of equal size share and that are cheap to get: their last 4 KB, a checksum.
+        """Return bytes that are cheap to read and the same for equal images: the last 4 KB, or a checksum.
 
-        The search for duplicates compares these before it compares whole images; ``b""`` says nothing.
+        The search for duplicates compares these before it compares whole images; ``b""`` means unknown.
 
         Raises:
             StorageError: it cannot be read.

@@ -24,14 +24,14 @@ _TABLES = (".parquet", *ARCHIVE_SUFFIXES)
 
 
 def open_source(given: Any, *, root: str | None = None) -> Source:
-    """The source that a path or a URL names, or that a Python object is.
+    """The source for a path, a URL or a Python object.
 
     Args:
         root: folder that the paths in a list are relative to; by default the folder of the list.
 
     Raises:
-        ConfigError: nothing that can be packed, or a package that is needed is not installed.
-        StorageError: there is no such file or folder, or it is not a source.
+        ConfigError: the argument cannot be packed, or a required package is not installed.
+        StorageError: the file or folder does not exist, or is not a source.
     """
     if not isinstance(given, str | os.PathLike):
         return open_samples(given)

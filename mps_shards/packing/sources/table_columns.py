@@ -53,7 +53,7 @@ class TableColumns:
     unused: tuple[str, ...] = ()
 
     def shown(self) -> tuple[Column, ...]:
-        """What each column is used for."""
+        """The use of each column."""
         roles = [(self.image, "image"), (self.mask, "mask"), (self.label, "label"), (self.caption, "caption")]
         roles += [(self.split, "split"), *((name, "kept as metadata") for name in self.kept)]
         return tuple(Column(name, role) for name, role in [*roles, *((name, "unused") for name in self.unused)] if name)
@@ -131,13 +131,13 @@ def _image_among(images: Sequence[str], where: str, names: Sequence[str]) -> str
     known = [name for candidate in _IMAGES for name in images if name.lower() == candidate]
     if known:
         return known[0]
-    raise ConfigError(f"{where}: {' and '.join(images)} hold images; say which to pack with --image-column")
+    raise ConfigError(f"{where}: {' and '.join(images)} hold images; choose one with --image-column")
 
 
 def _label_among(schema: Any, features: dict[str, Any], taken: set[str], where: str) -> str:
     stated = [name for name in schema.names if name not in taken and _classes(features.get(name))[0]]
     if len(stated) > 1:
-        raise ConfigError(f"{where}: {' and '.join(stated)} hold class labels; say which to pack with --label-column")
+        raise ConfigError(f"{where}: {' and '.join(stated)} hold class labels; choose one with --label-column")
     if stated:
         return str(stated[0])
     plain = [
@@ -169,7 +169,7 @@ def _only(option: Any, names: Sequence[str], role: str, where: str) -> str:
 
 
 def _is_plain(kind: Any) -> bool:
-    """Whether values of a type can stand in a JSON file as they are."""
+    """Whether values of a type can be written to JSON unchanged."""
     import pyarrow.types as types
 
     checks = (types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_boolean)

@@ -20,12 +20,12 @@ from mps_shards.shards.manifest import Task
 
 __all__ = ["Chunk", "TableFiles", "TableSource", "Value", "split_of"]
 
-_FEW = 20  # rows; fewer may well all be of different classes
+_FEW = 20  # with fewer rows, all labels may well differ
 _SPLIT_FILE = re.compile(r"(.+?)[-_.]\d{3,}(-of-\d+)?")
 
 
 class Value(NamedTuple):
-    """An encoded image in a table: its place, its bytes (-1 if it is null) and the first of them."""
+    """An encoded image in a table: its place, its size in bytes (-1 if null) and its first bytes."""
 
     place: int
     size: int
@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
 
 
 class TableFiles(Protocol):
-    """The files of a table. Sent to other processes by pickling, after `chunks` too.
+    """The files of a table. Can be pickled for other processes, also after `chunks`.
 
     Attributes:
         layout: kind of the table, in one or two words.
@@ -102,7 +102,7 @@ class TableSource:
         return self._files.name
 
     def listing(self, options: SourceOptions) -> Listing:
-        """See `Source`. Of a Parquet file the images are read, as it does not state their sizes."""
+        """See `Source`. Reads the images of Parquet files, which do not state image sizes."""
         columns = columns_of(self._files.schema(), options, where=self.name)
         rows = _Rows(self.name, self._files.layout, columns, skip_bad=options.skip_bad)
         images = [name for name in (columns.image, columns.mask) if name]
@@ -112,7 +112,7 @@ class TableSource:
         return rows.listing()
 
     def changed_list(self) -> str:
-        """See `Source`. There is no list beside the samples."""
+        """See `Source`. A table has no separate list."""
         return ""
 
     def read(self, entry: Entry) -> SourceSample:
@@ -134,15 +134,15 @@ class TableSource:
 
 
 class _Rows:
-    """Rows as they come, by split."""
+    """Collects rows by split."""
 
     def __init__(self, name: str, layout: str, columns: TableColumns, *, skip_bad: bool):
         self._layout = layout
         self._name, self._columns, self._skip_bad = name, columns, skip_bad
         self._splits: dict[str, Entries] = defaultdict(Entries)
-        self._found: dict[str, int] = {}  # class names or numbers of labels that no feature names
+        self._found: dict[str, int] = {}  # class names or numbers of labels without a feature ClassLabel
         self._are_numbers = False
-        self._most = -1  # the largest number of several labels that no feature names
+        self._most = -1  # the largest class number of multi-label rows without a feature ClassLabel
         self._bad: list[Bad] = []
         self._row: dict[str, int] = defaultdict(int)
 
@@ -158,7 +158,7 @@ class _Rows:
             self._row[split] += 1
             path = f"{split}/{number:08d}" if split else f"{number:08d}"
             if value.size <= 0 or (mask is not None and mask.size <= 0):
-                self._leave_out(path, "the image or its mask is missing: only its path is stored, or nothing")
+                self._leave_out(path, "the image or its mask is missing: the row holds only its path, or nothing")
                 continue
             label, note = self._target(labels[row], {name: cells[name][row] for name in columns.kept})
             self._splits[split].append(
@@ -174,7 +174,7 @@ class _Rows:
             )
 
     def listing(self) -> Listing:
-        """What was taken.
+        """The listing of all rows.
 
         Raises:
             ConfigError: no row holds an image.
@@ -221,12 +221,12 @@ class _Rows:
         return "classification" if columns.label and (entries.labels >= 0).any() else "unlabeled"
 
     def _target(self, label: Any, others: dict[str, Any]) -> tuple[int, str]:
-        """Class number of a cell, and the JSON of what else is kept of the row."""
+        """Class number of a cell, and the JSON of the metadata of the row."""
         number = -1
         note = {name: _plain(value) for name, value in others.items() if value is not None}
         if self._columns.several:
             note["labels"] = sorted({self._one_of_several(each) for each in label or () if each is not None})
-        elif label is not None and label != -1:  # the Hub's way to leave the labels of a test split out
+        elif label is not None and label != -1:  # the Hub's value for the missing labels of a test split
             number = self._number(label)
         return number, msgspec.json.encode(note).decode() if note else ""
 
@@ -253,7 +253,7 @@ class _Rows:
         return label
 
     def _numbered(self) -> tuple[str, ...]:
-        """Class names in order, numbers by their value; the labels are brought into this order."""
+        """Class names, sorted as text or as numbers. The labels are renumbered in this order."""
         if self._columns.several:
             return tuple(map(str, range(self._most + 1)))
         names = sorted(self._found, key=int) if self._are_numbers else sorted(self._found)

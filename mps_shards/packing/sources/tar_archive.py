@@ -15,7 +15,7 @@ __all__ = ["GzipBytes", "tar_members"]
 
 _LINKS = (ord("1"), ord("2"))  # hard and symbolic
 _INPUT = 1 << 14  # compressed bytes that are read at a time
-_STATE = 60_000  # bytes that a decompressor takes: the last 32 KB that it gave, its tables, and the input that is left
+_STATE = 60_000  # bytes of a decompressor: the last 32 KB of its output, its tables, and the remaining input
 _MAX_STATES = 256 << 20  # bytes of all stored states of the decompressor
 _MIN_STEP = 1 << 16  # bytes of compressed data between two stored states
 
@@ -26,7 +26,7 @@ def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, whe
     Args:
         read: bytes from one offset to another.
         start, stop: range of the tar in the file.
-        where: the path of the tar, for messages.
+        where: path of the tar, for messages.
 
     Raises:
         DataError: the tar is damaged.
@@ -43,17 +43,17 @@ def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, whe
 
 
 def _target(header: bytes, path: str) -> str:
-    """The path that a link leads to: a hard link's from the root of the archive, a symbolic one's from its folder."""
+    """The path that a link points to. Hard links start at the root of the archive, symbolic links at their folder."""
     name = header[157:257].partition(b"\0")[0].decode("utf-8", "surrogateescape")
     base = posixpath.dirname(path) if header[156] == ord("2") else ""
     return posixpath.normpath(posixpath.join(base, name))
 
 
 class GzipBytes:
-    """A gzip file, read at any offset of what it unpacks to.
+    """A gzip file that can be read at any offset of its decompressed content.
 
-    Decompressors are kept at regular distances while the file is read for the first time, from start to end; a later
-    read continues from the nearest one before it. They take at most 256 MB of memory.
+    The first read, from start to end, keeps the state of the decompressor at regular distances; a later read continues
+    from the nearest state before its offset. The states take at most 256 MB of memory.
 
     Args:
         read: function that returns the compressed bytes from one offset to another.
@@ -67,12 +67,12 @@ class GzipBytes:
         self._where = where
         self._step = max(_MIN_STEP, size * _STATE // _MAX_STATES)
         self._kept: list[_Cursor] = [_Cursor(zlib.decompressobj(31), 0, 0)]
-        self._starts = [0]  # in what is unpacked, of each
+        self._starts = [0]  # decompressed offset of each state
         self._keeping = threading.Lock()
         self._local = threading.local()
 
     def read(self, start: int, stop: int) -> bytes:
-        """Bytes from one offset to another of what the file unpacks to; fewer only where that ends.
+        """Decompressed bytes from one offset to another; fewer only at the end of the content.
 
         Raises:
             DataError: the file is damaged.
@@ -102,7 +102,7 @@ class GzipBytes:
                     rest = cursor.engine.unused_data.lstrip(b"\0") + self._input(cursor)
                     if not rest:
                         return None
-                    cursor.engine = zlib.decompressobj(31)  # of several gzip files one behind the other
+                    cursor.engine = zlib.decompressobj(31)  # the file is a series of gzip files
                     piece = cursor.engine.decompress(rest, limit)
                 else:
                     rest = cursor.engine.unconsumed_tail or self._input(cursor)
@@ -131,7 +131,7 @@ class GzipBytes:
 
 
 class _Cursor:
-    """A decompressor, and how far it has come in the compressed and in the unpacked bytes."""
+    """A decompressor, and its offsets in the compressed and the decompressed bytes."""
 
     __slots__ = ("engine", "packed", "position")
 

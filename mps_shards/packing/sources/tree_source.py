@@ -1,4 +1,4 @@
-"""A source that is a tree of files: a folder, or an archive, in any layout; or the images that a list in it names."""
+"""A source that is a tree of files: a folder or an archive in any layout, or the images that a list names."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ class TreeSource:
         list_files = NotedFiles(self.list_files, self.read_files) if self.list_files is not None else None
         listing = list_tree(FileTree(files=files, options=options, list_files=list_files), list_name=self.list_name)
         for each in [each for each in self.read_files if each[1] in listing.annotations]:
-            self.read_files.remove(each)  # looked at, but not used
+            self.read_files.remove(each)  # was read, but is not used
         return listing
 
     def changed_list(self) -> str:

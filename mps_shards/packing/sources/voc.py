@@ -21,9 +21,9 @@ def is_voc(tree: FileTree) -> bool:
 
 
 def list_voc(tree: FileTree) -> Listing:
-    """The images that the split files name, with their masks; ``trainval`` counts only where its parts are missing.
+    """The images that the split files name, with their masks; ``trainval`` counts only if its parts are missing.
 
-    A split without any mask, as the test images of 2012, has no labels. A ``classes.txt`` beside the folders replaces
+    A split without any mask, as the test images of 2012, has no labels. A ``classes.txt`` next to the folders replaces
     the 21 names of Pascal VOC, for other sets in this form.
 
     Raises:
@@ -42,7 +42,7 @@ def list_voc(tree: FileTree) -> Listing:
     for part in (MASKS, SETS):
         if not tree.files.is_folder(root + part):
             raise ConfigError(
-                f"{tree.shown(root)} holds {IMAGES} but no {part}, so it tells nothing about segmentation; "
+                f"{tree.shown(root)} holds {IMAGES} but no {part}, so it has no label maps; "
                 "to pack the images alone use layout 'flat'"
             )
     found = {name[:-4]: name for name in tree.names(f"{root}{SETS}") if name.endswith(".txt")}
@@ -92,7 +92,7 @@ def _split(tree: FileTree, root: str, name: str) -> Split:
 
 
 def _extensions(tree: FileTree, folder: str) -> dict[str, str]:
-    """The extension of each image that is not a .jpg."""
+    """The extension of each image that does not end in .jpg."""
     names = (name.rpartition(".") for name in tree.names(folder) if is_image(name))
     return {stem: extension for stem, _, extension in names if extension != "jpg"}
 

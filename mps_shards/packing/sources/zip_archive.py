@@ -57,7 +57,7 @@ class ZipArchive:
         position, end = self._directory()
         buffer, begin = b"", position
         while position < end:
-            if position - begin + _CENTRAL.size + 3 * 65536 > len(buffer):  # a record and its three texts
+            if position - begin + _CENTRAL.size + 3 * 65536 > len(buffer):  # one record and its three texts
                 buffer, begin = self._read(position, min(end, position + _STEP)), position
             record = self._record(buffer, position - begin)
             name = _decoded(record)
@@ -73,7 +73,7 @@ class ZipArchive:
         """The whole content of a member.
 
         Raises:
-            DataError: it is damaged, or compressed by a method that is not read.
+            DataError: the member is damaged, or its compression method is not supported.
         """
         record = self._at(place)
         start, stop = self._data(record)
@@ -86,7 +86,7 @@ class ZipArchive:
         elif record.method != _STORED:
             method = _METHODS.get(record.method, f"method {record.method}")
             raise DataError(
-                f"{self._where}: {_decoded(record)!r} is compressed by {method}, which is not read; unpack the archive"
+                f"{self._where}: {_decoded(record)!r} is compressed by {method}, which cannot be read; unpack it"
             )
         if len(content) != record.size or zlib.crc32(content) != record.crc32:
             raise self._damaged(record, "its checksum does not match")
@@ -130,20 +130,20 @@ class ZipArchive:
         begin = self._start + record.offset
         header = self._read(begin, min(self._stop, begin + _LOCAL.size))
         if len(header) < _LOCAL.size or header[:4] != b"PK\3\4":
-            raise self._damaged(record, "there is no header where the directory says")
+            raise self._damaged(record, "the header is not where the directory says")
         *_, name, extra = _LOCAL.unpack(header)
         start = begin + _LOCAL.size + name + extra
         if start + record.packed > self._stop:
-            raise self._damaged(record, "it ends behind the archive")
+            raise self._damaged(record, "it ends after the archive")
         return start, start + record.packed
 
     def _directory(self) -> tuple[int, int]:
-        """Where the central directory begins and ends. Bytes before the archive, as of a program, move the offsets."""
+        """Start and end of the central directory. Bytes before the archive, such as a program, shift the offsets."""
         begin = max(self._start, self._stop - _MAX_END)
         tail = self._read(begin, self._stop)
         at = tail.rfind(b"PK\5\6")
         if at < 0 or at + _END.size > len(tail):
-            raise DataError(f"{self._where} is no complete zip archive: its directory is missing; download it again")
+            raise DataError(f"{self._where} is not a complete zip archive: its directory is missing; download it again")
         *_, size, offset, _ = _END.unpack_from(tail, at)
         end = begin + at
         if at >= _END_64_LOCATOR.size and tail[at - _END_64_LOCATOR.size :][:4] == b"PK\6\7":
@@ -160,7 +160,7 @@ class ZipArchive:
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """The numbers that need 64 bits, from the extra field 1 (4.5.3), where the record itself has no room."""
+    """The numbers that need 64 bits, from the extra field 1 (4.5.3), if the record itself has no space."""
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)
@@ -175,7 +175,7 @@ def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, 
 
 
 def _decoded(record: _Record) -> str:
-    """The name of a member: UTF-8, or code page 437 of what is none and does not say that it is."""
+    """The name of a member: UTF-8, or code page 437 if the name is neither marked as UTF-8 nor valid UTF-8."""
     try:
         return record.name.decode("utf-8")
     except UnicodeDecodeError:

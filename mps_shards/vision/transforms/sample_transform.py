@@ -81,7 +81,7 @@ def recognise(
         ignore_index: label id of the set that is not a class.
 
     Raises:
-        ConfigError: the transform is of no known kind, or does not fit the task or the set.
+        ConfigError: the transform has an unknown kind, or does not fit the task or the set.
     """
     if type(views) is not int or views < 1:
         raise ConfigError(f"views must be a whole number from 1, not {views!r}")
