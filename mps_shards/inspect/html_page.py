@@ -182,7 +182,7 @@ def _head(name: str, found: "Survey") -> str:
 
 
 def _verdict(found: "Survey", verified: "VerifyReport | None") -> str:
-    drawn = "" if found.seed is None else f", drawn with seed {found.seed}"
+    drawn = "" if found.seed is None else f", drawn by seed {found.seed}"
     decoded = f"{counted(found.tally.samples, 'image')} decoded{drawn}"
     faults, read = [], "Its bytes were not verified; "
     if verified is not None:

@@ -1,4 +1,4 @@
-"""What a data set says of the shard sets that it reads, for `ShardDataset` and `ShardSamples` alike."""
+"""Properties of the shard sets of a data set, shared by `ShardDataset` and `ShardSamples`."""
 
 from mps_shards.reading.sample_sources import Source
 from mps_shards.shards.manifest import Task

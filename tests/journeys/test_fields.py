@@ -147,11 +147,11 @@ def test_a_sample_of_a_labelled_set_that_has_a_text_alone_is_a_bad_sample(tmp_pa
     del held["0"]["cls"]
     folder = tars(tmp_path / "tars", held)
 
-    with pytest.raises(DecodeError, match="no label, the set has labels"):
+    with pytest.raises(DecodeError, match="no label, but the set has labels"):
         list(ShardDataset(folder, batch_size=None))
     skipping = ShardDataset(folder, batch_size=None, on_bad_sample=SkipRules(max_bad=1))
     assert [target for _, target in skipping] == [1] * 4
-    assert "say which is the target: --target cls, or none" in refused("index", folder)
+    assert "name the target: --target cls, or none" in refused("index", folder)
 
 
 def test_labels_behind_many_captions_are_an_error_and_missing_captions_are_named(tmp_path):

@@ -73,7 +73,7 @@ def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges
 
 def test_what_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path):
     with web(TARS) as server:
-        complaint = "web servers cannot be written to; name a folder that you can write to by --out"
+        complaint = "web servers cannot be written to; name a folder that you can write to with --out"
 
         assert refused("index", f"{server.url}/{NAMED}") == f"{server.url}: {complaint}"
         assert server.asked == []
@@ -87,7 +87,7 @@ def test_a_store_that_takes_nothing_is_told_of_with_what_to_do(tmp_path, monkeyp
 
         said = refused("index", f"s3://bucket/{NAMED}")
 
-    assert said.startswith("s3://bucket/index.npy: ") and said.endswith("name a folder by --out")
+    assert said.startswith("s3://bucket/index.npy: ") and said.endswith("name another folder with --out")
     assert sorted(path.name for path in (tmp_path / "bucket").iterdir()) == sorted(path.name for path in TARS.iterdir())
 
 

@@ -177,12 +177,12 @@ def test_a_dangling_link_is_named_or_left_out(tmp_path: Path):
     ("names", "stray"),
     [
         (("a.jpg", "cat/x.jpg"), "a.jpg is next to folders of images, without a class; move it"),
-        (("a.jpg", "b.jpg", "train/cat/x.jpg"), "a.jpg and 1 other image lie .* without a class; move them"),
+        (("a.jpg", "b.jpg", "train/cat/x.jpg"), "a.jpg and 1 other image are .* without a class; move them"),
         (
             ("train/a.jpg", "train/cat/x.jpg"),
             r"train/a\.jpg is next to class folders and has no class; move it into a class folder",
         ),
-        (("train/cat/x.jpg", "val/a.jpg", "val/dog/x.jpg"), r"val/a\.jpg lies beside class folders"),
+        (("train/cat/x.jpg", "val/a.jpg", "val/dog/x.jpg"), r"val/a\.jpg is next to class folders"),
     ],
 )
 def test_an_image_that_would_have_no_class_is_named(tmp_path: Path, names: tuple[str, ...], stray: str):

@@ -110,7 +110,7 @@ def test_many_classes_move_the_ignore_index_out_of_their_way(tmp_path: Path):
             instances(images=[{**instances()["images"][0], "file_name": "b.jpg"}]),
             r"train\.json: there is no file .*b\.jpg",
         ),
-        (instances(images=[{**instances()["images"][0], "file_name": "../../b.jpg"}]), "lies outside of"),
+        (instances(images=[{**instances()["images"][0], "file_name": "../../b.jpg"}]), "is outside of"),
         (instances(annotations=[{**instances()["annotations"][0], "image_id": 7}]), "annotation 0 is of image 7 and"),
         (
             instances(categories=[{"id": 3, "name": "car"}]),

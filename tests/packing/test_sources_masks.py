@@ -97,7 +97,7 @@ def test_what_has_no_partner_is_named_or_skipped_and_noted(tmp_path: Path, more:
 def test_a_missing_mask_beside_images_is_named(tmp_path: Path):
     source = tree(tmp_path, "a.jpg", "a_mask.png", "b.jpg")
 
-    with pytest.raises(DataError, match=r"b\.jpg has no mask beside it \(b_mask\.png\)"):
+    with pytest.raises(DataError, match=r"b\.jpg has no mask next to it \(b_mask\.png\)"):
         list_source(source)
 
 
@@ -193,7 +193,7 @@ def test_what_a_voc_split_names_and_is_missing_is_named(tmp_path: Path, lost: st
 
 def test_a_voc_split_that_names_an_image_twice_or_outside_is_refused(tmp_path: Path):
     voc(tmp_path)
-    for content, message in ((b"2007_000032\n2007_000032\n", "is named twice"), (b"../../x\n", "lies outside of")):
+    for content, message in ((b"2007_000032\n2007_000032\n", "is named twice"), (b"../../x\n", "is outside of")):
         write(tmp_path, {"ImageSets/Segmentation/train.txt": content})
 
         with pytest.raises(DataError, match=message):

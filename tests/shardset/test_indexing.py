@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_with_what_to_do(folder: P
     by_tarfile(folder / "x.tar", labelled(2))
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
 
-    with pytest.raises(StorageError, match="by --out, or fill a folder with links to the tars"):
+    with pytest.raises(StorageError, match="with --out, or fill a folder with links to the tars"):
         adopt(folder)
 
 

@@ -203,7 +203,7 @@ DOUBTFUL = {
     ),
     "a placeholder of iCloud": Case(
         {**images(*PETS), "cat/.2.jpg.icloud": b"bplist00"},
-        words=("cat/.2.jpg.icloud lies in iCloud only; download it",),
+        words=("cat/.2.jpg.icloud is in iCloud only; download it",),
         settled=(("--on-bad-sample", "skip"), {"": ("classification", CATS, 4)}),
     ),
     "a column of splits alone": Case(
@@ -260,7 +260,7 @@ LISTS = {
     ),
     "UTF-16 without a mark": Case(
         {**images(*NAMES), "labels.csv": _TABLE.decode().encode("utf-16-le")},
-        words=("labels.csv holds zero bytes", "save it as UTF-8"),
+        words=("labels.csv holds null bytes", "save it as UTF-8"),
         source="labels.csv",
     ),
     "a list of another code page": Case(
@@ -274,6 +274,8 @@ LISTS = {
         source="instances.json",
     ),
     "text that is no list": Case(
-        {**images(*NAMES), "notes.txt": b"hello\n"}, words=("notes.txt:1: 'hello' is no path",), source="notes.txt"
+        {**images(*NAMES), "notes.txt": b"hello\n"},
+        words=("notes.txt:1: 'hello' is neither a path",),
+        source="notes.txt",
     ),
 }
