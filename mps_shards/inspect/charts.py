@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _MOST_COLUMNS = 4  # regression targets that get a chart
+_MOST_DOTS = 300  # image sizes that get a dot each
 _MOST = 30  # classes that get a bar with a name; more are drawn as one ranked curve
 PAPER, INK, FAINT, LINE, FILL = "#fafaf7", "#1c1e22", "#6b6e76", "#e4e3dd", "#3b6fb6"
 # The same names as in the style of the page, which gives them other values in dark mode.
@@ -109,7 +110,7 @@ def chart_svgs(found: "Survey") -> list[str]:
 
         pictures = []
         for draw in _charts(found, listed=_MOST):
-            figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+            figure = Figure(figsize=(4.4, 3.1), layout="constrained")
             figure.patch.set_alpha(0)
             draw(figure.subplots(), found)
             content = io.StringIO()
@@ -187,12 +188,23 @@ def _draw_ranked(axes: Any, ranked: Sequence[tuple[str, float]], unit: str) -> N
 
 
 def _draw_sizes(axes: Any, found: "Survey") -> None:
+    """Draw a dot for each size, or the density where so many dots would cover each other."""
     sizes = found.tally.sizes
-    largest = max(sizes.values())
-    areas = [12 + 240 * count / largest if largest > 1 else 36.0 for count in sizes.values()]
-    axes.scatter([w for w, _ in sizes], [h for _, h in sizes], s=areas, color=FILL, alpha=0.45, linewidths=0)
-    axes.set(xlabel="width in pixels", ylabel="height in pixels")
-    axes.set_title(f"Image sizes ({counted(len(sizes), 'size')}; larger dots are more frequent)")
+    widths, heights = [width for width, _ in sizes], [height for _, height in sizes]
+    if len(sizes) > _MOST_DOTS:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        shades = LinearSegmentedColormap.from_list("shades", [f"{FILL}22", FILL])
+        counts = list(sizes.values())
+        hexagons = {"reduce_C_function": np.sum, "gridsize": 24, "mincnt": 1, "linewidths": 0.2}
+        axes.hexbin(widths, heights, C=counts, cmap=shades, **hexagons)
+    else:
+        largest = max(sizes.values())
+        areas = [12 + 240 * count / largest if largest > 1 else 36.0 for count in sizes.values()]
+        axes.scatter(widths, heights, s=areas, color=FILL, alpha=0.45, linewidths=0)
+    more = "darker" if len(sizes) > _MOST_DOTS else "larger"
+    axes.set(xlabel=f"width in pixels ({more}: more images)", ylabel="height in pixels")
+    axes.set_title(f"Image sizes ({len(sizes):,} different)")
     axes.margins(0.12)
     axes.grid(axis="x")
 
@@ -211,12 +223,12 @@ def _draw_values(axes: Any, found: "Survey") -> None:
     for (name, colour), values in zip(_CHANNELS.items(), share, strict=True):
         axes.plot(range(1, 255), values[1:255], color=colour, linewidth=1.3, label=name)
     top = float(share[:, 1:255].max()) or 1.0
-    axes.set(xlabel="value", ylabel="% of pixels", xlim=(0, 255), ylim=(0, top * 1.4), xticks=range(0, 256, 51))
+    axes.set(xlabel="value", ylabel="% of pixels", xlim=(0, 255), ylim=(0, top * 1.5), xticks=range(0, 256, 51))
     for place, align, value in ((0.02, "left", 0), (0.98, "right", 255)):
         shown = " / ".join(f"{amount:.2g}" for amount in share[:, value])
-        axes.text(place, 0.97, f"{value}: {shown} %", transform=axes.transAxes, ha=align, va="top", fontsize=9)
+        axes.text(place, 0.97, f"{value}:\n{shown} %", transform=axes.transAxes, ha=align, va="top", fontsize=8)
     axes.set_title("Values of red, green and blue")
-    axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.94))
+    axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.86))
 
 
 def columns_of(found: "Survey") -> int:

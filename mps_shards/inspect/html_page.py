@@ -49,9 +49,12 @@ thead th { color:var(--faint); border-bottom:1px solid var(--line) }
 .bars td { text-align:right; white-space:nowrap; width:1% } .bars th { width:24%; overflow-wrap:anywhere }
 .bars .bar { width:auto; vertical-align:middle } .bars i { display:block; height:12px; border-radius:3px }
 .bars i { background:var(--fill); min-width:1px }
+@media (max-width:600px) { main { padding:32px 20px 48px } .bars { font-size:13px } .bars th { width:34% }
+  .bars td, .bars th { padding-right:6px } }
 .charts { display:grid; grid-template-columns:repeat(auto-fit,minmax(300px,1fr)); gap:14px }
 .chart h3 { font-size:14px; font-weight:500; margin:0 0 10px }
-svg { display:block; width:100%; height:auto }
+.four { grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr)) }
+svg { display:block; width:100%; max-width:440px; height:auto; margin:0 auto }
 nav { margin:0 0 8px } nav a { margin-right:18px; color:var(--fill) }
 .scroll { overflow-x:auto } section + section, .scroll + section, p + section { margin-top:72px }
 .shots { display:grid; grid-template-columns:repeat(auto-fill,minmax(var(--wide),1fr)); gap:18px }
@@ -242,12 +245,17 @@ def _classes(found: "Survey", legend: Mapping[str, Any]) -> str:
         else ""
     )
     heading = "Pixels per class" if masks else "Images per class"
-    return f"<h2>{heading}</h2>{_bars({name: counts[name] for name in shown}, colours)}{left_out}"
+    bars = _bars({name: counts[name] for name in shown}, colours, total=sum(counts.values()))
+    return f"<h2>{heading}</h2>{bars}{left_out}"
 
 
-def _bars(counts: Mapping[str, int], colours: Mapping[str, str]) -> str:
-    """Return a table with a row and a bar per name; HTML, so that long names wrap."""
-    most, total = max(counts.values(), default=0) or 1, sum(counts.values()) or 1
+def _bars(counts: Mapping[str, int], colours: Mapping[str, str], *, total: int) -> str:
+    """Return a table with a row and a bar per name; HTML, so that long names wrap.
+
+    Args:
+        total: number that shares refer to; it includes names that are not shown.
+    """
+    most, total = max(counts.values(), default=0) or 1, total or 1
     rows = []
     for name, count in counts.items():
         style = f"width:{100 * count / most:.2f}%" + (f";background:{colours[name]}" if name in colours else "")
@@ -269,10 +277,13 @@ def _images(found: "Survey") -> str:
     )
     same = size_sentence(found)
     if has_matplotlib():
-        drawn = "".join(f'<div class="chart">{svg}</div>' for svg in chart_svgs(found))
+        svgs = chart_svgs(found)
+        kind = "charts four" if len(svgs) == 4 else "charts"  # two rows of two, rather than three and one
+        cards = "".join(f'<div class="chart">{svg}</div>' for svg in svgs)
+        drawn = f'<div class="{kind}">{cards}</div>'
     else:
         drawn = "<p class=\"faint\">Charts need matplotlib: pip install 'mps-shards[plot]'.</p>"
-    return f'<h2>Images</h2><p>{kinds}. {upright}. {same or ""}</p><div class="charts">{drawn}</div>'
+    return f"<h2>Images</h2><p>{kinds}. {upright}. {same or ''}</p>{drawn}"
 
 
 def _channels(found: "Survey") -> str:

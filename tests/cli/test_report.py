@@ -83,6 +83,30 @@ def test_the_page_tells_what_stats_and_verify_tell(photo_set: Path, tmp_path: Pa
         assert said in page.text
 
 
+def test_shares_of_many_classes_refer_to_all_images_and_not_to_those_of_the_classes_shown(tmp_path: Path):
+    write(tmp_path / "imgs", {f"class{number:02d}/x.jpg": tiny_jpeg(number) for number in range(50)})
+    pack(tmp_path / "imgs", tmp_path / "set")
+
+    assert run("report", tmp_path / "set", "-o", tmp_path / "report.html").code == 0
+
+    text = Page(tmp_path / "report.html").text
+    assert "10 classes in between are left out." in text and text.count("2.0%") == 40 and "2.5%" not in text
+
+
+def test_a_page_draws_the_density_of_sizes_where_dots_would_cover_each_other(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    for number in range(301):
+        file = tmp_path / "imgs" / f"{number:03d}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (4 + number % 20, 4 + number // 20)).save(file)
+    pack(tmp_path / "imgs", tmp_path / "set")
+
+    assert run("report", tmp_path / "set", "-o", tmp_path / "report.html").code == 0
+
+    text = Page(tmp_path / "report.html").text
+    assert "Image sizes (301 different)" in text and "darker: more images" in text
+
+
 @pytest.mark.parametrize("kind", ["labels", "masks"])
 def test_the_page_asks_for_nothing_else(photo_set: Path, tmp_path: Path, kind: str):
     run("report", photo_set if kind == "labels" else segmentation_set(), "-o", tmp_path / "report.html", "--count", 3)
