@@ -84,7 +84,7 @@ def test_the_page_tells_what_stats_and_verify_tell(photo_set: Path, tmp_path: Pa
 
 
 def test_shares_of_many_classes_refer_to_all_images_and_not_to_those_of_the_classes_shown(tmp_path: Path):
-    write(tmp_path / "imgs", {f"class{number:02d}/x.jpg": tiny_jpeg(number) for number in range(50)})
+    write(tmp_path / "imgs", {f"class{n % 50:02d}/{n}.jpg": tiny_jpeg(n) for n in range(150)})
     pack(tmp_path / "imgs", tmp_path / "set")
 
     assert run("report", tmp_path / "set", "-o", tmp_path / "report.html").code == 0

@@ -1,10 +1,14 @@
-"""Small data that pages of the documentation start from; `run_page` calls these by name, in the current folder."""
+"""Small data that pages of the documentation start from; `run_page` calls these by name, in the current folder.
+
+python -m tests.docs.setups photos imgs 80      makes what the setup comment of a page says
+"""
 
 import atexit
 import csv
 import io
 import json
 import os
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -106,3 +110,18 @@ def s3() -> None:
     server = stores.moto()
     os.environ.update(stores.environment(server.__enter__()))
     atexit.register(server.__exit__, None, None, None)
+
+
+MAKERS = {maker.__name__: maker for maker in (photos, splits, camvid, kaggle, parquet, captions)}
+
+
+def main(arguments: list[str]) -> None:
+    """Make one of these by its name, for a reader who follows a page."""
+    if len(arguments) < 2 or arguments[0] not in MAKERS:
+        sys.exit(f"python -m tests.docs.setups KIND PATH [COUNT], where KIND is one of {', '.join(MAKERS)}")
+    MAKERS[arguments[0]](*arguments[1:])
+    print(f"{arguments[1]}: ready")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs import setups
 from tests.docs.run_page import BLOCK
 
 ROOT = Path(__file__).parents[2]
@@ -42,3 +43,21 @@ def test_links_to_files_of_the_repository_lead_somewhere(page: Path):
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text("utf-8"))
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_the_command_that_makes_the_data_it_starts_from(page: Path):
+    text = page.read_text("utf-8")
+
+    for made in re.findall(r"^<!-- setup: (?!s3 )(.+?) -->$", text, re.MULTILINE):
+        assert f"python -m tests.docs.setups {made}`" in " ".join(text.split())
+
+
+def test_practice_data_is_made_by_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    setups.main(["photos", "imgs", "8"])
+
+    assert len(list((tmp_path / "imgs").rglob("*.jpg"))) == 8
+    with pytest.raises(SystemExit, match="KIND is one of photos"):
+        setups.main(["videos", "imgs"])
