@@ -14,6 +14,7 @@ from mps_shards.errors import ConfigError, DataError, StorageError
 from mps_shards.packing import commit
 from mps_shards.packing.sources import files
 from tests.support.commands import run
+from tests.support.failing import Failure, failing
 from tests.support.files import contents
 from tests.support.images import class_folders, encoded, tiny_jpeg, write
 
@@ -326,3 +327,21 @@ def test_every_image_that_cannot_be_packed_is_counted(source: Path, tmp_path: Pa
     reasons = {skip.path: skip.reason for skip in report.skipped}
     assert "is an HTML page, not an image" in reasons["class-1/bad.jpg"]
     assert "is a Git LFS pointer" in reasons["class-0/pointer.jpg"]
+
+
+@pytest.mark.parametrize("how", ["pack", "commit"])
+def test_a_finished_set_is_kept_when_the_last_call_of_the_disk_fails(source: Path, tmp_path: Path, how: str):
+    def packed(out: Path, at: int | None) -> Failure:
+        if how == "commit":
+            pack(source, out, workers=1, executor="array", task_index=0, num_tasks=1)
+        with failing(Failure(at, out)) as failure:
+            commit(out) if how == "commit" else pack(source, out, workers=1)
+        return failure
+
+    calls = packed(tmp_path / "right", None).calls
+    last = max(number for number, call in enumerate(calls) if call.name == "fsync")
+
+    with pytest.raises(StorageError):
+        packed(tmp_path / "out", last)
+
+    assert contents(tmp_path / "out") == contents(tmp_path / "right")

@@ -80,7 +80,7 @@ class LocalDestination:
                 finished = self._finished_count()
                 if finished and plan.is_resumable:
                     error.add_note(how_to_go_on(out, finished, error))
-                elif not shared:
+                elif not shared and self._is_begun():
                     self._clear()
                 raise
 
@@ -169,6 +169,11 @@ class LocalDestination:
         for each in plan.sets:
             (self._out / each.split).mkdir(exist_ok=True)
             (self._out / each.split / MARKER).touch()
+
+    def _is_begun(self) -> bool:
+        """Whether there is a plan: without one, the sets are finished and only records were left to be removed."""
+        with translated(self._out):
+            return self._plan.exists()
 
     def _finished_count(self) -> int:
         with translated(self._out):
