@@ -25,7 +25,7 @@ __all__ = ["advice", "command", "measured"]
 @click.option(
     "--device", default="auto", show_default=True, help="Device to send batches to: auto, mps, cuda, cuda:1 or cpu."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Samples per batch.")
 @workers_option("Number of decoding threads")
 @click.option(
     "--transform",
@@ -33,7 +33,13 @@ __all__ = ["advice", "command", "measured"]
     show_default=True,
     help="Transform to apply, such as train:224, evaluate:256, segment.train:512 or none.",
 )
-@click.option("--decode", type=click.Choice(["exact", "scaled"]), default="exact", show_default=True)
+@click.option(
+    "--decode",
+    type=click.Choice(["exact", "scaled"]),
+    default="exact",
+    show_default=True,
+    help="Decode JPEGs exactly, or smaller and faster where the transform shrinks them.",
+)
 @click.option("--transfer", help="Transfer engine to use instead of the device's default: inline, thread or cpu.")
 @click.option("--batches", type=click.IntRange(min=2), help="Stop after this many batches.  [default: one epoch]")
 @click.option(

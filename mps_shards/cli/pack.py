@@ -37,7 +37,7 @@ def _groups() -> dict[str, list[str]]:
 @click.argument("out", type=FOLDER, required=False)
 @declared_options(*_HEADINGS)
 @click.option("--commit", "commit_out", metavar="OUT", type=FOLDER, help="Join the shards that array tasks made.")
-@click.option("--yes", is_flag=True, help="Pack by the first guess where SOURCE can be read in two ways.")
+@click.option("--yes", is_flag=True, help="Accept the first interpretation of an ambiguous SOURCE.")
 @run_options
 @click.pass_context
 def command(

@@ -52,7 +52,7 @@ def pack(
             store (s3://, gs://, az://, or what fsspec can write to), or that folder opened by
             `mps_shards.storage.location.open_folder` with other time-outs and retries.
         dry_run: write nothing, and report what would be packed; ``report.understanding.doubts`` lists open questions.
-        yes: pack by the first guess where the source can be read in two ways; otherwise such a source is refused.
+        yes: accept the first interpretation of an ambiguous source; otherwise such a source is refused.
         progress: show on stderr how the source was understood, and a progress bar; by default on a terminal, unless
             `on_understanding` or `on_progress` is given.
         on_understanding: called with an `Understanding` of the source, before anything is written.

@@ -233,7 +233,7 @@ def _numbers_of(listing: Listing, manifest: Manifest, name: str) -> Any:
             shown = ", ".join(manifest.classes[:10]) + (" ..." if len(places) > 10 else "")
             raise ConfigError(
                 f"{name} has the class {unknown[0]!r}, and the set has {shown}: the classes of a finished set stay as "
-                "they are. Pack it apart, and merge the sets by mps-shards reshard"
+                "they are. Pack the images as a separate set, and merge both with mps-shards reshard"
             )
     elif listing.classes and listing.classes != manifest.classes:
         raise ConfigError(f"{name} names other classes than the set, in which label ids would mean something else")

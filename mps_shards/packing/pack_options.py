@@ -292,10 +292,14 @@ class WorkOptions:
         None, "Address of the Ray cluster (auto, host:port).", shown_default="RAY_ADDRESS, or a new local cluster"
     )
     task_index: int | None = declared(
-        None, "Number of this task of the array job, from 0.", metavar="N", least=0, shown_default="SLURM's"
+        None,
+        "Number of this task of the array job, from 0.",
+        metavar="N",
+        least=0,
+        shown_default="the value from SLURM",
     )
     num_tasks: int | None = declared(
-        None, "Number of tasks of the array job.", metavar="N", least=1, shown_default="SLURM's"
+        None, "Number of tasks of the array job.", metavar="N", least=1, shown_default="the value from SLURM"
     )
 
     def __post_init__(self) -> None:

@@ -280,5 +280,5 @@ def pax_records(content: bytes, *, where: str, for_all: bool = False) -> dict[st
         raise ShardError(f"{where}: a pax header gives all members one name or size")
     size = records.get("size", "0")
     if not (size.isascii() and size.isdigit() and len(size) < 20):
-        raise ShardError(f"{where}: pax header with size {size[:20]!r}")
+        raise ShardError(f"{where}: the pax header has the invalid size {size[:20]!r}")
     return records

@@ -240,7 +240,7 @@ class _Writer:
             names = sorted(os.listdir(self._out / folder)) if (self._out / folder).is_dir() else []
             other = next((each for each in names if each != name and folded(each) == folded(name)), "another one")
             raise DataError(
-                f"{where} would become {path!r}, and {self._out} lies on a disk that takes this name for {other!r}: "
+                f"{where} would become {path!r}, and {self._out} is on a disk that treats this name as {other!r}: "
                 "they differ only in case or Unicode normal form. Unpack to a disk that tells them apart, or leave one "
                 "out (mps-shards reshard --drop, --except)"
             )

@@ -84,7 +84,7 @@ def test_class_folders_that_a_disk_takes_for_one_are_not_unpacked_into_each_othe
     images = write(tmp_path / "imgs", {"cat/x.jpg": tiny_jpeg(), "Cat/y.jpg": tiny_jpeg(1), "dog/z.jpg": tiny_jpeg(2)})
     out = pack(images, tmp_path / "out").out
 
-    with pytest.raises(DataError, match=r"would become 'cat', .* takes this name for .*: they differ only in case"):
+    with pytest.raises(DataError, match=r"would become 'cat', .* treats this name as .*: they differ only in case"):
         unpack(out, mixing / "again", workers=1)
     assert unpack(out, tmp_path / "again").clashes == 1
 
