@@ -142,7 +142,7 @@ def test_transparent_pixels_are_refused_or_lie_over_the_background(name: str):
     [loss] = changes_to_rgb(content)
     assert loss.kind == "alpha"
 
-    with pytest.raises(DataError, match=r"transparent pixels.*--background COLOUR .*--drop-alpha"):
+    with pytest.raises(DataError, match=r"transparent pixels.*--background COLOUR.*--drop-alpha"):
         RgbConversion().alters(content, (loss,), looks=True)
     assert not RgbConversion(drop_alpha=True).alters(content, (loss,), looks=True)
 
