@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_json
+from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import json_option, store_options, store_options_given, workers_option
 from mps_shards.errors import StorageError
 from mps_shards.progress_bar import Bar
@@ -149,3 +149,5 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
         click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE names them")
     if report.repeated_key is not None:
         click.echo(f"Keys repeat in several shards ({report.repeated_key!r}, for one): reading is not affected")
+    if report.out == report.folder:
+        say_next("preview", report.folder, "-o", "sheet.png")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import click
 
 from mps_shards.wording import printable
 
-__all__ = ["say_broken", "say_json", "say_table"]
+__all__ = ["say_broken", "say_json", "say_next", "say_table"]
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, most: int | None = None) -> None:
@@ -43,6 +44,11 @@ def _say_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def say_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a value as JSON, with dataclasses as objects and paths as text."""
     click.echo(json.dumps(value, default=_plain, indent=indent))
+
+
+def say_next(*command: object) -> None:
+    """Print the command that a reader may want to run next, to stderr: stdout holds results alone."""
+    click.echo(f"Next: {shlex.join(['mps-shards', *map(str, command)])}", err=True)
 
 
 def say_broken(lines: Sequence[str], *, most: int = 20) -> None:

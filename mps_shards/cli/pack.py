@@ -9,7 +9,7 @@ import click
 
 from mps_shards.cli.declared_options import declared_options, fill_in_array_task, run_options
 from mps_shards.cli.grouped_command import GroupedCommand
-from mps_shards.cli.output import say_json
+from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import FOLDER
 from mps_shards.packing import commit, pack
 from mps_shards.packing.pack_options import PackOptions
@@ -82,6 +82,8 @@ def command(
         say_json(report)
     else:
         click.echo(_summary(report, options["dry_run"]))
+        if report.finished and report.sets:
+            say_next("preview", report.sets[0].folder, "-o", "sheet.png")
     if report.understanding is not None and options["dry_run"] and not options["yes"]:
         from mps_shards.packing.understanding import refuse_doubts
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_json, say_table
+from mps_shards.cli.output import say_json, say_next, say_table
 from mps_shards.cli.shared_options import FOLDER, json_option, store_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted
@@ -87,3 +87,4 @@ def _say(report: "RepairReport") -> None:
         click.echo(f"Taken from the manifest without proof: {', '.join(report.trusted)}")
     before = "an unknown number" if report.before is None else f"{report.before:,}"
     click.echo(f"Samples: {report.after:,} of {before}")
+    say_next("repair" if report.dry_run else "verify", report.folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mps_shards.cli.declared_options import declared_options, fill_in_array_task, run_options
-from mps_shards.cli.output import say_json
+from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import FOLDER
 from mps_shards.packing.resharding import DEFAULTS, keys_to_drop, reshard
 from mps_shards.progress_bar import Bar
@@ -74,6 +74,8 @@ def command(
         say_json(report)
     else:
         click.echo("\n".join(_lines(report, dry_run=options["dry_run"])))
+        if report.finished:
+            say_next("info", report.out)
 
 
 def _lines(report: "PackReport", *, dry_run: bool) -> Iterator[str]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_json, say_table
+from mps_shards.cli.output import say_json, say_next, say_table
 from mps_shards.cli.shared_options import FOLDER, json_option, store_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
@@ -72,3 +72,4 @@ def _say(report: "VerifyReport") -> None:
         for problem in report.problems
     ]
     say_table(("file", "problem", "sample", "detail"), rows, most=MOST_TOLD)
+    say_next("repair", report.folder, "--dry-run")

@@ -158,6 +158,7 @@ def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
         "  Left out, no images inside: nothing",
         "  Left out: 3 files of other kinds (2 .txt, 1 .csv)",
         "  Not used, though they look like annotations: class-1/notes.txt, class-2/notes.TXT, labels.csv",
+        f"Next: mps-shards preview {tmp_path / 'imgs-shards'} -o sheet.png",
     ]
     made, summary = done.stdout.splitlines()
     assert made.startswith(f"{tmp_path / 'imgs-shards'}: 12 samples in 1 shard, 0.0 MB")

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_guessed_is_said_aloud(tmp_path: Path, folder: Path):
     said = run("index", folder)
 
-    assert (said.code, said.stderr) == (0, "")
+    assert (said.code, said.stderr) == (0, f"Next: mps-shards preview {folder} -o sheet.png\n")
     assert said.lines(tmp_path) == [
         "DIR/tars: 6 samples in 2 shards, 0.0 MB",
         "Read as classification, target cls; the samples have the fields cls (6), jpg (6)",

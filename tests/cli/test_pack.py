@@ -33,7 +33,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(source: Path, tmp_path: Pat
         f"{tmp_path / 'out'}: 12 samples in 3 shards, 0.0 MB, 4 a class",
         "Would pack 12 images, 0.0 MB; nothing was written",
     ]
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and "Next:" not in done.stderr
 
 
 def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path: Path):
@@ -46,6 +46,7 @@ def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path
     assert lines[1].startswith(
         f"Skipped 1 image, see {tmp_path / 'out' / 'skipped.jsonl'}: class-0/bad.jpg is not an image"
     )
+    assert done.stderr.endswith(f"Next: mps-shards preview {tmp_path / 'out'} -o sheet.png\n")
     assert lines[2] == "Found 1 image that repeats another: class-2/twin.jpg (as class-0/00.jpg)"
     assert lines[3] == "Of these, 1 with another label: class-2/twin.jpg (as class-0/00.jpg)"
 

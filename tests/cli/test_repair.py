@@ -35,7 +35,7 @@ REPAIRED = [
 def test_a_damaged_set_is_repaired(tmp_path: Path, damaged: Path):
     said = run("repair", damaged)
 
-    assert (said.code, said.stderr) == (0, "")
+    assert (said.code, said.stderr) == (0, f"Next: mps-shards verify {damaged}\n")
     assert said.lines(tmp_path) == ["DIR/set: repaired", *REPAIRED]
     assert run("verify", damaged).code == 0
     assert run("repair", damaged).lines(tmp_path) == ["DIR/set: nothing to repair (3 samples)"]

@@ -20,7 +20,7 @@ from tests.support.sets import shard_set
 def test_sets_are_merged_and_filtered(tmp_path: Path):
     said = run("reshard", shard_set([3]), shard_set([3], name="b"), "-o", tmp_path / "out", "--except", "dog")
 
-    assert (said.code, said.stderr) == (0, "")
+    assert (said.code, said.stderr) == (0, f"Next: mps-shards info {tmp_path / 'out'}\n")
     assert said.lines(tmp_path) == [
         "DIR/out: 4 samples in 1 shard, 0.0 MB",
         "Left out: 2 samples of other classes",

@@ -34,7 +34,7 @@ def test_a_good_set(tmp_path: Path):
 def test_a_damaged_set(tmp_path: Path, damaged: Path):
     said = run("verify", damaged)
 
-    assert (said.code, said.stderr) == (1, "")
+    assert (said.code, said.stderr) == (1, f"Next: mps-shards repair {damaged} --dry-run\n")
     assert said.lines(tmp_path) == [
         "DIR/set: 3 problems (4 samples in 2 shards, 0.0 MB read)",
         "file          problem         sample  detail",
