@@ -236,7 +236,7 @@ def test_debug_shows_the_traceback(tmp_path: Path):
 
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
-    assert "mps_shards.errors.StorageError: " in done.stderr
+    assert "mps_shards.storage.folder.FileMissing: " in done.stderr
 
 
 def test_info_shows_what_a_set_holds(source: Path, tmp_path: Path):
@@ -268,7 +268,7 @@ def test_info_of_what_is_no_set_says_why(source: Path, tmp_path: Path):
     (tmp_path / "file").touch()
 
     assert refused("info", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such directory"
-    assert refused("info", tmp_path / "file") == f"{tmp_path / 'file'}: not a directory"
+    assert refused("info", tmp_path / "file") == f"{tmp_path / 'file'} is a file; name the folder of a shard set"
     assert refused("info", source) == f"{source} has no manifest.json; it is not a finished shard set"
     manifest.write_bytes(manifest.read_bytes().replace(b'"samples": 12', b'"samples": 11', 1))
     assert refused("info", tmp_path / "out") == f"{manifest} states 11 samples, its shards add up to 12"
