@@ -32,10 +32,11 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -334,14 +335,20 @@ def faulty_store(folder: Path, seed: int) -> Iterator[str]:
 
 def run(soak: Soak, *, minutes: float, epochs: int) -> list[Held]:
     """What was held after each episode; and a line a minute."""
-    seen: list[Held] = []
+    numbers = array("d")  # not a list of objects, which would be the blocks of Python that are counted
     began = last = time.monotonic()
     while time.monotonic() - began < 60 * minutes or soak.epochs < epochs:
         soak.episode()
-        seen.append(Held.now())
+        held = Held.now()
+        numbers.extend(astuple(held))
         if time.monotonic() - last >= 60:
             last = time.monotonic()
-            print(f"{(last - began) / 60:5.1f} min  {soak.epochs:>6,} epochs  {seen[-1]}", flush=True)
+            print(f"{(last - began) / 60:5.1f} min  {soak.epochs:>6,} epochs  {held}", flush=True)
+    size = len(fields(Held))
+    seen = [
+        Held(first, int(second), third, *map(int, others))
+        for first, second, third, *others in (numbers[n : n + size] for n in range(0, len(numbers), size))
+    ]
     soak.amiss += growth(seen)
     return seen
 
