@@ -249,11 +249,14 @@ class FolderFiles:
         return self._is_kind(path, stat.S_ISREG)
 
     def _is_kind(self, path: str, is_kind: Callable[[int], bool]) -> bool:
-        """Whether a file exists; raises if that cannot be determined (`os.path` returns False then)."""
+        """Whether a file exists; raises if that cannot be determined (`os.path` returns False then).
+
+        Nothing exists in a folder that may not be searched: whoever lists or reads that folder names it.
+        """
         try:
             return is_kind(os.stat(self._root + path).st_mode)
         except OSError as error:
-            if error.errno in _NO_SUCH_FILE:
+            if error.errno in (*_NO_SUCH_FILE, errno.EACCES):
                 return False
             raise StorageError(f"{self._root}{path}: {error.strerror}") from error
         except ValueError:  # a list may contain a null character
