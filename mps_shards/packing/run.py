@@ -90,10 +90,6 @@ def run_pack(
     """
     began = time.monotonic()
     destination = _destination(source.default_out if out is None else out, options.work)
-    if not source.is_repeatable and options.work.executor != "local":
-        raise ConfigError(
-            f"an iterator can be read only once, by this process, so executor must not be {options.work.executor!r}"
-        )
     listing, rules = _listed(source, options)
     understanding = understand(source, listing, rules, skip_bad=options.read.skip_bad, looks=asks)
     on_understanding(understanding)
@@ -124,16 +120,25 @@ def run_pack(
         tasks = replace(tasks, destination=occupied.anywhere())
         kept = _execute(tasks, options.work, on_progress)
         if shared:
-            own = [tasks[number] for number in _numbers(tasks, options.work)]
-            made = [occupied.finished(task.split, [task.plan.name]) for task in own]
-            refuse_changed(own, made, threads=options.work.threads)  # here: `commit_pack` has no source
+            _refuse_changed_share(tasks, occupied, options.work)  # here: `commit_pack` has no source
             return report(_sets_of(occupied, plan), kept=kept, finished=False)
         sets, skipped = finish(occupied, plan, lambda made: refuse_changed(tasks, made, threads=options.work.threads))
     return report(sets, skipped=skipped, kept=kept)
 
 
+def _refuse_changed_share(tasks: Tasks, occupied: Destination, work: WorkOptions) -> None:
+    """Raise StorageError if a source of this task's own shards has changed while they were packed."""
+    own = [tasks[number] for number in _numbers(tasks, work)]
+    made = [occupied.finished(task.split, [task.plan.name]) for task in own]
+    refuse_changed(own, made, threads=work.threads)
+
+
 def _listed(source: Source, options: PackOptions) -> tuple[Listing, FieldRules]:
     """Return the listing, cut into the requested splits, and the rules for its samples."""
+    if not source.is_repeatable and options.work.executor != "local":
+        raise ConfigError(
+            f"an iterator can be read only once, by this process, so executor must not be {options.work.executor!r}"
+        )
     rules = rules_of(options)
     listing = source.listing(options.read)
     if options.shards.split is not None:

@@ -22,22 +22,27 @@ LARGE = tiny_jpeg() + bytes(300_000)
 # has heard of a signal.
 DRIVER = """
 import sys, threading, mps_shards.progress_bar as module
-from mps_shards.storage.ordered_map import Job
-wait = Job.wait
+from mps_shards.storage.ordered_map import Job, WorkerPool
+wait, stop_pool = Job.wait, WorkerPool.stop
 waiting = threading.Event()  # the main thread waits for the workers, so that a signal finds it there
 def said(self):
     if self.is_stopped():
         print("stopping", flush=True)
     waiting.set()
     wait(self)
-Job.wait = said
+def stopping(self):  # a signal may also find the main thread just before it waits for a job
+    if held:
+        print("stopping", flush=True)
+    stop_pool(self)
+Job.wait, WorkerPool.stop = said, stopping
 stop = int(sys.argv.pop())
-count = 0
+count, held = 0, False
 def advance(self, samples, size):
-    global count
+    global count, held
     count += 1
     if count == stop:
         waiting.wait(60)
+        held = True
         print("now", flush=True)
         sys.stdin.read()
 module.Bar.advance = advance

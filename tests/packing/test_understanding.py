@@ -235,7 +235,7 @@ def test_a_pack_into_the_source_itself_can_be_repeated_and_resumed(tmp_path: Pat
 
     for report in (resumed, again):
         assert report.understanding is not None
-        assert report.understanding.notes == (f"{out} is a shard set, which no image is taken from",)
+        assert report.understanding.notes == (f"{out} is a shard set and is left out",)
         assert (report.ignored, report.empty) == ({}, ())
     assert (resumed.kept, again.already_packed) == (1, True)
     assert contents(source / out) == expected

@@ -125,6 +125,6 @@ def pack_masked(photos: Path, shards: Path, *, shard_samples: int) -> None:
         bytes=sum(record.bytes for record in records),
         shards=tuple(records),
         index_sha256=hashlib.sha256(index).hexdigest(),
-        packed=Packed(version="0", layout="images and masks, by tools/rivals/pictures.py", seed=None),
+        packed=Packed(version="0", layout="images and masks, by tools/bench/rivals/pictures.py", seed=None),
     )
     (shards / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
