@@ -1,7 +1,7 @@
-"""Worker threads that make samples and write them into host buffers. Batches and errors are taken in order.
+"""Worker threads that make samples and write them into host buffers. Batches and errors are delivered in order.
 
-The threads live as long as batches can be taken: until they are stopped, or until the thread that takes batches has
-ended (for example when the interpreter exits, which would otherwise wait for ever).
+The threads run until they are stopped, or until the thread that takes the batches has ended. Without the second rule,
+the interpreter would wait for them for ever when it exits.
 """
 
 import itertools
@@ -24,20 +24,21 @@ from mps_shards.storage.interrupts import WakeUp, uninterrupted
 
 __all__ = ["Workers"]
 
-_STOP_TIMEOUT_S = 60.0  # wait for samples that are being made when the threads are stopped
-_POLL_S = 0.5  # interval at which an idle worker checks that batches can still be taken
-_MOST_ROWS = 16  # rows that a worker takes at once; more rows do not make locking any cheaper
+_STOP_TIMEOUT_S = 60.0  # longest wait, when the threads are stopped, for the samples that they are making
+_POLL_S = 0.5  # interval at which an idle worker checks that the consumer's thread is alive
+_MOST_ROWS = 16  # most rows that a worker takes at once; beyond that, locking takes hardly any time
 
 
 class Workers:
-    """Threads that make the batches of an iteration, in their order, from `start` to `stop`.
+    """Threads that make the batches of an iteration, in order, from `start` to `stop`.
 
     Args:
         work: iteration whose batches are made.
         buffers: all host buffers that may be in use at once.
-        pixels: the dtype in which uint8 images are stored, see `HostBatch`.
+        pixels: dtype in which uint8 images are stored, see `HostBatch`.
         num_threads: number of threads.
-        max_bytes: limit for all buffers together; a single batch may be larger.
+        max_bytes: limit for the memory of all buffers together; a single batch may be larger. None sets no limit.
+        stats: statistics that the threads update.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Workers:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # workers wait on it
         self._batch_ready = WakeUp()  # the consumer waits on it
-        self._batches: deque[HostBatch] = deque()  # oldest first; only the last one may have rows that no worker took
+        self._batches: deque[HostBatch] = (
+            deque()
+        )  # oldest first; only the last one may have rows that no worker has taken
         self._newest: HostBatch | None = None  # guarded by _planning; the only batch with rows to give to workers
         self._ended = self._stopped = False
         self._idle = 0  # number of workers without rows to make
@@ -83,7 +86,7 @@ class Workers:
         return self._pid != os.getpid()
 
     def stop(self) -> None:
-        """Stop the threads, and wait for their end. May be called any number of times.
+        """Stop the threads, and wait until they have ended. May be called any number of times.
 
         Raises:
             ShutdownTimeout: a thread did not end in time.
@@ -105,10 +108,13 @@ class Workers:
         self._plans.close()  # the generator may have open files
 
     def take(self, *, wait_s: float | None) -> HostBatch | None:
-        """Return the next batch in order, READY or with its `failure`; None after the last batch, or after `wait_s`.
+        """Return the next batch in order, which is READY or has a `failure`.
 
         Args:
-            wait_s: seconds to wait for the batch; None waits for ever.
+            wait_s: longest wait for the batch, in seconds; None waits as long as necessary.
+
+        Returns:
+            The batch; None after the last batch, or if `wait_s` has passed.
         """
         began = time.perf_counter()
         deadline = None if wait_s is None else began + wait_s
@@ -133,12 +139,12 @@ class Workers:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every batch was taken."""
+        """Whether every batch has been taken."""
         with self._lock:
             return self._ended and not self._batches
 
     def mark(self, batch: HostBatch, state: BufferState) -> None:
-        """Change the state of a batch's buffer. Workers fill a FREE buffer again."""
+        """Change the state of a batch's buffer. Workers may reuse a FREE buffer at once."""
         buffer = batch.buffer
         assert buffer is not None
         with self._lock:
@@ -157,7 +163,7 @@ class Workers:
             return len(self._batches) - ready, ready, in_flight
 
     def describe(self) -> str:
-        """Return a line about the queue and a line about each host buffer, for error messages."""
+        """Return a line about the queue and one line about each host buffer, for error messages."""
         filling, ready, in_flight = self.levels()
         lines = [f"{filling} batches being filled, {ready} ready, {in_flight} in flight", *map(repr, self.buffers)]
         return "\n".join(lines)
@@ -179,11 +185,11 @@ class Workers:
                     for row, sample in enumerate(make(batch, first, last), first):
                         _put(batch, row, sample, times)
                         row += 1
-                except BaseException as error:  # raised in the consumer's thread, where the batch is taken
+                except BaseException as error:  # raised in the consumer's thread, when it takes the batch
                     failure = (row, error)
                 sample = None  # a waiting thread must not keep the sample alive
                 self._finish_rows(batch, last - first, failure, times)
-        except BaseException as error:  # outside of a sample: otherwise the consumer would wait for ever
+        except BaseException as error:  # not from making a sample; unreported, the consumer would wait for ever
             with self._lock:
                 self._end(error)
 
@@ -214,10 +220,10 @@ class Workers:
             self._batch_ready.set()
 
     def _take_rows(self) -> tuple[HostBatch, int, int] | None:
-        """Return rows of the newest batch to make next: (batch, first, last)."""
+        """Return (batch, first, last), the rows `first` to `last - 1` that a worker makes next; None after the end."""
         with self._lock:
             self._idle += 1
-        with self._planning:  # a worker that waits for this lock would find nothing to do meanwhile
+        with self._planning:  # workers that wait for this lock have nothing else to do
             batch = self._newest
             if batch is None or batch.next_row == len(batch.plan):
                 batch = self._newest = self._open_batch()
@@ -226,7 +232,7 @@ class Workers:
             if batch is None:
                 return None
             rows = len(batch.plan)
-            # several rows per locking, but so few that all workers finish a batch at about the same time
+            # several rows for each locking, but so few that all workers finish a batch at about the same time
             count = max(1, min(_MOST_ROWS, rows // (2 * len(self._threads))))
             first, last = batch.next_row, min(batch.next_row + count, rows)
             batch.next_row = last
@@ -241,7 +247,7 @@ class Workers:
         began = time.perf_counter()
         try:
             plan = next(self._plans, None)
-        except BaseException as error:  # raised in the place of the batch, after the batches before it
+        except BaseException as error:  # raised instead of this batch, after the earlier batches were taken
             failure = error
         with self._lock:
             self.stats.read_s += time.perf_counter() - began  # tars without an index are read while planning
@@ -257,7 +263,7 @@ class Workers:
             return batch
 
     def _end(self, failure: BaseException | None) -> None:
-        """Record that no further batch follows; a failure is raised after the last batch."""
+        """Record that no further batch follows. A failure is raised after the last batch was taken."""
         if failure is not None:
             self._batches.append(HostBatch.failed(failure))
         self._ended = True
@@ -277,7 +283,7 @@ class Workers:
             return None
 
     def _allocate(self, buffer: HostBuffer, nbytes: int) -> torch.Tensor:
-        """Return memory for a batch, once the batch fits into `max_bytes`.
+        """Wait until a batch of `nbytes` fits into the limit for all buffers, and return the buffer's memory for it.
 
         Memory is granted in the order of the batches, so that no batch waits for memory that a later batch holds.
         """
@@ -291,9 +297,10 @@ class Workers:
             return buffer.memory(nbytes)
 
     def _reserve(self, batch: HostBatch, buffer: HostBuffer, limit: int, nbytes: int) -> int | None:
-        """Wait until `nbytes` fit for a batch that keeps its samples; return the limit if they never fit.
+        """Wait until `nbytes` of kept samples fit into the limit for all buffers; return the limit if they never fit.
 
-        Such batches are made one at a time. A second one could hold memory that the first one still needs.
+        Batches that keep their samples, instead of writing rows, are made one at a time: a second one could hold memory
+        that the first one still needs.
         """
         if nbytes > limit:
             return limit
@@ -309,7 +316,7 @@ class Workers:
         return any(older.rows_left for older in itertools.takewhile(lambda each: each is not batch, self._batches))
 
     def _make_room(self, buffer: HostBuffer, nbytes: int, limit: int) -> bool:
-        """Return whether the buffer may take so many bytes now, after freeing idle memory of buffers if necessary."""
+        """Free idle memory of buffers if necessary, and return whether the buffer may take `nbytes` now."""
         for older in self._batches:
             if older.buffer is buffer:
                 break
@@ -319,7 +326,7 @@ class Workers:
             max(other.nbytes, other.capacity) for other in self.buffers if other.nbytes and other is not buffer
         )
         nbytes = max(nbytes, buffer.nbytes)
-        # idle memory of larger, earlier batches counts, too; this buffer's memory is freed last, since it may be reused
+        # memory that idle buffers keep counts, too; this buffer's memory is freed last, because it may be reused
         idle = [other for other in self.buffers if not other.nbytes or other is buffer]
         idle.sort(key=lambda other: other is buffer)
         for other in idle:
@@ -340,14 +347,14 @@ def _put(batch: HostBatch, row: int, sample: Sample | None, times: StageTimes) -
 
 
 class _Stopped(BaseException):
-    """Ends a worker thread when batches are no longer taken."""
+    """Ends a worker thread that waits for memory, because no more batches are taken."""
 
 
 class _SingleThreadedTorch:
-    """Lets `count` new threads set torch to one thread each, and restores the caller's setting.
+    """Context in which `count` new threads set torch to one thread each; leaving it restores the caller's setting.
 
     torch takes the last setting of any thread as the default for threads that start later
-    (aten/src/ATen/ParallelOpenMP.cpp), so the caller's setting is restored once the workers have set theirs.
+    (aten/src/ATen/ParallelOpenMP.cpp), so the caller's setting is restored once all new threads have set theirs.
     """
 
     def __init__(self, count: int):

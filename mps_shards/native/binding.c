@@ -1,7 +1,7 @@
-/* The Python module mps_shards.native._kernel: the kernel's functions on objects with the buffer protocol.
+/* The Python module mps_shards.native._kernel: functions of the kernel for objects with the buffer protocol.
  *
- * Limited API, so one build works with every Python from 3.11 on. Arguments are checked and held with the GIL; the
- * images are rendered without the GIL. */
+ * The module uses Python's limited API, so that one build works with every Python from 3.11 on. Arguments are checked
+ * while the GIL is held; images are rendered without the GIL. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -78,7 +78,7 @@ static void release(struct job *job) {
         PyBuffer_Release(&job->table);
 }
 
-/* Hold the bytes of every image; the buffer of None stays empty. */
+/* Acquire the buffer of every image; an image that is None gets an empty buffer. Returns 0, or -1 with an exception. */
 static int hold_images(struct job *job, PyObject *images) {
     job->rows = PySequence_Size(images);
     if (job->rows < 0)
@@ -132,7 +132,7 @@ static int check_sizes(struct job *job, int layout) {
     return 0;
 }
 
-/* Runs without the GIL. */
+/* Renders every image that is not None, and sets done[i] to the outcome of image i. Runs without the GIL. */
 static void render_all(const struct job *job, char *done) {
     for (Py_ssize_t i = 0; i < job->rows; i++) {
         const Py_buffer *image = &job->images[i];
@@ -172,7 +172,7 @@ static PyObject *render(PyObject *module, PyObject *args) {
     job.decoder = PyCapsule_GetPointer(decoder, DECODER);
     if (job.decoder == NULL)
         return NULL;
-    if (job.decoder->is_busy) { /* read and written with the GIL */
+    if (job.decoder->is_busy) { /* `is_busy` is read and written while the GIL is held */
         PyErr_SetString(PyExc_ValueError, "two threads cannot use one decoder at the same time");
         return NULL;
     }
@@ -214,10 +214,10 @@ static PyMethodDef methods[] = {
      "decoder(portable) -> capsule\n\nReturn a decoder for one thread; later calls reuse its buffers."},
     {"render", render, METH_VARARGS,
      "render(decoder, images, views, destination, layout, height, width, table, max_pixels) -> bytes\n\n"
-     "Render each image into its row of `destination`; the byte of each image names the decoder used, see kernel.h."},
+     "Render each image into its row of `destination`; each byte returned is an `enum outcome`, see kernel.h."},
     {"rewrite", rewrite, METH_VARARGS,
      "rewrite(image, note) -> bytes | None\n\n"
-     "The same JPEG as a grid of tiles, with the note in an APP10 segment; None if it cannot be rewritten."},
+     "Return the JPEG as a grid of tiles, with `note` in an APP10 segment; None if the JPEG cannot be rewritten."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,4 +1,4 @@
-/* See entropy.h. The rules are those of ITU T.81: the codes of annex C, the decoding of F.2.2. */
+/* Implements entropy.h, by the rules of ITU T.81: annex C for the codes, section F.2.2 for decoding. */
 #define _GNU_SOURCE /* dladdr */
 #include "entropy.h"
 
@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How libjpeg-turbo's entropy decoders begin, in all versions from 1.0 to 3.2 (jpegint.h, which is not installed). */
+/* The first fields of libjpeg-turbo's entropy decoders, in all versions from 1.0 to 3.2. They are copied from
+ * jpegint.h, which is not installed. */
 struct jpeg_entropy_decoder {
     void (*start_pass)(j_decompress_ptr decoder);
     boolean (*decode_mcu)(j_decompress_ptr decoder, JBLOCKROW *blocks);
@@ -14,58 +15,61 @@ struct jpeg_entropy_decoder {
 
 enum {
     LOOK = 10,        /* bits that index the tables */
-    AC_BITS = 10,     /* most bits of a coefficient in 8-bit images (T.81, tables F.1, F.2) */
-    DC_BITS = 11,
+    AC_BITS = 10,     /* most bits of an AC coefficient in 8-bit images (T.81, table F.2) */
+    DC_BITS = 11,     /* most bits of a DC difference in 8-bit images (T.81, table F.1) */
     LAST = 63,        /* index of the last coefficient of a block */
     BAD = 64,         /* distance that marks a damaged coefficient */
     END = 192,        /* distance that marks the end of a block; larger than any other distance */
-    ROOM = 256        /* bytes: more than one block needs, with two refills */
+    ROOM = 256        /* zero bytes after the scan: more than decoding one block may read past the end */
 };
 
-/* The meaning of the next LOOK bits:
-*     bits 0 to 5    number of bits of code and value together; 0 if the code has more than LOOK bits
-*     bits 8 to 15   distance of the coefficient from the last one: 1 to 16, or END, or BAD
-*     bits 16 to 20  number of bits of the code
-*     bits 24 to 27  number of bits of the value
- * and for coefficients that are skipped:
-*     bits 0 to 5    number of bits of all these coefficients
-*     bits 8 to 15   distance of the last one
-*     bit 16         whether the block ends after them
-*     bits 24 to 31  the sum of both: if this exceeds LAST, counted from the last one, it is not in this block */
+/* A table entry describes the coefficient that the next LOOK bits begin with. The entry is 0 if the coefficient's code
+ * has more than LOOK bits.
+ *     bits 0 to 5    number of bits of the code and the value together
+ *     bits 8 to 15   index of the coefficient minus the index of the previous coefficient: 1 to 16, or END, or BAD
+ *     bits 16 to 20  number of bits of the code
+ *     bits 24 to 27  number of bits of the value
+ * An entry for skipping describes all the coefficients that the next LOOK bits hold completely.
+ *     bits 0 to 5    number of bits of these coefficients together
+ *     bits 8 to 15   index of the last of these coefficients minus the index of the coefficient before them
+ *     bit 16         whether the block ends after them
+ *     bits 24 to 31  the number in bits 8 to 15, plus bit 16: if the index reached exceeds LAST, the last of these
+ *                    coefficients may belong to the next block, and the entry must not be used */
 typedef uint32_t entry;
 enum { TAKEN = 63 };
 
 struct table {
     entry entries[1 << LOOK];
-    entry passed[1 << LOOK]; /* the same without values, for all coefficients within LOOK bits */
+    entry passed[1 << LOOK]; /* entries for skipping; only in tables for AC coefficients */
     JHUFF_TBL source;        /* the table of libjpeg that this one was made from */
-    int32_t most[17];        /* the last code of each length; -1 if none */
-    int32_t shift[17];       /* index of the symbol minus the code, by length */
-    int known;
+    int32_t most[17];        /* largest code of each length in bits; -1 if there is none */
+    int32_t shift[17];       /* for each length in bits: index of a symbol in `source.huffval` minus its code */
+    int known;               /* the table was made from `source` */
 };
 
 struct bits {
-    uint64_t buffer; /* the next bits, from the top */
-    int32_t count;   /* number of valid bits */
-    const uint8_t *at;
+    uint64_t buffer;   /* the next bits; the first of them is the most significant one */
+    int32_t count;     /* number of valid bits in `buffer` */
+    const uint8_t *at; /* the next byte to read */
 };
 
 struct entropy {
     struct table dc[NUM_HUFF_TBLS], ac[NUM_HUFF_TBLS];
     struct { int component; const struct table *dc, *ac; } blocks[D_MAX_BLOCKS_IN_MCU];
-    boolean (*trusted)(j_decompress_ptr, JBLOCKROW *); /* verified to be a function of libjpeg */
-    uint8_t *bytes;  /* the scan without stuffing and markers, with ROOM zeros after each segment */
+    boolean (*trusted)(j_decompress_ptr, JBLOCKROW *); /* a decode_mcu that is_known found to be libjpeg's */
+    uint8_t *bytes;  /* the scan without stuffed bytes and markers, followed by ROOM zeros */
     size_t capacity;
-    size_t *ends;    /* end of each segment in `bytes` */
+    size_t *ends;    /* offset in `bytes` of the end of each restart segment */
     size_t segments, ends_capacity;
     struct bits bits;
     int32_t predictors[MAX_COMPS_IN_SCAN];
-    size_t segment;          /* the current segment */
-    JDIMENSION left, mcus;   /* MCUs left in this segment, and in later ones */
+    size_t segment;          /* index of the current restart segment */
+    JDIMENSION left, mcus;   /* MCUs left in the current restart segment, and MCUs of all later segments */
     JDIMENSION column;       /* column of the next MCU */
-    JDIMENSION first, last;  /* columns that are shown */
+    JDIMENSION first, last;  /* only the columns of MCUs from `first` to `last` are decoded */
 };
 
+/* Position within the block of each coefficient in zigzag order (T.81, figure A.6). */
 static const uint8_t NATURAL[64] = {
     0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
     41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
@@ -84,14 +88,14 @@ void entropy_free(struct entropy *entropy) {
 
 static void damaged(j_decompress_ptr decoder) { decoder->err->error_exit((j_common_ptr)decoder); }
 
-/* The entry of a symbol whose code has `length` bits. */
+/* Returns the table entry of a symbol whose code has `length` bits. */
 static entry symbol_entry(uint32_t symbol, uint32_t length, int is_dc) {
     const uint32_t size = is_dc ? symbol : symbol & 15, zeros = symbol >> 4;
     const uint32_t far = is_dc ? 0 : size == 0 && zeros != 15 ? END : zeros + 1;
     return (length + size) | far << 8 | length << 16 | size << 24;
 }
 
-/* One coefficient for each pattern of LOOK bits. */
+/* Fill `entries`: one coefficient for each pattern of LOOK bits. */
 static void fill_entries(struct table *table, int is_dc) {
     memset(table->entries, 0, sizeof table->entries);
     uint32_t next = 0, number = 0;
@@ -103,7 +107,7 @@ static void fill_entries(struct table *table, int is_dc) {
         }
 }
 
-/* As many complete coefficients as each pattern holds, or the first alone. */
+/* Fill `passed`: for each pattern of LOOK bits, as many complete coefficients as it holds, but at least the first. */
 static void fill_passed(struct table *table) {
     for (uint32_t i = 0; i < 1 << LOOK; i++) {
         uint32_t taken = 0, far = 0, ends = 0;
@@ -119,7 +123,8 @@ static void fill_passed(struct table *table) {
     }
 }
 
-/* Returns 0, or -1 if the table is not valid in a baseline JPEG. */
+/* Make the lookup tables of a Huffman table, unless they are still those of the same Huffman table. Returns 0, or -1 if
+ * the Huffman table is not valid in a baseline JPEG. */
 static int table_prepare(struct table *table, const JHUFF_TBL *source, int is_dc) {
     if (source == NULL)
         return -1;
@@ -165,7 +170,7 @@ static inline void take(struct bits *bits, uint32_t count) {
     bits->count -= (int32_t)count;
 }
 
-/* The entry of a code of more than LOOK bits. */
+/* Returns the table entry of the next coefficient, whose code has more than LOOK bits. */
 static __attribute__((noinline)) entry long_entry(uint64_t buffer, const struct table *table, int is_dc) {
     const int32_t code = (int32_t)(buffer >> 48);
     for (int32_t length = LOOK + 1; length <= 16; length++) {
@@ -176,25 +181,24 @@ static __attribute__((noinline)) entry long_entry(uint64_t buffer, const struct 
     return BAD << 8;
 }
 
-/* The entry of the next coefficient, which has 27 bits at most. */
+/* Returns the table entry of the next coefficient. Its code and value have at most 27 bits. */
 static inline entry next_entry(const struct bits *bits, const struct table *table, int is_dc) {
     const entry found = table->entries[peek(bits)];
     return __builtin_expect(found == 0, 0) ? long_entry(bits->buffer, table, is_dc) : found;
 }
 
-/* The value whose bits are next (T.81, figure F.12): a first bit of 0 makes it negative. */
+/* Returns the value of the next coefficient. A value whose first bit is 0 is negative (T.81, figure F.12). */
 static inline int32_t value_of(const struct bits *bits, entry found) {
     const uint64_t rest = bits->buffer << (found >> 16 & 31);
     const uint32_t size = found >> 24;
     return (int32_t)(rest >> 1 >> (63 - size)) + ((int32_t)((int64_t)~rest >> 63) & (1 - (int32_t)(1u << size)));
 }
 
-/* Decode the coefficients after the first, and write them to `block` unless it is NULL. Returns 0, or -1 if they
- * are damaged. */
+/* Decode the AC coefficients of a block, and write them to `block`. Returns 0, or -1 if they are damaged. */
 static inline int decode_block(struct bits *bits, const struct table *table, JCOEF *block) {
     uint32_t at = 0;
     for (;;) {
-        refill(bits);                             /* 56 bits are enough for two coefficients */
+        refill(bits); /* at least 56 bits, which are enough for two coefficients */
         for (int twice = 0; twice < 2; twice++) {
             const entry found = next_entry(bits, table, 0);
             const JCOEF value = (JCOEF)value_of(bits, found);
@@ -210,7 +214,7 @@ static inline int decode_block(struct bits *bits, const struct table *table, JCO
     }
 }
 
-/* The same without a block to write to, which allows several coefficients at a time. */
+/* Skip the AC coefficients of a block, several at a time. Returns 0, or -1 if they are damaged. */
 static inline int pass_block(struct bits *bits, const struct table *table) {
     uint32_t at = 0;
     for (;;) {
@@ -233,7 +237,7 @@ static inline int pass_block(struct bits *bits, const struct table *table) {
     }
 }
 
-/* Begin the next segment: reset the bits and the predictions. */
+/* Begin the restart segment with index entropy->segment: reset the bit buffer and the DC predictors. */
 static void begin_segment(struct entropy *entropy, j_decompress_ptr decoder) {
     const size_t start = entropy->segment == 0 ? 0 : entropy->ends[entropy->segment - 1];
     entropy->bits = (struct bits){0, 0, entropy->bytes + start};
@@ -244,7 +248,7 @@ static void begin_segment(struct entropy *entropy, j_decompress_ptr decoder) {
     entropy->mcus -= entropy->left;
 }
 
-/* Whether the segment's data ended with its last MCU: fewer than 8 bits are left. */
+/* Whether the data of the current restart segment ended with its last MCU, so that fewer than 8 bits are left. */
 static int ended_well(const struct entropy *entropy) {
     const uint8_t *end = entropy->bytes + entropy->ends[entropy->segment];
     const ptrdiff_t left = 8 * (end - entropy->bits.at) + entropy->bits.count;
@@ -285,7 +289,8 @@ static boolean decode_mcu(j_decompress_ptr decoder, JBLOCKROW *blocks) {
     return TRUE;
 }
 
-/* Double the memory; its address may change. Returns 0, or -1 if memory is short. */
+/* Make the memory that `pointer` points to at least `bytes` long; its address may change. Returns 0, or -1 if memory is
+ * short. */
 static int reserve(void *pointer, size_t *capacity, size_t bytes) {
     if (bytes <= *capacity)
         return 0;
@@ -298,7 +303,8 @@ static int reserve(void *pointer, size_t *capacity, size_t bytes) {
     return 0;
 }
 
-/* Remove stuffing and markers from the scan. Returns 0, or -1 if memory is short or a marker is invalid. */
+/* Copy the scan to entropy->bytes without stuffed bytes and markers, and note where each restart segment ends. Returns
+ * 0, or -1 if memory is short or a marker is invalid. */
 static int unstuff(struct entropy *entropy, const uint8_t *scan, size_t size) {
     if (reserve(&entropy->bytes, &entropy->capacity, size + ROOM) != 0 ||
         reserve(&entropy->ends, &entropy->ends_capacity, entropy->segments * sizeof *entropy->ends) != 0)
@@ -329,7 +335,8 @@ static int unstuff(struct entropy *entropy, const uint8_t *scan, size_t size) {
     return -1;
 }
 
-/* Whether the pointer leads to a function in libjpeg, which confirms the assumed layout of the decoder. */
+/* Whether the assumed memory layout of libjpeg's entropy decoder is right: its two pointers lead to functions of
+ * libjpeg. */
 static int is_known(struct entropy *entropy, j_decompress_ptr decoder) {
     if (decoder->entropy->decode_mcu == entropy->trusted)
         return 1;

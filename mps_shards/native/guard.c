@@ -1,4 +1,4 @@
-/* See guard.h. */
+/* Implements guard.h. */
 #include "guard.h"
 
 static void on_error(j_common_ptr common) {
@@ -7,7 +7,7 @@ static void on_error(j_common_ptr common) {
 }
 
 static void on_message(j_common_ptr common, int level) {
-    if (level < 0) /* a warning: the data is damaged */
+    if (level < 0) /* libjpeg warns about damaged data; other levels are traces */
         on_error(common);
 }
 

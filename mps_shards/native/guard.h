@@ -1,5 +1,5 @@
-/* Turns errors and warnings of libjpeg (damaged data) into a jump to `if (setjmp(guard.failed) != 0)`. Each caller sets
- * that jump, so none leaves the call. */
+/* Turns errors of libjpeg, and its warnings about damaged data, into a longjmp to `guard.failed`. Callers set this
+ * target with `if (setjmp(guard.failed) != 0)` before they use libjpeg, so that no jump leaves their own function. */
 #ifndef MPS_SHARDS_GUARD_H
 #define MPS_SHARDS_GUARD_H
 
@@ -22,10 +22,11 @@ struct guard {
     struct entropy *entropy; /* entropy decoder of the guarded decoder, or NULL */
 };
 
-/* Set up the error manager of a codec whose client_data is the guard. */
+/* Returns the error manager for a codec of libjpeg; the codec's client_data must be the guard. */
 struct jpeg_error_mgr *guard_errors(struct guard *guard);
 
-/* Whether a progressive file holds every coefficient: otherwise libjpeg smooths blocks, differently in each version. */
+/* Whether the image is not progressive, or all bits of its coefficients have been read. If bits are missing, libjpeg
+ * smooths the blocks, and the result depends on its version. */
 int guard_is_complete(const struct jpeg_decompress_struct *decoder);
 
 #endif

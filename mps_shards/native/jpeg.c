@@ -1,4 +1,4 @@
-/* See jpeg.h. Marker numbers are those of ITU T.81, table B.1. */
+/* Implements jpeg.h. Marker numbers are those of ITU T.81, table B.1. */
 #include "jpeg.h"
 
 #include <string.h>
@@ -10,7 +10,7 @@ static uint32_t big16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; 
 
 static int32_t ceil_div(int32_t value, int32_t by) { return (value + by - 1) / by; }
 
-/* Read the frame header, starting at its length. */
+/* Read a frame header, whose length field is at `segment`. Returns 0, or -1 if the frame is not supported. */
 static int parse_frame(struct jpeg *jpeg, const uint8_t *segment, size_t length) {
     if (length < 8 || segment[2] != 8)
         return -1;
@@ -26,7 +26,7 @@ static int parse_frame(struct jpeg *jpeg, const uint8_t *segment, size_t length)
         int32_t wide = segment[9 + 3 * i] >> 4, tall = segment[9 + 3 * i] & 15;
         if ((wide != 1 && wide != 2 && wide != 4) || (tall != 1 && tall != 2 && tall != 4))
             return -1;
-        if (i > 0 && (wide != 1 || tall != 1)) /* colour with more samples than brightness, or no divisor of them */
+        if (i > 0 && (wide != 1 || tall != 1)) /* chroma must have 1 sample where luma has 1 or more */
             return -1;
         widest = wide > widest ? wide : widest;
         tallest = tall > tallest ? tall : tallest;
@@ -130,14 +130,14 @@ int jpeg_grid(const struct jpeg *jpeg, int32_t *columns, int32_t *rows) {
     return 1;
 }
 
-/* Write the header for the size of the cut, without segments that decoders do not need. Returns the bytes written. */
+/* Write a header with the size of the cut, without segments that decoders do not need. Returns the bytes written. */
 static size_t cut_header(const struct jpeg *jpeg, const uint8_t *data, int32_t width, int32_t height, uint8_t *out) {
     size_t at = 2, written = 2;
     memcpy(out, data, 2);
     while (at < jpeg->scan) {
         const uint8_t marker = data[at + 1];
         const size_t length = 2 + (size_t)big16(data + at + 2);
-        /* the segments of JFIF and Adobe define the colours of the components */
+        /* the segments of JFIF and Adobe define the colour space of the components */
         if (marker == APP0 || marker == APP14 || marker < APP0) {
             memcpy(out + written, data + at, length);
             if (at == jpeg->frame) {
@@ -171,7 +171,7 @@ size_t jpeg_cut(const struct jpeg *jpeg, const uint8_t *data, const size_t *star
     for (int32_t row = top; row < bottom; row++) {
         const size_t *run = starts + (size_t)row * (size_t)across + (size_t)left;
         const size_t tiles = (size_t)(right - left);
-        const size_t bytes = run[tiles] - run[0]; /* with the marker after the last tile */
+        const size_t bytes = run[tiles] - run[0]; /* including the marker after the last tile */
         memcpy(out + written, data + run[0], bytes);
         for (size_t i = 0; i < tiles; i++, number++)
             out[written + (run[i + 1] - run[0]) - 1] = (uint8_t)(RST0 + (number & 7));

@@ -1,13 +1,13 @@
-/* See kernel.h.
+/* Implements kernel.h.
  *
- * Outside of the region, as little is decoded as the format allows. In a tiled file, only the tiles that the region
- * touches are cut out of the bytes. Within these bytes libjpeg-turbo crops (jpeg_crop_scanline) and skips
- * (jpeg_skip_scanlines), which saves the inverse DCT and the colour conversion. Both are exact with a margin of 2
- * pixels, because colour is interpolated from one neighbouring sample ("fancy upsampling").
+ * Outside of the region, as little is decoded as the format allows. From a tiled file, only the tiles that the region
+ * touches are cut out and decoded. libjpeg-turbo then skips the columns (jpeg_crop_scanline) and the rows
+ * (jpeg_skip_scanlines) outside of the region, which saves their inverse DCT and colour conversion. The pixels stay
+ * exact with a margin of 2 pixels, because colour is interpolated from one neighbouring sample ("fancy upsampling").
  *
  * An error or a warning of libjpeg ends the attempt: the slower Python path of the caller decides on damaged files. To
- * find damage outside of the region, too, the markers of the whole scan are walked, and the entropy-coded data above
- * and below the region is read. Of tiles that are left out, only the markers are read. */
+ * find damage outside of the region, too, the markers of the whole scan are checked, and the entropy-coded data above
+ * and below the region is read. In tiles that are left out, only the markers are checked. */
 #include "kernel.h"
 
 #include <math.h>
@@ -34,8 +34,8 @@ struct kernel {
     int is_attached;      /* our entropy decoder is used instead of that of libjpeg */
     struct buffer lines;  /* LINES rows of decoded pixels */
     struct buffer scratch; /* scratch memory of the horizontal pass */
-    struct buffer ring;   /* rows after the horizontal pass, as many as one output row reads */
-    struct buffer rows;   /* pointers to the rows of `ring`, in order */
+    struct buffer ring;   /* the latest rows of the horizontal pass, as many as one output row reads */
+    struct buffer rows;   /* pointers to the rows that one output row reads, in order */
     struct buffer starts; /* offsets of restart segments */
     struct buffer cut;    /* a smaller JPEG */
 };
@@ -83,7 +83,8 @@ void kernel_use_portable(struct kernel *kernel) {
     kernel->is_portable = 1;
 }
 
-/* Memory for `count` items of `size` bytes, zeroed when first allocated; NULL if memory is short. */
+/* Returns memory for `count` items of `size` bytes, or NULL if memory is short. New memory is zeroed; reused memory
+ * keeps its content. */
 static void *reserved(struct buffer *buffer, size_t count, size_t size) {
     if (count > SIZE_MAX / 2 / size)
         return NULL;
@@ -101,7 +102,8 @@ static int32_t rounded(double value) { return (int32_t)nearbyint(value); }
 
 static int32_t least(int32_t one, int32_t other) { return one < other ? one : other; }
 
-/* The region in pixels of the decoded image, as View.shrunk computes it. Returns 0, or -1 if it lies outside. */
+/* Sets `region` to the view's region in pixels of the decoded image, as View.shrunk does in Python. Returns 0, or -1 if
+ * the region is empty or not within the image. */
 static int decoded_region(const struct view *view, const struct jpeg *jpeg, struct rectangle *region) {
     const int32_t factor = view->factor;
     if (factor != 1 && factor != 2 && factor != 4 && factor != 8)
@@ -122,7 +124,7 @@ static int decoded_region(const struct view *view, const struct jpeg *jpeg, stru
     return region->top < region->bottom && region->left < region->right ? 0 : -1;
 }
 
-/* The inputs that an axis reads: from the first up to, not including, the last. */
+/* Sets the range of inputs that an axis reads: from `from` up to, not including, `to`. */
 static void reach(const struct axis *axis, int32_t *from, int32_t *to) {
     *from = axis->first[0];
     *to = *from + 1;
@@ -132,7 +134,8 @@ static void reach(const struct axis *axis, int32_t *from, int32_t *to) {
     }
 }
 
-/* Open the JPEG, or its tiles that cover `wanted` (pixels of the whole image); `held` becomes the area of the tiles. */
+/* Make libjpeg read the JPEG, or a cut of the tiles that cover `wanted`, and set `held` to the area that is read. Both
+ * rectangles are in pixels of the whole image. Returns 0, or -1 if the JPEG is damaged or memory is short. */
 static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t *data, size_t size,
                   struct rectangle wanted, struct rectangle *held) {
     *held = (struct rectangle){0, 0, jpeg->width, jpeg->height};
@@ -149,7 +152,7 @@ static int opened(struct kernel *kernel, const struct jpeg *jpeg, const uint8_t 
     return 0;
 }
 
-/* Whether libjpeg read the same header, with colours that every decoder converts in the same way. */
+/* Whether libjpeg found the size of `held` and `components` in the header, and the usual colours: gray or YCbCr. */
 static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectangle *held, int32_t components) {
     const J_COLOR_SPACE colours = components == 1 ? JCS_GRAYSCALE : JCS_YCbCr;
     return (int32_t)decoder->image_width == held->right - held->left &&
@@ -157,10 +160,11 @@ static int is_plain(struct jpeg_decompress_struct *decoder, const struct rectang
            decoder->jpeg_color_space == colours && decoder->data_precision == 8 && !decoder->arith_code;
 }
 
-/* Read the data below the wanted rows with as little decoding as possible, so that every warning is reported. */
+/* Read the data below the wanted rows with as little decoding as possible, so that damage in it is reported. Returns 0,
+ * or -1 if rows are missing. */
 static int finished(struct kernel *kernel, JSAMPROW line) {
     struct jpeg_decompress_struct *decoder = &kernel->decoder;
-    if (jpeg_has_multiple_scans(decoder)) /* already read to the end */
+    if (jpeg_has_multiple_scans(decoder)) /* jpeg_start_decompress has read all scans */
         return 0;
     if (kernel->is_attached) {
         entropy_finish(kernel->guard.entropy, decoder);
@@ -176,7 +180,8 @@ static int finished(struct kernel *kernel, JSAMPROW line) {
     return 0;
 }
 
-/* Decode the wanted rows (decoded pixels, relative to `held`), and run both passes on them. */
+/* Decode the rows of `wanted`, and run both passes on them. `wanted` and `region` are in decoded pixels, relative to
+ * the image that libjpeg reads. Returns 0, or -1 if rows are missing or memory is short. */
 static int passed(struct kernel *kernel, int32_t mcu_width, struct rectangle wanted, struct rectangle region,
                   const struct view *view, const struct target *target) {
     struct jpeg_decompress_struct *decoder = &kernel->decoder;
@@ -278,7 +283,7 @@ static int rendered(struct kernel *kernel, const uint8_t *data, size_t size, con
     kernel->is_attached = !kernel->is_portable && entropy_attach(kernel->guard.entropy, decoder) == 0;
     if (!kernel->is_attached && !jpeg.progressive && jpeg.interleaved && jpeg_walk(&jpeg, data, size, NULL) == 0)
         return -1;
-    /* relative to the cut, whose corner is at whole MCUs and so at whole pixels for any factor */
+    /* make both rectangles relative to the cut; its corner is at whole MCUs, so the divisions leave no remainder */
     const int32_t x = held.left / factor, y = held.top / factor;
     wanted = (struct rectangle){wanted.left - x, wanted.top - y, wanted.right - x, wanted.bottom - y};
     region = (struct rectangle){region.left - x, region.top - y, region.right - x, region.bottom - y};

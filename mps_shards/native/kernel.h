@@ -7,20 +7,20 @@
 
 #include "resize.h"
 
-/* A view of an image: its `region` is resized to `resized`, cropped to `crop`, and may be mirrored.
- * Equivalent to mps_shards.vision.view.View, with the memory layout of the binding's array of 12 int32. */
+/* A view of an image: its `region` is resized to `resized`, cropped to `crop`, and may be mirrored. The fields are
+ * those of mps_shards.vision.views.View, in the order of the 12 int32 numbers that Python passes. */
 struct view {
     int32_t region_top, region_left, region_height, region_width;
     int32_t resized_height, resized_width;
     int32_t crop_top, crop_left, crop_height, crop_width;
     int32_t flip;
-    int32_t factor; /* 1, 2, 4, 8: the image is decoded smaller by this factor; `region` is in full-size pixels */
+    int32_t factor; /* the image is decoded smaller by this factor: 1, 2, 4 or 8; `region` is in full-size pixels */
 };
 
-/* A decoder and reusable buffers for rendering in one thread. Two threads must not use one at the same time. */
+/* A decoder and reusable buffers for rendering. Two threads must not use the same kernel at the same time. */
 struct kernel;
 
-/* Returns NULL if memory is short. */
+/* Allocates a kernel. Returns NULL if memory is short. */
 struct kernel *kernel_new(void);
 void kernel_free(struct kernel *kernel);
 
@@ -35,7 +35,8 @@ enum outcome {
 enum outcome kernel_render(struct kernel *kernel, const uint8_t *data, size_t size, const struct view *view,
                   const struct target *target, int64_t max_pixels);
 
-/* Use the passes that every processor runs and the Huffman decoder of libjpeg-turbo: the reference in tests. */
+/* Make the kernel use the passes that every processor runs, and the Huffman decoder of libjpeg-turbo. Tests take its
+ * pixels as the reference. */
 void kernel_use_portable(struct kernel *kernel);
 
 #endif

@@ -1,4 +1,4 @@
-/* See resize.h. */
+/* Implements resize.h. */
 #include "resize.h"
 
 #include <math.h>
@@ -39,9 +39,9 @@ struct passes passes_choose(void) {
     return passes_portable();
 }
 
-enum { MOST_OUTPUTS = 1 << 20 }; /* largest output side in pixels; more is a mistake of the caller */
+enum { MOST_OUTPUTS = 1 << 20 }; /* longest side of an output in pixels; a longer one is a mistake of the caller */
 
-/* A side that keeps its length: every output is its input. */
+/* Fill the weights of a side that keeps its length: output i equals input `from + i`. */
 static void identity(struct axis *axis, int32_t from) {
     axis->precision = 14;
     axis->is_identity = 1;
@@ -52,7 +52,7 @@ static void identity(struct axis *axis, int32_t from) {
     }
 }
 
-/* Replace the memory by at least `bytes`; NULL if memory is short. */
+/* Returns memory of at least `bytes`, or NULL if memory is short. New memory does not keep the old content. */
 static void *grown(void *memory, size_t *capacity, size_t bytes) {
     if (bytes <= *capacity)
         return memory;
@@ -77,7 +77,7 @@ static int reserve(struct axis *axis, int32_t count, int64_t taps) {
     return 0;
 }
 
-/* The inputs of one output, and their weights before they are normalised. Returns the sum of the weights. */
+/* Finds the inputs of one output, and their weights before normalisation. Returns the sum of these weights. */
 static double raw_weights(double *raw, int64_t room, int64_t output, int32_t inputs, double scale, int64_t *first,
                           int64_t *length) {
     const double support = scale >= 1.0 ? scale : 1.0, inverse = scale >= 1.0 ? 1.0 / scale : 1.0;
@@ -114,7 +114,7 @@ int axis_prepare(struct axis *axis, int32_t inputs, int32_t outputs, int32_t fro
     if (raw == NULL)
         return -1;
     int64_t first, length;
-    double heaviest = 0.0; /* over all outputs, because the precision is that of the whole side */
+    double heaviest = 0.0; /* largest weight of all outputs of the side, also outside of the crop, as in torch */
     for (int64_t i = 0; i < outputs; i++) {
         double total = raw_weights(raw, room, i, inputs, scale, &first, &length);
         double most = 0.0;
@@ -134,14 +134,14 @@ int axis_prepare(struct axis *axis, int32_t inputs, int32_t outputs, int32_t fro
         for (int64_t j = 0; j < length; j++)
             weights[j] = (int32_t)(0.5 + (total != 0.0 ? raw[j] / total : raw[j]) * (double)(1 << precision));
         while (length > 1 && weights[length - 1] == 0)
-            length--; /* inputs of weight 0 need not be decoded */
+            length--; /* input pixels with weight 0 need not be decoded */
         axis->first[i] = (int32_t)first;
         axis->length[i] = (int32_t)length;
         longest = (int32_t)length > longest ? (int32_t)length : longest;
     }
     free(raw);
     const int32_t taps = longest + (longest & 1);
-    if (taps < axis->taps) { /* shorter rows: fewer multiplications by zero */
+    if (taps < axis->taps) { /* shorten the rows, for fewer multiplications by zero */
         for (int32_t i = 1; i < count; i++)
             memmove(axis->weights + (size_t)i * (size_t)taps, axis->weights + (size_t)i * (size_t)axis->taps,
                     (size_t)taps * sizeof(int32_t));

@@ -1,4 +1,4 @@
-/* See tiles.h. The coefficients are read and written by libjpeg-turbo (as `jpegtran -restart nB -optimize` does). */
+/* Implements tiles.h. libjpeg-turbo reads and writes the coefficients, as `jpegtran -restart nB -optimize` does. */
 #include "tiles.h"
 
 #include <stdlib.h>
@@ -17,7 +17,8 @@ struct work {
     unsigned long stream_size;
 };
 
-/* MCUs per tile: a divisor of the MCUs per row, so that tiles form a grid, and big enough that markers cost little. */
+/* Returns the MCUs per tile: a divisor of the MCUs per row, so that the tiles form a grid, and large enough that the
+ * restart markers add few bytes. */
 static int32_t tile_length(int32_t mcus_per_row) {
     static const int32_t lengths[] = {4, 5, 6, 3, 7, 2};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
@@ -28,7 +29,8 @@ static int32_t tile_length(int32_t mcus_per_row) {
 
 static int is_metadata(uint8_t marker) { return (marker >= APP0 && marker <= APP0 + 15) || marker == COM; }
 
-/* Copies the header's application and comment segments, or only counts them and their bytes if `out` is NULL. */
+/* Copies the application and comment segments of the header to `out`, unless `out` is NULL. Returns their size in
+ * bytes, and sets `count` to their number. */
 static size_t copy_metadata(const struct jpeg *jpeg, const uint8_t *data, uint8_t *out, size_t *count) {
     size_t bytes = 0;
     *count = 0;
@@ -45,7 +47,7 @@ static size_t copy_metadata(const struct jpeg *jpeg, const uint8_t *data, uint8_
     return bytes;
 }
 
-/* Whether the file ends with its image: data after the image or between its scans would be lost. */
+/* Whether the file holds nothing but this image. Data after the image or between its scans would be lost. */
 static int is_alone(struct work *work, const struct jpeg *jpeg, const uint8_t *data, size_t size) {
     size_t markers = 0, header_markers;
     for (jpeg_saved_marker_ptr marker = work->reader.marker_list; marker != NULL; marker = marker->next)
@@ -55,7 +57,8 @@ static int is_alone(struct work *work, const struct jpeg *jpeg, const uint8_t *d
            data[size - 1] == EOI;
 }
 
-/* Read the coefficients and write them as a new stream. Returns 0, or -1; leaves by longjmp on any damage. */
+/* Read the coefficients and write them to work->stream. Returns 0, or -1 if the JPEG cannot be rewritten; damage ends
+ * the call by longjmp. */
 static int transcode(struct work *work, const struct jpeg *jpeg, const uint8_t *data, size_t size) {
     struct jpeg_decompress_struct *reader = &work->reader;
     struct jpeg_compress_struct *writer = &work->writer;
@@ -82,7 +85,8 @@ static int transcode(struct work *work, const struct jpeg *jpeg, const uint8_t *
     return 0;
 }
 
-/* Write SOI, the original metadata, our note, and the stream without its SOI. */
+/* Write SOI, the original metadata, the note, and the new stream without its SOI to new memory. Returns 0, or -1 if
+ * memory is short. */
 static int assemble(const struct work *work, const struct jpeg *jpeg, const uint8_t *data, const uint8_t *note,
                     size_t note_size, uint8_t **out, size_t *out_size) {
     size_t count, written = 2;
@@ -118,7 +122,7 @@ int tiles_rewrite(const uint8_t *data, size_t size, const uint8_t *note, size_t 
     if (note_size > TILES_NOTE || jpeg_parse(&jpeg, data, size) != 0)
         return -1;
     if (!jpeg.progressive && jpeg.interleaved && jpeg_walk(&jpeg, data, size, NULL) + 2 != size)
-        return -1; /* damaged, or the file holds other data */
+        return -1; /* the JPEG is damaged, or the file holds more than the JPEG */
     struct work *work = calloc(1, sizeof *work);
     if (work == NULL)
         return -1;

@@ -1,4 +1,4 @@
-"""Plans of batches, which name the samples of a batch and the cursor after it before any sample is read."""
+"""Contract of batch plans, which state a batch's samples and the cursor after it before any sample is read."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,18 +9,18 @@ __all__ = ["BatchPlan", "SampleName"]
 
 
 class SampleName(NamedTuple):
-    """Name of a sample in error messages. `key` is None if the sample has not been read."""
+    """Shard and key of a sample, for error messages. `key` is None if the sample has not been read."""
 
     shard: str
     key: str | None
 
 
 class BatchPlan(Protocol):
-    """Plan of a batch. Each kind of source has its own kind of plan, which reads the samples.
+    """Plan of a batch, which reads the batch's samples. Each kind of source implements it.
 
     Attributes:
-        positions: Positions of the samples in the epoch's sequence.
-        next_position: Position of the cursor once the batch is delivered on all ranks.
+        positions: positions of the samples in the epoch's sequence.
+        next_position: position of the cursor once all ranks have delivered this batch.
     """
 
     positions: list[int]

@@ -1,4 +1,4 @@
-"""The source of shard sets with an index, whose samples are read in any order, which is known beforehand."""
+"""Source of samples from shard sets with an index: their order is known in advance, and any sample can be read."""
 
 import hashlib
 from bisect import bisect_right
@@ -20,7 +20,7 @@ __all__ = ["IndexedSource"]
 
 
 class IndexedPlan:
-    """A `BatchPlan` of samples that are read by number."""
+    """A `BatchPlan` whose samples are read by their numbers in the source."""
 
     __slots__ = ("_numbers", "_source", "next_position", "positions")
 
@@ -30,26 +30,26 @@ class IndexedPlan:
 
     @property
     def task(self) -> Task | None:
-        """See `BatchPlan`."""
+        """Kind of the targets of the samples, the same for the whole source."""
         return self._source.task
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def read(self, row: int) -> RawSample:
-        """See `BatchPlan`. Reads the sample by one ranged read."""
+        """Return the sample of a row, by one ranged read."""
         return self._source.read(self._numbers[row])
 
     def name(self, row: int) -> SampleName:
-        """See `BatchPlan`."""
+        """Return the name of a row's sample for messages, without its key."""
         return self._source.name(self._numbers[row])
 
 
 class IndexedSource:
-    """One shard set, or several that are mixed by weight, or a part of their samples.
+    """Source that reads a shard set, several shard sets mixed by weight, or a subset of their samples.
 
     Attributes:
-        sets: The shard sets. Sample numbers count through all sets, one set after the other.
+        sets: the shard sets. Sample numbers count through all sets, one set after the other.
     """
 
     def __init__(self, selection: Selection):
@@ -72,12 +72,12 @@ class IndexedSource:
         self.fingerprint |= selection.fingerprint()
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """See `Source`. The start is found by arithmetic, so that resuming late in an epoch is as fast as early."""
+        """Yield the plans of the batches of a request. Resuming late in an epoch is as fast as early in it."""
         for positions, numbers, next_position in self._batches(request):
             yield IndexedPlan(self, positions, numbers, next_position)
 
     def _batches(self, request: Request) -> Iterator[tuple[list[int], list[int], int]]:
-        """Yield the positions, the sample numbers, and the position after each batch of a request."""
+        """Yield the positions and the sample numbers of each batch of a request, and the cursor's position after it."""
         deal = request.deal(self.samples)
         order = self._selection.order(seed=request.seed, epoch=request.epoch)
         for step in deal:
@@ -90,7 +90,15 @@ class IndexedSource:
         return self.sets[at].read(number - self._starts[at])
 
     def read_runs(self, numbers: Sequence[int], *, max_bytes: int) -> dict[int, RawSample]:
-        """Read those of some samples (ascending) that are in stores; one request reads each run of adjacent samples."""
+        """Read samples that are in object stores, with one request for each run of adjacent samples.
+
+        Args:
+            numbers: sample numbers over all sets, ascending; those of local sets are left out.
+            max_bytes: limit for the bytes of a request.
+
+        Returns:
+            The samples read, by number.
+        """
         found: dict[int, RawSample] = {}
         for owner, one in enumerate(self.sets):
             first = self._starts[owner]
@@ -105,7 +113,7 @@ class IndexedSource:
         return self._starts[-1]
 
     def chosen(self) -> npt.NDArray[np.integer]:
-        """Sample numbers of the subset."""
+        """Return the sample numbers of the subset, over all sets."""
         return self._selection.numbers()
 
     def key(self, number: int) -> str:
@@ -124,14 +132,14 @@ class IndexedSource:
         return SampleName(self.sets[at].shard_of(number - self._starts[at]), None)
 
     def stop(self, request: Request) -> None:
-        """See `Source`. Reads from a disk are not interrupted."""
+        """Do nothing, because reads from a local disk are not interrupted."""
 
     def traffic(self) -> Traffic:
-        """See `Source`."""
+        """Return the counts of this process's requests to object stores so far."""
         return Traffic.sum([one.traffic() for one in self.sets])
 
     def close(self) -> None:
-        """See `Source`."""
+        """Close all shard sets."""
         for one in self.sets:
             one.close()
 

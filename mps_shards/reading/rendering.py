@@ -1,4 +1,4 @@
-"""Rendering of several samples by the native kernel, from JPEG bytes to rows, in one call without the GIL."""
+"""Rendering of several JPEGs into rows of a batch by one call of the native kernel, without the GIL."""
 
 import logging
 from collections.abc import Iterable
@@ -20,7 +20,15 @@ _log = logging.getLogger("mps_shards")
 
 
 class Renderable(NamedTuple):
-    """An image that the kernel may render: its row, and its view."""
+    """An image that the native kernel may be able to render.
+
+    Attributes:
+        row: row of the batch that receives the pixels.
+        key: key of the sample, for error messages.
+        image: the encoded image.
+        view: part of the image that is shown, and its size in the batch.
+        factor: the JPEG is decoded smaller by this factor: 1, 2, 4 or 8.
+    """
 
     row: int
     key: str
@@ -30,10 +38,12 @@ class Renderable(NamedTuple):
 
 
 class Renderer:
-    """Renders images in one thread. The kernel declines unusual images, which are then decoded in Python.
+    """Renders images in one thread. The native kernel declines unusual images; the caller decodes them in Python.
 
     Args:
-        pixel_table: the transform's result for each pixel value, see `Planned.pixel_table`.
+        max_pixels: limit for the pixels of an image; the kernel declines larger ones.
+        pixel_table: float32 [3, 256], the transform's result for each value of each channel, if the transform
+            returns floats; see `Planned.pixel_table`.
     """
 
     def __init__(self, max_pixels: int, pixel_table: npt.NDArray[np.float32] | None = None):
@@ -42,14 +52,17 @@ class Renderer:
         self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
 
     def __call__(self, batch: HostBatch, images: Iterable[Renderable]) -> set[int]:
-        """Write images into the batch, and return the rows of which only the targets are missing."""
+        """Write images into their rows of the batch, and return the rows that were written.
+
+        Images whose size in the batch differs from that of the first image are left out.
+        """
         done: set[int] = set()
         shape: tuple[int, int, int] | None = None
         unit: list[Renderable] = []
         for image in images:
             height, width = image.view.crop[2:] if image.view.crop else image.view.resized
             shape = shape or (3, height, width)
-            if shape == (3, height, width):  # images of another shape do not fit into the batch
+            if shape == (3, height, width):  # the rows of a batch have one shape
                 unit.append(image)
         dtype = torch.uint8 if self._pixel_table is None else torch.float32
         if shape is not None and (rows := batch.image_rows(shape, unit[0].key, dtype)) is not None:
@@ -79,7 +92,7 @@ class Renderer:
         return (first + at for at, is_done in enumerate(finished) if is_done)
 
     def _table_for(self, image_format: ImageFormat) -> npt.NDArray[np.float32] | None:
-        """Return the result for each pixel value of each channel, if it differs from the division by 255."""
+        """Return float32 [3, 256], the result for each value of each channel; None for value / 255."""
         if self._pixel_table is not None:
             return self._pixel_table
         if self._table is None or self._table[0] is not image_format:
@@ -93,7 +106,7 @@ class Renderer:
 
 
 def log_inexact_resizing(transform: SampleTransform) -> None:
-    """Log if a view is resized with other arithmetic than on other machines, so that pixels may differ by 1 of 255."""
+    """Log a warning if images are resized in float arithmetic, whose pixels differ by up to 1 of 255 from the usual."""
     if transform.adapters and transform.is_view and not HAS_UINT8_KERNELS and not native.is_available():
         _log.warning(
             "images are resized by float kernels here, so pixels may differ by 1 of 255 from those of machines whose "

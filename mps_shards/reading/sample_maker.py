@@ -1,4 +1,4 @@
-"""Making of samples in one thread: they are read, opened, decoded and transformed."""
+"""Makes samples in one thread: reads them, decodes their images and targets, and transforms them."""
 
 import time
 from collections.abc import Container, Iterator
@@ -24,12 +24,17 @@ from mps_shards.vision.views import View
 
 __all__ = ["SampleOptions", "ThreadSampleMaker", "is_scaled"]
 
-# Limits for samples that are read before the first is decoded, and their bytes: half of a core's usual cache.
+# Limits for the samples that are read before the first is decoded: their number, and their bytes (half of the cache
+# that a core usually has).
 _BUNCH, _BUNCH_BYTES = 16, 1 << 20
 
 
 def is_scaled(decode: str, transform: SampleTransform, task: Task | None) -> bool:
-    """Whether images are decoded no larger than `transform` shows them. Raises ConfigError if this is not possible."""
+    """Whether the option `decode` lets images be decoded no larger than the transform needs.
+
+    Raises:
+        ConfigError: `decode` is "scaled", but the transform or the task does not support it.
+    """
     if decode == "scaled" and not transform.planned:
         raise ConfigError(
             "decode='scaled' needs a transform whose crop follows from the size of the image alone, such as "
@@ -42,12 +47,13 @@ def is_scaled(decode: str, transform: SampleTransform, task: Task | None) -> boo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleOptions:
-    """Options of making samples; equal for all epochs.
+    """Options for making samples, the same in all epochs.
 
     Attributes:
-        max_pixels: limit for the pixels of an image or a mask; a larger one is a bad sample.
-        scaled: decode JPEGs no larger than the transform shows them.
-        targets: reader of the target of an image.
+        transform: transform of every sample.
+        targets: reader of the targets.
+        max_pixels: limit for the pixels of an image or a mask; a sample with a larger one is a bad sample.
+        scaled: whether JPEGs are decoded no larger than the transform needs.
     """
 
     transform: SampleTransform
@@ -56,12 +62,20 @@ class SampleOptions:
     scaled: bool
 
 
-# Number of pixels from which on an image waits for other large images, instead of being rendered by the kernel.
+# Images with at least this many pixels are not rendered by the kernel: Python decodes them, within the pixel budget.
 LARGEST_RENDERED = LIMIT // 4
 
 
 class _Prepared(NamedTuple):
-    """The sample of a row after reading, with its header and its planned views; or the error of the sample."""
+    """A sample that has been read but not decoded, or the error of reading it.
+
+    Attributes:
+        row: row of the batch.
+        raw: content of the sample's fields; None if reading failed.
+        known: the image's size and the target; None if opening failed.
+        views: views of the image that the transform has planned; None if it plans none.
+        failure: the error that makes this a bad sample.
+    """
 
     row: int
     raw: RawSample | None
@@ -73,11 +87,13 @@ class _Prepared(NamedTuple):
 class ThreadSampleMaker:
     """Makes samples in one thread.
 
-    Several samples are read, and their views are planned, before the first sample is decoded, because decoding replaces
-    Python's data in the CPU's cache.
+    Several samples are read, and their views are planned, before the first of them is decoded: decoding evicts Python's
+    data from the CPU's cache.
 
     Args:
-        bad: account of bad samples, which decides about skipping; shared by all threads of an iteration.
+        request: request whose samples are made.
+        options: options for making samples.
+        bad: account of bad samples, which decides whether one is skipped; shared by all threads of an iteration.
         times: stage times to which the maker adds its seconds.
     """
 
@@ -91,7 +107,7 @@ class ThreadSampleMaker:
 
     def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
         """Yield the samples of rows `first` to `last - 1` of the batch's plan, in order; None for a skipped sample."""
-        plan: BatchPlan = batch.plan  # type: ignore[assignment]  # this iteration's own, which made the batch for it
+        plan: BatchPlan = batch.plan  # type: ignore[assignment]  # the iteration makes its batches from such plans
         rows = iter(range(first, last))
         while bunch := self._bunch(plan, rows):
             rendered = self._rendered(batch, bunch)
@@ -110,7 +126,10 @@ class ThreadSampleMaker:
                     del sample  # this frame must not keep the sample while the next one is made
 
     def _rendered(self, batch: HostBatch, bunch: list[_Prepared]) -> Container[int]:
-        """Return the rows that the native kernel has written. Other rows are made one by one, with the same pixels."""
+        """Render images with the native kernel, and return the rows that it has written.
+
+        Python makes the other rows one by one; the pixels are the same either way.
+        """
         if self._renderer is None:
             return ()
         began = time.perf_counter()
@@ -123,7 +142,7 @@ class ThreadSampleMaker:
         row, raw, known, views, _ = prepared
         if raw is None or known is None or known.size is None or type(known.target) not in (int, str):
             return None
-        if known.size[0] * known.size[1] >= LARGEST_RENDERED:  # a progressive one takes memory that nobody counts
+        if known.size[0] * known.size[1] >= LARGEST_RENDERED:  # the kernel's memory is not counted in the budget
             return None
         view = views[0].view if views is not None else View((0, 0, *known.size), known.size, None, False)
         return Renderable(row, raw.key, known.image, view, view.factor() if self._scaled else 1)
