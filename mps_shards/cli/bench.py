@@ -2,14 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.output import say_json, say_table
+from mps_shards.cli.output import say_json, say_next, say_table
 from mps_shards.cli.shared_options import json_option, read_options, workers_option
+from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
@@ -87,12 +88,24 @@ def command(
     options = replace(reading, decode=decode)
     data = ShardDataset(shards, batch_size=batch_size, transform=named, shuffle=True, read_options=options)
     with DeviceLoader(data, device=device, num_threads=workers, transfer=transfer) as loader:
-        stats, first_s = measured(loader, batches=batches, seconds=seconds)
+        with Bar("bench", unit="images", quiet=as_json) as bar:
+            length = None if data.num_samples is None else len(loader)
+            shown = _shown_on(bar, [limit for limit in (batches, length) if limit], seconds)
+            stats, first_s = measured(loader, batches=batches, seconds=seconds, on_batch=shown)
         explained = loader.explain()
-    found = {
-        "set": shards,
-        "device": explained,
-        "first_batch_s": first_s,
+    found = {"set": shards, "device": explained, "first_batch_s": first_s, **_figures(stats)}
+    found["advice"] = advice(stats, decode=decode)
+    if compare:
+        found["webdataset"] = _of_webdataset(shards, named, stats, batch_size=batch_size, quiet=as_json)
+    if as_json:
+        say_json(found)
+    else:
+        _say(found, stats)
+        _say_next_step(shards, stats, options, indexed=data.num_samples is not None)
+
+
+def _figures(stats: "LoaderStats") -> dict[str, Any]:
+    return {
         "images_per_s": stats.images_per_s,
         "mb_per_s": stats.bytes_read / 1e6 / stats.elapsed_s if stats.elapsed_s else 0.0,
         "starved": stats.starved,
@@ -103,16 +116,43 @@ def command(
         "workers": stats.workers,
         "stages": stages(stats),
         "bottleneck": stats.bottleneck(),
-        "advice": advice(stats, decode=decode),
     }
-    if compare:
-        from mps_shards.inspect.webdataset_rival import rival
 
-        found["webdataset"] = rival(shards, named, batch_size=batch_size, workers=stats.workers, batches=stats.batches)
-    if as_json:
-        say_json(found)
+
+def _of_webdataset(shards: str, transform: Any, ours: "LoaderStats", *, batch_size: int, quiet: bool) -> dict[str, Any]:
+    from mps_shards.inspect.webdataset_rival import rival
+
+    size = {"batch_size": batch_size, "workers": ours.workers, "batches": ours.batches}
+    with Bar("webdataset", unit="images", total=ours.batches * batch_size, quiet=quiet) as bar:
+        return rival(shards, transform, **size, on_images=bar.advance)
+
+
+def _shown_on(bar: Bar, batches: Sequence[int], seconds: float) -> "Callable[[LoaderStats], None]":
+    """Return what shows each batch of a measurement on a progress bar.
+
+    Args:
+        batches, seconds: limits; the measurement ends at the first of them.
+    """
+    began, shown = time.perf_counter(), 0
+
+    def show(stats: "LoaderStats") -> None:
+        nonlocal shown
+        until = seconds * stats.batches / (time.perf_counter() - began)  # batches at this speed until the time is over
+        bar.expect(round(stats.images / stats.batches * min([until, *batches])))
+        bar.advance(stats.images - shown)
+        shown = stats.images
+
+    return show
+
+
+def _say_next_step(shards: str, stats: "LoaderStats", reading: "ReadOptions", *, indexed: bool) -> None:
+    """Print the command that tries the first remedy for what limits the speed, or that looks for another cause."""
+    if not indexed:
+        say_next("index", shards)
+    elif stats.bottleneck() == "decode" and reading.decode == "exact":
+        say_next("bench", shards, "--decode", "scaled", index=reading.index)
     else:
-        _say(found, stats)
+        say_next("doctor", *([] if reading.index else ["--set", shards]))
 
 
 def measured(
@@ -121,12 +161,14 @@ def measured(
     batches: int | None = None,
     seconds: float = 10.0,
     consume: Callable[[Any], object] = lambda batch: None,
+    on_batch: "Callable[[LoaderStats], None]" = lambda stats: None,
 ) -> "tuple[LoaderStats, float]":
     """Return the loader's statistics after the first batch, and the seconds that they cover.
 
     Args:
         batches, seconds: limits; the measurement ends at the first of them, or at the end of the epoch.
         consume: called with each batch in place of a training step.
+        on_batch: called with the statistics so far after each batch.
     """
     first_s, began = 0.0, time.perf_counter()
     start = stats = None
@@ -135,6 +177,7 @@ def measured(
         if start is None:
             start, first_s = stats, time.perf_counter() - began
         consume(batch)
+        on_batch(stats)
         del batch  # otherwise this loop would hold one batch more than a training loop does
         if stats.batches == batches or time.perf_counter() - began > seconds:
             break

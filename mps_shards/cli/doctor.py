@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_json
+from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import json_option, store_options, store_options_given
 from mps_shards.errors import ShardsError
 from mps_shards.wording import counted, megabytes
@@ -78,6 +78,8 @@ def command(
         for problem in problems:
             click.echo(f"PROBLEM    {problem}")
         click.echo("all is well" if not problems else counted(len(problems), "problem"))
+        if not problems:
+            say_next(*(("pack", "SOURCE") if shards is None else ("bench", shards)))
     ctx.exit(1 if problems else 0)
 
 

@@ -149,5 +149,5 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
         click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE names them")
     if report.repeated_key is not None:
         click.echo(f"Keys repeat in several shards ({report.repeated_key!r}, for one): reading is not affected")
-    if report.out == report.folder:
-        say_next("preview", report.folder, "-o", "sheet.png")
+    elsewhere = Path(report.out) if report.out != report.folder else None
+    say_next("preview", report.folder, "-o", "sheet.png", index=elsewhere)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_json, say_table
+from mps_shards.cli.output import say_json, say_next, say_table
 from mps_shards.cli.shared_options import FOLDER, json_option, store_options
 from mps_shards.errors import StorageError
 from mps_shards.wording import counted, megabytes, printable
@@ -42,6 +42,7 @@ def command(folder: "WritableFolder", as_json: bool) -> None:
             say_json({"sets": {name: msgspec.to_builtins(manifest) for name, manifest in manifests.items()}})
         else:
             _say_sets(manifests)
+            say_next("report", folder, "-o", "report.html")
         return
     if not found and (tars := _foreign_tars(folder)):
         size = sum(map(folder.size, tars))
@@ -49,15 +50,15 @@ def command(folder: "WritableFolder", as_json: bool) -> None:
             say_json({"foreign": {"tars": tars, "bytes": size}})
         else:
             click.echo(f"{folder} holds {counted(len(tars), 'tar')} without a manifest, {megabytes(size)}.")
-            click.echo(
-                f"They can be streamed as they are; to shuffle, resume and count them: mps-shards index {folder}"
-            )
+            click.echo("They can be streamed as they are; an index lets them be shuffled, resumed and counted.")
+            say_next("index", folder)
         return
     manifest = read_manifest(folder)
     if as_json:
         say_json(msgspec.to_builtins(manifest))
     else:
         _say(manifest)
+        say_next("preview", folder, "-o", "sheet.png")
 
 
 def _foreign_tars(folder: "WritableFolder") -> list[str]:

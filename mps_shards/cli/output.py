@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from mps_shards.storage.urls import without_secrets
 from mps_shards.wording import printable
 
-__all__ = ["say_broken", "say_json", "say_next", "say_table"]
+__all__ = ["say_broken", "say_json", "say_next", "say_open", "say_table"]
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, most: int | None = None) -> None:
@@ -46,9 +49,20 @@ def say_json(value: Any, *, indent: int | None = 2) -> None:
     click.echo(json.dumps(value, default=_plain, indent=indent))
 
 
-def say_next(*command: object) -> None:
-    """Print the command that a reader may want to run next, to stderr: stdout holds results alone."""
-    click.echo(f"Next: {shlex.join(['mps-shards', *map(str, command)])}", err=True)
+def say_next(*command: object, index: str | os.PathLike[str] | None = None) -> None:
+    """Print the command that a reader may want to run next, to stderr: stdout holds results alone.
+
+    Args:
+        index: folder of the manifest and the index, for a command that reads a set with ``--index``.
+    """
+    elsewhere = [] if index is None else ["--index", str(index)]
+    words = ["mps-shards", *(without_secrets(str(word)) for word in command), *elsewhere]
+    click.echo(f"Next: {printable(shlex.join(words))}", err=True)
+
+
+def say_open(path: Path, *, what: str) -> None:
+    """Print that a file is to be looked at next, and the program that shows it, to stderr."""
+    click.echo(f"Next: open {printable(str(path))} {what}", err=True)
 
 
 def say_broken(lines: Sequence[str], *, most: int = 20) -> None:

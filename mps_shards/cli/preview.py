@@ -76,11 +76,12 @@ def command(
       mps-shards preview ./imgs-shards -o cats.png --class cat --count 64
       mps-shards preview ./imgs-shards -o seen.png --augment --transform train:224
     """
-    from mps_shards.cli.output import say_broken
+    from mps_shards.cli.output import say_broken, say_next
     from mps_shards.cli.transform_option import transform_named
     from mps_shards.inspect.contact_sheet import file_bytes
     from mps_shards.inspect.gallery import Gallery, set_title
     from mps_shards.inspect.survey import open_shard_set
+    from mps_shards.progress_bar import Bar
     from mps_shards.storage.local_disk import replacing
     from mps_shards.wording import counted
 
@@ -89,7 +90,8 @@ def command(
     made = transform_named(transform, task=manifest.task) if augment else None
     gallery = Gallery(opened, size=size, transform=made, times=times if augment else 0, seed=seed)
     try:
-        gallery.fill(count or (6 if augment else 32), wanted)
+        with Bar("preview", unit="samples") as bar:
+            gallery.fill(count or (6 if augment else 32), wanted, on_start=bar.expect, on_sample=bar.advance)
     finally:
         opened.close()
     of = f"{len(gallery.tiles):,} of {counted(manifest.samples, 'sample')}"
@@ -101,4 +103,8 @@ def command(
         file.write(content)
     click.echo(f"{out}: {of}, {sheet.width} x {sheet.height} pixels")
     say_broken(gallery.broken)
+    if gallery.broken and reading.index is None:
+        say_next("verify", shards, "--decode")
+    else:
+        say_next("stats", shards, index=reading.index)
     ctx.exit(1 if gallery.broken else 0)

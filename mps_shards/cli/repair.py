@@ -65,6 +65,7 @@ def command(
 def _say(report: "RepairReport") -> None:
     if not report.steps:
         click.echo(f"{report.folder}: nothing to repair ({counted(report.after, 'sample')})")
+        say_next("verify", report.folder, "--decode")
         return
     click.echo(
         f"{report.folder}: {'would be repaired; with --dry-run nothing was done' if report.dry_run else 'repaired'}"

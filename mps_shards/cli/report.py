@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mps_shards.cli.output import say_next, say_open
 from mps_shards.cli.shared_options import FOLDER, read_options, sample_options, workers_option
 from mps_shards.cli.stats import surveyed
 from mps_shards.errors import ConfigError
@@ -78,6 +79,11 @@ def command(
     problems = sum(len(one.found.broken) + (len(one.verified.problems) if one.verified else 0) for one in sets)
     verdict = counted(problems, "problem") if problems else "all is well"
     click.echo(f"{out}: report on {counted(len(sets), 'set')}, {len(page) / 1e3:,.0f} KB, {verdict}")
+    damaged = [one.verified.folder for one in sets if one.verified and one.verified.problems]
+    if damaged:
+        say_next("repair", damaged[0], "--dry-run")
+    else:
+        say_open(out, what="in a browser")
     ctx.exit(1 if problems else 0)
 
 
@@ -97,7 +103,8 @@ def _set_page(
     opened = open_shard_set(shards, reading)
     gallery = Gallery(opened, size=240, seed=seed)
     try:
-        gallery.fill(count)
+        with Bar("draw", unit="samples") as bar:
+            gallery.fill(count, on_start=bar.expect, on_sample=bar.advance)
     finally:
         opened.close()
     return SetPage(name=set_title(shards), found=found, tiles=gallery.tiles, legend=gallery.legend(), verified=verified)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_broken, say_json, say_table
+from mps_shards.cli.output import say_broken, say_json, say_next, say_table
 from mps_shards.cli.shared_options import json_option, read_options, sample_options, workers_option
 from mps_shards.errors import StorageError
 from mps_shards.progress_bar import Bar
@@ -84,6 +84,9 @@ def command(
         if plot is not None:
             click.echo(f"\nCharts in {plot}")
     say_broken(found.broken)
+    if not as_json:
+        unverified = [] if reading.index is None else ["--no-verify"]  # verify needs the index beside the tars
+        say_next("report", shards, "-o", "report.html", *unverified, index=reading.index)
     ctx.exit(1 if found.broken else 0)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mps_shards.cli.output import say_json
+from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import FOLDER, json_option, store_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
@@ -58,3 +58,5 @@ def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, a
             "would take them for one",
             err=True,
         )
+    if report.samples:
+        say_next("pack", report.out)

@@ -52,6 +52,8 @@ def command(
     else:
         for report in reports:
             _say(report)
+        if not any(report.problems for report in reports):
+            say_next("bench", reports[0].folder)
     ctx.exit(1 if any(report.problems for report in reports) else 0)
 
 

@@ -1,6 +1,6 @@
 """Samples of a shard set as cells of a contact sheet."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,19 @@ class Gallery:
         self.tiles: list[Any] = []
         self.broken: list[str] = []
 
-    def fill(self, count: int, wanted: str | None = None) -> None:
+    def fill(
+        self,
+        count: int,
+        wanted: str | None = None,
+        *,
+        on_start: Callable[[int], None] = lambda samples: None,
+        on_sample: Callable[[int], None] = lambda samples: None,
+    ) -> None:
         """Add `count` random samples, or all if there are fewer; `wanted` restricts them to one class.
+
+        Args:
+            on_start: called with the number of samples to read: all of the set, if one class is searched for.
+            on_sample: called with the number of samples read since the last call.
 
         Raises:
             ConfigError: the set does not have the class `wanted`.
@@ -84,6 +95,7 @@ class Gallery:
         from mps_shards.shardset.conditions import class_number
 
         chosen = None if wanted is None else class_number(self._set.manifest, wanted)
+        on_start(len(self._set) if chosen is not None else min(count, len(self._set)))
         for number in np.random.default_rng(self._seed).permutation(len(self._set)).tolist():
             if len(self.tiles) == count:
                 break
@@ -97,6 +109,7 @@ class Gallery:
                 self.broken.append(f"{key}{where}: {error}")
                 if chosen is None:
                     self.tiles.append(self._unreadable(key))
+            on_sample(1)
 
     def draw(self, title: str, subtitle: str) -> "Sheet":
         """Draw the contact sheet.

@@ -1,7 +1,7 @@
 """The benchmark's work done by plain webdataset in a DataLoader, for comparison."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +33,19 @@ class Pair:
         return image.to(torch.float32).div(255), target.long()
 
 
-def rival(shards: str, transform: Any, *, batch_size: int, workers: int, batches: int) -> dict[str, Any]:
+def rival(
+    shards: str,
+    transform: Any,
+    *,
+    batch_size: int,
+    workers: int,
+    batches: int,
+    on_images: Callable[[int], None] = lambda images: None,
+) -> dict[str, Any]:
     """Measure ``DataLoader(WebDataset(…).decode("rgb8").map(…).batched(…))`` over as many batches.
+
+    Args:
+        on_images: called with the number of images of each batch.
 
     Raises:
         ConfigError: fewer than two batches came.
@@ -45,6 +56,7 @@ def rival(shards: str, transform: Any, *, batch_size: int, workers: int, batches
     loader = torch.utils.data.DataLoader(samples, batch_size=None, num_workers=workers)
     images, first_s, began, number = 0, 0.0, time.perf_counter(), -1
     for number, (pixels, _) in enumerate(loader):
+        on_images(len(pixels))
         if number == 0:
             first_s, start = time.perf_counter() - began, time.perf_counter()
             continue

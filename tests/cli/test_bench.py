@@ -95,7 +95,8 @@ def test_where_no_stage_stands_out_none_is_blamed():
 def test_the_text_has_speed_stages_and_a_verdict(photo_set: Path):
     done = run("bench", photo_set, "--device", "cpu", "--batch-size", 5, "--transform", "train:32", "--workers", 2)
 
-    assert (done.code, done.stderr) == (0, ""), done
+    assert done.code == 0, done
+    assert done.stderr.startswith(("Next: mps-shards bench ", "Next: mps-shards doctor --set ")), done
     lines = [line for line in done.stdout.splitlines() if line]
     words = [line.split()[0] for line in lines]
     assert words[:4] == ["device", "speed", "measured", "memory"]
@@ -134,6 +135,7 @@ def test_foreign_tars_can_be_measured():
 
     assert done.code == 0
     assert "measured   36 images" in done.stdout
+    assert done.stderr.endswith(f"Next: mps-shards index {foreign_tars([20, 20])}\n")
 
 
 def test_what_a_store_was_asked_for_is_told():

@@ -14,6 +14,7 @@ from mps_shards.shardset.opening import read_manifest
 from mps_shards.storage.local_disk import LocalFolder
 from tests.support.images import class_folders, tiny_jpeg, write
 from tests.support.sets import shard_set
+from tests.support.terminal import shown_on_terminal
 
 ENTRY = Path(sys.executable).with_name("mps-shards")
 COMMANDS = sorted(cli.list_commands(None))  # type: ignore[attr-defined]  # a group of ours
@@ -194,27 +195,42 @@ def test_pack_s_report_as_json(source: Path, tmp_path: Path):
 
 
 def test_a_terminal_sees_a_bar(source: Path, tmp_path: Path):
-    terminal, ours = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "mps_shards", "pack", str(source), str(tmp_path / "out")],
-        stderr=ours,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-    ) as process:
-        os.close(ours)
-        seen = b""
-        while True:
-            try:
-                seen += (more := os.read(terminal, 4096))
-            except OSError:  # Linux says so when the other side is closed
-                break
-            if not more:
-                break
-    os.close(terminal)
+    seen = shown_on_terminal("pack", source, tmp_path / "out")
 
-    assert process.returncode == 0
-    assert b"Found class folders: 3 classes, 12 images" in seen
-    assert b"12 of 12 images" in seen
+    assert "Found class folders: 3 classes, 12 images" in seen
+    assert "12 of 12 images" in seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "progress", "next_step"),
+    [
+        (["preview", "SET", "-o", "OUT.png"], "12 of 12 samples", "mps-shards stats SET"),
+        (["stats", "SET"], "12 of 12 images", "mps-shards report SET -o report.html"),
+        (["report", "SET", "-o", "OUT.html"], "12 of 12 samples", "open OUT.html in a browser"),
+        (["verify", "SET"], "MB of 0.0 MB", "mps-shards bench SET"),
+        (["repair", "SET"], "MB of 0.0 MB", "mps-shards verify SET --decode"),
+        (["unpack", "SET", "OUT"], "12 of 12 samples", "mps-shards pack OUT"),
+        (["reshard", "SET", "-o", "OUT"], "12 of 12 samples", "mps-shards info OUT"),
+        (["bench", "SET", "--device", "cpu", "--batch-size", "2", "--batches", "4"], "8 of 8 images", "mps-shards "),
+        (["info", "SET"], "", "mps-shards preview SET -o sheet.png"),
+        (["doctor", "--device", "cpu", "--quick", "--set", "SET"], "", "mps-shards bench SET"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_terminal_sees_progress_with_its_rate_and_then_the_next_step(
+    source: Path, tmp_path: Path, arguments: list[str], progress: str, next_step: str
+):
+    pack(source, tmp_path / "set")
+    places = {"SET": str(tmp_path / "set"), "OUT": str(tmp_path / "out")}
+
+    def placed(text: str) -> str:
+        return text.replace("SET", places["SET"]).replace("OUT", places["OUT"])
+
+    seen = shown_on_terminal(*map(placed, arguments), columns=200)
+
+    assert progress in seen
+    assert not progress or f"{progress.split()[-1]}/s" in seen
+    assert f"Next: {placed(next_step)}" in seen.strip().splitlines()[-1]
 
 
 def test_bad_input_is_one_line_and_1(source: Path, tmp_path: Path):
@@ -244,7 +260,7 @@ def test_info_shows_what_a_set_holds(source: Path, tmp_path: Path):
 
     done = said("info", tmp_path / "out")
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"Next: mps-shards preview {tmp_path / 'out'} -o sheet.png\n")
     shown = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert shown["task"] == "classification"
     assert shown["samples"] == "12"

@@ -32,6 +32,14 @@ def test_what_was_guessed_is_said_aloud(tmp_path: Path, folder: Path):
     assert run("verify", folder).code == 0
 
 
+def test_the_next_step_names_an_index_that_lies_elsewhere(tmp_path: Path, folder: Path):
+    said = run("index", folder, "--out", tmp_path / "elsewhere")
+
+    step = f"mps-shards preview {folder} -o sheet.png --index {tmp_path / 'elsewhere'}"
+    assert said.stderr == f"Next: {step}\n"
+    assert run("preview", folder, "-o", tmp_path / "sheet.png", "--index", tmp_path / "elsewhere").code == 0
+
+
 def test_class_names_come_from_a_file(tmp_path: Path, folder: Path):
     write(tmp_path, {"names.txt": "Katze\nHund\nFüchse\n".encode(), "few.txt": b"one\n"})
 

@@ -12,7 +12,7 @@ from tests.support.sets import foreign_tars, shard_set
 def test_an_empty_set():
     said = run("info", shard_set([]))
 
-    assert (said.code, said.stderr) == (0, "")
+    assert (said.code, said.stderr) == (0, f"Next: mps-shards preview {shard_set([])} -o sheet.png\n")
     assert said.lines(Path("/")) == [
         "task         classification",
         "samples      0",
@@ -38,6 +38,7 @@ def test_a_folder_of_sets_is_a_table_of_them(tmp_path: Path):
         ["train", "classification", "2", "2", "1", "0.0"],
         ["val", "classification", "1", "2", "1", "0.0"],
     ]
+    assert run("info", out).stderr == f"Next: mps-shards report {out} -o report.html\n"
     sets = run("info", out, "--json").json()["sets"]
     assert sets == {name: json.loads((out / name / "manifest.json").read_bytes()) for name in ("train", "val")}
 
@@ -49,8 +50,9 @@ def test_tars_of_others_are_told_for_what_they_are():
 
     assert said.lines(folder) == [
         "DIR holds 2 tars without a manifest, 0.0 MB.",
-        "They can be streamed as they are; to shuffle, resume and count them: mps-shards index DIR",
+        "They can be streamed as they are; an index lets them be shuffled, resumed and counted.",
     ]
+    assert said.stderr == f"Next: mps-shards index {folder}\n"
     assert run("info", folder, "--json").json()["foreign"]["tars"] == ["s-000000.tar", "s-000001.tar"]
 
 

@@ -94,6 +94,7 @@ def test_a_sample_that_cannot_be_decoded_leaves_its_place_empty_and_is_named(tmp
     assert done.code == 1
     assert done.stdout == f"{tmp_path / 'sheet.png'}: 6 of 6 samples, 1122 x 563 pixels\n"
     assert done.stderr.startswith("broken: s00004 (s-000001.tar): cannot decode the image: ")
+    assert done.stderr.endswith(f"Next: mps-shards verify {shard_set([3, 3], broken=[4])} --decode\n")
     assert (drawn(tmp_path / "sheet.png") == (233, 232, 227)).all(axis=2).sum() > 20_000
 
 

@@ -78,6 +78,7 @@ def test_the_page_tells_what_stats_and_verify_tell(photo_set: Path, tmp_path: Pa
     page = Page(tmp_path / "report.html")
     assert done.code == 0, done
     assert done.stdout.startswith(f"{tmp_path / 'report.html'}: ") and done.stdout.endswith("KB, all is well\n")
+    assert done.stderr == f"Next: open {tmp_path / 'report.html'} in a browser\n"
     line = run("stats", photo_set).stdout.splitlines()[-1]
     for said in (line, "All is well.", "60 samples in 1 shard", "60 images decoded", "JPEG 60", "cat", "25.0%"):
         assert said in page.text
@@ -152,6 +153,7 @@ def test_what_is_wrong_stands_on_the_page(photo_set: Path, tmp_path: Path):
     page = Page(tmp_path / "report.html")
     assert done.code == 1
     assert done.stdout.endswith("problems\n")
+    assert done.stderr == f"Next: mps-shards repair {hurt} --dry-run\n"
     assert "All is well" not in page.text
     assert "does not decode" in page.text and shard in page.text
 

@@ -22,7 +22,7 @@ def photo_set(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_text_tells_classes_sizes_and_the_line_to_paste(photo_set: Path):
     done = run("stats", photo_set)
 
-    assert (done.code, done.stderr) == (0, "")
+    assert (done.code, done.stderr) == (0, f"Next: mps-shards report {photo_set} -o report.html\n")
     lines = done.stdout.splitlines()
     assert lines[0] == "60 images decoded; classification"
     rows = dict(line.split(maxsplit=1) for line in lines[2:11])

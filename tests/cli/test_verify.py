@@ -1,8 +1,5 @@
 """What `mps-shards verify` says of good, damaged, empty and absent sets, to people and to programs."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +7,7 @@ import pytest
 from tests.support.commands import refused, run
 from tests.support.damage import copied, flip, row_of
 from tests.support.sets import foreign_tars
+from tests.support.terminal import shown_on_terminal
 
 
 @pytest.fixture
@@ -26,7 +24,7 @@ def test_a_good_set(tmp_path: Path):
 
     said = run("verify", folder)
 
-    assert (said.code, said.stderr) == (0, "")
+    assert (said.code, said.stderr) == (0, f"Next: mps-shards bench {folder}\n")
     assert said.lines(tmp_path) == ["DIR/set: all is well (4 samples in 2 shards, 0.0 MB read)"]
     assert "every image decoded" in run("verify", folder, "--decode").stdout
 
@@ -99,23 +97,6 @@ def test_what_is_no_set(tmp_path: Path):
 
 
 def test_a_terminal_sees_a_table_and_no_markup_is_taken_from_keys(damaged: Path):
-    terminal, ours = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "mps_shards", "verify", str(damaged)],
-        stdout=ours,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "140"},
-    ) as process:
-        os.close(ours)
-        seen = b""
-        while True:
-            try:
-                seen += (more := os.read(terminal, 4096))
-            except OSError:  # Linux says so when the other side is closed
-                break
-            if not more:
-                break
-    os.close(terminal)
+    seen = shown_on_terminal("verify", damaged, stream="stdout")
 
-    assert process.returncode == 1
-    assert b"\x1b[1m" in seen and b"damaged sample" in seen and b"s00004" in seen
+    assert "\x1b[1m" in seen and "damaged sample" in seen and "s00004" in seen

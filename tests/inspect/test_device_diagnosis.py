@@ -57,4 +57,4 @@ def test_the_report_is_readable_and_exits_0() -> None:
 
     assert done.exit_code == 0, done.output
     assert "256 of 256 byte values exact on the device" in done.output
-    assert done.output.endswith("all is well\n")
+    assert done.output.endswith("all is well\nNext: mps-shards pack SOURCE\n")
