@@ -1,1 +1,1 @@
-"""Images and label maps: decode, encode, check, and the transforms that turn them into training input."""
+"""Decoding, encoding and checks of images and label maps, and the transforms that make training input from them."""

@@ -1,4 +1,4 @@
-"""Reading of image headers, and re-encoding of images: turned upright, resized, in another format."""
+"""Reading of image headers, and re-encoding of images, optionally turned upright, resized or in another format."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from PIL.ExifTags import Base
 
 from mps_shards.errors import ConfigError, DataError, DecodeError
 from mps_shards.vision.decoding import MAX_PIXELS, image_size
-from mps_shards.vision.image_files import open_image
+from mps_shards.vision.image_files import JPEG_SIGNATURE, open_image
 from mps_shards.vision.jpeg_segments import plain_jpeg_header
 from mps_shards.vision.rgb_conversion import NO_CONVERSION, Loss, RgbConversion, losses_of
 
@@ -47,13 +47,13 @@ def read_header(content: bytes) -> Header:
         ConfigError: the format needs a package that is not installed.
         DecodeError: the content is not an image, or its header is damaged.
     """
-    if content[:3] == b"\xff\xd8\xff" and (plain := plain_jpeg_header(content)):
+    if content[:3] == JPEG_SIGNATURE and (plain := plain_jpeg_header(content)):
         mode, height, width = plain
         if height * width <= MAX_PIXELS // 2:  # Pillow warns about larger images
             return Header("jpeg", mode, (height, width), 1, b"")
     try:
         with open_image(content) as image:
-            # MPO: JPEGs of phones with a second picture after the first; libjpeg reads the first picture
+            # MPO is a JPEG with further pictures after the first, as phones write; libjpeg reads the first picture
             name = "jpeg" if image.format == "MPO" else str(image.format).lower()
             profile = image.info.get("icc_profile") or b""
             if profile[16:20] != b"RGB ":  # ICC.1:2022, 7.2: colour space of the profile; stored images are RGB
@@ -64,25 +64,25 @@ def read_header(content: bytes) -> Header:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         if (size := image_size(content)) is not None:
-            return Header("jpeg", "RGB", size, 1, b"")  # damaged metadata, which decoding ignores
+            return Header("jpeg", "RGB", size, 1, b"")  # only metadata are damaged, which decoding ignores
         reason = "its format is unknown" if isinstance(error, UnidentifiedImageError) else error
         raise DecodeError(f"cannot read the image's header: {reason}") from error
 
 
 def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":
-        return 1  # Pillow itself turns these when it decodes
+        return 1  # Pillow applies the orientation of a TIFF when it decodes the pixels
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
         value = exif.get(Base.Orientation, 1)
     except (ValueError, SyntaxError, TypeError, LookupError, struct.error):
-        return 1  # the metadata are damaged, but the picture may be sound
+        return 1  # the metadata are damaged, but the pixels may be intact
     return value if value in range(1, 9) else 1
 
 
 def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Return a view of pixels [height, width, …], turned by an EXIF orientation."""
+    """Return a view of pixels [height, width, …] that shows an image with this EXIF orientation upright."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -93,7 +93,7 @@ def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def turned_size(size: Size, orientation: int) -> Size:
-    """Return height and width of the result of `turned`."""
+    """Return the height and width of the result of `turned`, for an image of this height and width."""
     return (size[1], size[0]) if orientation > 4 else size
 
 
@@ -109,15 +109,18 @@ def encoded_anew(
 ) -> bytes:
     """Decode, turn, resize and encode an image file. Equal arguments give equal bytes.
 
-    The pixels are those of `conversion`, by default those of `decode_image`, without transparency and further frames.
-    They are resized by Pillow's Lanczos filter in one step. An ICC profile of RGB colours and an EXIF orientation that
-    is not applied are kept; other metadata are dropped.
+    `conversion` converts the pixels to RGB; by default they are those of `decode_image`, without transparency and
+    further frames. Pillow's Lanczos filter resizes them. An ICC profile of RGB colours is kept, and so is an EXIF
+    orientation that is not applied; other metadata are dropped.
 
     Args:
+        content: the encoded image.
+        header: result of `read_header` for this image.
         turn: EXIF orientation to apply; 1 for none.
         size: height and width of the result, after turning.
         kind: "jpeg", "webp" (lossy) or "png".
         quality: quality of JPEG and WebP, 1 to 100.
+        conversion: options for converting the pixels to 8-bit RGB.
 
     Raises:
         DecodeError: the image cannot be decoded.
@@ -125,7 +128,9 @@ def encoded_anew(
     """
     height, width = size
     if height * width > MAX_PIXELS:
-        raise DataError(f"resized, it would have {width} x {height} pixels; at most {MAX_PIXELS:,} can be read")
+        raise DataError(
+            f"the resized image would have {width} x {height} pixels, but at most {MAX_PIXELS:,} pixels can be read"
+        )
     image = Image.fromarray(np.ascontiguousarray(turned(conversion.pixels(content, header.losses), turn)))
     if size != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)

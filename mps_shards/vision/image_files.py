@@ -1,6 +1,6 @@
-"""Opening of encoded images: Pillow's own formats, and HEIC and JPEG XL through optional plugins.
+"""Opening of encoded images: the formats of Pillow, and HEIC and JPEG XL through optional packages.
 
-The content of a file decides its format, not its name.
+The format is recognised by the content of a file, not by its name.
 """
 
 import io
@@ -10,20 +10,22 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from mps_shards.errors import ConfigError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
+from mps_shards.vision.png_metadata import PNG_SIGNATURE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "begins_like_image", "has_frames", "open_image"]
+__all__ = ["FORMATS", "JPEG_SIGNATURE", "MAX_PIXELS", "begins_like_image", "has_frames", "open_image"]
 
-# Pillow raises DecompressionBombError above this number, twice Image.MAX_IMAGE_PIXELS.
+# Pillow raises DecompressionBombError above this number of pixels, which is twice Image.MAX_IMAGE_PIXELS.
 MAX_PIXELS = 178_956_970
 
-# Formats of image folders. For others, Pillow would run Ghostscript if a file begins like PostScript.
+# Pillow's names of the formats that are read. With all of its formats, Pillow would run Ghostscript for PostScript.
 FORMATS = ("JPEG", "PNG", "WEBP", "PPM", "BMP", "TIFF", "GIF", "AVIF")
 
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+JPEG_SIGNATURE = b"\xff\xd8\xff"  # start of the image, and the first byte of the next marker
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_SIGNATURES = (JPEG_SIGNATURE, PNG_SIGNATURE, b"RIFF", b"GIF8", b"BM", *_TIFF)
 _PNM = tuple(b"P%d" % kind + space for kind in range(1, 8) for space in (b"\n", b" ", b"\r", b"\t"))
 _JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # ISO/IEC 18181-2: a bare codestream, and a codestream in boxes
-_TIFF = _SIGNATURES[5:]
-# Brands of ISO/IEC 23008-12 whose pixels are HEVC; "mif1" and "msf1" allow any codec, and AVIF files list them too
+# Brands of ISO/IEC 23008-12 for images encoded as HEVC; "mif1" and "msf1" allow any codec, and AVIF files list them too
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 
@@ -37,14 +39,13 @@ def begins_like_image(content: Buffer) -> bool:
 def open_image(content: Buffer) -> ImageFile.ImageFile:
     """Open an image: read its header, but do not decode its pixels.
 
-    For damaged files, Pillow's parsers raise exceptions of many types, which are passed on.
-
     Raises:
         ConfigError: the format needs a package that is not installed; the message names the extra.
         DecodeError: the image has more than `MAX_PIXELS` pixels, or more than four channels.
         UnidentifiedImageError: the format of the content is unknown.
+        Exception: the file is damaged; Pillow's parsers raise exceptions of many types.
     """
-    if content[:3] != b"\xff\xd8\xff":  # JPEG, the most common format, needs none of these checks
+    if content[:3] != JPEG_SIGNATURE:  # JPEG, the most common format, needs none of these checks
         if _is_heic(content):
             return _heic(content)
         if bytes(content[:12]).startswith(_JXL):
@@ -62,11 +63,11 @@ def open_image(content: Buffer) -> ImageFile.ImageFile:
 
 
 def has_frames(content: Buffer) -> bool:
-    """Whether an image file holds more than one frame or page; False where its header cannot be read."""
+    """Whether an image file holds more than one frame or page; False if its header cannot be read."""
     try:
         with open_image(content) as image:
             return int(getattr(image, "n_frames", 1)) > 1
-    except Exception:  # damaged files end Pillow's parsers in exceptions of many types; decoding names them
+    except Exception:  # Pillow raises exceptions of many types for damaged files; decoding the image reports the damage
         return False
 
 
@@ -77,7 +78,7 @@ def _brand(content: Buffer) -> bytes:
 
 def _is_heic(content: Buffer) -> bool:
     brand = _brand(content)
-    if brand in (b"mif1", b"msf1"):  # any codec: the compatible brands, after the major one, tell which
+    if brand in (b"mif1", b"msf1"):  # these brands allow any codec; the compatible brands, which follow, name the codec
         return not any(each in bytes(content[16:64]) for each in _AVIF_BRANDS)
     return brand in _HEIC_BRANDS
 
@@ -104,14 +105,14 @@ def _jxl(content: Buffer) -> ImageFile.ImageFile:
 
 
 def _bounded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
-    """Check the number of pixels, as Image.open does for Pillow's own formats."""
+    """Check the number of pixels, as Image.open does for Pillow's own formats, and return the image."""
     if image.width * image.height > MAX_PIXELS:
         raise DecodeError(f"the image has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are accepted")
     return image
 
 
 def _tiff_channels(content: Buffer) -> int:
-    """Return the number of channels of a TIFF, which Pillow may not open; 0 for every other file."""
+    """Return the number of channels of a TIFF, even if Pillow cannot open it; 0 for every other file."""
     if not bytes(content[:4]).startswith(_TIFF):
         return 0
     try:
@@ -120,5 +121,5 @@ def _tiff_channels(content: Buffer) -> int:
         file.seek(directory.next)
         directory.load(file)
         return int(directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 0))
-    except Exception:  # for damaged files, Pillow raises exceptions of many types; such a file is not an image
+    except Exception:  # Pillow raises exceptions of many types for damaged files; a damaged TIFF has no channels
         return 0

@@ -1,7 +1,8 @@
-"""Checks of the checksums and sizes in an encoded image, without decoding its pixels.
+"""Verification of the checksums and sizes stored in an encoded image, without decoding its pixels.
 
-Decoders check less. Pillow 12 ignores the CRC-32 of PNG chunks with pixels: of 1,500 bits flipped in small label maps,
-246 gave other label ids without an error. JPEG has no checksums; `decode_image` reports what the decoder notices.
+Decoders check less. Pillow 12 ignores the CRC-32 of PNG chunks that hold pixels: of 1,500 bits that were flipped one at
+a time in small label maps, 246 changed label ids without an error. JPEG has no checksums; `decode_image` reports the
+damage that its decoder notices.
 """
 
 import zlib
@@ -16,7 +17,7 @@ _CORRUPT, _EXTRANEOUS = "Corrupt JPEG data: ", " extraneous bytes before marker 
 
 
 def check_integrity(content: Buffer) -> None:
-    """Check the CRC-32 of every chunk of a PNG up to its end, and the sizes in a WebP. Other formats hold neither.
+    """Verify the CRC-32 of every chunk of a PNG, and the chunk sizes of a WebP. Other formats are not checked.
 
     Raises:
         DecodeError: the file is damaged or cut off.
@@ -41,27 +42,29 @@ def _check_png(content: memoryview) -> None:
         if kind == b"IEND":
             return
         position = stop
-    raise DecodeError(f"the PNG is damaged or cut off: no end within its {total} bytes")
+    raise DecodeError(f"the PNG is damaged or cut off: its {total} bytes contain no end chunk (IEND)")
 
 
 def _check_webp(content: memoryview) -> None:
-    """Check the sizes in a RIFF file: of each chunk, padded to an even number, and of the file (RFC 9649, 2.3)."""
+    """Check that the chunks, each padded to an even size, fill the size that the header states (RFC 9649, 2.3)."""
     stated = int.from_bytes(content[4:8], "little") + 8
     if stated > len(content):
-        raise DecodeError(f"the WebP is damaged or cut off: it states {stated} bytes and has {len(content)}")
+        raise DecodeError(
+            f"the WebP is damaged or cut off: it has {len(content)} bytes, but its header states {stated}"
+        )
     position = 12
     while position + 8 <= stated:
         size = int.from_bytes(content[position + 4 : position + 8], "little")
         position += 8 + size + size % 2
     if position != stated:
-        raise DecodeError(f"the WebP is damaged: its chunks end at byte {position}, its header says {stated}")
+        raise DecodeError(f"the WebP is damaged: its chunks end at byte {position}, but its header states {stated}")
 
 
 def lost_jpeg_data(warning: str, content: Buffer) -> bool:
-    """Whether a warning of libjpeg means that pixels are wrong, although an image was decoded.
+    """Whether a warning of libjpeg about a decoded image means that some pixels are wrong.
 
-    Bytes that remain after all pixels were decoded show that the decoder read wrong data, unless they are padding, that
-    is one repeated byte.
+    libjpeg also warns about bytes that remain after the last pixel. They mean that the decoder has read wrong data,
+    unless they are padding: one byte, repeated.
     """
     if not warning.startswith(_CORRUPT):
         return False

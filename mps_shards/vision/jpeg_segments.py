@@ -1,4 +1,4 @@
-"""The segments before a JPEG's pixels, for the common case that none of them carries metadata."""
+"""Fast reading of a JPEG's header, for the common case that it carries no metadata."""
 
 from mps_shards.shards.raw_sample import Buffer
 
@@ -6,7 +6,7 @@ __all__ = ["plain_jpeg_header"]
 
 _SOS = 0xDA
 _FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended sequential, progressive
-# JFIF, Adobe, comment, quantization and Huffman tables, restart interval: `read_header` reports nothing of these
+# Segments that do not affect the result: JFIF, Adobe, comment, quantization tables, Huffman tables, restart interval.
 _PASSED_OVER = frozenset((0xE0, 0xEE, 0xFE, 0xDB, 0xC4, 0xDD))
 _MODES = {1: "L", 3: "RGB"}
 
@@ -14,10 +14,10 @@ _MODES = {1: "L", 3: "RGB"}
 def plain_jpeg_header(content: Buffer) -> tuple[str, int, int] | None:
     """Return Pillow's mode, the height and the width of a JPEG without EXIF, ICC profile and other metadata.
 
-    This takes 3 us, a tenth of Pillow's time for opening a JPEG.
+    This takes 3 us, a tenth of the time in which Pillow opens a JPEG.
 
     Returns:
-        The header; None for every other file, and for every JPEG that is unusual in any way.
+        (mode, height, width); None for every other file, and for every JPEG that is unusual in any way.
     """
     found = None
     place = 2

@@ -1,4 +1,4 @@
-"""Label maps: images of class ids in one channel, made from masks of every kind, checked, and stored as PNG."""
+"""Label maps, images of class ids in one channel: made from masks of every kind, checked, and stored as PNG."""
 
 import io
 import struct
@@ -34,14 +34,20 @@ __all__ = [
 LabelIds: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]  # uint8 or uint16, (height, width)
 Colour: TypeAlias = tuple[int, int, int, int]  # red, green, blue, label id
 
-DEFAULT_IGNORE_INDEX = 255  # pads the label maps of sets that name none; Pascal VOC's and Cityscapes' id for no class
+# Label id of the padding in sets without an ignore_index; Pascal VOC and Cityscapes use it for pixels without a class.
+DEFAULT_IGNORE_INDEX = 255
 
 _GRAY, _PALETTE = 0, 3  # PNG colour types (PNG 3, 11.2.1)
-_FAR = 1_000_000  # pixels: drawing takes memory by the length of edges
+_FAR = 1_000_000  # largest coordinate of a polygon in pixels; drawing takes memory in proportion to the edges' length
 
 
 class _Runs(msgspec.Struct):
-    """COCO's run-length encoding: lengths of runs down the columns, outside first, as numbers or packed as text."""
+    """A mask in COCO's run-length encoding.
+
+    Attributes:
+        size: height and width of the mask.
+        counts: lengths of the runs down the columns, as numbers or packed as text; the first run is outside of the mask
+    """
 
     size: tuple[int, int]
     counts: list[Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]] | str
@@ -61,10 +67,10 @@ class _Drawing(msgspec.Struct):
 
 
 def label_map_size(content: bytes) -> Size | None:
-    """Return height and width of a PNG that is a label map already, from its header; None for every other mask.
+    """Return (height, width) of a PNG that is a label map already, from its header; None for every other mask.
 
-    A label map has one channel of 8 or 16 bits, or palette indices. Gray of fewer bits is not one, because readers
-    spread its values over 0..255.
+    A label map has one channel of 8 or 16 bits, or palette indices. A gray PNG with fewer bits does not count, because
+    many readers spread its values over 0..255.
     """
     if content[:8] != PNG_SIGNATURE or content[12:16] != b"IHDR" or len(content) < 33:
         return None
@@ -73,20 +79,25 @@ def label_map_size(content: bytes) -> Size | None:
 
 
 def label_ids(content: bytes, colours: Sequence[Colour] | None) -> LabelIds:
-    """Return the label ids of an encoded mask: those of its single channel, its palette indices or its colours.
+    """Return the label ids of an encoded mask: its gray values, its palette indices, or the label ids of its colours.
+
+    Args:
+        content: the encoded mask.
+        colours: label id of each colour, for RGB masks; None if no palette is given.
 
     Returns:
-        uint8 [height, width], or uint16 if the file or the palette has more than 8 bits.
+        uint8 [height, width], or uint16 if the file has more than 8 bits or a colour has a larger label id.
 
     Raises:
-        DecodeError: the mask is damaged, lossy, or has colours without a palette; or a colour or an id is not allowed.
+        DecodeError: the mask is damaged, is a JPEG, has colours but no palette, or has a colour that is not in the
+            palette or a label id that is out of range.
     """
     header = read_header(content)
-    if header.format == "jpeg":
-        raise DecodeError("JPEG is lossy, so its label ids are not those that were drawn; save masks as PNG")
-    if header.mode in ("RGB", "RGBA"):
+    if header.mode in ("RGB", "RGBA") and header.format != "jpeg":  # `decode_mask` refuses JPEGs
         if colours is None:
-            raise DecodeError(f"it holds colours (mode {header.mode}); say with --palette which label id each means")
+            raise DecodeError(
+                f"the mask holds colours (mode {header.mode}); state the label id of each colour with --palette"
+            )
         return _colour_ids(decode_image(content), colours)
     ids = decode_mask(content)
     if ids.dtype == np.uint8:
@@ -97,11 +108,11 @@ def label_ids(content: bytes, colours: Sequence[Colour] | None) -> LabelIds:
 
 def _check_range(least: int, most: int) -> None:
     if least < 0 or most >= 1 << 16:
-        raise DecodeError(f"it has label ids from {least} to {most}; a PNG label map holds 0 to 65535")
+        raise DecodeError(f"the mask has label ids from {least} to {most}, but a PNG label map holds 0 to 65535")
 
 
 def _colour_ids(pixels: npt.NDArray[np.uint8], colours: Sequence[Colour]) -> LabelIds:
-    """Convert RGB [height, width, 3] to label ids by exact colour."""
+    """Return the label ids of RGB pixels uint8 [height, width, 3]; every colour must be in the palette exactly."""
     known = np.array(sorted((red << 16 | green << 8 | blue, number) for red, green, blue, number in colours))
     red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
     codes = red << 16 | green << 8 | blue
@@ -126,9 +137,11 @@ def label_map_of(
     """Decode the label map of a sample and check it against its image and against the set.
 
     Args:
+        raw: the sample.
         size: height and width of the image.
-        classes: number of classes of the set; 0 where that is not known, then label ids are not checked.
+        classes: number of classes of the set; 0 if it is not known, and then label ids are not checked.
         ignore_index: label id that is not a class.
+        max_pixels: limit for the number of pixels.
 
     Returns:
         uint8 [height, width], or int32 if the file has 16 bits.
@@ -144,7 +157,7 @@ def label_map_of(
 
 
 def label_map_field(raw: RawSample) -> Buffer:
-    """Return the encoded label map of a sample; raises `DecodeError` if the sample has none."""
+    """Return the encoded label map of a sample. Raises DecodeError if the sample has none."""
     content = raw.fields.get(MASK_FIELD)
     if content is None:
         raise DecodeError(f"{raw} has no {MASK_FIELD}")
@@ -152,7 +165,7 @@ def label_map_field(raw: RawSample) -> Buffer:
 
 
 def check_size(size: Sequence[int], image_size: Sequence[int], *, hint: str = "") -> None:
-    """Raise `DecodeError` unless a label map is as large as its image; both sizes are height and width.
+    """Raise DecodeError unless a label map has the size of its image; both sizes are (height, width).
 
     Args:
         hint: text to append to the message.
@@ -166,9 +179,9 @@ def _pixels(shape: Sequence[int]) -> str:
 
 
 def check_ids(ids: npt.NDArray[Any], *, classes: int, ignore_index: int | None) -> None:
-    """Raise `DecodeError` unless every label id is below `classes` or equals `ignore_index`.
+    """Raise DecodeError unless every label id is below `classes` or equals `ignore_index`.
 
-    On a GPU, a loss function would fail for an unknown id with an assertion that does not name the sample.
+    Otherwise a loss function on a GPU would fail with an assertion that does not name the sample.
     """
     wrong = ids >= classes
     if ids.dtype.kind == "i":
@@ -179,13 +192,13 @@ def check_ids(ids: npt.NDArray[Any], *, classes: int, ignore_index: int | None) 
         row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
         ignored = "" if ignore_index is None else f", and {ignore_index} is ignored"
         raise DecodeError(
-            f"label id {ids[row, column]} at column {column}, row {row} is not a class: the set has {classes}, "
-            f"0 to {classes - 1}{ignored}; --ignore-index names an id that is not a class"
+            f"label id {ids[row, column]} at column {column}, row {row} is not a class: the set has {classes} classes, "
+            f"0 to {classes - 1}{ignored}; declare an id that is not a class with --ignore-index"
         )
 
 
 def resized(ids: LabelIds, size: Size) -> LabelIds:
-    """Resize by nearest neighbour: each pixel gets the id of the pixel that its centre falls on."""
+    """Return label ids resized to (height, width) by nearest neighbour: each pixel gets the id under its centre."""
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, ids.shape, strict=True))
     nearest: LabelIds = ids[np.ix_(rows, columns)]
     return nearest
@@ -205,9 +218,10 @@ def drawn_ids(shapes: str, *, classes: int, ignore_index: int) -> LabelIds:
     larger ones; among equal areas, the later object covers the earlier one.
 
     Args:
-        shapes: JSON of height, width and shapes, each with label, segmentation (polygons, or runs as numbers or as
-            text), area and iscrowd.
+        shapes: JSON object with height, width and shapes; each shape has label, segmentation (polygons, or run lengths
+            as numbers or as text), area and iscrowd.
         classes: number of classes of the set; 0 if it is not known.
+        ignore_index: label id of crowd regions.
 
     Returns:
         uint8 [height, width], or uint16 if the set has label ids above 255.
@@ -219,10 +233,12 @@ def drawn_ids(shapes: str, *, classes: int, ignore_index: int) -> LabelIds:
     try:
         drawing = msgspec.json.decode(shapes, type=_Drawing)
     except msgspec.MsgspecError as error:
-        raise DecodeError(f"its shapes are malformed: {error}") from error
+        raise DecodeError(f"the COCO shapes are malformed: {error}") from error
     size = (drawing.height, drawing.width)
     if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
-        raise DecodeError(f"its shapes are drawn on {size[1]} x {size[0]} pixels; 1 to {MAX_PIXELS:,} are accepted")
+        raise DecodeError(
+            f"the COCO shapes are for an image of {size[1]} x {size[0]} pixels; 1 to {MAX_PIXELS:,} pixels are accepted"
+        )
     numbers = [shape.label for shape in drawing.shapes]
     most = max([ignore_index, classes - 1, *numbers])
     _check_range(min([0, *numbers]), most)
@@ -244,13 +260,13 @@ def _inside(shape: _Shape, size: Size) -> npt.NDArray[np.bool_]:
 
 
 def _from_polygons(polygons: list[list[float]], size: Size) -> npt.NDArray[np.bool_]:
-    """Return a mask of the inside of polygons x, y, x, y, … in pixels, as COCO's own tool draws them."""
-    rings = [ring for ring in polygons if len(ring) >= 6]  # COCO has polygons of two corners, which have no inside
+    """Return bool [height, width], the inside of polygons x, y, x, y, … in pixels, as pycocotools draws them."""
+    rings = [ring for ring in polygons if len(ring) >= 6]  # COCO has polygons with two corners, which have no inside
     for ring in rings:
         if len(ring) % 2 or not all(abs(value) <= _FAR for value in ring):
             raise DecodeError(
-                f"a polygon has {len(ring)} numbers, from {min(ring):g} to {max(ring):g}; pairs of pixel "
-                f"coordinates are needed, up to {_FAR:,}"
+                f"a polygon has {len(ring)} numbers from {min(ring):g} to {max(ring):g}, but must consist of pairs of "
+                f"pixel coordinates up to {_FAR:,}"
             )
     if not rings:
         return np.zeros(size, bool)
@@ -263,20 +279,23 @@ def _from_polygons(polygons: list[list[float]], size: Size) -> npt.NDArray[np.bo
 
 
 def _from_runs(runs: _Runs, size: Size) -> npt.NDArray[np.bool_]:
-    # pycocotools leaves pixels that short runs do not cover uninitialized, so runs are checked and unpacked here.
+    # checked and unpacked here, because pycocotools does not initialise pixels that too short runs leave uncovered
     counts = _unpacked(runs.counts) if isinstance(runs.counts, str) else np.array(runs.counts, np.int64)
     pixels = size[0] * size[1]
     if runs.size != size or (counts < 0).any() or (counts > pixels).any() or counts.sum() != pixels:
-        raise DecodeError(f"runs for {runs.size[1]} x {runs.size[0]} pixels do not fill {size[1]} x {size[0]} exactly")
+        raise DecodeError(
+            f"the run lengths of a mask of {runs.size[1]} x {runs.size[0]} pixels do not fill the image of "
+            f"{size[1]} x {size[0]} pixels exactly"
+        )
     inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return inside.reshape(size[1], size[0]).T
 
 
 def _unpacked(text: str) -> npt.NDArray[np.int64]:
-    """Return the lengths of COCO's packed runs (cocoapi, maskApi.c: rleFrString), int64 [runs].
+    """Return the run lengths in a text of COCO, int64 [runs] (cocoapi, maskApi.c: rleFrString).
 
-    A letter holds five bits of a number, low bits first, and whether more letters follow. From the fourth number on,
-    each is the difference to the number before the previous one.
+    A letter holds five bits of a number, low bits first, and one bit that says whether more letters follow. From the
+    fourth number on, each number is the difference to the number two places before it.
     """
     letters = np.frombuffer(text.encode("latin-1", "replace"), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(letters & 32 == 0)

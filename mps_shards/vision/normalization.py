@@ -1,4 +1,4 @@
-"""Means and standard deviations that pretrained networks expect, by name."""
+"""Named means and standard deviations with which pretrained networks expect images to be normalised."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -17,7 +17,10 @@ NORMALIZATIONS: dict[str, tuple[Sequence[float], Sequence[float]]] = {
 
 
 def mean_and_std(normalize: Normalize) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and standard deviation of red, green and blue.
+    """Return the means and the standard deviations of red, green and blue, in units of pixels 0..1.
+
+    Args:
+        normalize: one of the names in `NORMALIZATIONS`, or the means and the standard deviations.
 
     Raises:
         ConfigError: the name is unknown, or the values are not three means and three positive standard deviations.

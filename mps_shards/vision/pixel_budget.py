@@ -1,8 +1,8 @@
 """A limit for the number of pixels that all threads of a process hold decoded at the same time.
 
-A small file can hold an image of `MAX_PIXELS`, which takes 1 GB and more while it is decoded, in each thread. So
-large images wait for each other: together they never have more pixels than `LIMIT`, except for a single image that is
-larger. Images below `COUNTED_FROM` pixels are not counted.
+A small file can hold an image of `MAX_PIXELS` pixels, which takes more than 1 GB while a thread decodes it. So large
+images wait for each other: together they never have more than `LIMIT` pixels, except for a single image that is larger.
+Images with fewer than `COUNTED_FROM` pixels are not counted.
 """
 
 import os
@@ -16,11 +16,11 @@ __all__ = ["COUNTED_FROM", "LIMIT", "PixelBudget", "budget"]
 LIMIT = MAX_PIXELS
 COUNTED_FROM = 1 << 24  # pixels, 50 MB as RGB: photographs of most cameras never wait
 
-_POLL_S = 0.005  # short beside the seconds for which a large image is decoded
+_POLL_S = 0.005  # interval at which a waiting thread tries again; decoding a large image takes seconds
 
 
 class PixelBudget:
-    """A number of pixels that threads share. It has no lock that a KeyboardInterrupt or a fork could leave locked."""
+    """A number of pixels that threads share. No lock stays locked after a KeyboardInterrupt or in a forked child."""
 
     def __init__(self, limit: int):
         self._limit = limit
@@ -33,20 +33,20 @@ class PixelBudget:
         self._thread = threading.local()
 
     def begin_sample(self) -> None:
-        """Begin to count the large images of this thread, until `end_sample`."""
+        """Count the pixels that this thread takes from now on, until `end_sample`."""
         self._thread.taken = 0
 
     def end_sample(self) -> None:
-        """Return the pixels that this thread took since `begin_sample`."""
+        """Give back the pixels that this thread has taken since `begin_sample`."""
         taken, self._thread.taken = self._thread.taken, None
         if taken:
             with self._lock:
                 self._in_use -= taken
 
     def take(self, pixels: int) -> None:
-        """Wait until so many pixels may be decoded. Does nothing for small images, or outside of a sample.
+        """Wait until an image of so many pixels may be decoded. Does nothing for small images, or outside of a sample.
 
-        A thread that already holds pixels never waits, since other threads could be waiting for these pixels.
+        A thread that already holds pixels never waits, because other threads could be waiting for these pixels.
         """
         taken = getattr(self._thread, "taken", None)
         if taken is None or pixels < COUNTED_FROM:

@@ -1,4 +1,4 @@
-"""Removal of metadata that prevents the decoding of PNG files with sound pixels."""
+"""Removal of damaged or too long metadata that keep decoders from reading a PNG whose pixels are intact."""
 
 import zlib
 
@@ -7,14 +7,14 @@ from mps_shards.shards.raw_sample import Buffer
 __all__ = ["PNG_SIGNATURE", "without_broken_metadata"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # PNG 3, 5.2
-_MOST = 1 << 20  # bytes; Pillow's limit for one unpacked text or profile (PngImagePlugin.MAX_TEXT_CHUNK)
+_MOST = 1 << 20  # bytes: Pillow's limit for one unpacked text or profile (PngImagePlugin.MAX_TEXT_CHUNK)
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf")
 
 
 def without_broken_metadata(content: Buffer) -> bytes:
-    """Return a PNG without chunks of metadata that are damaged, or too long for decoders; b"" if nothing changes.
+    """Return a PNG without metadata chunks that are damaged or too long for decoders; b"" if there are none.
 
-    Chunks that decide pixels are never touched: their type begins with a capital letter, or is tRNS (PNG 3, 5.4).
+    Chunks that affect pixels are always kept. Their type begins with a capital letter, or is tRNS (PNG 3, 5.4).
     """
     if content[:8] != PNG_SIGNATURE:
         return b""
@@ -34,7 +34,7 @@ def without_broken_metadata(content: Buffer) -> bytes:
 
 
 def _is_broken(kind: bytes, chunk: memoryview) -> bool:
-    """Whether the checksum of a chunk (type, data, CRC-32) is wrong, or its text would be too long."""
+    """Whether the checksum of a chunk (type, data, CRC-32) is wrong, or its unpacked text is too long for decoders."""
     if zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
         return True
     if kind not in _TEXTS:

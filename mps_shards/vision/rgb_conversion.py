@@ -1,7 +1,7 @@
-"""Losses of the conversion of an image to 8-bit RGB, and options that state how to convert it.
+"""Detection of losses in the conversion of an image to 8-bit RGB, and options that state how to convert it.
 
 Pillow's ``convert("RGB")`` clips 16-bit and float values to 0..255, and shows the colours under transparent pixels.
-Both only happen if an option asks for it.
+This package does either of them only if an option asks for it.
 """
 
 import sys
@@ -15,7 +15,7 @@ from PIL import Image, ImageColor, ImageFile, TiffImagePlugin
 from mps_shards.errors import ConfigError, DataError, DecodeError
 from mps_shards.shards.raw_sample import Buffer
 from mps_shards.vision.decoding import decode_image, load_image
-from mps_shards.vision.image_files import open_image
+from mps_shards.vision.image_files import JPEG_SIGNATURE, open_image
 
 __all__ = ["NO_CONVERSION", "Loss", "RgbConversion", "changes_to_rgb", "losses_of"]
 
@@ -37,7 +37,7 @@ class Loss(NamedTuple):
 
 
 def losses_of(image: ImageFile.ImageFile) -> tuple[Loss, ...]:
-    """Return the possible losses of a conversion to 8-bit RGB, judged by the header of an opened image."""
+    """Return the losses that a conversion of an opened image to 8-bit RGB may have, judged by its header alone."""
     losses = []
     if depth := _depth(image):
         losses.append(Loss("depth", depth))
@@ -51,15 +51,15 @@ def losses_of(image: ImageFile.ImageFile) -> tuple[Loss, ...]:
 
 
 def changes_to_rgb(content: Buffer) -> tuple[Loss, ...]:
-    """Return the losses of a conversion of this image file to 8-bit RGB; empty if every pixel keeps its value.
+    """Return the losses that a conversion of an image file to 8-bit RGB has; empty if every pixel keeps its value.
 
-    An opaque alpha channel is no loss; only images with an alpha channel are decoded to find out.
+    An opaque alpha channel is no loss. To find out, images with an alpha channel are decoded, and no others.
 
     Raises:
         ConfigError: the format needs a package that is not installed.
         DecodeError: the image cannot be decoded.
     """
-    if content[:3] == b"\xff\xd8\xff":
+    if content[:3] == JPEG_SIGNATURE:
         return ()
     try:
         with open_image(content) as image:
@@ -73,13 +73,13 @@ def changes_to_rgb(content: Buffer) -> tuple[Loss, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RgbConversion:
-    """Options for converting images to 8-bit RGB that would lose something; without an option, they are refused.
+    """Options that state how to convert images to 8-bit RGB if that loses information; without them, it is an error.
 
     Attributes:
-        to_8bit: conversion of 16-bit and float images. "scale" maps each file's own range to 0..255,
+        to_8bit: conversion of 16-bit and float images. "scale" maps the range of values of each file to 0..255,
             "window=LOW,HIGH" maps LOW..HIGH to 0..255, and "clip" clips values to 0..255.
         background: colour to put behind transparent pixels, a name or ``#rrggbb``.
-        drop_alpha: leave out transparency and other fourth channels, and keep the file's RGB values.
+        drop_alpha: leave out transparency and other fourth channels, and keep the RGB values of the file.
     """
 
     to_8bit: str | None = None
@@ -101,6 +101,8 @@ class RgbConversion:
         """Whether the image must be encoded again as 8-bit RGB.
 
         Args:
+            content: the encoded image.
+            losses: result of `losses_of` for this image.
             looks: decode images with an alpha channel to see whether a pixel is transparent. Otherwise such images
                 count as opaque, unless a background is given.
 
@@ -124,14 +126,14 @@ class RgbConversion:
             elif (looks or self.background is not None) and not _is_opaque(load_image(content)):
                 if self.background is None:
                     raise DataError(
-                        f"the image has {loss.words} with transparent pixels, and training gets RGB; give "
-                        "the colour behind them by --background COLOUR, or keep their own with --drop-alpha"
+                        f"the image has {loss.words} with transparent pixels, and training gets RGB; give the colour "
+                        "behind these pixels with --background COLOUR, or keep their own colours with --drop-alpha"
                     )
                 alters = True
         return alters
 
     def pixels(self, content: bytes, losses: tuple[Loss, ...]) -> Pixels:
-        """Return the pixels of an image file: uint8 [height, width, 3] RGB, or [height, width] of deep gray values.
+        """Return the converted pixels of an image file: uint8 [height, width, 3], or [height, width] for deep gray.
 
         Raises:
             DecodeError: the image cannot be decoded, or its values cannot be converted.
@@ -152,7 +154,7 @@ class RgbConversion:
         return colours
 
     def recorded(self) -> dict[str, str | bool]:
-        """Return the given options, for a manifest."""
+        """Return the options that differ from their defaults, for a manifest."""
         given = {"to_8bit": self.to_8bit, "background": self.background, "drop_alpha": self.drop_alpha}
         return {name: value for name, value in given.items() if value}
 
@@ -164,7 +166,7 @@ class RgbConversion:
             low = high = 0.0
         if name != "window" or not low < high or not np.isfinite([low, high]).all():
             raise ConfigError(
-                f"to_8bit must be scale, clip or window=LOW,HIGH (as window=0,4095), not {self.to_8bit!r}"
+                f"to_8bit must be scale, clip or window=LOW,HIGH (such as window=0,4095), not {self.to_8bit!r}"
             )
         return low, high
 
@@ -173,7 +175,7 @@ class RgbConversion:
             red, green, blue = ImageColor.getrgb(self.background or "")[:3]
         except ValueError as error:
             raise ConfigError(
-                f"{self.background!r} is not a colour; give a name or #rrggbb, as white or #808080"
+                f"{self.background!r} is not a colour; give a name or #rrggbb, such as white or #808080"
             ) from error
         return red, green, blue
 
@@ -184,7 +186,7 @@ class RgbConversion:
     def _to_8bit(self, values: npt.NDArray[Any]) -> Pixels:
         values = values.astype(np.float64)
         if not np.isfinite(values).all():
-            raise DecodeError("the image holds values that are no numbers (NaN or infinite), which 8 bits cannot show")
+            raise DecodeError("the image holds values that are NaN or infinite, which 8 bits cannot show")
         if self.to_8bit == "clip":
             low, high = 0.0, 255.0
         elif self.to_8bit == "scale":
@@ -199,7 +201,7 @@ NO_CONVERSION = RgbConversion()
 
 
 def _depth(image: ImageFile.ImageFile) -> str:
-    """Describe the values of an image that need more than 8 bits; "" for none."""
+    """Return a description of an image's values if they need more than 8 bits; otherwise an empty string."""
     if image.mode == "F":
         return "float values"
     if image.mode == "I":
@@ -209,14 +211,15 @@ def _depth(image: ImageFile.ImageFile) -> str:
     rawmode = _rawmode(image)
     if ";16" in rawmode:
         return "16-bit colour values"
-    tile = image.tile[0] if image.format == "PPM" and image.tile else None  # PPM, 8-bit or not: "ppm" scales others
+    # Pillow reads PPM files with other maxima than 255 by the codecs "ppm" and "ppm_plain", whose last argument is it
+    tile = image.tile[0] if image.format == "PPM" and image.tile else None
     if tile is not None and tile.codec_name in ("ppm", "ppm_plain") and _ppm_maximum(tile.args) > 255:
         return "16-bit colour values"
     return ""
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
-    """Return Pillow's raw mode of the first tile: "RGB;16B" for 16-bit colour, of which Pillow keeps 8 bits."""
+    """Return Pillow's raw mode of an image, such as "RGB;16B" for 16-bit colours, of which Pillow keeps 8 bits."""
     args = image.tile[0].args if image.tile else ""
     first = args[0] if isinstance(args, tuple) and args else args
     return first if isinstance(first, str) else ""
@@ -246,8 +249,8 @@ def _deep_values(content: bytes, image: Image.Image) -> npt.NDArray[Any]:
     order = native if order == "16N" else order
     if base not in ("RGB", "RGBA", "RGBX") or order not in ("16L", "16B"):
         raise DecodeError(
-            f"the image has 16-bit values in an arrangement ({rawmode or opened.format}) whose lower bits Pillow does "
-            "not read; save it as a 16-bit gray or RGB PNG"
+            f"Pillow does not read the lower bits of this image's 16-bit values ({rawmode or opened.format}); save it "
+            "as a 16-bit gray or RGB PNG"
         )
     # Pillow keeps the upper byte of each value; with the swapped byte order, it keeps the lower byte.
     swapped = f"{base};{'16B' if order == '16L' else '16L'}"

@@ -1,4 +1,4 @@
-"""Decoding of a raw sample into an image and a target, by the task of the set."""
+"""Decoding of a raw sample into an image and a target; the task of the set decides the kind of the target."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ __all__ = ["Opened", "image_and_target", "opened"]
 
 
 class Opened(NamedTuple):
-    """A sample before its pixels are decoded.
+    """A sample whose target is known, but whose pixels are not decoded.
 
     Attributes:
         image: the encoded image.
-        size: height and width of the image if its header states them, else None; see `image_size`.
-        target: the class number, or -1 in an unlabelled set; None if the target is a label map.
+        size: height and width of the image by `image_size`; None if that function returns none.
+        target: the target by the task, see `opened`; None if it is a label map, which is not decoded either.
     """
 
     image: Buffer
@@ -33,10 +33,12 @@ def opened(raw: RawSample, *, task: Task | None, classes: int, columns: Sequence
     """Return the parts of a sample that are known without decoding its pixels.
 
     Args:
-        task: "classification" gives the class number, "unlabeled" -1, "segmentation" None, "multilabel" a float32
-            tensor [classes] of 0 and 1, "regression" a float32 tensor [columns], "captions" a text.
+        raw: the sample.
+        task: kind of the target. "classification" gives the class number, "unlabeled" -1, "segmentation" None,
+            "multilabel" a float32 tensor [classes] of 0 and 1, "regression" a float32 tensor [columns], "captions" a
+            string.
         classes: number of classes of the set; 0 if it is not known.
-        columns: names of the numbers of a regression set.
+        columns: names of the numbers that are the target of a regression set.
 
     Raises:
         DecodeError: the sample has no image or several, or its label is missing, malformed or not a class of the set.
@@ -56,19 +58,21 @@ def image_and_target(
     """Decode the image, and the label map if the target is one.
 
     Args:
+        raw: the sample.
         known: the result of `opened` for this sample.
+        classes: number of classes of the set; 0 if it is not known.
         ignore_index: label id that is not a class.
-        max_pixels: limit for the image and for the label map.
+        max_pixels: limit for the pixels of the image, and for those of the label map.
 
     Returns:
-        Image uint8 [3, height, width], a view of channels-last memory; and the class number, or the label map uint8 or
-        int32 [height, width].
+        The image uint8 [3, height, width], a view of channels-last memory, and the target: that of `known`, or the
+        label map uint8 or int32 [height, width].
 
     Raises:
         DecodeError: image or label map is missing or malformed, their sizes differ, or a label id is not a class.
     """
     pixels = decode_image(known.image, max_pixels=max_pixels, size=known.size)
-    # NumPy transposes: torch would release the GIL, and wait longer to get it back than the whole call takes.
+    # transposed by NumPy, because torch would release the GIL, and waiting for it takes longer than the call
     image = torch.from_numpy(pixels.transpose(2, 0, 1))
     if known.target is not None:
         return image, known.target
@@ -93,8 +97,8 @@ def _target_of(raw: RawSample, task: Task | None, classes: int, columns: Sequenc
 def _class_of(raw: RawSample, task: Task | None, classes: int) -> int:
     label = raw.label()
     if (label < 0) != (task == "unlabeled"):
-        found = "no label, but the set has labels" if label < 0 else "a label, but the set has none"
-        raise DecodeError(f"{raw} has {found}")
+        mismatch = "no label, but the set has labels" if label < 0 else "a label, but the set has none"
+        raise DecodeError(f"{raw} has {mismatch}")
     if classes and label >= classes:
-        raise DecodeError(f"label {label} of sample {raw.key!r} is not a class: the set has {classes}")
+        raise DecodeError(f"label {label} of sample {raw.key!r} is not a class: the set has {classes} classes")
     return label

@@ -1,12 +1,12 @@
-"""Views: the part of an image that a transform shows, drawn from the size of the image before decoding.
+"""Views, the parts of images that transforms show, drawn from the size of an image before it is decoded.
 
-A decoder that knows the view decodes only this region, or the image at a fraction of its size (``decode="scaled"``).
+A decoder that knows the view decodes only its region, or the image at a fraction of its size (``decode="scaled"``).
 """
 
 import math
 import platform
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ __all__ = ["HAS_UINT8_KERNELS", "Planned", "View", "seen", "seen_pixels"]
 
 _resize = torch.ops.aten._upsample_bilinear2d_aa.default
 
-# Whether torch has kernels that resize uint8 on this processor, and torchvision uses them. On arm64 since torch 2.12
-# with torchvision 0.27 (pytorch/pytorch#176217, pytorch/vision#9439).
+# Whether torch has kernels that resize uint8 on this processor, and torchvision uses them. For arm64, torch has them
+# since 2.12, and torchvision uses them since 0.27 (pytorch/pytorch#176217, pytorch/vision#9439).
 HAS_UINT8_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or (
     platform.machine() in ("aarch64", "arm64") and TorchVersion(torch.__version__) >= "2.12"
 )
@@ -30,12 +30,13 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 class View(NamedTuple):
-    """A region of the image that is resized, then cropped, then flipped if `flip` is set. All numbers are pixels.
+    """The part of an image that a transform shows: a region that is resized, then cropped, then flipped.
 
     Attributes:
-        region: top, left, height, width in the whole image.
-        resized: height and width that the region is resized to.
-        crop: top, left, height, width in the resized region; None for no crop.
+        region: top, left, height and width of the region, in pixels of the image.
+        resized: height and width to which the region is resized.
+        crop: top, left, height and width of the crop, in pixels of the resized region; None for no crop.
+        flip: whether the result is flipped horizontally.
     """
 
     region: tuple[int, int, int, int]
@@ -44,7 +45,7 @@ class View(NamedTuple):
     flip: bool
 
     def factor(self) -> int:
-        """Return how many times smaller (1, 2, 4 or 8) the image may be decoded so that resizing still shrinks it."""
+        """Return the factor (1, 2, 4 or 8) by which the image may be decoded smaller without being enlarged later."""
         return next(
             (
                 factor
@@ -55,7 +56,7 @@ class View(NamedTuple):
         )
 
     def shrunk(self, height: int, width: int, factor: int) -> "View":
-        """Return the same view of an image that was decoded `factor` times smaller, to this height and width."""
+        """Return the same view for an image that was decoded smaller by a factor, to this height and width."""
         if factor == 1:
             return self
         top, left, tall, wide = self.region
@@ -65,15 +66,15 @@ class View(NamedTuple):
         return self._replace(region=(first, start, last - first, end - start))
 
 
-@runtime_checkable
 class Planned(Protocol):
-    """A transform whose view follows from the size of the image and the random numbers alone.
+    """A transform whose view depends on the size of the image and on random numbers alone, not on pixels.
 
     Attributes:
         interpolation: interpolation for resizing the view.
-        after: function of the view, uint8 [3, height, width], and a generator in its state after `plan`; None if the
-            view is the result.
-        pixel_table: float32 [3, 256], the result for each value of each channel, if `after` depends on nothing else.
+        after: function that makes the result from the view, uint8 [3, height, width], and from a generator in its state
+            after `plan`; None if the view is the result.
+        pixel_table: float32 [3, 256], the result of `after` for each value of each channel; None if its result depends
+            on anything else.
     """
 
     @property
@@ -89,25 +90,25 @@ class Planned(Protocol):
         ...
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        """Apply the whole transform: the view, and `after`."""
+        """Apply the complete transform, the view and `after`, to an image uint8 [3, height, width]."""
         ...
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Draw the view of an image of this size."""
+        """Draw the view of an image of this height and width."""
         ...
 
 
 def seen(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:
-    """Render the view of an image uint8 [3, height, width]."""
+    """Return the view of an image uint8 [3, height, width], as a tensor uint8 [3, height, width]."""
     if image.dtype == torch.uint8 and image.is_cpu:
         return seen_pixels(image.permute(1, 2, 0).numpy(), view, interpolation)
     return _seen_by_torchvision(image, view, interpolation)
 
 
 def seen_pixels(pixels: Pixels, view: View, interpolation: str) -> torch.Tensor:
-    """Render the view of an image uint8 [height, width, 3] as a tensor uint8 [3, height, width].
+    """Return the view of an image uint8 [height, width, 3], as a tensor uint8 [3, height, width].
 
-    NumPy does the slicing: torch releases the GIL for each slice, and waits for other threads to get it back.
+    NumPy does the slicing, because torch releases the GIL for each slice and waits for other threads to get it back.
     """
     if interpolation != "bilinear" or not HAS_UINT8_KERNELS:
         return _seen_by_torchvision(torch.from_numpy(pixels.transpose(2, 0, 1)), view, interpolation)
@@ -117,7 +118,7 @@ def seen_pixels(pixels: Pixels, view: View, interpolation: str) -> torch.Tensor:
 
 def _seen_by_torchvision(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:
     if view.region[2:] != image.shape[1:]:
-        # torchvision's kernel takes two thirds of the time on a dense channels-last crop that it takes on a slice
+        # torchvision's kernel takes two thirds of the time on a dense channels-last copy that it takes on a slice
         image = _cropped(image, view.region)[None].contiguous(memory_format=torch.channels_last)[0]
     image = kernels.resize_image(image, list(view.resized), InterpolationMode(interpolation))
     if view.crop is not None:
@@ -131,9 +132,9 @@ def _cropped(image: torch.Tensor, region: tuple[int, int, int, int]) -> torch.Te
 
 
 def _resized(pixels: Pixels, view: View) -> torch.Tensor:
-    """Resize and crop with the kernel that torchvision calls for uint8 on this processor, but call it directly.
+    """Return the resized and cropped region, uint8 [3, height, width], by a direct call of torchvision's uint8 kernel.
 
-    Pixels to the right of the crop and below it are not computed. The kernel always starts at the top left.
+    The kernel starts at the top left. It does not compute the pixels to the right of the crop and below it.
     """
     top, left, height, width = view.region
     rows = pixels[top : top + height, left : left + width]
@@ -150,12 +151,17 @@ def _resized(pixels: Pixels, view: View) -> torch.Tensor:
 
 
 def _end(stop: int, side: int, resized: int) -> tuple[int, float | None]:
-    """Return a length and a scale with which resizing gives the same first `stop` pixels of a side.
+    """Return an output length and a scale with which the kernel computes the first `stop` pixels of a side unchanged.
 
     The kernel computes 1 / scale. If no scale gives exactly ``side / resized``, all pixels are computed, because the
     last bit of this number can change a pixel by one.
+
+    Args:
+        stop: number of output pixels that are needed.
+        side: length of the side before resizing.
+        resized: length of the side after resizing.
     """
-    stop += stop == side != resized  # the kernel does not resize a side whose length stays equal, whatever the scale
+    stop += stop == side != resized  # the kernel never resizes if the output length equals the side, whatever the scale
     near = resized / side
     for scale in (near, math.nextafter(near, math.inf), math.nextafter(near, 0)):
         if stop < resized and 1 / scale == side / resized:

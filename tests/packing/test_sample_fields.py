@@ -286,7 +286,12 @@ def test_colours_need_a_palette(tmp_path: Path):
     contents = made(tmp_path, JPEG, mask, palette=voc, classes=21, ignore_index=255).contents
 
     assert np.array_equal(decode_mask(contents["mask.png"]), np.array([0, 1, 2, 255])[IDS % 4])
-    refused(r"masks/x\.png: it holds colours \(mode RGB\); say with --palette", tmp_path, JPEG, mask)
+    refused(
+        r"masks/x\.png: the mask holds colours \(mode RGB\); state the label id of each colour with --palette",
+        tmp_path,
+        JPEG,
+        mask,
+    )
     refused(r"masks/x\.png: the colour \(\d+, .* is not in the palette", tmp_path, JPEG, JPEG_AS_PNG, palette=voc)
 
 
@@ -366,7 +371,7 @@ def test_shapes_that_do_not_fit_name_the_image(tmp_path: Path):
         rest={"shapes": shapes(50)},
     )
     refused(r"x\.jpg: label id 3 .*: the set has 3", tmp_path, JPEG, rest={"shapes": shapes()}, classes=3)
-    refused(r"x\.jpg: its shapes are malformed", tmp_path, JPEG, rest={"shapes": "{}"})
+    refused(r"x\.jpg: the COCO shapes are malformed", tmp_path, JPEG, rest={"shapes": "{}"})
 
 
 @pytest.mark.parametrize(
@@ -391,4 +396,4 @@ def test_options_that_cannot_work_are_refused_at_once(options: dict, complaint: 
 def test_a_long_strip_resized_to_billions_of_pixels_is_refused(tmp_path: Path):
     strip = encoded(Image.fromarray(pixels(1, 4000)), "PNG")
 
-    refused(r"x\.jpg: resized, it would have 3200000 x 800 pixels", tmp_path, strip, resize=800)
+    refused(r"x\.jpg: the resized image would have 3200000 x 800 pixels", tmp_path, strip, resize=800)

@@ -305,7 +305,7 @@ def _faults() -> list[Fault]:
     )
     for name, text in {"no number": b"cat", "negative": b"-1", "a fraction": b"1.0", "huge": b"9" * 30}.items():
         found += _both(f"label {name}", put("cls", text), Outcome("decode", "is not a class number", (1,)))
-    out_of_range = Outcome("decode", "label 3 of sample .* is not a class: the set has 3", (1,))
+    out_of_range = Outcome("decode", "label 3 of sample .* is not a class: the set has 3 classes", (1,))
     found += _both("label out of range", put("cls", b"3"), out_of_range, foreign=HARMLESS)
 
     # keys and names
@@ -365,7 +365,7 @@ def _faults() -> list[Fault]:
         Outcome("decode", r"the label map is 12 x 11 pixels, but its image is 12 x 10 pixels", (1,)),
         masks=True,
     )
-    unknown = Outcome("decode", "label id [37] at column .* is not a class: the set has 3", (1,))
+    unknown = Outcome("decode", "label id [37] at column .* is not a class: the set has 3 classes", (1,))
     found += _both("mask with unknown ids", put("mask.png", mask_of(1, highest=7)), unknown, HARMLESS, masks=True)
     colour = Outcome("decode", "the mask has mode RGB", (1,))
     found += _both("mask in colour", put("mask.png", EXAMPLES["rgb.png"]()), colour, masks=True)

@@ -176,7 +176,7 @@ def test_a_profile_of_other_colours_goes_with_them():
 def test_a_size_that_no_loader_takes_is_refused_before_memory_is_taken():
     content = EXAMPLES["rgb.jpg"]()
 
-    with pytest.raises(DataError, match="resized, it would have 30000 x 10000 pixels; at most 178,956,970"):
+    with pytest.raises(DataError, match="the resized image would have 30000 x 10000 pixels, but at most 178,956,970"):
         encoded_anew(content, read_header(content), turn=1, size=(10000, 30000), kind="jpeg", quality=90)
 
 

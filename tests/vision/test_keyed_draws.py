@@ -141,7 +141,9 @@ def test_the_functions_of_the_modules_can_still_be_pickled():
 
 
 def test_dropout_in_a_transform_is_warned_of():
-    with pytest.warns(UserWarning, match="the transform calls dropout, which draws from torch's global generator"):
+    with pytest.warns(
+        UserWarning, match="the transform calls dropout, which can only draw from torch's global generator"
+    ):
         drawn(lambda: torch.nn.functional.dropout(torch.ones(3)), 0)
 
 

@@ -129,13 +129,13 @@ def test_an_unknown_colour_is_named_with_its_first_place():
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (encoded(picture("RGB"), "PNG"), r"it holds colours \(mode RGB\); say with --palette"),
-        (encoded(picture("L"), "JPEG"), "JPEG is lossy"),
+        (encoded(picture("RGB"), "PNG"), r"the mask holds colours \(mode RGB\); state the label id"),
+        (encoded(picture("L"), "JPEG"), "the mask is a JPEG, which is lossy and changes label ids"),
         (encoded(picture("LA"), "PNG"), "the mask has mode LA"),
         (encoded(Image.fromarray(np.array([[0, 70_000]], np.int32)), "TIFF"), "label ids from 0 to 70000"),
         (encoded(Image.fromarray(np.array([[-1, 2]], np.int32)), "TIFF"), "label ids from -1 to 2"),
         (encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"), "the mask has mode F"),
-        (KINDS["gray"][:60], "the PNG is damaged or cut off: no end within its 60 bytes"),
+        (KINDS["gray"][:60], "the PNG is damaged or cut off: its 60 bytes contain no end chunk"),
     ],
     ids=["rgb", "jpeg", "gray-alpha", "too-high", "negative", "floats", "cut-off"],
 )
@@ -150,11 +150,11 @@ def test_an_id_that_is_no_class_is_named_with_its_place():
     check_ids(ids, classes=5, ignore_index=255)
     check_ids(ids, classes=256, ignore_index=None)
     with pytest.raises(
-        DecodeError, match="label id 4 at column 1, row 1 is not a class: the set has 4, 0 to 3, and 255 is"
+        DecodeError, match="label id 4 at column 1, row 1 is not a class: the set has 4 classes, 0 to 3, and 255 is"
     ):
         check_ids(ids, classes=4, ignore_index=255)
     with pytest.raises(
-        DecodeError, match="label id 255 at column 2, row 0 is not a class: the set has 5, 0 to 4; --ignore"
+        DecodeError, match="label id 255 at column 2, row 0 is not a class: the set has 5 classes, 0 to 4; declare"
     ):
         check_ids(ids, classes=5, ignore_index=None)
 
@@ -271,14 +271,14 @@ def test_a_set_of_many_classes_has_masks_of_sixteen_bits(classes: int, label: in
 @pytest.mark.parametrize(
     ("bad", "complaint"),
     [
-        (shape(1, {"size": [8, 11], "counts": [10, 10]}), "runs for 11 x 8 pixels do not fill 11 x 8 exactly"),
-        (shape(1, {"size": [11, 8], "counts": [88]}), "runs for 8 x 11 pixels do not fill 11 x 8 exactly"),
+        (shape(1, {"size": [8, 11], "counts": [10, 10]}), "a mask of 11 x 8 pixels do not fill the image of 11 x 8"),
+        (shape(1, {"size": [11, 8], "counts": [88]}), "a mask of 8 x 11 pixels do not fill the image of 11 x 8"),
         (shape(1, {"size": [8, 11], "counts": [-2, 90]}), "malformed: "),
         (shape(1, {"size": [8, 11], "counts": ""}), "do not fill"),
         (shape(1, {"size": [8, 11], "counts": "é~!"}), "do not fill"),
         (shape(1, {"size": [8, 11], "counts": [10**30]}), "malformed: "),
         (shape(1, [[1, 1, 5, 5, 6, 6, 7]]), "a polygon has 7 numbers"),
-        (shape(1, [[1, 1, 5, 5e9, 6, 6]]), r"a polygon has 6 numbers, from 1 to 5e\+09"),
+        (shape(1, [[1, 1, 5, 5e9, 6, 6]]), r"a polygon has 6 numbers from 1 to 5e\+09"),
         (shape(-1, SQUARE), "label ids from -1 to 255"),
         (shape(70_000, SQUARE), "label ids from 0 to 70000"),
         (shape("cat", SQUARE), r"malformed: .* `\$\.shapes\[0\]\.label`"),
@@ -301,7 +301,7 @@ def test_any_packed_text_is_a_mask_or_refused(text: str):
 
 @pytest.mark.parametrize("size", [(0, 5), (-1, -5), (100_000, 100_000)])
 def test_a_drawing_of_no_or_billions_of_pixels_is_refused(size: tuple[int, int]):
-    with pytest.raises(DecodeError, match="its shapes are drawn on"):
+    with pytest.raises(DecodeError, match="the COCO shapes are for an image of"):
         drawn_ids(json.dumps({"height": size[0], "width": size[1], "shapes": []}), classes=0, ignore_index=255)
 
 

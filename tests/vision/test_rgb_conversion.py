@@ -100,10 +100,10 @@ def test_an_image_of_one_value_becomes_black_when_scaled():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_refused(value: float):
+def test_nan_and_infinite_values_are_refused(value: float):
     content = tiff(np.array([[0.5, value]], np.float32))
 
-    with pytest.raises(DecodeError, match="no numbers"):
+    with pytest.raises(DecodeError, match="values that are NaN or infinite"):
         converted(content, to_8bit="scale")
 
 

@@ -73,7 +73,7 @@ def test_what_is_no_transform_is_an_error_at_construction(wrong, message):
 def test_a_generator_that_a_function_holds_is_warned_of():
     generator = np.random.default_rng(0)
 
-    with pytest.warns(UserWarning, match=r"holds generators of its own, generator \(Generator\), .* third argument"):
+    with pytest.warns(UserWarning, match=r"holds random generators, generator \(Generator\), .* third argument"):
         recognise(lambda image: image * generator.random(), task="classification")
 
 

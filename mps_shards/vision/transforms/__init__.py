@@ -1,1 +1,1 @@
-"""Transforms for classification and segmentation, each planned from the size of the image alone."""
+"""Transforms for classification and segmentation, and adapters for the transforms of other libraries."""

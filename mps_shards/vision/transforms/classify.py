@@ -1,7 +1,7 @@
 """Transforms for classification: random resized crop and flip to train, resize and centre crop to evaluate.
 
-The geometry is computed by torchvision's kernels on uint8, so each pixel equals that of torchvision's v2 transforms for
-the same crop.
+Images are resized by torchvision's kernels for uint8, so each pixel equals that of torchvision's v2 transforms for the
+same crop.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,9 @@ Interpolation: TypeAlias = Literal["bilinear", "bicubic", "nearest"]
 
 @dataclass(frozen=True, slots=True)
 class train:
-    """Crop at random, resize the crop to a square, flip it at random, then change its colours if asked to.
+    """Crop an image at random, resize the crop to a square, flip it at random, and optionally change its colours.
 
-    The defaults are those of torchvision's RandomResizedCrop and RandomHorizontalFlip.
+    The defaults of crop and flip are those of torchvision's RandomResizedCrop and RandomHorizontalFlip.
 
     Args:
         size: height and width of the result, in pixels.
@@ -66,6 +66,7 @@ class train:
     blur: float = 0.0
     erase: float = 0.0
     _steps: list[Step] = field(init=False, repr=False, compare=False)
+    pixel_table = None  # see `Planned`
 
     def __post_init__(self) -> None:
         if self.size < 1 or not 0 < self.scale[0] <= self.scale[1] or not 0 < self.ratio[0] <= self.ratio[1]:
@@ -83,32 +84,27 @@ class train:
         return apply_steps(view, self._steps, rng) if self._steps else view, target
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Draw the view of an image of this size."""
+        """Draw the view of an image of this height and width."""
         region = self.crop(height, width, rng)
         return View(region, (self.size, self.size), None, rng.random() < self.flip)
 
     def crop(self, height: int, width: int, rng: np.random.Generator) -> Region:
-        """Draw top, left, height and width of the crop."""
+        """Draw top, left, height and width of the crop, in pixels of an image of this height and width."""
         return random_crop(height, width, self.scale, self.ratio, rng)
 
     @property
     def after(self) -> Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None:
-        """What follows the view, see `Planned`."""
+        """Function that changes the colours of a view; None without such steps. See `Planned`."""
         return (lambda image, rng: apply_steps(image, self._steps, rng)) if self._steps else None
-
-    @property
-    def pixel_table(self) -> None:
-        """No table, see `Planned`."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)
 class evaluate:
-    """Resize the shorter side, then crop the centre.
+    """Resize an image to a length of its shorter side, then crop the centre.
 
     Args:
         size: height and width of the result, in pixels.
-        resize: length of the shorter side before the crop; `size` * 256 / 224 by default, as for ImageNet.
+        resize: length of the shorter side before the crop, in pixels; `size` * 256 / 224 by default, as for ImageNet.
         interpolation: interpolation for resizing the image.
 
     Example:
@@ -119,6 +115,7 @@ class evaluate:
     resize: int | None = None
     _: KW_ONLY
     interpolation: Interpolation = "bilinear"
+    after = pixel_table = None  # see `Planned`
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= self._resize:
@@ -135,27 +132,17 @@ class evaluate:
         return seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation), target
 
     def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Return the view of an image of this size; lengths are rounded as torchvision rounds them."""
+        """Return the view of an image of this height and width; lengths are rounded as torchvision rounds them."""
         resized = shorter_side_resized(height, width, self._resize)
         return View((0, 0, height, width), resized, central_crop(resized, (self.size, self.size)), False)
-
-    @property
-    def after(self) -> None:
-        """Nothing follows the view, see `Planned`."""
-        return None
-
-    @property
-    def pixel_table(self) -> None:
-        """No table, see `Planned`."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)
 class mix:
-    """Apply MixUp or CutMix to each batch, one of the two at random, for ``ShardDataset(mix=...)``.
+    """Apply MixUp or CutMix to each batch, one of the two at random: an option of ``ShardDataset(mix=...)``.
 
-    torchvision's transforms run on the device. Labels become float32 [batch, classes], each row the shares of the
-    classes, which `torch.nn.functional.cross_entropy` accepts.
+    torchvision's transforms run on the device. Labels become float32 [batch, classes]: each row holds the shares of the
+    classes, as `torch.nn.functional.cross_entropy` accepts.
 
     Args:
         classes: number of classes of the set.
@@ -173,10 +160,13 @@ class mix:
             raise ConfigError(f"mix needs at least two classes, and a positive alpha for mixup or cutmix: {self}")
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mix images float32 [batch, 3, height, width] and labels int64 [batch]; labels come back as shares.
+        """Mix images float32 [batch, 3, height, width] and labels int64 [batch].
 
         Args:
-            seed: seed that decides which of the two is applied, and with which parameters.
+            seed: seed that decides which transform is applied, and with which parameters.
+
+        Returns:
+            Images of the same shape, and labels float32 [batch, classes].
         """
         alphas = ((v2.MixUp, self.mixup), (v2.CutMix, self.cutmix))
         transforms = [kind(alpha=alpha, num_classes=self.classes) for kind, alpha in alphas if alpha]

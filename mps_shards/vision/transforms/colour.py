@@ -1,4 +1,4 @@
-"""Changes of colour and content after the geometry: torchvision's transforms, with keyed random numbers."""
+"""Augmentation of colours and content after crop and resize, by torchvision's transforms."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -21,24 +21,31 @@ _AUGMENTS: dict[str, Callable[[], Any]] = {
     "randaugment": v2.RandAugment,
     "trivialaugment": v2.TrivialAugmentWide,
 }
-_ERASED = (124, 116, 104)  # ImageNet's mean colour, which "imagenet" normalizes to 0, as in torchvision's recipes
+_ERASED = (124, 116, 104)  # ImageNet's mean colour, which normalize="imagenet" turns into 0, as torchvision's recipes
 
 
 def augment_step(augment: str | Step | None) -> list[Step]:
-    """Return the policy of this name with torchvision's defaults, or the given policy."""
+    """Return the augmentation policy of this name with torchvision's defaults, or the given policy; empty for None.
+
+    Raises:
+        ConfigError: the name is unknown, or the value is not callable.
+    """
     if augment is None:
         return []
-    if not isinstance(augment, str):
-        if not callable(augment):
-            raise ConfigError(f"augment must be {_listed()} or a transform such as v2.RandAugment(), not {augment!r}")
-        return [augment]
-    if augment not in _AUGMENTS:
-        raise ConfigError(f"augment must be {_listed()} or a transform such as v2.RandAugment(), not {augment!r}")
-    return [_AUGMENTS[augment]()]
+    if isinstance(augment, str) and augment in _AUGMENTS:
+        return [_AUGMENTS[augment]()]
+    if isinstance(augment, str) or not callable(augment):
+        names = ", ".join(map(repr, sorted(_AUGMENTS)))
+        raise ConfigError(f"augment must be {names} or a transform such as v2.RandAugment(), not {augment!r}")
+    return [augment]
 
 
 def colour_steps(*, jitter: Jitter, jitter_p: float, grayscale: float, blur: float) -> list[Step]:
-    """Return colour jitter, grayscale and blur, in this order, without steps of probability 0."""
+    """Return the steps for colour jitter, grayscale and blur, in this order, without steps of probability 0.
+
+    Raises:
+        ConfigError: a probability or a strength is out of range.
+    """
     for name, value in (("jitter_p", jitter_p), ("grayscale", grayscale), ("blur", blur)):
         _check_probability(name, value)
     steps: list[Step] = []
@@ -54,19 +61,19 @@ def colour_steps(*, jitter: Jitter, jitter_p: float, grayscale: float, blur: flo
     if grayscale:
         steps.append(v2.RandomGrayscale(grayscale))
     if blur:
-        # SimCLR's kernel for 224 pixels, a tenth of the side, and its range of sigma (Chen et al. 2020, appendix A)
+        # SimCLR's kernel, a tenth of a side of 224 pixels, and its range of sigma (Chen et al. 2020, appendix A)
         steps.append(v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], p=blur))
     return steps
 
 
 def erase_step(erase: float) -> list[Step]:
-    """Return random erasing with ImageNet's mean colour and this probability."""
+    """Return the step that erases a rectangle with this probability; empty if the probability is 0."""
     _check_probability("erase", erase)
     return [v2.RandomErasing(erase, value=_ERASED)] if erase else []
 
 
 def apply_steps(image: torch.Tensor, steps: Sequence[Step], rng: np.random.Generator) -> torch.Tensor:
-    """Apply the steps to an image uint8 [3, height, width]; all their draws follow from `rng`."""
+    """Apply the steps to an image uint8 [3, height, width]; their random numbers depend on `rng` alone."""
     with keyed_draws(rng):
         for step in steps:
             image = step(image)
@@ -76,7 +83,3 @@ def apply_steps(image: torch.Tensor, steps: Sequence[Step], rng: np.random.Gener
 def _check_probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ConfigError(f"{name} is a probability from 0 to 1, not {value}")
-
-
-def _listed() -> str:
-    return ", ".join(repr(name) for name in sorted(_AUGMENTS))

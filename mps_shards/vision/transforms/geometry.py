@@ -1,4 +1,4 @@
-"""Sizes and crops, computed and drawn like torchvision."""
+"""Sizes and crops, computed by the rules of torchvision and drawn from the same distributions."""
 
 import math
 
@@ -12,7 +12,15 @@ Region = tuple[int, int, int, int]  # top, left, height, width
 def random_crop(
     height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> Region:
-    """Draw a crop from ranges of area and aspect ratio, like RandomResizedCrop.get_params."""
+    """Draw a crop of an image, by the method of torchvision's RandomResizedCrop.get_params.
+
+    Args:
+        scale: smallest and largest area of the crop, as a share of the image's area.
+        ratio: smallest and largest aspect ratio of the crop, width / height.
+
+    Returns:
+        Top, left, height and width of the crop, in pixels.
+    """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
         area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
@@ -28,12 +36,12 @@ def random_crop(
 
 
 def shorter_side_resized(height: int, width: int, length: int) -> tuple[int, int]:
-    """Return height and width after the shorter side was resized to `length`."""
+    """Return the height and width after resizing the shorter side to `length`, rounded as torchvision rounds them."""
     shorter = min(height, width)
     return int(length * height / shorter), int(length * width / shorter)
 
 
 def central_crop(size: tuple[int, int], crop: tuple[int, int]) -> Region:
-    """Return the central crop of this height and width."""
+    """Return the central crop of height and width `crop` in an image of height and width `size`."""
     top, left = (round((side - cropped) / 2.0) for side, cropped in zip(size, crop, strict=True))
     return top, left, *crop

@@ -1,9 +1,9 @@
 """Redirection of a transform's draws from the global generators to the sample's own generator.
 
-torchvision, timm and most users' functions draw from the global generators of torch, NumPy and Python, which all
-threads share: the numbers that a sample gets would depend on which thread was faster. Setting the global state around
-each call and restoring it afterwards is not possible, because the training loop may draw at the same time. So draws
-are redirected, in the calling thread alone and only inside ``with keyed_draws(rng)``:
+torchvision, timm and most users' functions draw from the global generators of torch, NumPy and Python. All threads
+share these generators, so the numbers that a sample gets would depend on which thread is faster. Setting the global
+state around each call and restoring it afterwards is not possible, because the training loop may draw at the same time.
+So draws are redirected, in the calling thread alone and only inside ``with keyed_draws(rng)``:
 
 * torch: a `TorchFunctionMode`, which torch keeps for each thread, adds ``generator=`` to each call that draws;
 * NumPy and Python: the functions of the modules ``numpy.random`` and ``random`` are replaced, once a process, by
@@ -51,7 +51,7 @@ _WITH_GENERATOR = frozenset(
         torch.Tensor.uniform_,
     }
 )
-# torch 2.9's functions of this kind take no generator, so the call is made through the function of the same name.
+# In torch 2.9 these functions take no generator, so each call is made through the function without "_like".
 _LIKE: dict[Any, Callable[..., torch.Tensor]] = {
     torch.rand_like: torch.rand,
     torch.randn_like: torch.randn,
@@ -73,35 +73,35 @@ _WITHOUT_GENERATOR = frozenset(
 
 
 class _ThreadDraws(TorchFunctionMode):
-    """The generators of one thread, seeded from the sample's generator at the first draw of each block."""
+    """The redirected generators of one thread, each seeded from the sample's generator at its first draw in a block."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rng: np.random.Generator | None = None  # generator of the sample in the current block
+        self.rng: np.random.Generator | None = None  # generator of the sample in the current block; None outside
         self._torch, self._numpy, self._python = torch.Generator(), np.random.RandomState(0), random.Random(0)
-        self.seeded: set[str] = set()  # the generators that were seeded in this block
+        self.seeded: set[str] = set()  # names of the generators that the current block has seeded
 
     def _seed(self, kind: str) -> int | None:
-        """Return a seed for this generator if the current block has not seeded it yet."""
+        """Return a seed for the generator of this name; None if the current block has seeded it already."""
         if kind in self.seeded or self.rng is None:
             return None
         self.seeded.add(kind)
         return int(self.rng.integers(1 << 32))
 
     def numpy(self) -> np.random.RandomState:
-        """The thread's counterpart of NumPy's global generator."""
+        """Return this thread's counterpart of NumPy's global generator."""
         if (seed := self._seed("numpy")) is not None:
             self._numpy.seed(seed)
         return self._numpy
 
     def python(self) -> random.Random:
-        """The thread's counterpart of Python's global generator."""
+        """Return this thread's counterpart of Python's global generator."""
         if (seed := self._seed("python")) is not None:
             self._python.seed(seed)
         return self._python
 
     def torch(self) -> torch.Generator:
-        """The thread's counterpart of torch's global generator."""
+        """Return this thread's counterpart of torch's global generator."""
         if (seed := self._seed("torch")) is not None:
             self._torch.manual_seed(seed)
         return self._torch
@@ -124,23 +124,23 @@ class _ThreadDraws(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _OfThread(threading.local):
+class _Local(threading.local):
     def __init__(self) -> None:
         self.draws = _ThreadDraws()
 
 
-_here = _OfThread()
+_local = _Local()
 
 
 @contextmanager
 def keyed_draws(rng: np.random.Generator) -> Iterator[None]:
-    """Let this thread's draws from global generators depend on `rng` alone, inside this block.
+    """Return a context in which this thread's draws from global generators depend on `rng` alone.
 
-    The first draw of each kind takes one number from `rng`. A nested block belongs to the outer block. A block costs
-    3 us, each call of a torch function in the block 3 us, and the first draw of each kind 6 to 12 us (measured).
+    The first draw from each of the three generators takes one number from `rng`. A nested block has no effect. A block
+    takes 3 us, each call of a torch function in it 3 us, and the first draw from each generator 6 to 12 us.
     """
     _redirect_modules()
-    draws = _here.draws
+    draws = _local.draws
     if draws.rng is not None:
         yield
         return
@@ -154,9 +154,9 @@ def keyed_draws(rng: np.random.Generator) -> Iterator[None]:
 
 
 def draws_elsewhere(transform: Any) -> list[str]:
-    """Return the names of generators that a transform holds itself, which `keyed_draws` cannot redirect.
+    """Return descriptions of the generators that a transform holds, which `keyed_draws` cannot redirect.
 
-    Looks at the attributes of an object, and at the closure, the defaults and the globals that a function uses.
+    The search covers the attributes of an object, and the closure and the globals that a function uses.
     """
     code = getattr(transform, "__code__", None)
     held = {"transform": transform} | (dict(vars(transform)) if hasattr(transform, "__dict__") else {})
@@ -174,7 +174,7 @@ def _kind(value: Any) -> str:
         return "compiled by torch.jit, where draws cannot be redirected"
     if type(value).__module__.split(".")[0] == "albumentations":
         return f"{type(value).__name__} of albumentations: pass it as transform= itself"
-    owner = getattr(value, "__self__", None)  # as after `from random import random`, before the modules were redirected
+    owner = getattr(value, "__self__", None)  # a function imported by name before `_redirect_modules` replaced it
     if isinstance(owner, np.random.RandomState | random.Random):
         return f"{type(owner).__name__}.{value.__name__}, imported by name"
     return ""
@@ -183,7 +183,7 @@ def _kind(value: Any) -> str:
 @functools.cache
 def _warn_of(name: str) -> None:
     warnings.warn(
-        f"the transform calls {name}, which draws from torch's global generator and takes no other: its results depend "
+        f"the transform calls {name}, which can only draw from torch's global generator, so that its results depend "
         "on the number of threads; draw with torch.rand or with the rng that a third argument receives",
         stacklevel=2,
     )
@@ -191,7 +191,7 @@ def _warn_of(name: str) -> None:
 
 @functools.cache
 def _redirect_modules() -> None:
-    """Let the functions of `random` and `numpy.random` use the thread's generator inside blocks; once per process."""
+    """Replace the functions of `random` and `numpy.random` by redirected ones, once in a process."""
     for module, kind in ((random, "python"), (np.random, "numpy")):
         for name in module.__all__:
             function = getattr(module, name)
@@ -201,11 +201,11 @@ def _redirect_modules() -> None:
 
 
 def _default_rng(function: Callable[..., np.random.Generator]) -> Callable[..., np.random.Generator]:
-    """Return a `default_rng` that, without a seed and inside a block, seeds from the generator of the sample."""
+    """Return a `default_rng` that, if it is called without a seed in a block, takes one from the sample's generator."""
 
     @functools.wraps(function)
     def default_rng(seed: Any = None) -> np.random.Generator:
-        rng = _here.draws.rng
+        rng = _local.draws.rng
         return function(int(rng.integers(1 << 62)) if seed is None and rng is not None else seed)
 
     return default_rng
@@ -216,7 +216,7 @@ def _redirected(function: Callable[..., Any], kind: str, module: str) -> Callabl
 
     @functools.wraps(function)
     def draw(*args: Any, **kwargs: Any) -> Any:
-        draws = _here.draws
+        draws = _local.draws
         return (function if draws.rng is None else getattr(getattr(draws, kind)(), name))(*args, **kwargs)
 
     draw.__module__, draw.__qualname__ = module, name  # pickled by this name

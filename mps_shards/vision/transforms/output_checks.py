@@ -1,4 +1,4 @@
-"""Checks of the result of a user's transform, with errors that say what was expected."""
+"""Checks of the results of users' transforms, with errors that say what was expected."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def is_label_map(target: Any) -> bool:
 
 
 def checked_image(image: Any) -> Any:
-    """Return the image as a tensor, or a tree of images with tensors as leaves.
+    """Return the image that a transform returned as a tensor, or a tree of images as a tree of tensors.
 
     A PIL image becomes uint8 [channels, height, width], so that a pipeline without ToTensor works.
 
@@ -50,10 +50,10 @@ def checked_image(image: Any) -> Any:
 
 
 def checked_pair(image: Any, target: Any) -> tuple[Any, Any]:
-    """Return image and target after `checked_image`, and after a comparison of the sizes of image and label map.
+    """Return the image and the target that a transform returned, after the checks of `checked_image`.
 
     Raises:
-        ConfigError: the image cannot be put into a batch, or a label map has another size.
+        ConfigError: the image cannot be put into a batch, or a label map has another size than its image or floats.
     """
     image = checked_image(image)
     if isinstance(target, torch.Tensor):

@@ -1,4 +1,4 @@
-"""A transform for reading: recognised once, then called for each sample in each thread."""
+"""The transform of a data set: recognised once, then applied to each sample in each thread."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,10 +27,11 @@ Transform: TypeAlias = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleTransform:
-    """The adapters of a transform, one for each view.
+    """A recognised transform.
 
     Attributes:
-        several: whether images are returned as a tuple with one image for each view.
+        adapters: one adapter for each view; empty if images stay as they are.
+        several: whether images are returned as a tuple, with one image for each view.
     """
 
     adapters: tuple[Adapter, ...] = ()
@@ -38,13 +39,13 @@ class SampleTransform:
 
     @property
     def planned(self) -> tuple[Planned, ...]:
-        """The views as `Planned`, if all of them are; else empty."""
+        """The `Planned` transforms of all views; empty unless every view has one."""
         views = tuple(adapter.planned for adapter in self.adapters if adapter.planned is not None)
         return views if len(views) == len(self.adapters) else ()
 
     @property
     def is_view(self) -> bool:
-        """Whether the result is one bilinearly resized view or the unchanged image, as the native kernel needs."""
+        """Whether the native kernel can make the result: one bilinearly resized view, or the unchanged image."""
         planned = self.planned
         return not self.several and (
             not self.adapters
@@ -57,7 +58,7 @@ class SampleTransform:
 
     @property
     def pixel_table(self) -> npt.NDArray[np.float32] | None:
-        """The pixel table of a single view, see `Planned`."""
+        """The pixel table of a single view (see `Planned`); None if there are several views, or if it has no table."""
         planned = self.planned
         return planned[0].pixel_table if len(planned) == 1 else None
 
@@ -70,7 +71,7 @@ def recognise(
     classes: int = 0,
     ignore_index: int | None = None,
 ) -> SampleTransform:
-    """Recognise the kind of a transform and bind the transform to the set.
+    """Return the adapters for a transform, which is recognised by its type and adjusted to the set.
 
     Args:
         transform: one of `classify` or `segment`, a transform of torchvision (v1 or v2) or albumentations, or a
@@ -100,61 +101,55 @@ def recognise(
     given = list(transform) if isinstance(transform, tuple) else [transform] * views
     if not given:
         raise ConfigError("transform is an empty tuple; leave it out to get images as they are")
-    binding = _Binding(task, classes, ignore_index)
-    return SampleTransform(adapters=tuple(map(binding.adapter, given)), several=several or views > 1)
+    adapters = tuple(_adapter(each, task, classes, ignore_index) for each in given)
+    return SampleTransform(adapters=adapters, several=several or views > 1)
 
 
-class _Binding(NamedTuple):
-    """Properties of the set that a transform is used for."""
-
-    task: Task | None
-    classes: int
-    ignore_index: int | None
-
-    def adapter(self, transform: Any) -> Adapter:
-        """Return the adapter of one transform."""
-        if type(transform) in (classify.train, classify.evaluate):
-            if self.task == "segmentation":
-                raise ConfigError(
-                    "the set has label maps, which classify transforms would leave as they are: use segment"
-                )
-            return OwnAdapter(apply=transform, planned=transform)
-        if type(transform) in (segment.train, segment.evaluate):
-            if self.task not in (None, "segmentation"):
-                raise ConfigError(
-                    f"segment transforms need label maps, but this is a set for {self.task}: use classify"
-                )
-            return OwnAdapter(apply=transform.bound(self.ignore_index, self.classes), planned=None)
-        if is_v2(transform):
-            return TorchvisionV2Adapter(transform)
-        if is_v1(transform):
-            adapter = TorchvisionV1Adapter(transform)
-            if self.task == "segmentation":
-                adapter.check_label_maps()
-            return adapter
-        if any(base.__module__.split(".")[0] == "albumentations" for base in type(transform).__mro__):
-            return AlbumentationsAdapter(transform)
-        if callable(transform) and not isinstance(transform, type):
-            return CallableAdapter(transform)
-        hint = "; call it first, as in classify.train(224)" if isinstance(transform, type) else ""
-        raise ConfigError(
-            f"transform must be a transform such as classify.train(224), one of torchvision or albumentations, or a "
-            f"function (image), (image, target) or (image, target, rng), not {transform!r}{hint}"
-        )
+def _adapter(transform: Any, task: Task | None, classes: int, ignore_index: int | None) -> Adapter:
+    """Return the adapter of one transform for a set with this task, these classes and this ignore_index."""
+    if type(transform) in (classify.train, classify.evaluate):
+        if task == "segmentation":
+            raise ConfigError("the set has label maps, which classify transforms would leave as they are: use segment")
+        return OwnAdapter(apply=transform, planned=transform)
+    if type(transform) in (segment.train, segment.evaluate):
+        if task not in (None, "segmentation"):
+            raise ConfigError(f"segment transforms need label maps, but this is a set for {task}: use classify")
+        return OwnAdapter(apply=segment.padded_with(transform, ignore_index, classes), planned=None)
+    if is_v2(transform):
+        return TorchvisionV2Adapter(transform)
+    if is_v1(transform):
+        adapter = TorchvisionV1Adapter(transform)
+        if task == "segmentation":
+            adapter.check_label_maps()
+        return adapter
+    if any(base.__module__.split(".")[0] == "albumentations" for base in type(transform).__mro__):
+        return AlbumentationsAdapter(transform)
+    if callable(transform) and not isinstance(transform, type):
+        return CallableAdapter(transform)
+    hint = "; call it first, as in classify.train(224)" if isinstance(transform, type) else ""
+    raise ConfigError(
+        f"transform must be a transform such as classify.train(224), one of torchvision or albumentations, or a "
+        f"function (image), (image, target) or (image, target, rng), not {transform!r}{hint}"
+    )
 
 
 class PlannedView(NamedTuple):
-    """A drawn view, and a bookmark of the random numbers for the steps after the view."""
+    """A view that was drawn for an image.
+
+    Attributes:
+        view: the view.
+        bookmark: state of the random generator for the steps after the view; None if there are no such steps.
+    """
 
     view: View
     bookmark: dict[str, Any] | None
 
 
 class ThreadTransform:
-    """A transform in one thread, which gives each view of each sample its random numbers.
+    """Applies a transform in one thread, with the random numbers of each view of each sample.
 
     Attributes:
-        plans: whether all views follow from the size of the image alone, see `plan`.
+        plans: whether the views can be drawn from the size of an image alone, by `plan`.
     """
 
     def __init__(self, transform: SampleTransform, *, seed: int):
@@ -165,7 +160,7 @@ class ThreadTransform:
         self.plans = bool(self._planned)
 
     def plan(self, size: tuple[int, int], epoch: int, position: int) -> list[PlannedView]:
-        """Draw the views of an image of this height and width."""
+        """Draw the views of the image at a position; `size` is its height and width."""
         plans = []
         for number, (planned, after) in enumerate(zip(self._planned, self._after, strict=True)):
             view = planned.plan(*size, self._random.at(epoch, position, number))
@@ -173,10 +168,11 @@ class ThreadTransform:
         return plans
 
     def show(self, pixels: npt.NDArray[np.uint8], plans: list[PlannedView], factor: int = 1) -> Any:
-        """Return the planned views of a decoded image uint8 [height, width, 3].
+        """Return the planned views of a decoded image, as a tuple if there are several.
 
         Args:
-            factor: factor by which the image was decoded smaller.
+            pixels: uint8 [height, width, 3], the image decoded `factor` times smaller.
+            plans: result of `plan` for this image.
         """
         images = []
         for (view, bookmark), planned, after in zip(plans, self._planned, self._after, strict=True):

@@ -1,7 +1,9 @@
-"""Transforms for segmentation: the same geometry for image and label map, label maps by nearest neighbour only."""
+"""Transforms for segmentation, which crop, resize and flip an image and its label map in the same way.
+
+Label maps are resized by nearest neighbour, so that no new label ids appear.
+"""
 
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from mps_shards.vision.label_maps import DEFAULT_IGNORE_INDEX, check_size
 from mps_shards.vision.transforms.colour import Jitter, Step, apply_steps, colour_steps
 from mps_shards.vision.views import View, seen
 
-__all__ = ["evaluate", "train"]
+__all__ = ["evaluate", "padded_with", "train"]
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -21,16 +23,16 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 class train:
     """Scale image and label map by a random factor, crop both at random to a square, and flip both at random.
 
-    A scaled image that is smaller than the square is padded at the right and the bottom: the image with 0, the label
-    map with `ignore_index`. Changes of colour apply to the image alone.
+    If the scaled image is smaller than the square, both are padded at the right and the bottom: the image with 0, the
+    label map with `ignore_index`. Jitter, grayscale and blur apply to the image alone.
 
     Args:
         size: height and width of the result, in pixels.
-        scale: smallest and largest factor.
+        scale: smallest and largest factor by which both are scaled.
         flip: probability of a horizontal flip.
         ignore_index: label id of the padding; None for the ignore_index of the set, or 255 if the set has none. Another
             id than that of the set is an error, because a loss ignores only one id.
-        jitter, jitter_p, grayscale, blur: as in `classify.train`.
+        jitter, jitter_p, grayscale, blur: colour augmentation, as in `classify.train`.
     """
 
     size: int
@@ -51,7 +53,7 @@ class train:
         object.__setattr__(self, "_steps", steps)
 
     def __call__(self, image: torch.Tensor, label_map: torch.Tensor, rng: np.random.Generator) -> Pair:
-        """Transform an image uint8 [3, height, width] and its label map [height, width] to [size, size]."""
+        """Transform an image uint8 [3, height, width] and its label map [height, width] to `size` x `size` pixels."""
         low, high = self.scale
         height, width = _scaled(image, label_map, low + (high - low) * rng.random())
         top = int(rng.random() * (max(height, self.size) - self.size + 1))
@@ -63,24 +65,20 @@ class train:
             image, label_map = image.flip(-1), label_map.flip(-1)
         return apply_steps(image, self._steps, rng) if self._steps else image, label_map
 
-    def bound(self, ignore_index: int | None, classes: int) -> "train":
-        """Return this transform for a set, see `_bound`."""
-        return _bound(self, ignore_index, classes)
-
 
 @dataclass(frozen=True, slots=True)
 class evaluate:
-    """Return the whole picture: at its stored size, at a fixed scale, or fitted into a square.
+    """Return the complete image and label map: at their stored size, at a fixed scale, or fitted into a square.
 
-    A network finds objects best at the size that it saw in training. `segment.train` shows them at `scale` times their
-    stored size, so evaluate at the stored size (the default) or at a scale from that range. Images of different sizes
-    form a batch with ``ShardDataset(pad=32)``. A square of a fixed `size` is easier to batch, but it shrinks pictures
-    that are larger, and objects with them.
+    A network segments objects best at the sizes that it saw in training. `segment.train` shows objects at `scale` times
+    their stored size, so evaluate at the stored size (the default) or at a scale from that range. Images of different
+    sizes form a batch with ``ShardDataset(pad=32)``. A square of a fixed `size` is easier to batch, but larger images
+    are shrunk to fit, and the objects in them.
 
     Args:
-        size: height and width of a square that the picture is fitted into, with padding at the right and the bottom.
-        scale: factor of the stored size; 1 by default. Give `size` or `scale`, not both.
-        ignore_index: label id of the padding, as in `train`.
+        size: height and width of a square that the image is fitted into, with padding at the right and the bottom.
+        scale: factor by which image and label map are scaled; 1 by default. Give `size` or `scale`, not both.
+        ignore_index: label id of the padding, as in `segment.train`.
 
     Example:
         >>> transform = segment.evaluate()  # stored size
@@ -107,22 +105,17 @@ class evaluate:
         image, label_map = _resized_and_cropped(image, label_map, (height, width), crop)
         return _padded(image, label_map, self.size, self.ignore_index)
 
-    def bound(self, ignore_index: int | None, classes: int) -> "evaluate":
-        """Return this transform for a set, see `_bound`."""
-        return _bound(self, ignore_index, classes)
 
-
-Transform = TypeVar("Transform", train, evaluate)
-
-
-def _bound(transform: Transform, ignore_index: int | None, classes: int) -> Transform:
-    """Return the transform with the `ignore_index` of a set.
+def padded_with(transform: train | evaluate, ignore_index: int | None, classes: int) -> train | evaluate:
+    """Return the transform with the label id for the padding of label maps in a set.
 
     Args:
+        transform: a transform, whose own `ignore_index` must fit the set if it is given.
+        ignore_index: label id of the set that is not a class; None if the set has none.
         classes: number of classes of the set; 0 if it is not known.
 
     Raises:
-        ConfigError: the transform names another id than the set, or the padding would be a class.
+        ConfigError: the transform and the set have different label ids for this, or the padding would be a class.
     """
     own = transform.ignore_index
     if own is not None and ignore_index is not None and own != ignore_index:
@@ -139,7 +132,7 @@ def _bound(transform: Transform, ignore_index: int | None, classes: int) -> Tran
 
 
 def _scaled(image: torch.Tensor, label_map: torch.Tensor, factor: float) -> tuple[int, int]:
-    """Return height and width after scaling."""
+    """Check the label map, and return its height and width after scaling by the factor."""
     if not isinstance(label_map, torch.Tensor):
         raise ConfigError(f"segment transforms need a label map as target, not {label_map!r}: use classify")
     check_size(label_map.shape, image.shape[-2:])
@@ -150,7 +143,7 @@ def _scaled(image: torch.Tensor, label_map: torch.Tensor, factor: float) -> tupl
 def _resized_and_cropped(
     image: torch.Tensor, label_map: torch.Tensor, resized: tuple[int, int], crop: tuple[int, int, int, int]
 ) -> Pair:
-    """Resize both, then crop both to (top, left, height, width)."""
+    """Resize image and label map to (height, width), then crop both to (top, left, height, width)."""
     image = seen(image, View((0, 0, *label_map.shape), resized, crop, False), "bilinear")
     top, left, height, width = crop
     return image, kernels.resize_mask(label_map, list(resized))[..., top : top + height, left : left + width]
@@ -159,7 +152,7 @@ def _resized_and_cropped(
 def _padded(image: torch.Tensor, label_map: torch.Tensor, size: int, ignore_index: int | None) -> Pair:
     padding = DEFAULT_IGNORE_INDEX if ignore_index is None else ignore_index
     if label_map.dtype == torch.uint8 and not 0 <= padding <= 255:
-        label_map = label_map.to(torch.int64)  # padded or not, all label maps of a batch have one dtype
+        label_map = label_map.to(torch.int64)  # also without padding, so that all label maps of a batch have one dtype
     right, bottom = max(0, size - image.shape[-1]), max(0, size - image.shape[-2])
     if right or bottom:
         image = torch.nn.functional.pad(image, [0, right, 0, bottom], value=0)

@@ -1,1 +1,1 @@
-"""Transforms of other libraries, called as those libraries expect; one file for each library."""
+"""Adapters that call the transforms of other libraries; one file for each library."""

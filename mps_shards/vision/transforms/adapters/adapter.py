@@ -15,11 +15,11 @@ Apply: TypeAlias = Callable[[torch.Tensor, Any, np.random.Generator], tuple[Any,
 
 
 class Adapter(Protocol):
-    """A transform of some library, as reading applies it. It is pickled to DataLoader workers.
+    """Calls a transform of some library. Adapters are pickled for DataLoader workers.
 
     Attributes:
-        planned: the same transform, if its view follows from the size of the image alone and the target is not a label
-            map; None for all others.
+        planned: the same transform as `Planned`, for targets that are not label maps; None if the transform needs
+            pixels to decide which part of the image it shows.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""albumentations: images as arrays [height, width, channels], image and label map by name."""
+"""The adapter of albumentations, which takes arrays [height, width, channels] as `image` and label maps as `mask`."""
 
 import copy
 import random
@@ -15,10 +15,7 @@ __all__ = ["AlbumentationsAdapter"]
 
 
 class AlbumentationsAdapter:
-    """An albumentations transform or Compose.
-
-    The transforms hold two generators; both are replaced by the generator of the sample.
-    """
+    """Calls an albumentations transform or Compose. Its two generators are replaced by the generator of the sample."""
 
     planned = None
 
@@ -28,7 +25,7 @@ class AlbumentationsAdapter:
         self._transform = transform
 
     def for_thread(self) -> Apply:
-        """Return a function for one thread, with a copy of the pipeline: albumentations keeps its generators in it."""
+        """Return a function for one thread, which uses a copy of the transform, because it holds its generators."""
         transform, python = copy.deepcopy(self._transform), _PythonDraws()
 
         def apply(image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
@@ -50,7 +47,7 @@ class AlbumentationsAdapter:
 
 
 class _PythonDraws(random.Random):
-    """`random.Random`'s methods, with the numbers of a NumPy generator."""
+    """A `random.Random` that takes its numbers from a NumPy generator."""
 
     rng: np.random.Generator | None = None
     gauss_next: float | None
@@ -68,14 +65,14 @@ class _PythonDraws(random.Random):
 
 
 def _tensor(image: Any) -> Any:
-    """An image as albumentations returns it: an array [height, width, channels], or what ToTensorV2 made."""
+    """Return an image as a tensor [channels, height, width]; the result of ToTensorV2 is returned unchanged."""
     if not isinstance(image, np.ndarray):
         return image
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)) if image.ndim == 3 else image[None])
 
 
 def _label_map_array(label_map: torch.Tensor) -> np.ndarray[Any, Any]:
-    """OpenCV resizes 16-bit arrays, but no int32."""
+    """Return a label map as an array that OpenCV can resize: uint8 or uint16, not int32."""
     array = label_map.numpy()
     return array if array.dtype == np.uint8 else array.astype(np.uint16)
 

@@ -1,4 +1,4 @@
-"""Functions and modules with one, two or three arguments: (image), (image, target) or (image, target, rng)."""
+"""The adapter of functions and modules with the arguments (image), (image, target) or (image, target, rng)."""
 
 import copy
 import inspect
@@ -16,15 +16,15 @@ from mps_shards.vision.transforms.output_checks import checked_pair
 
 __all__ = ["CallableAdapter"]
 
-# Optional parameters of these names are passed too; others, such as ``size=224``, keep their defaults.
+# Names of optional second and third parameters that are passed, too. Others, such as ``size=224``, keep their defaults.
 _PASSED = {1: ("target", "mask", "masks", "label", "labels", "y"), 2: ("rng", "generator", "random_state")}
 
 
 class CallableAdapter:
-    """A function, or an object with ``__call__`` or ``forward``.
+    """Calls a function, or an object with ``__call__`` or ``forward``.
 
-    Draws from the global generators of torch, NumPy and Python are keyed by the sample, see `keyed_draws`. A warning
-    names generators that the transform holds itself.
+    Draws from the global generators of torch, NumPy and Python depend on the sample alone, see `keyed_draws`. A warning
+    names generators that the transform itself holds, because these cannot be redirected.
     """
 
     planned = None
@@ -33,13 +33,13 @@ class CallableAdapter:
         self._transform, self._arguments = transform, argument_count(transform)
         if held := draws_elsewhere(transform):
             warnings.warn(
-                f"the transform holds generators of its own, {', '.join(held)}, whose numbers depend on the number of "
+                f"the transform holds random generators, {', '.join(held)}, whose numbers depend on the number of "
                 "threads and on resuming; draw from the rng that a third argument receives",
                 stacklevel=2,
             )
 
     def for_thread(self) -> Apply:
-        """Return a function for one thread. A module is copied, since modules may store their last draws."""
+        """Return a function for one thread. A module is copied, because modules may store their last random numbers."""
         transform, arguments = self._transform, self._arguments
         if isinstance(transform, torch.nn.Module):
             transform = copy.deepcopy(transform)
@@ -60,15 +60,15 @@ class CallableAdapter:
 
 
 def argument_count(transform: Callable[..., Any]) -> int:
-    """Return how many of the arguments image, target and rng the transform takes.
+    """Return how many of the three arguments image, target and rng the transform takes, 1 to 3.
 
     Raises:
-        ConfigError: the transform takes none, or more than three.
+        ConfigError: the transform takes no argument, or needs more than three.
     """
     called = transform.forward if isinstance(transform, torch.nn.Module) else transform
     try:
         parameters = list(inspect.signature(called).parameters.values())
-    except ValueError:  # a builtin without a signature, such as one of NumPy's
+    except ValueError:  # a builtin function without a signature, such as some of NumPy's
         return 1
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         return 3

@@ -1,4 +1,4 @@
-"""The adapter of this package's transforms, bound to the set that they are used for."""
+"""The adapter of this package's own transforms."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ __all__ = ["OwnAdapter"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnAdapter:
-    """A transform of `classify` or `segment`, whose output needs no check."""
+    """Calls a transform of `classify` or `segment`, whose results need no checks."""
 
     apply: Apply
     planned: Planned | None
 
     def for_thread(self) -> Apply:
-        """Return the transform itself: it holds no state."""
+        """Return the transform itself, because it holds no state."""
         return self.apply

@@ -1,4 +1,4 @@
-"""The adapter of torchvision's v1 transforms and of timm's pipelines: they take a PIL image and no label map."""
+"""The adapter of torchvision's v1 transforms and of timm's pipelines, which take a PIL image and no label map."""
 
 import warnings
 from typing import Any
@@ -15,7 +15,7 @@ from mps_shards.vision.transforms.output_checks import checked_pair, is_label_ma
 
 __all__ = ["TorchvisionV1Adapter", "is_v1"]
 
-# These change colours only, so they leave a label map valid.
+# Transforms that change colours only, so that the label map still fits the image.
 _COLOUR_ONLY = (
     v1.ColorJitter,
     v1.ConvertImageDtype,
@@ -43,7 +43,7 @@ def is_v1(transform: Any) -> bool:
 
 
 class TorchvisionV1Adapter:
-    """A v1 transform of torchvision, whose draws are keyed by the sample, see `keyed_draws`."""
+    """Calls a v1 transform of torchvision; its random numbers depend on the sample alone, see `keyed_draws`."""
 
     planned = None
 
@@ -52,7 +52,7 @@ class TorchvisionV1Adapter:
         self._moves = [step for step in _steps(transform) if not isinstance(step, _COLOUR_ONLY)]
         if held := [name for step in _steps(transform) for name in draws_elsewhere(step)]:
             warnings.warn(
-                f"a transform holds generators of its own, {', '.join(held)}, whose numbers depend on the number of "
+                f"a transform holds random generators, {', '.join(held)}, whose numbers depend on the number of "
                 "threads and on resuming",
                 stacklevel=2,
             )
@@ -67,7 +67,7 @@ class TorchvisionV1Adapter:
             )
 
     def for_thread(self) -> Apply:
-        """Return a function for one thread; the transforms hold no state."""
+        """Return a function that any thread may call, because the transforms hold no state."""
 
         def apply(image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
             if is_label_map(target):
