@@ -190,7 +190,6 @@ class DeviceLoader:
             check_arrived(self._checked_device, batch, delivered, number=number)
 
     def set_epoch(self, epoch: int) -> None:
-        """See `ShardDataset.set_epoch`."""
         self._source.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,7 +201,6 @@ class DeviceLoader:
         return self._source.state_dict() if state is None else state
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
-        """See `ShardDataset.load_state_dict`."""
         self._source.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:

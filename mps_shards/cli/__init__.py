@@ -76,7 +76,7 @@ def cli(debug: bool) -> None:
       mps-shards doctor                      check this machine and its device
 
     \b
-    Completion of commands and options with TAB in bash (for zsh or fish, replace bash in bash_source):
+    To complete commands and options with TAB in bash (in zsh or fish, replace bash in bash_source):
       eval "$(_MPS_SHARDS_COMPLETE=bash_source mps-shards)"
     """
 
@@ -85,17 +85,17 @@ def main() -> None:
     """Entry point of the console script ``mps-shards``."""
     prepare_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP, which must stay so
             signal.signal(number, _stop)
     try:
         os.getcwd()
-    except OSError:  # without one, torch cannot even be loaded
+    except OSError:  # torch cannot be imported without a current directory
         sys.exit("Error: the current directory was removed; change to another one (cd)")
     try:
         cli.main(prog_name="mps-shards", args=sys.argv[1:])
-    except OutputError as error:  # of --help and --version: commands report theirs
+    except OutputError as error:  # raised by --help and --version: commands report their own
         sys.exit(f"Error: {error}")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # as an exception, so that every block can clean up
+    sys.exit(128 + number)  # raises SystemExit, so that every `with` block can clean up

@@ -45,7 +45,7 @@ def declared_options(
 
 
 def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[FunctionT], FunctionT]:
-    """The command-line option that a declaration describes."""
+    """Return the command-line option that a declaration describes."""
     flag = option_name(option.name)
     if isinstance(default, bool):
         spelled = f"{flag}/--no-{flag[2:]}" if about.positive else flag
@@ -72,15 +72,15 @@ def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--dry-run``, ``--json`` and the options for stores, of commands that write shard sets."""
+    """Add ``--dry-run``, ``--json`` and the options for stores to a command that writes shard sets."""
     dry_run = click.option(
-        "--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would be."
+        "--dry-run", is_flag=True, help="Write nothing; show the sets, shards, sizes and classes that would result."
     )
     return dry_run(store_options(json_option("the report")(command)))
 
 
 def fill_in_array_task(options: dict[str, Any]) -> None:
-    """Take the number of this task and of all tasks from SLURM, whose arrays may be like 5-25:10, if not given."""
+    """Take a missing task index and number of tasks from SLURM, whose arrays may have a start and a step (5-25:10)."""
     if options["executor"] != "array":
         return
     if options["task_index"] is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):

@@ -20,8 +20,10 @@ __all__ = ["command"]
 @click.command("doctor")
 @click.option("--device", default="auto", show_default=True, help="Device to check: auto, mps, cuda, cuda:1 or cpu.")
 @click.option("--transfer", help="Transfer engine to check instead of the default: inline, thread or cpu.")
-@click.option("--set", "shards", metavar="SET", help="Shard set (folder or URL) to read from and time as well.")
-@click.option("--quick", is_flag=True, help="Skip the check that takes seconds, which starts a process.")
+@click.option(
+    "--set", "shards", metavar="SET", help="Shard set (folder or URL) whose reading speed is measured as well."
+)
+@click.option("--quick", is_flag=True, help="Skip the check that starts a process and takes seconds.")
 @store_options
 @json_option("the findings")
 @click.pass_context
@@ -87,12 +89,12 @@ def _say_process(limits: "ProcessLimits") -> None:
     most = "" if limits.open_files_most == limits.open_files else f" (ulimit -n can allow {limits.open_files_most:,})"
     click.echo(f"files      {limits.open_files:,} may be open at once{most}")
     if limits.start_s is not None:
-        click.echo(f"processes  one takes {limits.start_s:.1f} s to start where it is spawned; threads need none")
+        click.echo(f"processes  a spawned worker process takes {limits.start_s:.1f} s to start; threads start at once")
 
 
 def _say_reading(reading: "ReadingSpeed") -> None:
-    whence = "by a ranged request" if reading.remote else "past this system's memory" if reading.cold else "from memory"
+    origin = "by a ranged request" if reading.remote else "from the disk" if reading.cold else "from the page cache"
     opening, one = 1000 * reading.open_s, 1000 * reading.latency_s
-    click.echo(f"set        open after {opening:,.0f} ms, a sample in {one:,.2f} ms, {whence}")
+    click.echo(f"set        opened in {opening:,.0f} ms, one sample read in {one:,.2f} ms, {origin}")
     speed = f"{reading.samples / reading.seconds:,.0f} a second, {megabytes(round(reading.bytes / reading.seconds))}/s"
     click.echo(f"           {counted(reading.samples, 'sample')} at random by {reading.workers} threads: {speed}")

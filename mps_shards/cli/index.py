@@ -37,7 +37,7 @@ __all__ = ["command"]
 @click.option(
     "--task",
     type=click.Choice(["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]),
-    help="Task of the targets, if the name of the field does not tell it.",
+    help="Task of the targets, if it does not follow from the name of the field.",
 )
 @click.option(
     "--columns",
@@ -71,9 +71,9 @@ def command(
     and nothing is written if one of them is damaged. To read a set that was indexed with --out, call
     ShardDataset(tars, read_options=ReadOptions(index=DIR)).
 
-    Fields that are not named are guessed: the target is cls (a class index), mask.png (a label map), without either txt
-    (a caption), or none; the image is the only field whose name is an extension of image files. Labels that are names
-    need --classes.
+    Fields that are not named are guessed. The target is cls (a class index) or mask.png (a label map); without either,
+    it is txt (a caption), or there is none. The image is the only field whose name is an extension of image files.
+    Labels that are names need --classes.
 
     \b
     Examples:
@@ -135,14 +135,14 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
     click.echo(f"Read as {report.task}{by}; the samples have the fields {fields}")
     if report.passed_over:
         passed_over = " and ".join(f"{number:,} {kind}" for kind, number in report.passed_over.items())
-        click.echo(f"Passed over, as part of no sample: {passed_over}")
+        click.echo(f"Left out, because they belong to no sample: {passed_over}")
     if report.task == "unlabeled" and len(report.fields) > 1 and not chosen:
         click.echo("No target was found. Name one with --target, such as json:label or seg.png")
     if report.task == "captions" and not chosen:
-        click.echo("The texts were taken for captions. --target names another target, such as json:label, or none")
+        click.echo("The texts are read as captions. --target names another target, such as json:label, or none")
     if report.out != report.folder:
         click.echo(
-            f"Manifest and index are in {report.out}. To read the tars by them: "
+            f"Manifest and index are in {report.out}. To read the tars with them: "
             f'ShardDataset(…, read_options=ReadOptions(index="{report.out}"))'
         )
     if report.task == "classification" and not report.classes:

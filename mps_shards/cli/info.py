@@ -62,7 +62,7 @@ def command(folder: "WritableFolder", as_json: bool) -> None:
 
 
 def _foreign_tars(folder: "WritableFolder") -> list[str]:
-    """The tars of a folder that holds no set and no unfinished one; none where the folder cannot be listed."""
+    """Return the tars of a folder without an unfinished pack; an empty list if the folder cannot be listed."""
     try:
         names = folder.names()
     except StorageError:

@@ -36,7 +36,7 @@ def _say_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
         table = Table(*head, header_style="bold", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))  # as text: a key may look like markup
+            table.add_row(*(Text(cell) for cell in row))  # rich would take some keys for markup
         Console().print(table)
         return
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
@@ -50,7 +50,7 @@ def say_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 def say_next(*command: object, index: str | os.PathLike[str] | None = None) -> None:
-    """Print the command that a reader may want to run next, to stderr: stdout holds results alone.
+    """Suggest the next command on stderr, because stdout holds only results.
 
     Args:
         index: folder of the manifest and the index, for a command that reads a set with ``--index``.
@@ -61,12 +61,12 @@ def say_next(*command: object, index: str | os.PathLike[str] | None = None) -> N
 
 
 def say_open(path: Path, *, what: str) -> None:
-    """Print that a file is to be looked at next, and the program that shows it, to stderr."""
+    """Suggest on stderr to open a file, and name the program that shows it."""
     click.echo(f"Next: open {printable(str(path))} {what}", err=True)
 
 
 def say_broken(lines: Sequence[str], *, most: int = 20) -> None:
-    """Print the samples that could not be used to stderr; at most the first `most` of them."""
+    """Print a line on stderr for each of the first `most` samples that could not be used, and count the rest."""
     for line in lines[:most]:
         click.echo(f"broken: {printable(line)}", err=True)
     if len(lines) > most:

@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -61,12 +62,12 @@ def command(
       mps-shards pack ./imgs --dry-run
       mps-shards pack ./imgs.zip
       mps-shards pack ./train.parquet ./train-shards
-      mps-shards pack ./imgs ./imgs-shards --append             when new images have come
+      mps-shards pack ./imgs ./imgs-shards --append             when there are new images
       mps-shards pack /nfs/imgs /nfs/shards --executor ray --ray-address auto
       mps-shards pack /nfs/imgs /nfs/shards --executor array    in each task of: sbatch --array=0-63
       mps-shards pack --commit /nfs/shards                         when all tasks are done
     """
-    warnings.filterwarnings("ignore", module="PIL")  # they name no file; damage that matters is an error
+    warnings.filterwarnings("ignore", module="PIL")  # such warnings name no file; damage that matters is an error
     commit_out: WritableFolder | None = options.pop("commit_out")
     if commit_out is not None:
         if source is not None:
@@ -92,7 +93,7 @@ def command(
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Say how to continue after an interruption, if some shards are finished."""
+    """After an interruption, print how to continue if some shards are finished."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -121,17 +122,13 @@ def _set_line(each: "PackedSet") -> str:
     line = f"{each.folder}: {each.samples:,} samples in {counted(each.shards, 'shard')}, {megabytes(each.bytes)}"
     if not each.classes:
         return line
-    rare, common = min(each.classes.items(), key=_count), max(each.classes.items(), key=_count)
+    rare, common = min(each.classes.items(), key=itemgetter(1)), max(each.classes.items(), key=itemgetter(1))
     spread = f"{rare[1]:,}" if rare[1] == common[1] else f"{rare[1]:,} ({rare[0]}) to {common[1]:,} ({common[0]})"
     return f"{line}, {spread} a class"
 
 
-def _count(counted: tuple[str, int]) -> int:
-    return counted[1]
-
-
 def _findings(report: "PackReport") -> Iterator[str]:
-    """Findings that a person should look at."""
+    """Yield findings that a user should look at."""
     if report.kept:
         yield f"Kept {counted(report.kept, 'shard')} that an earlier run had finished"
     if report.skipped:
@@ -149,7 +146,7 @@ def _findings(report: "PackReport") -> Iterator[str]:
         repeat = "repeats another" if found.images == 1 else "repeat others"
         yield f"{what} {counted(found.images, 'image')} that {repeat}: {_pairs(found.pairs)}"
     if found.conflicts:
-        yield f"Of these, {found.conflicts:,} with another label: {_pairs(found.conflicting)}"
+        yield f"Labels differ in {found.conflicts:,} of these cases: {_pairs(found.conflicting)}"
 
 
 def _pairs(pairs: tuple[tuple[str, str], ...]) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-MOST_TOLD = 50  # losses
+_MAX_ROWS = 50  # losses that are printed
 
 
 @click.command("repair")
@@ -83,7 +83,7 @@ def _say(report: "RepairReport") -> None:
             )
             for loss in report.lost
         ]
-        say_table(("shard", "sample", "samples", "why"), rows, most=MOST_TOLD)
+        say_table(("shard", "sample", "samples", "why"), rows, most=_MAX_ROWS)
     if report.trusted:
         click.echo(f"Taken from the manifest without proof: {', '.join(report.trusted)}")
     before = "an unknown number" if report.before is None else f"{report.before:,}"

@@ -33,7 +33,9 @@ __all__ = ["command"]
     help="Leave out the samples with these keys, separated by commas, or listed in a file, one on each line; may be "
     "repeated.",
 )
-@click.option("--prefix", is_flag=True, help="Begin every key with the folder name of its set, if sets share keys.")
+@click.option(
+    "--prefix", is_flag=True, help="Begin every key with the folder name of its set, for sets that share keys."
+)
 @declared_options("shards", "images", "work", defaults=DEFAULTS, without=("drop_duplicates",))
 @run_options
 def command(

@@ -23,11 +23,11 @@ __all__ = [
 
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_GIVEN = "mps_shards.store_options"  # key of the values of `store_options` in a context
+_GIVEN = "mps_shards.store_options"  # key under which a click context keeps the values of `store_options`
 
 
 class _Folder(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """A folder that a path or URL names, opened with the options for stores that were given."""
+    """Parameter type that opens the folder of a path or URL with the options for stores that were given."""
 
     name = "set"
 
@@ -121,5 +121,5 @@ def read_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     folder = click.Path(path_type=Path, file_okay=False)
     index = click.option("--index", metavar="DIR", type=folder, help="Folder that mps-shards index --out wrote to.")
-    cache = click.option("--cache", metavar="DIR", type=folder, help="Folder to cache whole shards of stores in.")
+    cache = click.option("--cache", metavar="DIR", type=folder, help="Folder for a cache of whole shards from stores.")
     return index(cache(store_options(run)))

@@ -1,9 +1,9 @@
-"""Standard output and error for a whole command: whatever becomes of their readers, the work goes on.
+"""Standard output and standard error of a command, also where they are closed, full, or not read to the end.
 
-* A stream that was closed when the process began (``2>&-``) goes nowhere, and no file opened later gets its number.
-* Nobody reads the output any more (``ls | head``): the command ends as by SIGPIPE, and says nothing.
-* Output that cannot be written (``> /dev/full``) is an error. What cannot be written to stderr is left out.
-* Characters that the locale's encoding lacks are replaced, bars by ``#``.
+* A stream that was closed when the process began (``2>&-``) is opened on /dev/null, so that no file gets its number.
+* If the reader of the output has ended (``ls | head``), the command ends as by SIGPIPE, without a message.
+* Output that cannot be written (``> /dev/full``) is an error. Messages that cannot be written to stderr are dropped.
+* Characters that the locale's encoding lacks are replaced; bars are drawn with ``#``.
 """
 
 import codecs
@@ -33,7 +33,7 @@ def prepare_streams() -> None:
     for number in range(3):
         _open_if_closed(number)
     sys.stdout = _text(_Stdout(1, "w", closefd=False), sys.stdout)
-    sys.stderr = _text(_Stderr(2, "w", closefd=False), sys.stderr)
+    sys.stderr = _text(_Stream(2, "w", closefd=False), sys.stderr)
 
 
 def _open_if_closed(number: int) -> None:
@@ -48,7 +48,7 @@ def _open_if_closed(number: int) -> None:
 
 
 class _Stream(io.FileIO):
-    """A descriptor that is written to no more once writing has failed."""
+    """A file descriptor whose output is dropped after the first write that failed."""
 
     failed = False
 
@@ -62,29 +62,25 @@ class _Stream(io.FileIO):
         return len(content)
 
     def on_failure(self, error: OSError) -> None:
-        """Called once."""
-
-
-class _Stderr(_Stream):
-    """Holds messages only: the work does not depend on them."""
+        """Do nothing about the first failed write: a command does not depend on its messages."""
 
 
 class _Stdout(_Stream):
     def on_failure(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:
-            sys.exit(128 + signal.SIGPIPE)  # as an exception, so that every block can clean up
+            sys.exit(128 + signal.SIGPIPE)  # raises SystemExit, so that every `with` block can clean up
         raise OutputError(f"cannot write to standard output: {error.strerror}") from None
 
 
 class _AsciiText(io.TextIOWrapper):
-    """Text as ASCII. Its encoding has another name because click writes UTF-8 to streams that call themselves ASCII."""
+    """A text stream that writes ASCII under another name, because click writes UTF-8 to streams named ASCII."""
 
     def write(self, text: str) -> int:
         return super().write(text.encode("ascii", _REPLACED).decode())
 
 
 def _text(stream: _Stream, before: TextIO | None) -> TextIO:
-    """A text stream with the encoding of the one that it replaces; None stands for one that was closed."""
+    """Return a text stream with the encoding of the stream that it replaces; None stands for a closed stream."""
     encoding = before.encoding if before is not None else "utf-8"
     is_ascii = codecs.lookup(encoding).name == "ascii"
     is_line_buffered = stream.isatty() or stream.fileno() == 2
@@ -95,7 +91,7 @@ def _text(stream: _Stream, before: TextIO | None) -> TextIO:
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """An error handler for codecs."""
+    """Return a substitute for characters that cannot be encoded, as an error handler of `codecs` does."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking: Iterable[str] = error.object[error.start : error.end]

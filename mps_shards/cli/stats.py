@@ -21,7 +21,7 @@ __all__ = ["command", "surveyed"]
 
 _KINDS = ("min", "median", "mean", "max")
 _BAR = 30  # characters of the longest bar
-_MOST_WEIGHTS = 20  # classes whose weights are printed; more belong into a file
+_MOST_WEIGHTS = 20  # classes whose weights are printed; for more classes, only the JSON output has them
 _MOST = 40  # classes that are listed as text
 
 
@@ -35,8 +35,8 @@ _MOST = 40  # classes that are listed as text
 @click.option(
     "--sample-weights",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a weight for each sample to this .npy file, for Balance(samples=numpy.load(FILE)): images that hold a "
-    "rare class weigh more.",
+    help="Write a weight for each sample to this .npy file, for Balance(samples=numpy.load(FILE)). Samples of rare "
+    "classes get larger weights.",
 )
 @read_options
 @json_option("the figures")
@@ -112,7 +112,7 @@ def surveyed(
     quiet: bool,
     reading: "ReadOptions",
 ) -> "Survey":
-    """Survey a shard set and show a progress bar."""
+    """Return the survey of a shard set, with a progress bar while it runs."""
     from mps_shards.inspect.survey import survey
 
     with Bar("decode", unit="images", quiet=quiet) as bar:

@@ -15,7 +15,7 @@ def transform_named(name: str, *, task: "Task") -> Any:
     """Return the transform with a name such as ``train``, ``evaluate:256``, ``classify.train:224`` or ``none``.
 
     Raises:
-        ConfigError: no such transform, or it does not serve the set's task.
+        ConfigError: there is no such transform, or it is for another task.
     """
     if name == "none":
         return None
@@ -27,7 +27,7 @@ def transform_named(name: str, *, task: "Task") -> Any:
     module, kind, size = match.groups()
     masks = task == "segmentation"
     if module and (module == "segment") != masks:
-        raise ConfigError(f"{name} does not serve a set for {task}; {'segment' if masks else 'classify'}.{kind} does")
+        raise ConfigError(f"{name} is not for {task}; use {'segment' if masks else 'classify'}.{kind} for this set")
     if masks and kind == "evaluate":
         return segment.evaluate(int(size) if size else None)  # without a size, pictures keep their stored size
     return getattr(segment if masks else classify, kind)(int(size or (512 if masks else 224)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-MOST_TOLD = 50  # problems
+_MAX_ROWS = 50  # problems that are printed
 
 
 @click.command("verify")
@@ -73,5 +73,5 @@ def _say(report: "VerifyReport") -> None:
         )
         for problem in report.problems
     ]
-    say_table(("file", "problem", "sample", "detail"), rows, most=MOST_TOLD)
+    say_table(("file", "problem", "sample", "detail"), rows, most=_MAX_ROWS)
     say_next("repair", report.folder, "--dry-run")

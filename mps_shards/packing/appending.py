@@ -138,7 +138,6 @@ class _NewImages:
         self._changes = options.images.alters or options.images.tiles
 
     def listing(self, options: Any) -> Listing:
-        """See `Source`."""
         listing = self._source.listing(options)
         first = next(iter(self._sets.values())).manifest
         _check_options(first, self._options, self.name)

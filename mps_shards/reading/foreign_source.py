@@ -65,7 +65,6 @@ class ForeignPlan:
         return plain
 
     def name(self, row: int) -> SampleName:
-        """See `BatchPlan`."""
         sample = self._samples[row]
         return SampleName(sample.shard, sample.key)
 
@@ -181,7 +180,6 @@ class ForeignSource:
         """See `Source`. No thread waits to read a sample."""
 
     def traffic(self) -> Traffic:
-        """See `Source`."""
         return self._shards.traffic()
 
     def close(self) -> None:

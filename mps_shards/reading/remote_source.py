@@ -83,24 +83,20 @@ class RemoteSource(IndexedSource):
         self._running: dict[int, ReadAhead] = {}
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """See `Source`."""
         self._running = {key: ahead for key, ahead in self._running.items() if not ahead.closed}
         ahead = ReadAhead(self._read, max_bytes=self._max_bytes, traffic=self._waited)
         self._running[id(request)] = ahead
         return self._planned(request, ahead)
 
     def stop(self, request: Request) -> None:
-        """See `Source`."""
         ahead = self._running.pop(id(request), None)
         if ahead is not None:
             ahead.close()
 
     def traffic(self) -> Traffic:
-        """See `Source`."""
         return Traffic.sum([super().traffic(), self._waited])
 
     def close(self) -> None:
-        """See `Source`."""
         for ahead in list(self._running.values()):
             ahead.close()
         self._running = {}

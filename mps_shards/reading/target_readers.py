@@ -77,11 +77,9 @@ class SetTargets:
     max_pixels: int
 
     def opened(self, raw: RawSample, task: Task | None) -> Opened:
-        """See `TargetReader`."""
         return opened(raw, task=task, classes=self.classes, columns=self.columns)
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
-        """See `TargetReader`."""
         return image_and_target(
             raw, known, classes=self.classes, ignore_index=self.ignore_index, max_pixels=self.max_pixels
         )
@@ -89,7 +87,6 @@ class SetTargets:
     def transformed(
         self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
     ) -> tuple[Any, Any]:
-        """See `TargetReader`."""
         return transform(image, target, epoch, position)
 
 
@@ -136,12 +133,10 @@ class NamedFields:
         self._classes, self._ignore_index, self._max_pixels = len(classes), ignore_index, max_pixels
 
     def opened(self, raw: RawSample, task: Task | None) -> Opened:
-        """See `TargetReader`."""
         image = raw.fields[self._choice.image_field(raw)]
         return Opened(image, image_size(image), None if self.mask is not None else self._values(raw))
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
-        """See `TargetReader`."""
         pixels = decode_image(known.image, max_pixels=self._max_pixels, size=known.size)
         image = torch.from_numpy(pixels.transpose(2, 0, 1))
         values = self._values(raw) if known.target is None else known.target

@@ -15,7 +15,7 @@ from mps_shards.shards.target_values import json_value
 if TYPE_CHECKING:
     from mps_shards.shardset.contents import Listed
 
-__all__ = ["Condition", "class_number"]
+__all__ = ["MAX_TEXT", "Condition", "class_number"]
 
 _PARTS: Final = re.compile(r"\A(!?)([^=<>~!]+?)\s*(?:(!=|<=|>=|=|<|>|~)\s*(.*))?\Z", re.DOTALL)
 _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
@@ -24,7 +24,7 @@ _ORDERS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_MAX_TEXT: Final = 1 << 24  # bytes; limit for a field that is compared
+MAX_TEXT: Final = 1 << 24  # bytes; limit for a field that is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,6 @@ class Condition:
         if self.name in ("class", "key", "shard", "bytes") or self.comparison in ("has", "lacks"):
             return None
         return self.name.partition(":")[0].lower()
-
-    @property
-    def max_bytes(self) -> int:
-        """Largest number of bytes of the content that the condition needs."""
-        return _MAX_TEXT
 
     def holds(self, sample: "Listed", raw: RawSample) -> bool:
         """Whether a sample fulfils the condition; False if the sample lacks the compared value."""

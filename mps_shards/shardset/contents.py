@@ -12,7 +12,7 @@ from mps_shards.shards.raw_sample import Buffer, RawSample
 from mps_shards.shards.sample_index import Rows
 from mps_shards.shards.sample_labels import LABEL_TYPE, Labels
 from mps_shards.shards.tar import REGULAR, walk
-from mps_shards.shardset.conditions import Condition
+from mps_shards.shardset.conditions import MAX_TEXT, Condition
 from mps_shards.shardset.opening import StoredSet, check_size
 from mps_shards.shardset.scan import scan_shard
 from mps_shards.storage.folder import File
@@ -79,7 +79,7 @@ def labels_in(file: File, rows: Rows, choice: FieldChoice) -> Labels:
 def _listed(file: File, rows: Rows, choice: FieldChoice, where: Sequence[Condition] = ()) -> Iterator[Listed]:
     shard = file.name
     most_bytes = choice.label_bytes()
-    most_bytes |= {condition.content: condition.max_bytes for condition in where if condition.content}
+    most_bytes |= {condition.content: MAX_TEXT for condition in where if condition.content}
     for number, (offset, size, _) in enumerate(rows.tolist()):
 
         def read(start: int, stop: int, offset: int = offset) -> bytes:

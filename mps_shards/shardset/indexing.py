@@ -26,8 +26,8 @@ __all__ = ["AdoptReport", "adopt", "index_labels"]
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"\x28\xb5": "unzstd"}
 _ENDINGS = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_TOLD = 20  # faults that are listed
-_ASKED = 16  # number of tars whose first bytes are requested at the same time
+_MAX_NOTES = 20  # faults that an error lists
+_REQUESTS = 16  # number of tars whose first bytes are requested at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +165,9 @@ def _check_out(location: Location, out: WritableFolder | None) -> None:
             raise ManifestError(f"{out} has a {MANIFEST_NAME} already; name another folder")
         return
     if location.names is not None and not folder.waits:
-        raise ConfigError(f"some tars of {folder} cannot be a set in place; name the folder, or another one with --out")
+        raise ConfigError(
+            f"a part of the tars of {folder} cannot be indexed in place; name the folder, or another folder with --out"
+        )
     try:
         folder.check_writable()
     except ShardsError as error:
@@ -192,10 +194,10 @@ def _tars(location: Location) -> tuple[list[File], int]:
             "treat as equal; rename one of them"
         )
     files = [folder / name for name in names]
-    return files, sum(ordered_map(_looked_at, files, workers=_ASKED, name="mps-shards-look"))
+    return files, sum(ordered_map(_uncompressed_size, files, workers=_REQUESTS, name="mps-shards-look"))
 
 
-def _looked_at(file: File) -> int:
+def _uncompressed_size(file: File) -> int:
     """Return the size of a tar. Raises ConfigError if the tar is compressed."""
     with file.open_stream() as stream:
         command = _COMPRESSED.get(stream.read(2))
@@ -211,7 +213,7 @@ def _check(folder: Folder, scans: Sequence[Scan]) -> None:
         name, detail = faults[0]
         more = f", and {len(faults) - 1} more faults were found" if len(faults) > 1 else ""
         error = ShardError(f"{folder / name}: {detail}{more}; nothing was written")
-        for name, detail in faults[1:_TOLD]:
+        for name, detail in faults[1:_MAX_NOTES]:
             error.add_note(f"{name}: {detail}")
         raise error
     if not sum(scan.record.samples for scan in scans):

@@ -90,12 +90,12 @@ def _parsed_manifest(folder: Folder) -> Manifest | None:
         return None
     content = folder.read_file(MANIFEST_NAME, max_bytes=_MAX_MANIFEST)
     manifest = parse_manifest(content, where=str(folder / MANIFEST_NAME))
-    _refuse_one_for_two(folder, manifest)
+    _refuse_shared_files(folder, manifest)
     return manifest
 
 
-def _refuse_one_for_two(folder: Folder, manifest: Manifest) -> None:
-    """Raise ShardError where the disk takes two shards for one: each would be read from the other's bytes."""
+def _refuse_shared_files(folder: Folder, manifest: Manifest) -> None:
+    """Raise ShardError if two shards are one file, because the disk does not distinguish their names."""
     pair = alike(shard.name for shard in manifest.shards) if folder.path is not None else None
     if pair and folder.path is not None:
         one, other = (folder.path / name for name in pair)
@@ -165,13 +165,15 @@ def _load_array(
         if hashlib.sha256(old).hexdigest() == sha256:
             return beginning
     if found.dtype != dtype or found.shape != (samples,):
-        raise ManifestError(f"{file} has {found.shape} rows of {found.dtype}, the manifest says {samples} of {dtype}")
+        raise ManifestError(
+            f"{file} has {found.shape} rows of {found.dtype}, but the manifest says {samples} of {dtype}"
+        )
     if not check_digest and not file.folder.waits:
         return found
     digest = hashlib.sha256(content).hexdigest()
     if digest != sha256:
         raise ManifestError(
-            f"{file} has SHA-256 {digest[:12]}…, its manifest says {sha256[:12]}…: run 'mps-shards repair'"
+            f"{file} has SHA-256 {digest[:12]}…, but its manifest says {sha256[:12]}…: run 'mps-shards repair'"
         )
     return found
 
@@ -195,7 +197,7 @@ class StoredSet:
 
     @functools.cached_property
     def choice(self) -> FieldChoice:
-        """The choice of the fields that are image and target of a sample."""
+        """Choice of the fields that hold the image and the target of a sample."""
         manifest = self.manifest
         recorded = FieldChoice.recorded(manifest.packed.options) or FieldChoice()
         return recorded.of_kind(manifest.task, manifest.column_names).naming(manifest.classes)
@@ -212,7 +214,7 @@ class StoredSet:
         if zlib.crc32(content) != crc32:
             raise ShardError(
                 f"sample number {number} of {self.folder / shard} is damaged: its bytes have CRC-32 "
-                f"{zlib.crc32(content):08x}, the index says {crc32:08x}; see mps-shards verify and repair"
+                f"{zlib.crc32(content):08x}, but the index says {crc32:08x}; see mps-shards verify and repair"
             )
         return content
 
@@ -277,7 +279,7 @@ def check_size(file: File, shard: ShardRecord, size: int | None = None) -> None:
     """
     size = file.size() if size is None else size
     if size != shard.bytes:
-        raise ShardError(f"shard {file} has {size} bytes, its manifest says {shard.bytes}")
+        raise ShardError(f"shard {file} has {size} bytes, but its manifest says {shard.bytes}")
 
 
 def set_folders(folder: Folder) -> list[Folder]:

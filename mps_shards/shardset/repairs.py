@@ -165,7 +165,9 @@ def _opened(folder: Folder) -> tuple[StoredSet, _Claims | None]:
         try:
             claims = msgspec.json.decode(folder.read_file(MANIFEST_NAME, max_bytes=1 << 28), type=_Claims)
         except NOT_JSON:
-            error.add_note("task and classes cannot be read from it: move it away, and run mps-shards index --classes")
+            error.add_note(
+                "task and classes cannot be read from the manifest: move it away, and run mps-shards index --classes"
+            )
             raise error from None
         manifest = sealed(claims, [], with_labels=False).manifest
         return StoredSet(folder=folder, manifest=manifest, rows={}, index_fault=str(error)), claims
@@ -182,40 +184,40 @@ def _is_proven(stored: StoredSet, claims: _Claims, scans: dict[str, Scan]) -> bo
 def _unproven(manifest: Manifest) -> tuple[str, ...]:
     """Return the statements of a manifest that no shard can prove."""
     names = ", ".join(manifest.classes[:5]) + (", …" if len(manifest.classes) > 5 else "")
-    said = [f"the task {manifest.task}"]
+    statements = [f"the task {manifest.task}"]
     if manifest.classes:
-        said.append(f"the order of its {len(manifest.classes)} class names ({names})")
+        statements.append(f"the order of its {len(manifest.classes)} class names ({names})")
     if manifest.ignore_index is not None:
-        said.append(f"that label id {manifest.ignore_index} is not a class")
+        statements.append(f"that label id {manifest.ignore_index} is not a class")
     if manifest.column_names:
-        said.append(f"the names of its columns ({', '.join(manifest.column_names[:5])})")
-    return tuple(said)
+        statements.append(f"the names of its columns ({', '.join(manifest.column_names[:5])})")
+    return tuple(statements)
 
 
 def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
     plan = _Plan()
     by_digest = {scan.record.sha256: name for name, scan in scans.items()}
     listed = {shard.name for shard in stored.manifest.shards}
-    strangers = {name for name in scans if name not in listed}
+    unlisted = {name for name in scans if name not in listed}
     for shard in stored.manifest.shards:
         scan = scans.get(shard.name)
         home = shard.name if scan and scan.record.sha256 == shard.sha256 else by_digest.get(shard.sha256)
         if home:
             plan.kept[shard.name] = scans[home]
             plan.order.append(shard.name)
-            strangers.discard(home)
+            unlisted.discard(home)
             if home != shard.name:
                 plan.restored[home] = shard.name
                 plan.note("restore", shard.name, f"it has the name {home}")
                 if shard.name in scans:
-                    strangers.add(shard.name)
+                    unlisted.add(shard.name)
         elif scan is None:
             plan.note("drop", shard.name, "it is missing")
             plan.lost.append(Loss(shard=shard.name, samples=shard.samples, why="the shard is missing; keys unknown"))
         else:
             _plan_changed(stored, scan, plan, salvage=salvage)
-    strangers -= plan.restored.keys()
-    for name in sorted(strangers):
+    unlisted -= plan.restored.keys()
+    for name in sorted(unlisted):
         faults = [*scans[name].faults, *target_faults(stored.manifest, scans[name])]
         if name in plan.restored.values():
             plan.quarantined.append(name)
@@ -227,7 +229,7 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
             plan.kept[name] = scans[name]
             plan.order.append(name)
             plan.note("adopt", name, f"sound, {scans[name].record.samples} samples that the manifest does not list")
-    _part_repeated_keys(stored, plan)
+    _quarantine_repeated_keys(stored, plan)
     plan.steps += [
         Step(what="quarantine", where=name, why="left by an interrupted run") for name in _unfinished(stored.folder)
     ]
@@ -282,7 +284,7 @@ def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) 
         plan.lost.append(Loss(shard=name, samples=rest, why=why))
 
 
-def _part_repeated_keys(stored: StoredSet, plan: _Plan) -> None:
+def _quarantine_repeated_keys(stored: StoredSet, plan: _Plan) -> None:
     """Quarantine tars whose keys occur in an earlier tar."""
     present = {final: name for name, final in plan.restored.items()}
     kept = [name for name in plan.order if name in plan.kept]
@@ -320,7 +322,7 @@ def _carry_out(folder: WritableFolder, stored: StoredSet, plan: _Plan, report: R
     sealed_files = sealed(stored.manifest.description, contents, with_labels=_has_labels(stored)).files
     for name, content in sealed_files.items():
         folder.write(changes.aside(name), content)
-    taken = [(name, _free(folder, name)) for name in (*plan.quarantined, *_unfinished(folder))]
+    taken = [(name, _unused_path(folder, name)) for name in (*plan.quarantined, *_unfinished(folder))]
     taken += [(name, changes.aside(final)) for name, final in plan.restored.items()]
     placed = (*plan.salvaged, *plan.restored.values(), *sealed_files)
     outcome = {name: getattr(report, name) for name in ("before", "after", "steps", "lost", "trusted")}
@@ -339,7 +341,7 @@ def _contents(source: File, rows: Rows) -> Iterator[Buffer]:
         yield content
 
 
-def _free(folder: Folder, name: str) -> str:
+def _unused_path(folder: Folder, name: str) -> str:
     """Return an unused path in the quarantine, so that no file there is overwritten."""
     numbered = (f"{QUARANTINE}/{name}.{number}" if number else f"{QUARANTINE}/{name}" for number in range(1 << 20))
     return next(free for free in numbered if not folder.has(free))

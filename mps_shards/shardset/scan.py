@@ -149,12 +149,7 @@ class _Tape:
         """Read more bytes and keep those from `position` on; returns False at the end of the file."""
         raise_if_stopped()
         kept = self._held[len(self._held) - (self.end - self.position) :]
-        try:
-            fresh = self._file.read(_CHUNK)
-        except StorageError:
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
+        fresh = self._file.read(_CHUNK)
         if self._digesting is not None:
             self._digesting.result()
         self._digesting = self._pool.submit(self._sha256.update, fresh)
@@ -240,7 +235,7 @@ class _Samples:
     def _finish(self, key: str) -> None:
         size = self._tape.position - self._begin
         if size >= 1 << 32:
-            raise ShardError(f"sample {key!r} has {size} bytes; an index can name up to 4 GiB")
+            raise ShardError(f"sample {key!r} has {size} bytes, but an index allows at most {(1 << 32) - 1}")
         raw = RawSample(key=key, shard=self._shard, fields=self._held)
         try:
             self._choice.image_field(raw)
@@ -248,7 +243,7 @@ class _Samples:
             self.fault("no one image", str(error), key)
         hashed = hash_of(key)
         if hashed in self._seen:
-            self.fault("duplicate key", f"the key {key!r} comes twice, or its members do not lie together", key)
+            self.fault("duplicate key", f"the key {key!r} occurs twice, or its members are not adjacent", key)
         self._seen.add(hashed)
         for name in self._held:
             self.fields[name] = self.fields.get(name, 0) + 1

@@ -135,13 +135,9 @@ class ShardSet:
             StorageError: the sample cannot be read.
         """
         at = bisect_right(self._starts, number) - 1
-        shard = self.shards[at]
-        rows = self._rows[at]
-        if rows is None:
-            rows = self._rows[at] = self._checked_rows(at)
-        row = rows[number - self._starts[at]].item()
+        row = self._rows_of(at)[number - self._starts[at]].item()
         offset, size, _ = row
-        return self._sample(shard.name, row, self.read_span(at, offset, offset + size))
+        return self._sample(self.shards[at].name, row, self.read_span(at, offset, offset + size))
 
     def parse(self, number: int, content: Buffer) -> RawSample:
         """Return the sample of this number from its bytes, which were read already. Raises ShardError as `read`."""
@@ -153,7 +149,7 @@ class ShardSet:
             offset, size, crc32 = row
             raise ShardError(
                 f"shard {shard}: bytes {offset} to {offset + size} have CRC-32 {zlib.crc32(content):08x}, "
-                f"the index says {crc32:08x}; the shard was damaged or replaced"
+                f"but the index says {crc32:08x}; the shard was damaged or replaced"
             )
         raw = sample_from(content, shard=shard)
         return raw if self._choice is None else self._choice.plain(raw)
@@ -197,8 +193,8 @@ class ShardSet:
             return
         if seen.size != shard.bytes and at not in self._unchecked:
             raise ShardError(
-                f"shard {self._home / shard.name} has {seen.size} bytes now, its manifest says {shard.bytes}; "
-                "it changed while in use"
+                f"shard {self._home / shard.name} now has {seen.size} bytes, but its manifest says {shard.bytes}; "
+                "the file changed while it was in use"
             ) from error
         check_size(self._home / shard.name, shard, seen.size)
         self._unchecked.discard(at)
@@ -292,8 +288,8 @@ class ShardSet:
 
     def _file(self, name: str) -> File:
         """Return a file of the set; the index and the labels may be in another folder than the tars."""
-        in_index_folder = self._index_folder is not None and name in (INDEX_NAME, LABELS_NAME)
-        return (self._index_folder if in_index_folder and self._index_folder else self._home) / name
+        folder = self._index_folder if name in (INDEX_NAME, LABELS_NAME) else None
+        return (folder or self._home) / name
 
     def _rows_of(self, at: int) -> Rows:
         rows = self._rows[at]

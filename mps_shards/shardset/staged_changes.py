@@ -39,7 +39,7 @@ def is_unfinished(folder: Folder) -> bool:
 
 
 class StagedChanges:
-    """The changes of one folder. One process at a time."""
+    """The changes of one folder, which only one process at a time may make."""
 
     def __init__(self, folder: WritableFolder):
         self._folder = folder

@@ -142,7 +142,7 @@ def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Prob
     if path is not None:
         with translated(path):
             if any((place / APPENDING).is_dir() for place in (path, path.parent)):
-                return  # what an interrupted append left belongs to no set: the same command takes it
+                return  # files of an interrupted append are not extra: the repeated command uses them
     for name in names:
         if name.endswith(".tar") and name not in listed:
             yield Problem(kind="extra shard", where=name, detail="the manifest does not list it")
@@ -182,7 +182,7 @@ def damaged_rows(file: File, rows: Rows) -> Iterator[tuple[int, str | None, str]
     for number, (offset, size, crc32) in enumerate(rows.tolist()):
         content = file.read(offset, offset + size)
         if (actual := zlib.crc32(content)) != crc32:
-            yield number, _key(content), f"its bytes have CRC-32 {actual:08x}, the index says {crc32:08x}"
+            yield number, _key(content), f"its bytes have CRC-32 {actual:08x}, but the index says {crc32:08x}"
 
 
 def _key(content: Buffer) -> str | None:
@@ -211,7 +211,10 @@ def _check(
         first = int(np.argmax(labels != scan.labels))
         wrong.append(
             Fault(
-                "stale labels", f"{LABELS_NAME} says class {labels[first]}, the shard {scan.labels[first]}", None, first
+                "stale labels",
+                f"the class is {labels[first]} in {LABELS_NAME} and {scan.labels[first]} in the shard",
+                None,
+                first,
             )
         )
     wrong += scan.faults
@@ -227,7 +230,7 @@ def _check(
 def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Scan) -> Iterator[Fault]:
     actual = scan.record
     if actual.samples != record.samples:
-        yield Fault("wrong count", f"it holds {actual.samples} samples, its manifest says {record.samples}")
+        yield Fault("wrong count", f"it holds {actual.samples} samples, but its manifest says {record.samples}")
     if actual.sha256 == record.sha256:
         return
     other = next((shard.name for shard in stored.manifest.shards if shard.sha256 == actual.sha256), None)
@@ -236,9 +239,10 @@ def _against_record(stored: StoredSet, record: ShardRecord, path: File, scan: Sc
         return
     if actual.bytes != record.bytes:
         kind = "truncated shard" if actual.bytes < record.bytes else "wrong size"
-        yield Fault(kind, f"it has {actual.bytes} bytes, its manifest says {record.bytes}")
+        yield Fault(kind, f"it has {actual.bytes} bytes, but its manifest says {record.bytes}")
     else:
-        yield Fault("wrong digest", f"it has SHA-256 {actual.sha256[:12]}…, its manifest says {record.sha256[:12]}…")
+        stated = f"{record.sha256[:12]}…"
+        yield Fault("wrong digest", f"it has SHA-256 {actual.sha256[:12]}…, but its manifest says {stated}")
     if not stored.index_fault:
         whole = whole_rows(path, stored.rows[path.name])
         for number, key, detail in damaged_rows(path, whole):
@@ -255,14 +259,14 @@ def target_faults(manifest: Manifest, scan: Scan) -> Iterator[Fault]:
     if task == "classification" and labelled != samples:
         yield Fault("missing target", f"{samples - labelled} of its {samples} samples have no label")
     if task == "unlabeled" and labelled:
-        yield Fault("unexpected target", f"{labelled} of its samples have labels, the set's task is {task}")
+        yield Fault("unexpected target", f"{labelled} of its samples have labels, but the set's task is {task}")
     if task == "segmentation" and masked != samples:
         yield Fault("missing target", f"{samples - masked} of its {samples} samples have no {MASK_FIELD}")
     if task in ("multilabel", "regression", "captions") and (missing := samples - sum(scan.targets.values())):
         yield Fault("missing target", f"{missing} of its {samples} samples have no target for {task}")
     if task == "classification" and classes:
         for number in np.flatnonzero(scan.labels >= classes)[:20].tolist():
-            detail = f"label {scan.labels[number]} is not a class: the set has {classes}"
+            detail = f"label {scan.labels[number]} is not a class: the set has {classes} classes"
             yield Fault("bad label", detail, None, number)
 
 

@@ -44,7 +44,7 @@ class Cache:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str] | None, max_bytes: int | None) -> "Cache | None":
-        """The cache that a user asked for, if any."""
+        """Return the cache that these options describe; None without a folder."""
         if folder is not None:
             return cls(Path(folder), max_bytes=max_bytes)
         if max_bytes is not None:
@@ -126,7 +126,9 @@ def _fetch(source: Folder, name: str, identity: Identity, content: Path, sha256:
         if size != identity.size:
             raise StorageError(f"{where} has {identity.size} bytes, but {size} bytes arrived")
         if sha256 is not None and digest.hexdigest() != sha256:
-            raise ShardError(f"{where} has SHA-256 {digest.hexdigest()}, its manifest says {sha256}; it was replaced")
+            raise ShardError(
+                f"{where} has SHA-256 {digest.hexdigest()}, but its manifest says {sha256}; the file was replaced"
+            )
 
 
 def _delete(content: Path) -> bool:
@@ -160,39 +162,30 @@ class CachedFolder(Folder):
         self._reader = RangeReader()
 
     def folder(self, name: str) -> "CachedFolder":
-        """See `Folder`."""
         return CachedFolder(self._cache, self._source.folder(name))
 
     def check(self) -> None:
-        """See `Folder`."""
         self._source.check()
 
     def names(self) -> list[str]:
-        """See `Folder`."""
         return self._source.names()
 
     def subfolders(self) -> list[str]:
-        """See `Folder`."""
         return self._source.subfolders()
 
     def below(self, name: str = "") -> dict[str, Identity]:
-        """See `Folder`."""
         return self._source.below(name)
 
     def identity(self, name: str) -> Identity:
-        """See `Folder`."""
         return self._source.identity(name)
 
     def seen(self, name: str) -> Identity | None:
-        """See `Folder`."""
         return self._source.seen(name)
 
     def forget(self, name: str) -> None:
-        """See `Folder`."""
         self._source.forget(name)
 
     def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> bytes:
-        """See `Folder`."""
         path = self._paths.get(name)
         if path is not None:
             try:
@@ -203,21 +196,18 @@ class CachedFolder(Folder):
         return self._reader.read(path, start, stop - start)
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
-        """See `Folder`."""
         path = self._fetched(name)
         return LocalFolder(path.parent).open_stream(path.name)
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
-        """See `Folder`. Small files are read from the source and not cached."""
+        """Return the content of a small file from the source. Small files are not cached."""
         return self._source.read_file(name, max_bytes=max_bytes)
 
     def map_file(self, name: str, *, max_bytes: int) -> memoryview:
-        """See `Folder`."""
         path = self._fetched(name)
         return LocalFolder(path.parent).map_file(path.name, max_bytes=max_bytes)
 
     def close(self) -> None:
-        """See `Folder`."""
         self._reader.close()
         self._source.close()
 

@@ -64,7 +64,10 @@ class Traffic:
 
     @classmethod
     def sum(cls, parts: "Sequence[Traffic]") -> "Traffic":
-        """Return the sum of several counts. Not for generators: Ctrl-C inside a generator would keep its files open."""
+        """Return the sum of several counts.
+
+        The counts come as a sequence, because Ctrl-C inside a generator would keep the generator's files open.
+        """
         total = cls()
         for part in parts:
             total.add(**asdict(part))
@@ -194,8 +197,7 @@ class WritableFolder(Folder):
     """A folder that can be written to, also by several processes at once. Missing folders are created."""
 
     @abstractmethod
-    def folder(self, name: str) -> "WritableFolder":
-        """The folder of this name inside this one. Nothing is created."""
+    def folder(self, name: str) -> "WritableFolder": ...
 
     @abstractmethod
     def check_writable(self) -> None:
@@ -209,8 +211,8 @@ class WritableFolder(Folder):
     def create(self, name: str, content: bytes) -> bool:
         """Store a small file unless its name exists. Of several simultaneous callers, at most one gets True.
 
-        A store's answer can get lost, and the repeated request then finds the file: the caller that stored it gets
-        False. So a caller that gets False looks whether the file is equal to its own.
+        The response of a store can get lost. The repeated request then finds the file, and the caller that stored it
+        gets False. So a caller that gets False must compare the file with its own content.
         """
 
     @abstractmethod
@@ -244,15 +246,15 @@ class File(NamedTuple):
     name: str
 
     def size(self) -> int:
-        """See `Folder.size`."""
+        """Return the size in bytes."""
         return self.folder.size(self.name)
 
     def read(self, start: int, stop: int) -> bytes | memoryview:
-        """See `Folder.read`."""
+        """Return exactly the bytes from `start` up to `stop`."""
         return self.folder.read(self.name, start, stop)
 
     def open_stream(self) -> io.BufferedReader:
-        """See `Folder.open_stream`."""
+        """Open the file for sequential reading from its start. The caller closes the file."""
         return self.folder.open_stream(self.name)
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from mps_shards.errors import ConfigError, StorageError
 from mps_shards.storage.folder import AccessDenied, FileMissing, Identity, Stop
-from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, Transient
+from mps_shards.storage.store_backend import AlreadyExists, Answer, NoConditions, StoreBackend, Transient
 from mps_shards.storage.urls import Prefix, scheme_of, without_secrets
 
 __all__ = ["FsspecBackend"]
@@ -16,8 +16,8 @@ __all__ = ["FsspecBackend"]
 _PIECE = 8 << 20
 
 
-class FsspecBackend:
-    """A folder of an fsspec file system. See `StoreBackend`."""
+class FsspecBackend(StoreBackend):
+    """A folder of an fsspec file system."""
 
     tells_identity = False
 
@@ -27,11 +27,11 @@ class FsspecBackend:
         try:
             from fsspec.registry import known_implementations, registry
         except ImportError as error:
-            raise ConfigError(f"{prefix}: reading {scheme}: needs fsspec; pip install 'mps-shards[fsspec]'") from error
+            raise ConfigError(f"{prefix}: {scheme}: needs fsspec: run pip install 'mps-shards[fsspec]'") from error
         if scheme not in {*known_implementations, *registry}:
-            raise ConfigError(f"{prefix}: neither obstore nor fsspec knows {scheme}:")
+            raise ConfigError(f"{prefix}: neither obstore nor fsspec supports {scheme}:")
 
-    def _opened(self) -> tuple[Any, str]:
+    def _open(self) -> tuple[Any, str]:
         """Return the file system and the folder's path in it. fsspec keeps one instance per process and thread."""
         from fsspec.core import url_to_fs
 
@@ -41,19 +41,17 @@ class FsspecBackend:
             raise ConfigError(f"{self._prefix}: {error}") from error
 
     def head(self, name: str) -> Identity:
-        """See `StoreBackend`."""
-        system, folder = self._opened()
+        system, folder = self._open()
         with _Translated(self._prefix, name):
             found = system.info(f"{folder}/{name}")
         return _identity(found)
 
     def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
-        """See `StoreBackend`."""
         identity = self.head(name)
         return Answer(identity, self._pieces(name, start, identity.size if stop is None else min(stop, identity.size)))
 
     def _pieces(self, name: str, start: int, stop: int) -> Iterator[bytes]:
-        system, folder = self._opened()
+        system, folder = self._open()
         while start < stop:
             end = min(start + _PIECE, stop)
             with _Translated(self._prefix, name):
@@ -64,8 +62,7 @@ class FsspecBackend:
             yield piece
 
     def listed(self) -> tuple[list[str], list[str]]:
-        """See `StoreBackend`."""
-        system, folder = self._opened()
+        system, folder = self._open()
         with _Translated(self._prefix, ""):
             listed = system.ls(folder, detail=True)
         names: dict[str, list[str]] = {"file": [], "directory": []}
@@ -74,37 +71,33 @@ class FsspecBackend:
         return sorted(names["file"]), sorted(names["directory"])
 
     def put(self, name: str, content: bytes) -> None:
-        """See `StoreBackend`."""
-        system, path = self._place_for(name)
+        system, path = self._prepare_path(name)
         with _Translated(self._prefix, name):
             system.pipe_file(path, content)
 
     def create(self, name: str, content: bytes) -> None:
-        """See `StoreBackend`."""
-        system, path = self._place_for(name)
+        system, path = self._prepare_path(name)
         with _Translated(self._prefix, name):
             try:
                 system.pipe_file(path, content, mode="create")
             except FileExistsError:
-                raise FileThere(f"{self._prefix / name} exists already") from None
+                raise AlreadyExists(f"{self._prefix / name} exists already") from None
             except (NotImplementedError, TypeError):  # fsspec's file systems accept different arguments
                 raise NoConditions from None
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """See `StoreBackend`. The content is held in memory: only fsspec's `pipe_file` stores all or nothing."""
-        system, path = self._place_for(name)
+        """Store a file's content, which is held in memory: only fsspec's `pipe_file` stores all or nothing."""
+        system, path = self._prepare_path(name)
         with _Translated(self._prefix, name):
             system.pipe_file(path, content.read())
 
     def delete(self, name: str) -> None:
-        """See `StoreBackend`."""
-        system, folder = self._opened()
+        system, folder = self._open()
         with _Translated(self._prefix, name):
             system.rm_file(f"{folder}/{name}")
 
     def below(self, folder: str) -> dict[str, Identity]:
-        """See `StoreBackend`."""
-        system, root = self._opened()
+        system, root = self._open()
         with _Translated(self._prefix, folder):
             system.invalidate_cache()  # other processes may have written
             try:
@@ -114,9 +107,9 @@ class FsspecBackend:
         start = len(root.rstrip("/")) + 1
         return {path[start:]: _identity(about) for path, about in found.items()}
 
-    def _place_for(self, name: str) -> tuple[Any, str]:
-        """Return the file system and the path, after creating the path's folder if the system has folders."""
-        system, folder = self._opened()
+    def _prepare_path(self, name: str) -> tuple[Any, str]:
+        """Return the file system and the path of a file, after creating the file's folder if the system has folders."""
+        system, folder = self._open()
         path = f"{folder}/{name}"
         with _Translated(self._prefix, name):
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
@@ -140,11 +133,11 @@ class _Translated:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or kind is None or not isinstance(error, Exception):
             return
-        if isinstance(error, FileThere | NoConditions):
+        if isinstance(error, AlreadyExists | NoConditions):
             return
         reason = without_secrets(f"{kind.__name__}: {error}")[:300]
         if isinstance(error, NotImplementedError):
-            raise StorageError(f"{self._where}: this file system cannot do that ({reason})") from None
+            raise StorageError(f"{self._where}: this file system does not support the operation ({reason})") from None
         if isinstance(error, FileNotFoundError):
             raise FileMissing(f"{self._where}: no such file") from None
         if isinstance(error, PermissionError):

@@ -34,7 +34,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 
 class LocalFolder(WritableFolder):
-    """See `Folder`. A relative path stays relative in messages, and is resolved at every use."""
+    """A folder on a local or mounted disk. A relative path stays relative in messages and is resolved at every use."""
 
     def __init__(self, path: Path):
         self.path: Path = path
@@ -45,30 +45,25 @@ class LocalFolder(WritableFolder):
 
     @property
     def name(self) -> str:
-        """See `Folder`. The real name, if the path is a link or relative."""
+        """Last part of the real path, also if `path` is relative or a link."""
         return self.path.resolve().name
 
     def folder(self, name: str) -> "LocalFolder":
-        """See `Folder`."""
         return LocalFolder(self.path / name)
 
     def check(self) -> None:
-        """See `Folder`."""
         if not is_folder(self.path, missing="no such directory"):
             raise StorageError(f"{self.path}: not a directory")
 
     def names(self) -> list[str]:
-        """See `Folder`."""
         with translated(self.path):
             return sorted(path.name for path in self.path.iterdir() if path.is_file())
 
     def subfolders(self) -> list[str]:
-        """See `Folder`."""
         with translated(self.path):
             return sorted(path.name for path in self.path.iterdir() if path.is_dir())
 
     def below(self, name: str = "") -> dict[str, Identity]:
-        """See `Folder`."""
         found = {}
         for folder, _, files in os.walk(self.path / name):
             inside = Path(folder).relative_to(self.path)
@@ -78,7 +73,6 @@ class LocalFolder(WritableFolder):
         return found
 
     def identity(self, name: str) -> Identity:
-        """See `Folder`."""
         path = self.path / name
         with translated(path):
             found = path.stat()
@@ -87,39 +81,34 @@ class LocalFolder(WritableFolder):
         return Identity(found.st_size, str(found.st_mtime_ns))
 
     def seen(self, name: str) -> Identity | None:
-        """See `Folder`. A local file is always looked up."""
+        """Return the present identity of a file, which needs no request to a store."""
         return self.identity_now(name)
 
     def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> bytes:
-        """See `Folder`."""
         path = self._paths.get(name)
         if path is None:
             path = self._paths[name] = str(self.path / name)
         return self._reader.read(path, start, stop - start)
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
-        """See `Folder`."""
         return io.BufferedReader(_LocalStream(self.path / name), _STREAMED)
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
-        """See `Folder`."""
         path = self.path / name
         with translated(path):
             size = path.stat().st_size
             if size > max_bytes:
-                raise StorageError(f"{path} has {size} bytes, at most {max_bytes} are accepted")
+                raise StorageError(f"{path} has {size} bytes, but at most {max_bytes} are accepted")
             return path.read_bytes()
 
     def map_file(self, name: str, *, max_bytes: int) -> memoryview:
-        """See `Folder`."""
         path = self.path / name
         with translated(path), path.open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:  # which mmap refuses
+            if not os.fstat(file.fileno()).st_size:  # mmap refuses an empty file
                 return memoryview(b"")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
     def check_writable(self) -> None:
-        """See `Folder`."""
         with translated(self.path):
             nearest = next(path for path in (self.path, *self.path.absolute().parents) if os.path.lexists(path))
         if not is_folder(nearest):
@@ -129,13 +118,11 @@ class LocalFolder(WritableFolder):
             raise StorageError(f"{nearest} cannot be written to: {os.strerror(code)}") from OSError(code, "")
 
     def write(self, name: str, content: bytes) -> None:
-        """See `Folder`."""
         with self.writing(name) as file:
             file.write(content)
         sync_folder((self.path / name).parent)
 
     def create(self, name: str, content: bytes) -> bool:
-        """See `Folder`."""
         path = self.path / name
         with translated(path), tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART) as file:
             file.write(content)
@@ -154,7 +141,7 @@ class LocalFolder(WritableFolder):
 
     @contextlib.contextmanager
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
-        """See `Folder`. Missing folders are created."""
+        """Open a binary file that is stored under `name`, completely, when the block ends without an error."""
         path = self.path / name
         with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,13 +151,12 @@ class LocalFolder(WritableFolder):
             yield file
 
     def delete(self, name: str) -> None:
-        """See `Folder`."""
         path = self.path / name
         with translated(path):
             path.unlink(missing_ok=True)
 
     def move(self, name: str, to: str) -> None:
-        """See `Folder`. After the call, the move survives a power cut."""
+        """Rename a file, replacing an existing one. After the call, the move survives a power cut."""
         source, target = self.path / name, self.path / to
         with translated(source):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -179,14 +165,12 @@ class LocalFolder(WritableFolder):
             sync_folder(folder)
 
     def delete_below(self, name: str) -> None:
-        """See `Folder`."""
         folder = self.path / name
         with translated(folder):
             if folder.exists():
                 shutil.rmtree(folder)
 
     def close(self) -> None:
-        """See `Folder`."""
         self._reader.close()
 
     def __str__(self) -> str:
@@ -197,13 +181,13 @@ class LocalFolder(WritableFolder):
 
 
 def is_folder(path: Path, *, missing: str = "no such file or directory") -> bool:
-    """Whether a path that must name something names a folder.
+    """Whether an existing path is a folder.
 
     Args:
-        missing: What is said where there is nothing.
+        missing: Reason in the error if nothing exists at the path.
 
     Raises:
-        FileMissing: There is nothing of this name, or a link to nothing.
+        FileMissing: Nothing exists at the path, or the path is a link to nothing.
         StorageError: The path is too long, a link leads back to itself, or a folder above may not be searched.
     """
     with translated(path):
@@ -233,7 +217,7 @@ def _created(path: Path, content: bytes) -> bool:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turn the system's errors into StorageError, or FileMissing, which names the file: by default this one."""
+    """Translate system errors into StorageError or FileMissing, which name the error's own path or else this path."""
     try:
         yield
     except OSError as error:
@@ -245,7 +229,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 class _LocalStream(io.RawIOBase):
-    """A file whose errors name it."""
+    """A raw file stream whose errors name the file."""
 
     def __init__(self, path: Path):
         self._path = path

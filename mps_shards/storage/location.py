@@ -60,7 +60,7 @@ def open_folder(named: Folder | str | os.PathLike[str], *, options: StoreOptions
         return LocalFolder(_path_of(text))
     folder, name = _split_store_url(text, options)
     if name is not None:
-        raise ConfigError(f"{without_secrets(text)} names a tar, a folder is needed")
+        raise ConfigError(f"{without_secrets(text)} names a tar, but a folder is needed")
     return folder
 
 
@@ -96,7 +96,7 @@ def locate(
     if index is None:
         return found
     if len(found) > 1:
-        raise ConfigError(f"index={os.fspath(index)!r} is for tars of one folder, {len(found)} were named")
+        raise ConfigError(f"index={os.fspath(index)!r} is for tars of one folder, but {len(found)} folders were named")
     index_folder = open_folder(index, options=options)
     if index_folder.path is not None:
         index_folder = LocalFolder(index_folder.path.absolute())
@@ -116,7 +116,7 @@ def _split(text: str, options: StoreOptions | None) -> tuple[WritableFolder, str
 def _split_store_url(text: str, options: StoreOptions | None) -> tuple[StoreFolder, str | None]:
     scheme = scheme_of(text)
     if "://" not in text and scheme != "pipe":
-        raise ConfigError(f"{text}: a URL begins with {scheme}://, a path beside you with ./")
+        raise ConfigError(f"{text}: write a URL with {scheme}://, or a relative path with ./ in front")
     prefix, name = split_url(text)
     if scheme in SCHEMES and not urlsplit(prefix.url).netloc:
         raise ConfigError(f"{text} names no {'host' if scheme.startswith('http') else 'bucket'}")

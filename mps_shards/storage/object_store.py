@@ -16,7 +16,7 @@ from mps_shards.errors import StorageError
 from mps_shards.storage.folder import AccessDenied, FileMissing, Identity, Stop
 from mps_shards.storage.obstore_runtime import answer_of, obstore_module
 from mps_shards.storage.store_advice import advice_for
-from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, Transient
+from mps_shards.storage.store_backend import AlreadyExists, Answer, NoConditions, NoRanges, StoreBackend, Transient
 from mps_shards.storage.store_options import StoreOptions
 from mps_shards.storage.urls import Prefix, without_secrets
 
@@ -33,8 +33,8 @@ _Use: TypeAlias = Literal["asking", "streaming", "uploading"]
 _LASTING = re.compile(r"status code: (301|4(?!08|29)\d\d|501)|must be specified")
 
 
-class ObjectBackend:
-    """A prefix in a store that obstore knows. Each process makes its own client at first use."""
+class ObjectBackend(StoreBackend):
+    """A prefix in a store that obstore supports. Each process creates its own client at first use."""
 
     tells_identity = True
 
@@ -44,12 +44,10 @@ class ObjectBackend:
         self._pid = os.getpid()
 
     def head(self, name: str) -> Identity:
-        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             return _identity(self._ask("asking", "head", name))
 
     def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
-        """See `StoreBackend`."""
         options: Any = None
         if stop is not None:
             options = {"range": (start, stop)}
@@ -59,7 +57,7 @@ class ObjectBackend:
             use: _Use = "asking" if stop is not None else "streaming"
             found = self._ask(use, "get", name, options=options, stopped=stopped)
         if found.range[0] != start:
-            raise Transient(f"bytes from {start} on were asked for, the answer begins at {found.range[0]}")
+            raise Transient(f"bytes from {start} on were requested, but the response begins at byte {found.range[0]}")
         return Answer(_identity(found.meta), self._pieces(found, name, stopped, whole=stop is not None))
 
     def _pieces(self, found: Any, name: str, stopped: Stop | None, *, whole: bool) -> Iterator[memoryview]:
@@ -78,19 +76,16 @@ class ObjectBackend:
             yield memoryview(piece)
 
     def listed(self) -> tuple[list[str], list[str]]:
-        """See `StoreBackend`."""
         with _Translated(self._prefix, ""):
             found = self._ask("asking", "list_with_delimiter")
         folders = sorted(str(prefix).strip("/") for prefix in found["common_prefixes"])
         return sorted(str(meta["path"]) for meta in found["objects"]), folders
 
     def put(self, name: str, content: bytes) -> None:
-        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             self._ask("uploading", "put", name, content, use_multipart=False)
 
     def create(self, name: str, content: bytes) -> None:
-        """See `StoreBackend`."""
         kinds = obstore_module().exceptions
         with _Translated(self._prefix, name):
             try:
@@ -101,17 +96,14 @@ class ObjectBackend:
                 raise
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             self._ask("uploading", "put", name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_A_TIME)
 
     def delete(self, name: str) -> None:
-        """See `StoreBackend`."""
         with _Translated(self._prefix, name):
             self._ask("asking", "delete", name)
 
     def below(self, folder: str) -> dict[str, Identity]:
-        """See `StoreBackend`."""
         with _Translated(self._prefix, folder):
             pages = obstore_module().list(self._store("asking"), prefix=folder or None, chunk_size=1000)
             listed = answer_of(pages.collect_async)
@@ -183,14 +175,14 @@ class _Translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is None or not isinstance(error, Exception) or isinstance(error, _OURS):
             return
-        # obstore lets go of an error only with its next call, and a traceback holds the files of all its callers open
+        # obstore keeps an error until its next call, and the traceback of an error keeps the callers' files open
         error.__traceback__ = None
         advice = advice_for(self._prefix.url, str(error))
         kinds, reason, where = obstore_module().exceptions, _reason(str(error)), self._prefix / self._name
         if isinstance(error, kinds.NotFoundError | FileNotFoundError):
             raise FileMissing(f"{where}: {advice or 'no such object'}") from None
         if isinstance(error, kinds.AlreadyExistsError):
-            raise FileThere(f"{where} exists already") from None
+            raise AlreadyExists(f"{where} exists already") from None
         if isinstance(error, kinds.NotSupportedError) and "ange request" in reason:
             raise NoRanges from None
         refused = kinds.PermissionDeniedError | kinds.UnauthenticatedError | PermissionError

@@ -33,7 +33,7 @@ __all__ = ["POLL_S", "answer_of", "obstore_module"]
 
 _T = TypeVar("_T")
 
-POLL_S = 0.1  # how soon a wait ends that nobody needs any more
+POLL_S = 0.1  # seconds between two checks of whether a wait is still needed
 
 
 def obstore_module() -> Any:
@@ -44,7 +44,7 @@ def obstore_module() -> Any:
 def answer_of(
     request: Callable[[], Awaitable[_T]], *, timeout_s: float | None = None, stopped: Stop | None = None
 ) -> _T:
-    """Wait for a request. Ctrl-C, a stopped `ordered_map`, and `stopped` end the wait and cancel the request.
+    """Return the response to a request. Ctrl-C, a stopped `ordered_map` and `stopped` cancel the request.
 
     Args:
         request: Calls an asynchronous function of obstore. The call runs on the thread for requests.
@@ -112,7 +112,7 @@ def _of_this_process() -> _Runtime:
 
 
 def _copy_of_obstore() -> Any:
-    """Import obstore once more, from a copy of its folder: a library is loaded again only from another file."""
+    """Import obstore once more, from a copy of its folder, because a library is loaded again only from another file."""
     import obstore
 
     names = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "obstore"}

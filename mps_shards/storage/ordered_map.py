@@ -62,7 +62,7 @@ def ordered_map(
     finally:
         try:
             pool.stop()
-        except BaseException:  # Ctrl-C fell into it
+        except BaseException:  # Ctrl-C interrupted `stop`
             pool.stop()
             raise
 
@@ -81,7 +81,7 @@ def worker_pool(workers: int, *, name: str = "mps-shards-pool") -> "Iterator[Wor
     finally:
         try:
             pool.stop()
-        except BaseException:  # Ctrl-C fell into it
+        except BaseException:  # Ctrl-C interrupted `stop`
             pool.stop()
             raise
 
@@ -101,13 +101,13 @@ class WorkerPool:
         self._run = _Run()
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> "Job[Result]":
-        """Run a function once; see `Job.result`."""
+        """Run a function once on a thread of the pool. `Job.result` waits for its result."""
         return self._begin(_Run(self._run), 0, item, function)
 
     def ordered_map(
         self, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int | None = None
     ) -> Iterator[Result]:
-        """See the function `ordered_map`. May be called from functions that another pool runs."""
+        """Do what the function `ordered_map` does, also in functions that another pool runs."""
         run, waiting = _Run(self._run), deque[Job[Result]]()
         source = enumerate(items)
         room = 3 * self._workers if ahead is None else ahead

@@ -57,7 +57,9 @@ class RangeReader:
                         more = os.pread(file.descriptor, size - len(content), offset + len(content))
                         if not more:
                             end = offset + len(content)
-                            raise StorageError(f"{path} ends at byte {end}, {size} bytes from {offset} were asked for")
+                            raise StorageError(
+                                f"{path} ends at byte {end}, but {size} bytes from {offset} were requested"
+                            )
                         content += more
                     return content
                 finally:

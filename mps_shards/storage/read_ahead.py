@@ -17,7 +17,7 @@ _Read = Callable[[tuple[int, ...], int, int, Stop], bytes | memoryview]
 REQUEST_BYTES = 8 << 20  # limit for one request: Amazon and Google advise 8 to 16 MB for ranged requests
 _GAP = 256 << 10  # a smaller gap between two pieces is fetched too, since another request would cost more
 _IN_FLIGHT = 16  # requests; with 20 ms of latency and 100 MB/s per connection they reach over 1 GB/s
-_FAREWELL_S = 5.0  # wait for requests in flight when reading ends; slower requests end by their own time-outs
+_CLOSE_WAIT_S = 5.0  # wait for requests in flight when reading ends; slower requests end by their own time-outs
 
 
 class Piece(NamedTuple):
@@ -108,7 +108,7 @@ class ReadAhead:
             finally:
                 self._traffic.add(waited_s=time.perf_counter() - began)
         with self._lock:
-            content = self._given(ticket)
+            content = self._take_arrived(ticket)
             self._admit()
             ended = self._planned_all and not (self._held or self._flying or self._wanted)
         if ended:
@@ -141,29 +141,29 @@ class ReadAhead:
             self._wanted, self._units, self._held, self._whole, self._flying = {}, {}, {}, set(), {}
             jobs = list(self._jobs)
         self._pool.shutdown(wait=False, cancel_futures=True)
-        busy = wait([job for job in jobs if not job.cancelled()], _FAREWELL_S).not_done
+        busy = wait([job for job in jobs if not job.cancelled()], _CLOSE_WAIT_S).not_done
         if not busy:
             self._pool.shutdown(wait=True)
 
-    def _given(self, ticket: int) -> memoryview:
+    def _take_arrived(self, ticket: int) -> memoryview:
         """Return a piece that has arrived. Its response is freed with its last piece."""
         answer = self._held.pop(ticket)
         content = answer.pieces.pop(ticket)
-        if answer.apart:
+        if answer.copied:
             self._bytes -= len(content)
             return content
         answer.spare += len(content)
         self._spare += len(content)
         if not answer.pieces:
-            self._let_go(answer)
+            self._free_unused(answer)
         return content
 
-    def _let_go(self, answer: "_Answer") -> None:
+    def _free_unused(self, answer: "_Answer") -> None:
         """Keep only the pieces of a response in memory."""
         self._whole.remove(answer)
         self._bytes -= answer.spare
         self._spare -= answer.spare
-        answer.part()
+        answer.copy_pieces()
 
     def _under_way(self, ticket: int) -> "Future[None]":
         piece = self._wanted.get(ticket)
@@ -188,7 +188,7 @@ class ReadAhead:
             if wanted <= 0:
                 return
             wanted -= answer.spare
-            self._let_go(answer)
+            self._free_unused(answer)
 
     def _admit(self) -> None:
         """Request the units that are needed first, within the limits of requests and bytes."""
@@ -226,7 +226,7 @@ class ReadAhead:
             pieces = {piece.ticket: content[piece.start - start : piece.stop - start] for piece in run}
             answer = _Answer(pieces, spare=stop - start - wanted)
             if answer.spare > wanted // 8:
-                answer.part()
+                answer.copy_pieces()
             del content, pieces
         except Exception as error:  # passed to the threads that take a piece of this request
             failure = error
@@ -238,7 +238,7 @@ class ReadAhead:
                 self._bytes -= wanted
                 future.set_exception(failure)
             else:
-                if not answer.apart:
+                if not answer.copied:
                     self._whole.add(answer)
                 self._bytes += answer.spare
                 self._spare += answer.spare
@@ -255,18 +255,18 @@ class _Answer:
     Attributes:
         pieces: pieces that were not taken yet, by ticket.
         spare: number of bytes that belong to no such piece.
-        apart: whether each piece has been copied, so that no spare bytes are held.
+        copied: whether each piece has been copied, so that no spare bytes are held.
     """
 
-    __slots__ = ("apart", "pieces", "spare")
+    __slots__ = ("copied", "pieces", "spare")
 
     def __init__(self, pieces: dict[int, memoryview], *, spare: int):
-        self.pieces, self.spare, self.apart = pieces, spare, False
+        self.pieces, self.spare, self.copied = pieces, spare, False
 
-    def part(self) -> None:
+    def copy_pieces(self) -> None:
         """Copy each piece, so that the other bytes are freed."""
         self.pieces = {ticket: memoryview(bytes(piece)) for ticket, piece in self.pieces.items()}
-        self.spare, self.apart = 0, True
+        self.spare, self.copied = 0, True
 
 
 class _Unit:

@@ -6,7 +6,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from mps_shards.errors import StorageError
 from mps_shards.storage.folder import Identity, Stop
 
-__all__ = ["Answer", "FileThere", "NoConditions", "NoRanges", "StoreBackend", "Transient"]
+__all__ = ["AlreadyExists", "Answer", "NoConditions", "NoRanges", "StoreBackend", "Transient"]
 
 
 class Answer(NamedTuple):
@@ -20,7 +20,7 @@ class Transient(Exception):
     """An attempt failed, but another attempt may succeed. The text contains no secrets."""
 
 
-class FileThere(StorageError):
+class AlreadyExists(StorageError):
     """An object of this name exists already."""
 
 
@@ -64,7 +64,7 @@ class StoreBackend(Protocol):
         ...
 
     def create(self, name: str, content: bytes) -> None:
-        """Store a small object if its name does not exist. Raises `FileThere`, or `NoConditions`."""
+        """Store a small object if its name does not exist. Raises `AlreadyExists`, or `NoConditions`."""
         ...
 
     def upload(self, name: str, content: BinaryIO) -> None:

@@ -15,7 +15,7 @@ from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.object_store import SCHEMES, ObjectBackend
 from mps_shards.storage.obstore_runtime import POLL_S
 from mps_shards.storage.ordered_map import raise_if_stopped
-from mps_shards.storage.store_backend import Answer, FileThere, NoConditions, NoRanges, StoreBackend, Transient
+from mps_shards.storage.store_backend import AlreadyExists, Answer, NoConditions, NoRanges, StoreBackend, Transient
 from mps_shards.storage.store_options import StoreOptions
 from mps_shards.storage.urls import Prefix, scheme_of
 
@@ -24,13 +24,16 @@ __all__ = ["StoreFolder"]
 _T = TypeVar("_T")
 _Pieces: TypeAlias = Generator[memoryview, None, None]
 
-_PROGRESS = 64 << 10  # bytes; an attempt that breaks before this counts as an attempt without progress
+_PROGRESS = 64 << 10  # bytes; an attempt that breaks off before this counts as an attempt without progress
 
 _COPIED = 1 << 20  # bytes that are copied at a time
 
 
 class StoreFolder(WritableFolder):
-    """See `Folder`. The first answer about a file fixes its identity; a later answer with another one is an error."""
+    """A folder in a store.
+
+    The first response about a file fixes the file's identity. A later response with another identity is an error.
+    """
 
     waits = True
 
@@ -43,80 +46,74 @@ class StoreFolder(WritableFolder):
         self._seen: dict[str, Identity] = {}
 
     def folder(self, name: str) -> "StoreFolder":
-        """See `Folder`."""
         return StoreFolder(self.prefix.inside(name), self._options)
 
     def check(self) -> None:
-        """See `Folder`."""
+        """Accept any prefix: a store has no folders that could be missing."""
 
     def names(self) -> list[str]:
-        """See `Folder`."""
         return self._listed()[0]
 
     def subfolders(self) -> list[str]:
-        """See `Folder`."""
         return self._listed()[1]
 
     def _listed(self) -> tuple[list[str], list[str]]:
         try:
             return self._repeated("", self._backend.listed)
         except StorageError as error:
-            raise StorageError(f"{error}; where a folder cannot be listed, name its tars") from None
+            raise StorageError(f"{error}; if the folder cannot be listed, name its tars") from None
 
     def below(self, name: str = "") -> dict[str, Identity]:
-        """See `Folder`."""
         return self._repeated(name, lambda: self._backend.below(name))
 
     def identity(self, name: str) -> Identity:
-        """See `Folder`."""
         if name not in self._seen:
             self._check_identity(name, self._repeated(name, lambda: self._backend.head(name)))
         return self._seen[name]
 
     def seen(self, name: str) -> Identity | None:
-        """See `Folder`."""
         return self._seen.get(name)
 
     def forget(self, name: str) -> None:
-        """See `Folder`."""
         self._seen.pop(name, None)
 
     def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> memoryview:
-        """See `Folder`."""
         pieces = list(self._pieces(name, start, stop, stopped))
         content = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
         if len(content) != stop - start:
             end = start + len(content)
-            raise StorageError(f"{self / name} ends at byte {end}, {stop - start} bytes from {start} were asked for")
+            raise StorageError(
+                f"{self / name} ends at byte {end}, but {stop - start} bytes from {start} were requested"
+            )
         return content
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:
-        """See `Folder`."""
         size = self.identity(name).size
         if size > max_bytes:
-            raise StorageError(f"{self / name} has {size} bytes, at most {max_bytes} are accepted")
+            raise StorageError(f"{self / name} has {size} bytes, but at most {max_bytes} are accepted")
         return b"".join(self._pieces(name, 0, None, None))
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
-        """See `Folder`. Reconnects after the connection broke."""
+        """Open a file for sequential reading from its start. A broken connection is made again."""
         return io.BufferedReader(_ObjectStream(self._pieces(name, 0, None, stopped)), 1 << 20)
 
     def check_writable(self) -> None:
-        """See `Folder`."""
         if scheme_of(self.prefix.url) in ("http", "https"):
             raise ConfigError(f"{self}: web servers cannot be written to")
 
     def write(self, name: str, content: bytes) -> None:
-        """See `Folder`."""
         self._repeated(name, lambda: self._backend.put(name, content))
         self.forget(name)
 
     def create(self, name: str, content: bytes) -> bool:
-        """See `Folder`. If the store has no ``If-None-Match``, the name is looked up before the file is stored."""
+        """Store a small file unless its name exists.
+
+        If the store does not support ``If-None-Match``, the name is looked up before the file is stored.
+        """
         self.forget(name)
         try:
             self._repeated(name, lambda: self._backend.create(name, content))
-        except FileThere:
+        except AlreadyExists:
             return False
         except NoConditions:
             if self.has(name):
@@ -126,7 +123,7 @@ class StoreFolder(WritableFolder):
 
     @contextlib.contextmanager
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
-        """See `Folder`. The file is written to the local disk and uploaded at the end of the block."""
+        """Open a file on the local disk, and upload it when the block ends without an error."""
         with scratch(scratch_folder) as file:
             yield file
             self.upload(name, file)
@@ -149,26 +146,21 @@ class StoreFolder(WritableFolder):
             raise StorageError(f"{self / name} has {stored} bytes, but {size} were written")
 
     def delete(self, name: str) -> None:
-        """See `Folder`."""
         with contextlib.suppress(FileMissing):
             self._repeated(name, lambda: self._backend.delete(name))
         self.forget(name)
 
     def move(self, name: str, to: str) -> None:
-        """See `Folder`."""
         self.forget(name)
         with self.writing(to) as file, self.open_stream(name) as stream:
             shutil.copyfileobj(stream, file, _COPIED)
         self.delete(name)
 
     def delete_below(self, name: str) -> None:
-        """See `Folder`."""
         for file in self.below(name):
             self.delete(file)
 
-    def _pieces(
-        self, name: str, start: int, stop: int | None, stopped: Stop | None
-    ) -> Generator[memoryview, None, None]:
+    def _pieces(self, name: str, start: int, stop: int | None, stopped: Stop | None) -> _Pieces:
         """Yield the bytes. After a break, reading continues at the offset, or from the start without HTTP ranges."""
         offset = start
         streak, mark = _Failures(), start
@@ -183,7 +175,7 @@ class StoreFolder(WritableFolder):
                 end = identity.size if stop is None else min(stop, identity.size)
                 for piece in pieces:
                     if offset + len(piece) > end:
-                        raise Transient(f"more than the {end - offset} bytes from {offset} on came")
+                        raise Transient(f"more than the {end - offset} bytes from byte {offset} on arrived")
                     offset += len(piece)
                     self.traffic.add(bytes=len(piece))
                     yield memoryview(piece)
@@ -191,7 +183,7 @@ class StoreFolder(WritableFolder):
                     streak.begin_attempt()
                 if offset == end:
                     return
-                raise Transient(f"the answer ended at byte {offset} of {end}")
+                raise Transient(f"the response ended at byte {offset} of {end}")
             except Transient as error:
                 if offset == stop:  # the requested bytes have arrived, although the server announced more
                     return
@@ -209,8 +201,8 @@ class StoreFolder(WritableFolder):
         except NoRanges:
             if stop is not None:
                 raise StorageError(
-                    f"{self / name}: this server cannot give a part of a file (no HTTP ranges); "
-                    "give a cache folder, so that shards are fetched whole"
+                    f"{self / name}: this server cannot send a part of a file (no HTTP ranges); "
+                    "set a cache folder, so that whole shards are fetched"
                 ) from None
         answer = self._backend.get(name, 0, None, stopped)
         self._check_identity(name, answer.identity)
@@ -222,7 +214,7 @@ class StoreFolder(WritableFolder):
             return
         if seen.tag == identity.tag and seen.tag.endswith('"'):  # equal etags mean equal content: one size is wrong
             self._seen[name] = identity
-            raise Transient(f"the answer states {identity.size} bytes, one before it stated {seen.size}")
+            raise Transient(f"a response states {identity.size} bytes, but an earlier one stated {seen.size}")
         raise StorageError(
             f"{self / name} was replaced while it was in use: it had {seen.size} bytes and tag {seen.tag}, "
             f"and now has {identity.size} bytes and tag {identity.tag}"

@@ -41,7 +41,7 @@ def scheme_of(text: str) -> str | None:
 
 
 def names_tar(path: str) -> bool:
-    """Whether a path ends like that of a tar, compressed or not."""
+    """Whether a path has the extension of a tar, compressed or not."""
     return path.lower().endswith(_TARS)
 
 

@@ -78,15 +78,15 @@ class Planned(Protocol):
     """
 
     @property
-    def interpolation(self) -> Any:  # noqa: D102  # see the class
+    def interpolation(self) -> Any:  # see the class
         ...
 
     @property
-    def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:  # noqa: D102  # see the class
+    def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:  # see the class
         ...
 
     @property
-    def pixel_table(self) -> npt.NDArray[np.float32] | None:  # noqa: D102  # see the class
+    def pixel_table(self) -> npt.NDArray[np.float32] | None:  # see the class
         ...
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:

@@ -16,10 +16,10 @@ def test_limits_the_cost_of_a_process_and_the_set_s_disk_are_told():
 
     assert done.code == 0, done
     rows = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-    told = {row[0]: row[1] for row in rows if len(row) == 2}
-    assert "may be open at once" in told["files"]
-    assert told["processes"].startswith("one takes ") and told["processes"].endswith("threads need none")
-    assert told["set"].startswith("open after ")
+    shown = {row[0]: row[1] for row in rows if len(row) == 2}
+    assert "may be open at once" in shown["files"]
+    assert shown["processes"].startswith("a spawned worker process takes ")
+    assert shown["set"].startswith("opened in ")
     assert "53 samples at random by 16 threads" in done.stdout
 
 
@@ -53,7 +53,7 @@ def test_a_store_is_asked_for_ranges_and_one_that_has_none_is_named():
     assert "by a ranged request" in done.stdout
     assert refused_parts.code == 1
     assert "PROBLEM    " in refused_parts.stdout
-    assert "this server cannot give a part of a file (no HTTP ranges)" in refused_parts.stdout
+    assert "this server cannot send a part of a file (no HTTP ranges)" in refused_parts.stdout
 
 
 def test_an_empty_set_has_no_speed():

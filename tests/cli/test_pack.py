@@ -48,7 +48,7 @@ def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path
     )
     assert done.stderr.endswith(f"Next: mps-shards preview {tmp_path / 'out'} -o sheet.png\n")
     assert lines[2] == "Found 1 image that repeats another: class-2/twin.jpg (as class-0/00.jpg)"
-    assert lines[3] == "Of these, 1 with another label: class-2/twin.jpg (as class-0/00.jpg)"
+    assert lines[3] == "Labels differ in 1 of these cases: class-2/twin.jpg (as class-0/00.jpg)"
 
 
 def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_path: Path):

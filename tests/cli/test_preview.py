@@ -107,7 +107,7 @@ def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(photo_set: Path, tm
     assert refused("preview", photo_set, "-o", tmp_path / "sheet.gif").endswith("not as .gif")
     assert refused("preview", photo_set, "-o", tmp_path / "no" / "sheet.png").endswith("No such file or directory")
     unfit = refused("preview", photo_set, "-o", out, "--augment", "--transform", "segment.train")
-    assert unfit == "segment.train does not serve a set for classification; classify.train does"
+    assert unfit == "segment.train is not for classification; use classify.train for this set"
     assert refused("preview", photo_set, "-o", out, "--augment", "--transform", "blur").endswith("evaluate:512 or none")
     assert list(tmp_path.iterdir()) == []
 

@@ -27,7 +27,7 @@ REPAIRED = [
     "Lost: 3 samples",
     "shard         sample  samples  why",
     "s-000001.tar          2        the shard is missing; keys unknown",
-    "s-000002.tar  s00004  1        its bytes have CRC-32 #, the index says #",
+    "s-000002.tar  s00004  1        its bytes have CRC-32 #, but the index says #",
     "Samples: 3 of 6",
 ]
 

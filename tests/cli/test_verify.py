@@ -37,8 +37,8 @@ def test_a_damaged_set(tmp_path: Path, damaged: Path):
         "DIR/set: 3 problems (4 samples in 2 shards, 0.0 MB read)",
         "file          problem         sample  detail",
         "s-000001.tar  missing shard           with its 2 samples",
-        "s-000002.tar  wrong digest            it has SHA-256 #…, its manifest says #…",
-        "s-000002.tar  damaged sample  s00004  its bytes have CRC-32 #, the index says #",
+        "s-000002.tar  wrong digest            it has SHA-256 #…, but its manifest says #…",
+        "s-000002.tar  damaged sample  s00004  its bytes have CRC-32 #, but the index says #",
     ]
 
 

@@ -82,7 +82,7 @@ def test_names_for_labels_need_the_classes(tmp_path):
     folder = tars(tmp_path / "tars", img2dataset(6))
     write(tmp_path, {"names.txt": b"cdf\nc\nd\nf\n"})
 
-    assert "The texts were taken for captions" in run("index", folder, "--out", tmp_path / "captions").stdout
+    assert "The texts are read as captions" in run("index", folder, "--out", tmp_path / "captions").stdout
     assert "'c', which is not a class number" in refused("index", folder, "--target", "json:name")
     said = run("index", folder, "--target", "json:name", "--classes", tmp_path / "names.txt")
 

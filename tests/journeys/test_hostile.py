@@ -164,7 +164,7 @@ def test_a_manifest_of_gigabytes_is_not_read(tmp_path: Path, little_memory: None
     with (tmp_path / MANIFEST_NAME).open("wb") as file:
         file.truncate(1 << 40)
 
-    with pytest.raises(OSError, match=f"has {1 << 40} bytes, at most {1 << 28} are accepted"):
+    with pytest.raises(OSError, match=f"has {1 << 40} bytes, but at most {1 << 28} are accepted"):
         ShardDataset(tmp_path, batch_size=8)
 
 
@@ -250,8 +250,8 @@ def same_name_for_all(path: Path) -> None:
     [
         (sparse_gnu, "is a sparse file, which shards cannot hold"),
         (sparse_pax, "is a sparse file, which shards cannot hold"),
-        (large_pax, f"has {1 << 40} bytes, at most {1 << 30} are accepted"),
-        (large_plain, f"has {1 << 40} bytes, at most {1 << 30} are accepted"),
+        (large_pax, f"has {1 << 40} bytes, but at most {1 << 30} are accepted"),
+        (large_plain, f"has {1 << 40} bytes, but at most {1 << 30} are accepted"),
         (same_name_for_all, "gives all members one name or size"),
     ],
 )

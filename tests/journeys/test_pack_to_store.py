@@ -354,10 +354,10 @@ def test_the_command_tells_the_url_without_secrets(source: Path, tmp_path: Path,
     ("out", "options", "complaint"),
     [
         ("https://me:pw@host/out?sig=1", {}, r"^https://host/out: web servers cannot be written to"),
-        ("s3://bucket/a.tar", {}, "s3://bucket/a.tar names a tar, a folder is needed"),
-        ("s3:/bucket/out", {}, "a URL begins with s3://"),
+        ("s3://bucket/a.tar", {}, "s3://bucket/a.tar names a tar, but a folder is needed"),
+        ("s3:/bucket/out", {}, "write a URL with s3://"),
         ("s3://", {}, "names no bucket"),
-        ("nowhere://x/y", {}, "neither obstore nor fsspec knows nowhere:"),
+        ("nowhere://x/y", {}, "neither obstore nor fsspec supports nowhere:"),
         ("here", {"work_dir": "there"}, "work_dir needs a URL"),
     ],
 )

@@ -126,7 +126,10 @@ def test_a_tar_of_another_size_than_its_index_says_is_an_error(tmp_path):
     folder = Path(shutil.copytree(TARS, tmp_path / "tars"))
     (folder / "s-000002.tar").write_bytes((folder / "s-000002.tar").read_bytes() + bytes(512))
 
-    with web(folder) as server, pytest.raises(Exception, match=r"s-000002.tar has \d+ bytes, its manifest says \d+"):
+    with (
+        web(folder) as server,
+        pytest.raises(Exception, match=r"s-000002.tar has \d+ bytes, but its manifest says \d+"),
+    ):
         list(data(f"{server.url}/{NAMED}", index=tmp_path / "index"))
 
 
@@ -233,7 +236,7 @@ def test_a_web_server_is_not_repaired(tmp_path):
 
 
 def test_an_index_is_for_tars_of_one_folder(tmp_path):
-    with pytest.raises(ValueError, match="is for tars of one folder, 2 were named"):
+    with pytest.raises(ValueError, match="is for tars of one folder, but 2 folders were named"):
         data([SET, TARS], index=tmp_path)
     with pytest.raises(StorageError, match="no such directory"):
         data(TARS, index=tmp_path / "gone")

@@ -248,6 +248,6 @@ def test_a_shard_of_another_size_is_refused_with_both_numbers(source: Path, tmp_
     whole = shard.stat().st_size
     os.truncate(shard, size if size >= 0 else whole - 1)
 
-    complaint = rf"shard-000001\.tar has {shard.stat().st_size} bytes, its manifest says {whole}"
+    complaint = rf"shard-000001\.tar has {shard.stat().st_size} bytes, but its manifest says {whole}"
     with pytest.raises(ShardsError, match=complaint):
         ShardDataset(tmp_path / "out", batch_size=1)

@@ -190,7 +190,7 @@ def test_a_tar_of_another_size_is_named_with_both_sizes_when_it_is_read(folder):
     with web(folder) as server:
         found = iter(data(server.url))
         next(found)
-        with pytest.raises(ShardError, match=rf"s-000002.tar has {size + 4} bytes, its manifest says {size}"):
+        with pytest.raises(ShardError, match=rf"s-000002.tar has {size + 4} bytes, but its manifest says {size}"):
             list(found)
 
 
@@ -202,7 +202,7 @@ def test_a_missing_tar_is_named_when_it_is_read(folder):
 
 
 def test_a_server_without_ranges_is_named_as_such():
-    with web(SET, ranges=False) as server, pytest.raises(StorageError, match="cannot give a part of a file"):
+    with web(SET, ranges=False) as server, pytest.raises(StorageError, match="cannot send a part of a file"):
         list(data(server.url))
 
 

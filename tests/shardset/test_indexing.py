@@ -164,7 +164,7 @@ def test_manifest_and_index_may_lie_in_another_folder(folder: Path, tmp_path: Pa
         ShardDataset(tars, batch_size=None, read_options=ReadOptions(index=index))
     with pytest.raises(ManifestError, match=r"has a manifest\.json already; name another folder"):
         adopt(folder, out=index)
-    with pytest.raises(ConfigError, match=r"some tars of .* cannot be a set in place"):
+    with pytest.raises(ConfigError, match=r"a part of the tars of .* cannot be indexed in place"):
         adopt(Location(LocalFolder(folder), ("0.tar",)))
 
 

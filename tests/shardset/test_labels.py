@@ -162,7 +162,7 @@ def test_labels_that_differ_from_the_tars_are_found_though_the_manifest_fits_the
     (problem,) = verify(indexed).problems
 
     assert (problem.kind, problem.where, problem.sample) == ("stale labels", "s-000000.tar", 0)
-    assert problem.detail == "labels.npy says class 1, the shard 0"
+    assert problem.detail == "the class is 1 in labels.npy and 0 in the shard"
     repair(indexed)
     assert verify(indexed).problems == ()
 

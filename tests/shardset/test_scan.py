@@ -109,7 +109,7 @@ def test_where_the_reads_end_changes_nothing(
             "sample 'a' of shard x.tar holds 2 images (fields: jpg, png)",
         ),
         (tar(("a.cls", b"one"), ("a.jpg", b"x")), "bad label", "label b'one' is not a class number"),
-        (tar(("a.jpg", b"x"), ("b.jpg", b"x"), ("a.jpg", b"y")), "duplicate key", "the key 'a' comes twice"),
+        (tar(("a.jpg", b"x"), ("b.jpg", b"x"), ("a.jpg", b"y")), "duplicate key", "the key 'a' occurs twice"),
         (tar(("readme", b"x"), ("a.jpg", b"y")), "unusable name", "member 'readme' has no key and field"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -85,7 +85,7 @@ def test_a_tar_of_another_size_is_named_with_both_sizes(folder):
     with (folder / "s-000003.tar").open("ab") as tar:
         tar.write(b"more")
 
-    with pytest.raises(ShardError, match=rf"s-000003.tar has {size + 4} bytes, its manifest says {size}"):
+    with pytest.raises(ShardError, match=rf"s-000003.tar has {size + 4} bytes, but its manifest says {size}"):
         opened(folder)
 
 
@@ -147,7 +147,9 @@ def test_an_index_of_another_set_is_found_out(folder):
 
     with pytest.raises(ShardError, match=r"shard s-000003.tar"):
         opened(folder).read(7)
-    with pytest.raises(ManifestError, match=r"index.npy has SHA-256 .*, its manifest says .*: run 'mps-shards repair'"):
+    with pytest.raises(
+        ManifestError, match=r"index.npy has SHA-256 .*, but its manifest says .*: run 'mps-shards repair'"
+    ):
         ShardSet(Location(LocalFolder(folder)), verify=True)
 
 

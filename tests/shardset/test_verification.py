@@ -188,7 +188,7 @@ def test_labels_beyond_the_classes_are_found(tmp_path: Path):
     report = verify(folder)
 
     assert [(problem.sample, problem.detail) for problem in report.problems] == [
-        (2, "label 2 is not a class: the set has 2")
+        (2, "label 2 is not a class: the set has 2 classes")
     ]
 
 

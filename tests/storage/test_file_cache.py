@@ -95,7 +95,7 @@ def test_a_tar_of_another_digest_is_refused_and_not_kept(tmp_path):
 
     with web(folder) as server:
         for _ in range(2):
-            with pytest.raises(ShardError, match=r"s-000002.tar has SHA-256 \w+, its manifest says \w+"):
+            with pytest.raises(ShardError, match=r"s-000002.tar has SHA-256 \w+, but its manifest says \w+"):
                 list(data(server.url, tmp_path / "cache", shuffle=False))
 
     assert len(contents(tmp_path / "cache")) == 2  # the index and the first tar

@@ -52,9 +52,9 @@ def test_what_is_missing_or_too_large_or_too_short_is_said(folder):
     assert folder.has("a file.tar") and not folder.has("another.tar")
     with pytest.raises(FileMissing, match=r"another.tar: [Nn]o such"):
         folder.read("another.tar", 0, 5)
-    with pytest.raises(StorageError, match=rf"has {len(CONTENT)} bytes, at most 10 are accepted"):
+    with pytest.raises(StorageError, match=rf"has {len(CONTENT)} bytes, but at most 10 are accepted"):
         folder.read_file("a file.tar", max_bytes=10)
-    with pytest.raises(StorageError, match=rf"ends at byte {len(CONTENT)}, {len(CONTENT) - 2} bytes from 9 were"):
+    with pytest.raises(StorageError, match=rf"ends at byte {len(CONTENT)}, but {len(CONTENT) - 2} bytes from 9 were"):
         folder.read("a file.tar", 9, len(CONTENT) + 7)
 
 
@@ -123,7 +123,7 @@ def test_an_error_that_was_handled_keeps_nothing_of_its_callers_alive():
 def test_an_unknown_file_system_or_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fsspec.registry", None)
 
-    with pytest.raises(ConfigError, match=r"hf://datasets/a/b: reading hf: needs fsspec; pip install"):
+    with pytest.raises(ConfigError, match=r"hf://datasets/a/b: hf: needs fsspec: run pip install"):
         open_folder("hf://datasets/a/b")
 
 

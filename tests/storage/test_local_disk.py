@@ -88,5 +88,5 @@ def test_a_small_file_is_read_whole_and_a_large_one_refused_with_both_numbers(tm
     folder = LocalFolder(tmp_path)
 
     assert folder.read_file("manifest.json", max_bytes=5) == b"12345"
-    with pytest.raises(StorageError, match=r"manifest\.json has 5 bytes, at most 4 are accepted"):
+    with pytest.raises(StorageError, match=r"manifest\.json has 5 bytes, but at most 4 are accepted"):
         folder.read_file("manifest.json", max_bytes=4)

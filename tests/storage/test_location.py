@@ -96,8 +96,8 @@ def test_passwords_and_signatures_are_not_shown():
     ("url", "complaint"),
     [
         ("pipe:cat x.tar", "pipe: runs a shell command, which a list of shards must not do"),
-        ("gopher://host/x.tar", "gopher://host: neither obstore nor fsspec knows gopher:"),
-        ("az:x", "az:x: a URL begins with az://"),
+        ("gopher://host/x.tar", "gopher://host: neither obstore nor fsspec supports gopher:"),
+        ("az:x", "az:x: write a URL with az://"),
     ],
 )
 def test_what_no_store_can_read_is_refused_by_its_scheme(url: str, complaint: str):

@@ -84,7 +84,9 @@ def test_reading_past_the_end_is_an_error_with_the_numbers(tmp_path: Path, offse
     [path] = numbered(tmp_path, 1)
     reader = RangeReader()
 
-    with pytest.raises(StorageError, match=rf"0\.tar ends at byte {end}, {size} bytes from {offset} were asked for"):
+    with pytest.raises(
+        StorageError, match=rf"0\.tar ends at byte {end}, but {size} bytes from {offset} were requested"
+    ):
         reader.read(str(path), offset, size)
     assert reader.read(str(path), 2990, 10) == path.read_bytes()[-10:]
     reader.close()

@@ -156,8 +156,8 @@ def _key(name: str) -> str:
 # The table
 
 _CUT_OFF = r"cut off|unexpected end|no tar header|cannot read"
-_CRC = r"have CRC-32 [0-9a-f]{8}, the index says"
-_SIZE = r"has \d+ bytes, its manifest says \d+"
+_CRC = r"have CRC-32 [0-9a-f]{8}, but the index says"
+_SIZE = r"has \d+ bytes, but its manifest says \d+"
 
 
 def _both(name: str, members: Callable[[Members], Members], outcome: Outcome, foreign: Outcome | None = None, **more):
@@ -266,10 +266,10 @@ def _faults() -> list[Fault]:
 
     # another set's files, other numbers
     found += _disk("shards swapped", swapped, HARMLESS, Outcome("read", _CRC, ALL))
-    rest = Outcome("read", "has [0-9]+ bytes now, its manifest says", (1, 2, 3))
+    rest = Outcome("read", "now has [0-9]+ bytes, but its manifest says", (1, 2, 3))
     found += _disk("shard shrunk while open", lambda folder: os.truncate(folder / FIRST, 1024), rest, late=True)
     found += _disk("shard replaced while open", rewritten(lambda tar: bytes(len(tar))), HARMLESS, late=True)
-    digest = Outcome("open", "has SHA-256 .*, its manifest says .*: run 'mps-shards repair'")
+    digest = Outcome("open", "has SHA-256 .*, but its manifest says .*: run 'mps-shards repair'")
     moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, only|in one index row", (1, 2, 3))
     found += _disk("stale index", stale_index, moved, digest)
     bad_row = Outcome("read", "index row 1 of shard .* names bytes .*: run 'mps-shards repair'", SHARD)

@@ -23,7 +23,7 @@ __all__ = ["LocalDestination"]
 
 
 class LocalDestination:
-    """See `Destination`."""
+    """A local folder as the destination of a pack."""
 
     def __init__(self, out: Path):
         self._out = out
@@ -33,19 +33,15 @@ class LocalDestination:
         self._records = self._state / "finished"
 
     def where(self, split: str = "") -> Path:
-        """See `Destination`."""
         return self._out / split
 
     def set_folder(self, split: str) -> Path:
-        """See `Destination`."""
         return self._out / split
 
     def anywhere(self) -> "LocalDestination":
-        """See `Destination`."""
         return LocalDestination(self._out.absolute())
 
     def plan(self) -> PackPlan | None:
-        """See `Destination`."""
         with translated(self._out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             try:
                 return msgspec.json.decode(self._plan.read_bytes(), type=PackPlan)
@@ -57,7 +53,6 @@ class LocalDestination:
     def occupied(
         self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False
     ) -> Iterator["LocalDestination"]:
-        """See `Destination`."""
         out = self._out
         with translated(out):
             existed = out.exists()
@@ -85,7 +80,6 @@ class LocalDestination:
                 raise
 
     def completion(self, shard: str) -> Completion | None:
-        """See `Destination`."""
         with translated(self._out):
             try:
                 return msgspec.json.decode((self._records / f"{shard}.json").read_bytes(), type=Completion)
@@ -93,7 +87,6 @@ class LocalDestination:
                 return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
-        """See `Destination`."""
         with replacing(self._records / f"{shard}.json", part=self._part(shard)) as file:
             file.write(msgspec.json.encode(completion))
 
@@ -106,7 +99,6 @@ class LocalDestination:
             return False
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """See `Destination`."""
         found = {}
         for name in shards:
             done = self.completion(name)
@@ -118,21 +110,17 @@ class LocalDestination:
 
     @contextlib.contextmanager
     def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
-        """See `Destination`."""
         with replacing(self._out / split / shard, part=self._part(shard)) as file:
             yield file
 
     def remove(self, split: str, shard: str) -> None:
-        """See `Destination`."""
         (self._out / split / shard).unlink()
 
     def put(self, split: str, name: str, content: bytes) -> None:
-        """See `Destination`."""
         with self.writing(split, name) as file:
             file.write(content)
 
     def publish(self, split: str, manifest: bytes) -> None:
-        """See `Destination`."""
         folder = self._out / split
         sync_folder(folder)
         self.put(split, MANIFEST_NAME, manifest)

@@ -40,19 +40,15 @@ class StoreDestination:
         self._records = f"{STATE}/{fingerprint[:16]}"  # records of another plan are never mistaken for ours
 
     def where(self, split: str = "") -> str:
-        """See `Destination`."""
         return str(self._folder / split)
 
     def set_folder(self, split: str) -> Folder:
-        """See `Destination`."""
         return self._folder.folder(split) if split else self._folder
 
     def anywhere(self) -> "StoreDestination":
-        """See `Destination`."""
         return self
 
     def plan(self) -> PackPlan | None:
-        """See `Destination`."""
         content = self._folder.read_now(_PLAN, max_bytes=_MAX_STATE)
         try:
             return None if content is None else msgspec.json.decode(content, type=PackPlan)
@@ -63,7 +59,6 @@ class StoreDestination:
     def occupied(
         self, plan: PackPlan, *, shared: bool = False, overwrite: bool = False
     ) -> Iterator["StoreDestination"]:
-        """See `Destination`."""
         place = StoreDestination(self._folder, work_dir=self._work_dir, fingerprint=plan.fingerprint)
         with scratch(self._work_dir):  # fails early if the folder does not exist
             pass
@@ -82,7 +77,6 @@ class StoreDestination:
             raise
 
     def completion(self, shard: str) -> Completion | None:
-        """See `Destination`."""
         content = self._folder.read_now(self._record(shard), max_bytes=_MAX_STATE)
         try:
             return None if content is None else msgspec.json.decode(content, type=Completion)
@@ -90,7 +84,6 @@ class StoreDestination:
             return None
 
     def complete(self, split: str, shard: str, completion: Completion) -> None:
-        """See `Destination`."""
         if completion.samples:
             tag = self._folder.identity(_path(split, shard)).tag
             completion = msgspec.structs.replace(completion, tag=tag)
@@ -101,7 +94,6 @@ class StoreDestination:
         return self._folder.identity_now(_path(split, shard)) == Identity(done.size, done.tag)
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """See `Destination`."""
         stored = self._folder.below(split)
         found = {}
         for name, done in zip(shards, _side_by_side(self.completion, shards), strict=True):
@@ -114,27 +106,22 @@ class StoreDestination:
 
     @contextlib.contextmanager
     def writing(self, split: str, shard: str) -> Iterator[BinaryIO]:
-        """See `Destination`."""
         with self._folder.writing(_path(split, shard), scratch_folder=self._work_dir) as file:
             yield file
             self._check_ours()
 
     def remove(self, split: str, shard: str) -> None:
-        """See `Destination`."""
         self._folder.delete(_path(split, shard))
 
     def put(self, split: str, name: str, content: bytes) -> None:
-        """See `Destination`."""
         with self.writing(split, name) as file:
             file.write(content)
 
     def publish(self, split: str, manifest: bytes) -> None:
-        """See `Destination`."""
         self.put(split, MANIFEST_NAME, manifest)
         self._folder.delete(_path(split, MARKER))
 
     def leave(self) -> None:
-        """See `Destination`."""
         self._folder.delete(_PLAN)  # first: records without a plan are ignored
         self._delete(self._folder.below(STATE))
 

@@ -70,27 +70,21 @@ class ArchiveFiles:
 
     @property
     def name(self) -> str:
-        """See `Files`."""
         return str(self._path)
 
     def names(self, folder: str = "") -> list[str]:
-        """See `Files`."""
         return self._listed().names(folder)
 
     def is_folder(self, path: str) -> bool:
-        """See `Files`."""
         return self._listed().has_folder(path)
 
     def is_file(self, path: str) -> bool:
-        """See `Files`."""
         return self._listed().find(path) is not None
 
     def size(self, path: str) -> int:
-        """See `Files`."""
         return self._found(path)[0]
 
     def read(self, path: str) -> bytes:
-        """See `Files`."""
         try:
             size, place = self._found(path)
         except FileNotFoundError as error:
@@ -103,11 +97,9 @@ class ArchiveFiles:
         return content
 
     def open(self, path: str) -> BinaryIO:
-        """See `Files`."""
         return io.BytesIO(self.read(path))
 
     def mapped(self, path: str) -> Content:
-        """See `Files`."""
         return self.read(path)
 
     def ending(self, path: str, size: int) -> bytes:
@@ -127,7 +119,6 @@ class ArchiveFiles:
         return stamp_of(*values, *paths, is_sure=True)
 
     def identity(self, folder: str) -> str:
-        """See `Files`."""
         return folder.rstrip("/")
 
     def relative(self, absolute: str) -> str:

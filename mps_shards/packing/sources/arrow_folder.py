@@ -49,15 +49,12 @@ class ArrowFiles:
 
     @property
     def name(self) -> str:
-        """See `TableFiles`."""
         return str(self._folder)
 
     def schema(self) -> Any:
-        """See `TableFiles`."""
         return self._table(0).schema
 
     def chunks(self, images: Sequence[str], others: Sequence[str]) -> Iterator[Chunk]:
-        """See `TableFiles`."""
         self._images = list(images)
         for number, (split, _) in enumerate(self._paths):
             table = self._table(number)
@@ -66,7 +63,6 @@ class ArrowFiles:
             yield Chunk(split, table.num_rows, values, cells)
 
     def read(self, place: int, size: int) -> bytes:
-        """See `TableFiles`."""
         file, column = place >> _ROW_BITS + _COLUMN_BITS, place >> _ROW_BITS & (1 << _COLUMN_BITS) - 1
         row = place & (1 << _ROW_BITS) - 1
         column_data, starts = self._column(file, column)
@@ -74,7 +70,6 @@ class ArrowFiles:
         return bytes(_bytes_in(column_data.chunk(part))[row - starts[part]].as_buffer())
 
     def stamp(self, place: int) -> Stamp:
-        """See `TableFiles`."""
         path = self._paths[place >> _ROW_BITS + _COLUMN_BITS][1]
         try:
             about = os.stat(path)

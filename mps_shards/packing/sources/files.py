@@ -73,9 +73,7 @@ class Files(Protocol):
         """The whole content of a large file, mapped into memory where that is possible."""
         ...
 
-    def ending(self, path: str, size: int) -> bytes:
-        """See `Source.ending`."""
-        ...
+    def ending(self, path: str, size: int) -> bytes: ...
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
         """See `Source.stamp`, for several files taken together."""
@@ -120,21 +118,17 @@ class NotedFiles:
 
     @property
     def name(self) -> str:
-        """See `Files`."""
         return self._files.name
 
     def read(self, path: str) -> bytes:
-        """See `Files`."""
         self._note(path)
         return self._files.read(path)
 
     def open(self, path: str) -> BinaryIO:
-        """See `Files`."""
         self._note(path)
         return self._files.open(path)
 
     def mapped(self, path: str) -> Content:
-        """See `Files`."""
         self._note(path)
         return self._files.mapped(path)
 
@@ -166,51 +160,39 @@ class SubFiles:
 
     @property
     def name(self) -> str:
-        """See `Files`."""
         return f"{self._files.name}/{self._folder}".removesuffix("/")
 
     def names(self, folder: str = "") -> list[str]:
-        """See `Files`."""
         return self._files.names(self._folder + folder)
 
     def is_folder(self, path: str) -> bool:
-        """See `Files`."""
         return self._files.is_folder(self._folder + path)
 
     def is_file(self, path: str) -> bool:
-        """See `Files`."""
         return self._files.is_file(self._folder + path)
 
     def size(self, path: str) -> int:
-        """See `Files`."""
         return self._files.size(self._folder + path)
 
     def read(self, path: str) -> bytes:
-        """See `Files`."""
         return self._files.read(self._folder + path)
 
     def open(self, path: str) -> BinaryIO:
-        """See `Files`."""
         return self._files.open(self._folder + path)
 
     def mapped(self, path: str) -> Content:
-        """See `Files`."""
         return self._files.mapped(self._folder + path)
 
     def ending(self, path: str, size: int) -> bytes:
-        """See `Files`."""
         return self._files.ending(self._folder + path, size)
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
-        """See `Files`."""
         return self._files.stamp(self._folder + path for path in paths)
 
     def identity(self, folder: str) -> Hashable:
-        """See `Files`."""
         return self._files.identity(self._folder + folder)
 
     def relative(self, absolute: str) -> str:
-        """See `Files`."""
         return posixpath.relpath(self._files.relative(absolute), self._folder)
 
 
@@ -223,11 +205,9 @@ class FolderFiles:
 
     @property
     def name(self) -> str:
-        """See `Files`."""
         return str(self.folder)
 
     def names(self, folder: str = "") -> list[str]:
-        """See `Files`."""
         try:
             with os.scandir(self._root + folder) as items:
                 names = sorted(f"{i.name}/" if _is_folder(i) else i.name for i in items if is_shown(i.name))
@@ -241,11 +221,9 @@ class FolderFiles:
         return names
 
     def is_folder(self, path: str) -> bool:
-        """See `Files`."""
         return self._is_kind(path, stat.S_ISDIR)
 
     def is_file(self, path: str) -> bool:
-        """See `Files`."""
         return self._is_kind(path, stat.S_ISREG)
 
     def _is_kind(self, path: str, is_kind: Callable[[int], bool]) -> bool:
@@ -263,7 +241,6 @@ class FolderFiles:
             return False
 
     def size(self, path: str) -> int:
-        """See `Files`."""
         try:
             return os.stat(self._root + path).st_size
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -272,7 +249,6 @@ class FolderFiles:
             raise StorageError(f"{self._root}{path}: {error.strerror}") from error
 
     def read(self, path: str) -> bytes:
-        """See `Files`."""
         try:
             with open(self._root + path, "rb", buffering=0) as file:
                 return file.readall()
@@ -280,20 +256,17 @@ class FolderFiles:
             raise _unread(self._root + path, error) from error
 
     def open(self, path: str) -> BinaryIO:
-        """See `Files`."""
         try:
             return open(self._root + path, "rb")
         except OSError as error:
             raise _unread(self._root + path, error) from error
 
     def mapped(self, path: str) -> Content:
-        """See `Files`."""
         with self.open(path) as file, contextlib.suppress(ValueError, OSError):  # empty, or cannot be mapped
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self.read(path)
 
     def ending(self, path: str, size: int) -> bytes:
-        """See `Files`."""
         try:
             descriptor = os.open(self._root + path, os.O_RDONLY)
             try:
@@ -317,7 +290,6 @@ class FolderFiles:
         return stamp_of(*values, is_sure=newest + resolution < time.time_ns())
 
     def identity(self, folder: str) -> tuple[int, int]:
-        """See `Files`."""
         try:
             about = os.stat(self._root + folder)
         except OSError as error:
@@ -325,6 +297,5 @@ class FolderFiles:
         return about.st_dev, about.st_ino
 
     def relative(self, absolute: str) -> str:
-        """See `Files`."""
         ways = (os.path.relpath(absolute, root) for root in (self.folder.absolute(), self.folder.resolve()))
         return min(ways, key=len)  # prefer the path without dots

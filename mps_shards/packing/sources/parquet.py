@@ -88,7 +88,6 @@ class ParquetFiles:
         return cls(url, paths, file_system=file_system, is_single=is_single)
 
     def schema(self) -> Any:
-        """See `TableFiles`."""
         return self._opened(0).schema_arrow
 
     def chunks(self, images: Sequence[str], others: Sequence[str]) -> Iterator[Chunk]:
@@ -107,11 +106,9 @@ class ParquetFiles:
                 yield Chunk(split, rows, values, cells)
 
     def read(self, place: int, size: int) -> bytes:
-        """See `TableFiles`."""
         return self._pages.read(place, size)
 
     def stamp(self, place: int) -> Stamp:
-        """See `TableFiles`."""
         path = self._paths[self._pages.file_of(place)]
         if self._file_system is not None:
             return stamp_of(path, place, is_sure=False)

@@ -83,11 +83,10 @@ class SequenceSource:
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return "samples"
 
     def close(self) -> None:
-        """See `Source`."""
+        """Do nothing: no file stays open."""
 
     def listing(self, options: SourceOptions) -> Listing:
         """See `Source`. The size of images is estimated from a few of them, unless they are files."""
@@ -124,11 +123,9 @@ class SequenceSource:
         return SourceSample(extension=extension, image=image, mask=target.mask)
 
     def stamp(self, entry: Entry) -> Stamp:
-        """See `Source`."""
         return Stamp(bytes(8), is_sure=False)
 
     def ending(self, entry: Entry) -> bytes:
-        """See `Source`."""
         return b""
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,11 +164,9 @@ class IteratorSource:
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return "samples"
 
     def listing(self, options: SourceOptions) -> Listing:
-        """See `Source`."""
         _log.warning(
             "packing an iterator, which can be read only once: if packing is interrupted, it cannot be resumed; a "
             "sequence, which has a length and indices, can"
@@ -202,7 +197,6 @@ class IteratorSource:
         return ""
 
     def read(self, entry: Entry) -> SourceSample:
-        """See `Source`."""
         image = self._bytes(entry.place, entry.size)
         mask = b""
         if entry.mask:
@@ -210,11 +204,9 @@ class IteratorSource:
         return SourceSample(extension=entry.path.rpartition(".")[2], image=image, mask=mask)
 
     def stamp(self, entry: Entry) -> Stamp:
-        """See `Source`."""
         return Stamp(bytes(8), is_sure=False)
 
     def ending(self, entry: Entry) -> bytes:
-        """See `Source`."""
         return self._bytes(entry.place + max(0, entry.size - 4096), min(4096, entry.size))
 
     def close(self) -> None:

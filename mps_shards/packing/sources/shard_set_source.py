@@ -75,11 +75,9 @@ class ShardSetSource:
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return ", ".join(map(str, self._folders))
 
     def close(self) -> None:
-        """See `Source`."""
         for folder in self._folders:
             folder.close()
         self._reset()
@@ -161,14 +159,12 @@ class ShardSetSource:
         )
 
     def stamp(self, entry: Entry) -> Stamp:
-        """See `Source`."""
         sets = self._sets()
         which, shard, start = sets.shard_of(entry.place)
         row = sets.stored[which].rows[shard.name][entry.place - start]
         return Stamp(int(row["crc32"]).to_bytes(8), is_sure=True)
 
     def ending(self, entry: Entry) -> bytes:
-        """See `Source`."""
         return b""
 
     def _sets(self) -> "_OpenSets":

@@ -78,9 +78,7 @@ class TableFiles(Protocol):
         """An encoded image. Called from many threads."""
         ...
 
-    def stamp(self, place: int) -> Stamp:
-        """See `Source.stamp`."""
-        ...
+    def stamp(self, place: int) -> Stamp: ...
 
 
 class TableSource:
@@ -94,11 +92,10 @@ class TableSource:
         self.default_out = default_out
 
     def close(self) -> None:
-        """See `Source`."""
+        """Do nothing: no file stays open."""
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return self._files.name
 
     def listing(self, options: SourceOptions) -> Listing:
@@ -116,7 +113,6 @@ class TableSource:
         return ""
 
     def read(self, entry: Entry) -> SourceSample:
-        """See `Source`."""
         image = self._files.read(entry.place, entry.size)
         mask = b""
         if entry.mask:
@@ -125,11 +121,9 @@ class TableSource:
         return SourceSample(extension=entry.path.rpartition(".")[2], image=image, mask=mask)
 
     def stamp(self, entry: Entry) -> Stamp:
-        """See `Source`."""
         return self._files.stamp(entry.place)
 
     def ending(self, entry: Entry) -> bytes:
-        """See `Source`."""
         return self._files.read(entry.place, entry.size)[-4096:]
 
 

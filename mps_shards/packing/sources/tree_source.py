@@ -32,15 +32,13 @@ class TreeSource:
     read_files: ReadFiles = field(default_factory=ReadFiles, repr=False, compare=False)
 
     def close(self) -> None:
-        """See `Source`."""
+        """Do nothing: no file stays open."""
 
     @property
     def name(self) -> str:
-        """See `Source`."""
         return self.files.name
 
     def listing(self, options: SourceOptions) -> Listing:
-        """See `Source`."""
         files = NotedFiles(self.files, self.read_files)
         list_files = NotedFiles(self.list_files, self.read_files) if self.list_files is not None else None
         listing = list_tree(FileTree(files=files, options=options, list_files=list_files), list_name=self.list_name)
@@ -49,14 +47,12 @@ class TreeSource:
         return listing
 
     def changed_list(self) -> str:
-        """See `Source`."""
         for files, path, stamp in self.read_files:
             if files.stamp([path]).digest != stamp.digest:
                 return f"{files.name}/{path}"
         return ""
 
     def read(self, entry: Entry) -> SourceSample:
-        """See `Source`."""
         image = self.files.read(entry.path)
         if len(image) != entry.size:
             raise DataError(
@@ -67,9 +63,7 @@ class TreeSource:
         return SourceSample(extension=entry.path.rpartition(".")[2], image=image, mask=mask)
 
     def stamp(self, entry: Entry) -> Stamp:
-        """See `Source`."""
         return self.files.stamp([entry.path, entry.mask] if entry.mask else [entry.path])
 
     def ending(self, entry: Entry) -> bytes:
-        """See `Source`."""
         return self.files.ending(entry.path, entry.size)

@@ -23,7 +23,7 @@ class Adapter(Protocol):
     """
 
     @property
-    def planned(self) -> Planned | None:  # noqa: D102  # see the class
+    def planned(self) -> Planned | None:  # see the class
         ...
 
     def for_thread(self) -> Apply:
