@@ -282,13 +282,33 @@ def test_an_archive_can_be_sent_to_another_process(tmp_path: Path):
     parts=st.lists(st.binary(max_size=40_000) | st.integers(1, 90_000).map(bytes), min_size=1, max_size=5),
     spans=st.lists(st.tuples(st.integers(0, 300_000), st.integers(0, 60_000)), max_size=12),
     step=st.integers(1, 5000),
+    max_content=st.integers(0, 500_000),
 )
-def test_gzip_files_are_read_at_any_place(parts: list[bytes], spans: list[tuple[int, int]], step: int):
+def test_gzip_files_are_read_at_any_place(
+    parts: list[bytes], spans: list[tuple[int, int]], step: int, max_content: int
+):
     whole = b"".join(parts)
     packed = b"".join(map(gzip.compress, parts))  # several gzip files one behind the other are one
-    reader = GzipBytes(lambda start, stop: packed[start:stop], len(packed), where="x.gz")
+    reader = GzipBytes(lambda start, stop: packed[start:stop], len(packed), where="x.gz", max_content=max_content)
     reader._step = step
 
+    for start in range(0, len(whole) + 1, 10_000):  # as a tar is listed
+        assert reader.read(start, start + 512) == whole[start : start + 512]
     assert reader.read(0, len(whole) + 1) == whole
     for start, size in spans:
         assert reader.read(start, start + size) == whole[start : start + size]
+
+
+def test_a_long_gzip_file_gives_the_bytes_and_the_duplicates_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = write(tmp_path / "imgs", {f"{c}/{n}.jpg": tiny_jpeg(n) for c in "ab" for n in range(6)})
+    archive = tarred(source, tmp_path / "imgs.tar.gz", "w:gz")
+    monkeypatch.setattr(GzipBytes.__init__, "__kwdefaults__", {"max_content": 1000})  # as for hundreds of megabytes
+
+    from_folder = pack(source, tmp_path / "from-folder")
+    from_archive = pack(archive, tmp_path / "from-archive")
+
+    assert from_archive.duplicates == from_folder.duplicates
+    assert from_folder.duplicates.images == 6
+    assert contents(tmp_path / "from-archive") == contents(tmp_path / "from-folder")

@@ -6,6 +6,9 @@ An archive inside an archive is read as a folder. ImageNet's training images, fo
 import io
 import os
 import threading
+import zlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -67,6 +70,7 @@ class ArchiveFiles:
         self._zips: list[ZipArchive] = []
         self._packed_inside = ""  # an archive that is stored compressed inside this one
         self._has_images = False
+        self._endings = _Endings()
 
     @property
     def name(self) -> str:
@@ -103,10 +107,12 @@ class ArchiveFiles:
         return self.read(path)
 
     def ending(self, path: str, size: int) -> bytes:
-        """See `Files`. A zip states a checksum of each member."""
+        """See `Files`. A zip states checksums; those of a gzip file are made while it is listed."""
         size, place = self._found(path)
         if self._zips and place >= 1 << _ZIP_BITS:
             return self._zip_of(place).checksum(place & (1 << _ZIP_BITS) - 1)
+        if noted := self._endings.find(place):
+            return noted
         return self._read(place + max(0, size - _ENDING), place + size)
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
@@ -190,6 +196,9 @@ class ArchiveFiles:
         """
         suffix = member.path.lower()[-4:]
         if start < 0 or suffix not in _NESTED or not member.size:
+            if self._read != self._from_disk and member.place == start:  # in passing: later, reading it takes long
+                stop = start + member.size
+                self._endings.note(start, self._read(max(start, stop - _ENDING), stop))
             yield member
         elif suffix == ".tar":
             yield from self._tar(start, start + member.size, f"{member.path[:-4]}/")
@@ -210,3 +219,21 @@ class ArchiveFiles:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._path = state["path"]
         self._reset()
+
+
+class _Endings:
+    """Checksums of the last bytes of members, by the places of the members: 16 bytes for each member."""
+
+    def __init__(self) -> None:
+        self._places, self._checksums = array("q"), array("L")
+
+    def note(self, place: int, ending: bytes) -> None:
+        """Keep the checksum of a member. Places ascend."""
+        self._places.append(place)
+        self._checksums.append(zlib.crc32(ending))
+
+    def find(self, place: int) -> bytes:
+        """The checksum of a member; b"" if there is none."""
+        at = bisect_left(self._places, place)
+        is_noted = at < len(self._places) and self._places[at] == place
+        return self._checksums[at].to_bytes(4, "big") if is_noted else b""

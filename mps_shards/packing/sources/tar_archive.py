@@ -17,7 +17,9 @@ _LINKS = (ord("1"), ord("2"))  # hard and symbolic
 _INPUT = 1 << 14  # compressed bytes that are read at a time
 _STATE = 60_000  # bytes of a decompressor: the last 32 KB of its output, its tables, and the remaining input
 _MAX_STATES = 256 << 20  # bytes of all stored states of the decompressor
-_MIN_STEP = 1 << 16  # bytes of compressed data between two stored states
+_MIN_STEP = 1 << 14  # bytes of compressed data between two stored states
+_MAX_CONTENT = 256 << 20  # bytes of decompressed content that are held in memory
+_PIECE = 1 << 20  # bytes that are decompressed at a time, at most
 
 
 def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, where: str) -> Iterator[Member]:
@@ -50,23 +52,29 @@ def _target(header: bytes, path: str) -> str:
 
 
 class GzipBytes:
-    """A gzip file that can be read at any offset of its decompressed content.
+    """A gzip file that can be read at any offset of its decompressed content, from any thread.
 
-    The first read, from start to end, keeps the state of the decompressor at regular distances; a later read continues
-    from the nearest state before its offset. The states take at most 256 MB of memory.
+    Content of up to 256 MB is decompressed once and held in memory. For longer content, the first read from start to
+    end keeps the state of the decompressor at regular distances, which together take at most 256 MB; a later read
+    continues from the nearest state before its offset.
 
     Args:
         read: function that returns the compressed bytes from one offset to another.
         size: number of compressed bytes.
         where: path of the file, for messages.
+        max_content: bytes of decompressed content that may be held in memory.
     """
 
-    def __init__(self, read: Callable[[int, int], bytes], size: int, *, where: str):
+    def __init__(self, read: Callable[[int, int], bytes], size: int, *, where: str, max_content: int = _MAX_CONTENT):
         self._read = read
         self._packed = size
         self._where = where
+        self._max_content = max_content
+        self._content: _Content | None = _Content() if size <= max_content else None
+        self._decompressing = threading.Lock()
+        self._front = self._start()
         self._step = max(_MIN_STEP, size * _STATE // _MAX_STATES)
-        self._kept: list[_Cursor] = [_Cursor(zlib.decompressobj(31), 0, 0)]
+        self._kept: list[_Cursor] = [self._start()]
         self._starts = [0]  # decompressed offset of each state
         self._keeping = threading.Lock()
         self._local = threading.local()
@@ -77,6 +85,28 @@ class GzipBytes:
         Raises:
             DataError: the file is damaged.
         """
+        content = self._content_until(stop)
+        return self._from_state(start, stop) if content is None else content.read(start, stop)
+
+    def _content_until(self, stop: int) -> "_Content | None":
+        """Return the content in memory, decompressed up to an offset; None if it is too long for memory."""
+        content = self._content
+        if content is None or content.size >= stop:
+            return content
+        with self._decompressing:
+            while self._content is not None and self._content.size < stop:
+                piece = self._next(self._front, _PIECE)
+                if piece is None:
+                    break
+                self._content.append(piece)
+                if self._content.size > self._max_content:
+                    self._content, self._front = None, self._start()
+            return self._content
+
+    def _start(self) -> "_Cursor":
+        return _Cursor(zlib.decompressobj(31), 0, 0)
+
+    def _from_state(self, start: int, stop: int) -> bytes:
         nearest = self._kept[bisect.bisect_right(self._starts, start) - 1]
         cursor = getattr(self._local, "cursor", None)
         if cursor is None or not nearest.position <= cursor.position <= start:
@@ -84,9 +114,10 @@ class GzipBytes:
         self._local.cursor = None
         pieces = []
         while cursor.position < stop:
-            piece = self._next(cursor, min(1 << 20, max(start, stop) - cursor.position))
+            piece = self._next(cursor, min(_PIECE, max(start, stop) - cursor.position))
             if piece is None:
                 break
+            self._keep(cursor)
             behind = cursor.position - start
             if behind > 0:
                 pieces.append(piece[-behind:] if behind < len(piece) else piece)
@@ -111,7 +142,6 @@ class GzipBytes:
                         raise DataError(f"{self._where} ends early; download it again")
                 if piece:
                     cursor.position += len(piece)
-                    self._keep(cursor)
                     return piece
         except zlib.error as error:
             raise DataError(f"{self._where} is damaged ({error}); download it again") from error
@@ -128,6 +158,32 @@ class GzipBytes:
             if cursor.position > self._starts[-1]:
                 self._kept.append(cursor.copy())
                 self._starts.append(cursor.position)
+
+
+class _Content:
+    """Decompressed bytes from the start of a file on. One thread appends while others read what was there before."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        self.size = 0
+
+    def append(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._starts.append(self.size)
+        self.size += len(piece)
+
+    def read(self, start: int, stop: int) -> bytes:
+        stop = min(stop, self.size)
+        if start >= stop:
+            return b""
+        first = bisect.bisect_right(self._starts, start) - 1
+        last = bisect.bisect_left(self._starts, stop, first) - 1
+        begin = start - self._starts[first]
+        if first == last:
+            return self._pieces[first][begin : stop - self._starts[first]]
+        ending = self._pieces[last][: stop - self._starts[last]]
+        return b"".join((self._pieces[first][begin:], *self._pieces[first + 1 : last], ending))
 
 
 class _Cursor:
