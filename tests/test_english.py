@@ -11,7 +11,7 @@ import pytest
 from mps_shards.cli import cli
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted(path for folder in ("mps_shards",) for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(path for folder in ("mps_shards", "tools") for path in (ROOT / folder).rglob("*.py"))
 TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in FILES}
 # An entry of Args: or Attributes: names its noun first: "folder: folder of the tars", not "folder: of the tars".
 FRAGMENT = re.compile(r" {4}\w+(, \w+)*: (of|told|who|whose|where|(for|by|in|at) (what|which))\b", re.I)

@@ -1,1 +1,1 @@
-"""Scripts beside the package: each answers one question or makes one thing."""
+"""Scripts of the project that are not installed: benchmarks, examples, fuzzing, long checks and test images."""

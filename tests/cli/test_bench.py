@@ -1,4 +1,4 @@
-"""``bench`` streams a set through the real loader, and names what limits it and the option that changes that."""
+"""``bench`` measures a set with the real loader, and names the bottleneck and the option that changes it."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def limit_of(*, transform: Any = None, **options: Any) -> tuple[str, str]:
     return stats.bottleneck(), advice(stats)
 
 
-def test_slow_storage_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_slow_storage_is_named_as_the_bottleneck(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ShardSet, "read", slowed(ShardSet.read))
 
     found, said = limit_of()
@@ -47,7 +47,7 @@ def test_slow_storage_is_named(monkeypatch: pytest.MonkeyPatch):
     assert said.startswith("read-bound: 9") and "--workers" in said and "local disk" in said
 
 
-def test_slow_decoding_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_slow_decoding_is_named_as_the_bottleneck(monkeypatch: pytest.MonkeyPatch):
     from mps_shards.vision import targets as sample
 
     monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
@@ -60,33 +60,33 @@ def test_slow_decoding_is_named(monkeypatch: pytest.MonkeyPatch):
     assert said.startswith("decode-bound: ") and "workers' time went into JPEG decode; try --decode scaled" in said
 
 
-def test_a_slow_transform_is_named():
+def test_a_slow_transform_is_named_as_the_bottleneck():
     found, said = limit_of(transform=slowed(lambda image, target, rng: (image, target)))
 
     assert found == "transform"
     assert said.startswith("transform-bound: ") and "--transform" in said
 
 
-def test_a_slow_training_loop_is_named():
+def test_a_slow_training_loop_is_named_as_the_bottleneck():
     found, said = limit_of(consume=lambda batch: time.sleep(10 * SLOW_S))
 
     assert found == "loop"
     assert said.startswith("device-bound: ") and said.endswith("the loader keeps up")
 
 
-def test_copies_that_hold_the_loop_up_are_named():
+def test_slow_copies_to_the_device_are_named_as_the_bottleneck():
     said = advice(LoaderStats(batches=9, elapsed_s=10.0, send_s=6.0, starved_s=0.1, blocked_s=8.0, workers=2))
 
     assert said.startswith("transfer-bound: the loop spent 60% of the time sending batches") and "--transfer" in said
 
 
-def test_fewer_workers_than_cores_are_told_of(monkeypatch: pytest.MonkeyPatch):
+def test_fewer_workers_than_cores_are_mentioned_in_the_advice(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mps_shards.storage.cores.available_cores", lambda: 8)
 
     assert advice(LoaderStats(batches=9, elapsed_s=1.0, starved_s=0.9, decode_s=1.0, workers=2)).endswith("--workers 8")
 
 
-def test_where_no_stage_stands_out_none_is_blamed():
+def test_without_a_dominant_stage_no_stage_is_named():
     even = LoaderStats(batches=9, elapsed_s=1.0, starved_s=0.9, read_s=0.4, decode_s=0.3, transform_s=0.3, workers=2)
 
     assert "no single stage dominates (read 40%, decode 30%, transform 30%, assemble 0%)" in advice(even)
@@ -119,7 +119,7 @@ def test_json_has_every_figure(photo_set: Path):
 
 
 @pytest.mark.parametrize("kind", ["labels", "masks"])
-def test_plain_webdataset_does_the_same_beside_it(photo_set: Path, kind: str):
+def test_compare_measures_plain_webdataset_with_the_same_work(photo_set: Path, kind: str):
     shards = photo_set if kind == "labels" else segmentation_set()
 
     arguments = ("--device", "cpu", "--batch-size", 4, "--transform", "train:32", "--workers", 1, "--compare", "--json")
@@ -138,7 +138,7 @@ def test_foreign_tars_can_be_measured():
     assert done.stderr.endswith(f"Next: mps-shards index {foreign_tars([20, 20])}\n")
 
 
-def test_what_a_store_was_asked_for_is_told():
+def test_requests_to_a_store_are_reported():
     with web(shard_set([40, 40])) as server:
         done = run("bench", server.url, "--device", "cpu", "--batch-size", 4, "--transform", "train:16")
 
@@ -153,7 +153,7 @@ def test_an_empty_set_delivers_nothing():
     assert "no batch was delivered, because the set holds no samples" in done.stdout
 
 
-def test_what_cannot_be_measured_is_an_error(photo_set: Path, tmp_path: Path):
+def test_a_set_that_cannot_be_measured_is_an_error(photo_set: Path, tmp_path: Path):
     assert refused("bench", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such file or directory"
     assert refused("bench", photo_set, "--device", "toaster").startswith("unknown device 'toaster'")
     assert refused("bench", segmentation_set(), "--decode", "scaled").startswith("decode='scaled' needs a transform")

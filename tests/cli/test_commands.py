@@ -1,4 +1,4 @@
-"""The command line answers at once, says one clear line when something is wrong, and exits with a number to rely on."""
+"""Commands start at once, print one line for an error, and exit with documented exit codes."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def said(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedPro
 
 
 def refused(*arguments: object, status: int = 1) -> str:
-    """The one line that is said of it."""
+    """Return the only line of the error message of a command."""
     done = said(*arguments)
 
     assert done.returncode == status
@@ -45,18 +45,18 @@ def source(tmp_path: Path) -> Path:
 
 
 def loaded(code: str) -> set[str]:
-    """Which of the slow packages are loaded after running this."""
+    """Return which slow packages are loaded after running this code."""
     slow = ("torch", "numpy", "webdataset", "PIL", "rich", "msgspec", "torchvision", "obstore")
     script = f"import sys\n{code}\nprint(*[name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_help_loads_nothing_slow():
+def test_help_loads_no_slow_package():
     assert loaded("from mps_shards.cli import cli\ntry: cli(['--help'])\nexcept SystemExit: pass") == set()
 
 
-def test_importing_the_package_loads_nothing_slow():
+def test_importing_the_package_loads_no_slow_package():
     assert loaded("import mps_shards; mps_shards.packing") == set()
 
 
@@ -89,7 +89,7 @@ def test_help_lists_every_command_with_examples(flag: str):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_s_help_holds_an_example(command: str):
+def test_the_help_of_every_command_has_an_example(command: str):
     done = said(command, "--help")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -143,7 +143,7 @@ def test_without_arguments_the_help_is_shown():
     assert "Commands:" in "".join((done := said()).stdout + done.stderr)
 
 
-def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
+def test_pack_prints_its_understanding_of_the_source_and_the_result(source: Path, tmp_path: Path):
     write(source, {"class-1/notes.txt": b"x", "class-2/notes.TXT": b"x", "labels.csv": b"x"})
     (source / "nothing").mkdir()
 
@@ -167,7 +167,7 @@ def test_pack_says_what_it_found_and_what_it_made(source: Path, tmp_path: Path):
     assert read_manifest(LocalFolder(tmp_path / "imgs-shards")).samples == 12
 
 
-def test_pack_hands_its_options_on(source: Path, tmp_path: Path):
+def test_pack_passes_its_options_on(source: Path, tmp_path: Path):
     options = ["--shard-samples", "5", "--seed", "3", "--keys", "name", "--layout", "flat", "--workers", "2"]
 
     said("pack", source, tmp_path / "cli", *options).check_returncode()
@@ -177,7 +177,7 @@ def test_pack_hands_its_options_on(source: Path, tmp_path: Path):
         assert (tmp_path / "cli" / name).read_bytes() == (tmp_path / "api" / name).read_bytes()
 
 
-def test_pack_keeps_the_order_where_that_is_asked_for(source: Path, tmp_path: Path):
+def test_pack_keeps_the_order_with_no_shuffle(source: Path, tmp_path: Path):
     said("pack", source, tmp_path / "out", "--no-shuffle", "--shard-size", "8kB").check_returncode()
 
     assert read_manifest(LocalFolder(tmp_path / "out")).packed.seed is None
@@ -194,7 +194,7 @@ def test_pack_s_report_as_json(source: Path, tmp_path: Path):
     assert report["sets"][0]["fingerprint"] == read_manifest(LocalFolder(tmp_path / "out")).fingerprint
 
 
-def test_a_terminal_sees_a_bar(source: Path, tmp_path: Path):
+def test_a_terminal_shows_a_progress_bar(source: Path, tmp_path: Path):
     seen = shown_on_terminal("pack", source, tmp_path / "out")
 
     assert "Found class folders: 3 classes, 12 images" in seen
@@ -233,7 +233,7 @@ def test_a_terminal_sees_progress_with_its_rate_and_then_the_next_step(
     assert f"Next: {placed(next_step)}" in seen.strip().splitlines()[-1]
 
 
-def test_bad_input_is_one_line_and_1(source: Path, tmp_path: Path):
+def test_bad_input_gives_one_line_and_exit_code_1(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     write(tmp_path, {"full/x": b"x", "twins/x.jpg": tiny_jpeg(), "twins/x.png": tiny_jpeg(), "bad/x.jpg": b"no image"})
     (tmp_path / "bare").mkdir()
@@ -278,7 +278,7 @@ def test_info_as_json_is_the_manifest(source: Path, tmp_path: Path):
     assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "manifest.json").read_bytes())
 
 
-def test_info_of_what_is_no_set_says_why(source: Path, tmp_path: Path):
+def test_info_of_a_folder_that_is_not_a_set_says_why(source: Path, tmp_path: Path):
     pack(source, tmp_path / "out")
     manifest = tmp_path / "out" / "manifest.json"
     (tmp_path / "file").touch()

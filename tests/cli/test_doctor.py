@@ -1,4 +1,4 @@
-"""``doctor`` looks at the process and at a set, beside the device (tests/inspect/test_device_diagnosis.py)."""
+"""``doctor`` checks the process and a set; tests/inspect/test_device_diagnosis.py tests the device."""
 
 import resource
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.sets import shard_set
 from tests.support.web import web
 
 
-def test_limits_the_cost_of_a_process_and_the_set_s_disk_are_told():
+def test_limits_and_the_speeds_of_a_process_and_of_a_set_are_printed():
     done = run("doctor", "--device", "cpu", "--set", shard_set([30, 30]))
 
     assert done.code == 0, done
@@ -23,7 +23,7 @@ def test_limits_the_cost_of_a_process_and_the_set_s_disk_are_told():
     assert "53 samples at random by 16 threads" in done.stdout
 
 
-def test_json_has_the_same():
+def test_json_has_the_same_figures_as_the_text():
     found = run("doctor", "--device", "cpu", "--quick", "--set", shard_set([30, 30]), "--json").json()
 
     assert found["process"]["open_files"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -43,7 +43,7 @@ def test_too_few_open_files_are_a_problem_with_its_remedy(monkeypatch: pytest.Mo
     assert done.stdout.endswith("1 problem\n")
 
 
-def test_a_store_is_asked_for_ranges_and_one_that_has_none_is_named():
+def test_a_store_without_ranges_is_named():
     with web(shard_set([30, 30])) as server:
         done = run("doctor", "--device", "cpu", "--quick", "--set", server.url)
     with web(shard_set([30, 30]), ranges=False) as server:

@@ -1,4 +1,4 @@
-"""What `mps-shards index` takes tars of others for, and says aloud."""
+"""Output of ``index``: the guessed fields and task of tars from other tools."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "tars"
 
 
-def test_what_was_guessed_is_said_aloud(tmp_path: Path, folder: Path):
+def test_the_guessed_fields_and_task_are_printed(tmp_path: Path, folder: Path):
     said = run("index", folder)
 
     assert (said.code, said.stderr) == (0, f"Next: mps-shards preview {folder} -o sheet.png\n")
@@ -51,7 +51,7 @@ def test_class_names_come_from_a_file(tmp_path: Path, folder: Path):
     assert run("info", folder).lines(tmp_path)[2] == "classes      3 (Katze, Hund, Füchse)"
 
 
-def test_damaged_tars_and_folders_without_any(tmp_path: Path, folder: Path):
+def test_damaged_tars_and_folders_without_tars_are_refused(tmp_path: Path, folder: Path):
     cut(folder / "1.tar", 3000)
     (tmp_path / "none").mkdir()
 
@@ -61,7 +61,7 @@ def test_damaged_tars_and_folders_without_any(tmp_path: Path, folder: Path):
     assert refused("index", tmp_path / "none").endswith("holds no *.tar; for a folder of images see mps-shards pack")
 
 
-def test_a_set_without_labels_gets_them(tmp_path: Path):
+def test_labels_are_added_to_a_set_without_labels(tmp_path: Path):
     folder = copied([2, 1], tmp_path / "set")
 
     said = run("index", folder)

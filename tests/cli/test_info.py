@@ -1,4 +1,4 @@
-"""What `mps-shards info` says of a set, a folder of sets, and tars of others."""
+"""Output of ``info`` for a set, a folder of sets, and tars of other tools."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from tests.support.images import tiny_jpeg, write
 from tests.support.sets import foreign_tars, shard_set
 
 
-def test_an_empty_set():
+def test_info_shows_an_empty_set():
     said = run("info", shard_set([]))
 
     assert (said.code, said.stderr) == (0, f"Next: mps-shards preview {shard_set([])} -o sheet.png\n")
@@ -23,13 +23,13 @@ def test_an_empty_set():
     ]
 
 
-def test_how_it_was_packed(tmp_path: Path):
+def test_info_shows_how_a_set_was_packed(tmp_path: Path):
     out = pack(write(tmp_path / "imgs", {"a/x.jpg": tiny_jpeg()}), shard_samples=7).out
 
     assert "options      shard_size 256000000, shard_samples 7, keys stem" in run("info", out).stdout
 
 
-def test_a_folder_of_sets_is_a_table_of_them(tmp_path: Path):
+def test_a_folder_of_sets_is_shown_as_a_table(tmp_path: Path):
     names = ("train/cat/x.jpg", "train/dog/x.jpg", "val/cat/x.jpg")
     out = pack(write(tmp_path / "imgs", {name: tiny_jpeg(seed) for seed, name in enumerate(names)})).out
 
@@ -43,7 +43,7 @@ def test_a_folder_of_sets_is_a_table_of_them(tmp_path: Path):
     assert sets == {name: json.loads((out / name / "manifest.json").read_bytes()) for name in ("train", "val")}
 
 
-def test_tars_of_others_are_told_for_what_they_are():
+def test_tars_without_a_manifest_are_named_with_the_command_that_indexes_them():
     folder = foreign_tars([2, 2])
 
     said = run("info", folder)
@@ -56,7 +56,7 @@ def test_tars_of_others_are_told_for_what_they_are():
     assert run("info", folder, "--json").json()["foreign"]["tars"] == ["s-000000.tar", "s-000001.tar"]
 
 
-def test_an_unfinished_pack_is_no_set(tmp_path: Path):
+def test_an_unfinished_pack_is_not_shown_as_a_set(tmp_path: Path):
     write(tmp_path, {"x.tar": b"", "manifest.json.part": b""})
 
     assert "holds an unfinished pack (manifest.json.part)" in refused("info", tmp_path)

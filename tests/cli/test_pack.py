@@ -1,4 +1,4 @@
-"""What `mps-shards pack` says of plans, skips, duplicates and tasks, and how far it is."""
+"""Output of ``pack`` about plans, skipped files, duplicates, array tasks and progress."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(source: Path, tmp_path: Pat
     assert not (tmp_path / "out").exists() and "Next:" not in done.stderr
 
 
-def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path: Path):
+def test_skipped_and_duplicate_images_are_printed(source: Path, tmp_path: Path):
     write(source, {"class-0/bad.jpg": b"no image", "class-2/twin.jpg": tiny_jpeg(0)})
 
     done = said(source, tmp_path / "out", "--on-bad-sample", "skip")
@@ -51,7 +51,7 @@ def test_what_was_skipped_and_what_is_there_twice_is_said(source: Path, tmp_path
     assert lines[3] == "Labels differ in 1 of these cases: class-2/twin.jpg (as class-0/00.jpg)"
 
 
-def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_path: Path):
+def test_tasks_of_a_slurm_array_take_their_index_from_the_environment_and_are_committed(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     for task in (7, 5):  # --array=5-7:2
         slurm = {"SLURM_ARRAY_TASK_ID": task, "SLURM_ARRAY_TASK_MIN": 5, "SLURM_ARRAY_TASK_STEP": 2}
@@ -74,13 +74,13 @@ def test_an_array_of_slurm_knows_its_task_and_is_committed(source: Path, tmp_pat
         (["--num-tasks", "3"], 1, "task_index and num_tasks go with executor 'array'"),
     ],
 )
-def test_tasks_that_cannot_be_are_refused(source: Path, arguments: list[str], status: int, complaint: str):
+def test_invalid_task_numbers_are_refused(source: Path, arguments: list[str], status: int, complaint: str):
     done = said(source, *arguments)
 
     assert (done.returncode, complaint in done.stderr) == (status, True)
 
 
-def test_committing_what_is_no_pack_is_one_line(tmp_path: Path):
+def test_committing_a_folder_without_a_pack_gives_one_line(tmp_path: Path):
     done = said("--commit", tmp_path)
 
     assert (done.returncode, done.stderr) == (
@@ -89,7 +89,7 @@ def test_committing_what_is_no_pack_is_one_line(tmp_path: Path):
     )
 
 
-def test_where_nobody_watches_a_line_comes_every_few_seconds(
+def test_without_a_terminal_a_line_is_printed_every_few_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     now = 0.0

@@ -1,4 +1,4 @@
-"""``preview`` draws what a set holds, says what it cannot draw, and leaves nothing half-written."""
+"""``preview`` draws samples, names samples that it cannot draw, and leaves no partial file."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -45,14 +45,14 @@ def test_a_seed_gives_the_same_sheet_and_another_seed_another(photo_set: Path, t
 
 
 @pytest.mark.parametrize("named", ["cat", "1"])  # as `ls --class` takes them
-def test_one_class_can_be_asked_for(photo_set: Path, tmp_path: Path, named: str):
+def test_samples_of_one_class_can_be_selected(photo_set: Path, tmp_path: Path, named: str):
     done = run("preview", photo_set, "-o", tmp_path / "cats.png", "--class", named, "--count", 40, "--size", 64)
 
     assert done.stdout == f"{tmp_path / 'cats.png'}: 15 of 60 samples, 710 x 472 pixels\n"
     assert [dots(drawn(tmp_path / "cats.png"), label) for label in range(4)] == [False, True, False, False]
 
 
-def test_a_sample_is_shown_as_training_sees_it(photo_set: Path, tmp_path: Path):
+def test_augment_shows_a_sample_as_training_sees_it(photo_set: Path, tmp_path: Path):
     done = run("preview", photo_set, "-o", tmp_path / "seen.png", "--augment", "--times", 3, "--count", 2)
 
     assert done.code == 0, done
@@ -63,7 +63,7 @@ def test_a_sample_is_shown_as_training_sees_it(photo_set: Path, tmp_path: Path):
     assert all((one != other).any() for one, other in pairwise(crops))
 
 
-def test_masks_are_laid_over_their_images_in_the_legend_s_colours(tmp_path: Path):
+def test_masks_are_drawn_over_their_images_in_the_colours_of_the_legend(tmp_path: Path):
     done = run("preview", segmentation_set(), "-o", tmp_path / "masks.png", "--count", 20)
 
     assert done.code == 0, done
@@ -72,7 +72,7 @@ def test_masks_are_laid_over_their_images_in_the_legend_s_colours(tmp_path: Path
     assert not dots(sheet, 0)  # the background
 
 
-def test_masks_are_shown_as_training_sees_them_with_the_padding_striped(tmp_path: Path):
+def test_augment_shows_masks_as_training_sees_them_with_striped_padding(tmp_path: Path):
     out = tmp_path / "seen.png"
 
     done = run("preview", segmentation_set(), "-o", out, "--augment", "--transform", "train:128", "--times", 2)
@@ -82,7 +82,7 @@ def test_masks_are_shown_as_training_sees_them_with_the_padding_striped(tmp_path
     assert dots(drawn(out), 0) is False
 
 
-def test_masks_that_hold_a_class_can_be_asked_for(tmp_path: Path):
+def test_samples_whose_masks_hold_a_class_can_be_selected(tmp_path: Path):
     done = run("preview", segmentation_set(), "-o", tmp_path / "coins.png", "--class", "coin")
 
     assert "coins.png: 4 of 20 samples" in done.stdout
@@ -98,7 +98,7 @@ def test_a_sample_that_cannot_be_decoded_leaves_its_place_empty_and_is_named(tmp
     assert (drawn(tmp_path / "sheet.png") == (233, 232, 227)).all(axis=2).sum() > 20_000
 
 
-def test_what_cannot_be_drawn_is_one_line_and_writes_nothing(photo_set: Path, tmp_path: Path):
+def test_an_error_gives_one_line_and_writes_no_file(photo_set: Path, tmp_path: Path):
     out = tmp_path / "sheet.png"
 
     assert refused("preview", shard_set([0]), "-o", out) == "no sample matches, so there is nothing to show"

@@ -1,4 +1,4 @@
-"""What `mps-shards repair` says it did, would do, or cannot."""
+"""Output of ``repair``: the steps, the losses, and errors."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ REPAIRED = [
 ]
 
 
-def test_a_damaged_set_is_repaired(tmp_path: Path, damaged: Path):
+def test_repair_prints_its_steps_and_losses(tmp_path: Path, damaged: Path):
     said = run("repair", damaged)
 
     assert (said.code, said.stderr) == (0, f"Next: mps-shards verify {damaged}\n")
@@ -41,7 +41,7 @@ def test_a_damaged_set_is_repaired(tmp_path: Path, damaged: Path):
     assert run("repair", damaged).lines(tmp_path) == ["DIR/set: nothing to repair (3 samples)"]
 
 
-def test_a_dry_run_says_the_same_and_does_nothing(tmp_path: Path, damaged: Path):
+def test_a_dry_run_prints_the_same_steps_and_changes_nothing(tmp_path: Path, damaged: Path):
     before = contents(damaged)
 
     said = run("repair", damaged, "--dry-run")
@@ -62,7 +62,7 @@ def test_the_report_as_json(damaged: Path):
     assert [(loss["shard"], loss["samples"]) for loss in report["lost"]] == [("s-000001.tar", 2), ("s-000002.tar", 2)]
 
 
-def test_good_and_empty_sets(tmp_path: Path):
+def test_repair_leaves_good_and_empty_sets_alone(tmp_path: Path):
     good, empty = copied([2], tmp_path / "good"), copied([], tmp_path / "empty")
 
     assert run("repair", good).lines(tmp_path) == ["DIR/good: nothing to repair (2 samples)"]
@@ -70,7 +70,7 @@ def test_good_and_empty_sets(tmp_path: Path):
     assert run("repair", good, "--json").json()["steps"] == []
 
 
-def test_what_cannot_be_repaired(tmp_path: Path, damaged: Path):
+def test_a_set_that_cannot_be_repaired_gives_one_line(tmp_path: Path, damaged: Path):
     (damaged / "s-000000.tar").write_bytes(b"rubbish")
 
     assert refused("repair", damaged, "--no-salvage") == f"{damaged} holds no sound shard; it was left as it is"

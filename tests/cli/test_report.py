@@ -1,4 +1,4 @@
-"""``report`` writes one page that needs nothing else, and says on it what is wrong with a set."""
+"""``report`` writes one self-contained HTML page, which names the problems of a set."""
 
 import re
 import shutil
@@ -36,7 +36,7 @@ def photo_set(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """Tags that must be closed, addresses, and text."""
+    """Collects open tags, URLs and text of a page."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 
 def photographed(page: Path, folder: Path, *flags: str) -> np.ndarray:
-    """What a browser shows: uint8 (1600, 1200, 3)."""
+    """Return a screenshot of a page in a browser: uint8 [1600, 1200, 3]."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     place = folder / "shot.png"
@@ -72,7 +72,7 @@ def photographed(page: Path, folder: Path, *flags: str) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def test_the_page_tells_what_stats_and_verify_tell(photo_set: Path, tmp_path: Path):
+def test_the_page_has_the_figures_of_stats_and_verify(photo_set: Path, tmp_path: Path):
     done = run("report", photo_set, "-o", tmp_path / "report.html")
 
     page = Page(tmp_path / "report.html")
@@ -109,7 +109,7 @@ def test_a_page_draws_the_density_of_sizes_where_dots_would_cover_each_other(tmp
 
 
 @pytest.mark.parametrize("kind", ["labels", "masks"])
-def test_the_page_asks_for_nothing_else(photo_set: Path, tmp_path: Path, kind: str):
+def test_the_page_loads_no_other_resource(photo_set: Path, tmp_path: Path, kind: str):
     run("report", photo_set if kind == "labels" else segmentation_set(), "-o", tmp_path / "report.html", "--count", 3)
 
     page, text = Page(tmp_path / "report.html"), (tmp_path / "report.html").read_text("utf-8")
@@ -127,7 +127,7 @@ def test_equal_sets_give_equal_pages(photo_set: Path, tmp_path: Path):
     assert "20 images decoded, drawn by seed 0" in Page(tmp_path / "one.html").text
 
 
-def test_a_browser_shows_it_in_light_and_dark(tmp_path: Path):
+def test_a_browser_shows_the_page_in_light_and_dark_mode(tmp_path: Path):
     run("report", segmentation_set(), "-o", tmp_path / "report.html", "--count", 9)
 
     light = photographed(tmp_path / "report.html", tmp_path)
@@ -141,7 +141,7 @@ def test_a_browser_shows_it_in_light_and_dark(tmp_path: Path):
         assert len(np.unique(shot[:, :40].reshape(-1, 3), axis=0)) == 1  # nothing spills over the margin
 
 
-def test_what_is_wrong_stands_on_the_page(photo_set: Path, tmp_path: Path):
+def test_problems_are_named_on_the_page(photo_set: Path, tmp_path: Path):
     hurt = shutil.copytree(photo_set, tmp_path / "hurt")
     (shard,) = (path.name for path in hurt.glob("*.tar"))
     content = (hurt / shard).read_bytes()
@@ -213,7 +213,7 @@ def test_an_empty_set_has_a_page_too(tmp_path: Path):
     assert "0 images decoded" in Page(tmp_path / "report.html").text
 
 
-def test_what_is_no_set_is_one_line_and_writes_nothing(tmp_path: Path):
+def test_a_folder_that_is_not_a_set_gives_one_line_and_writes_no_file(tmp_path: Path):
     out = tmp_path / "report.html"
 
     assert refused("report", tmp_path / "gone", "-o", out) == f"{tmp_path / 'gone'}: no such file or directory"

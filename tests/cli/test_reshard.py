@@ -1,4 +1,4 @@
-"""What `mps-shards reshard` says it made; and that killing it leaves nothing that could be taken for a set."""
+"""Output of ``reshard``; a killed run leaves no folder that looks like a finished set."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_the_report_as_json(tmp_path: Path):
     assert report["ignored"] == {"of other classes": 5}
 
 
-def test_wrong_usage(tmp_path: Path):
+def test_wrong_options_of_reshard_are_refused(tmp_path: Path):
     assert run("reshard", shard_set([1])).code == 2
     assert "'train' is not a part of a split" in run("reshard", shard_set([1]), "-o", "x", "--split", "train").stderr
 
@@ -77,7 +77,7 @@ main()
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 1)])
-def test_killed_half_way_it_leaves_no_set_and_can_be_continued(tmp_path: Path, number: signal.Signals, status: int):
+def test_a_killed_reshard_leaves_no_set_and_can_be_continued(tmp_path: Path, number: signal.Signals, status: int):
     arguments = ["reshard", str(shard_set([8])), "-o", str(tmp_path / "out"), "--shard-samples", "2", "--workers", "1"]
 
     done = subprocess.run([sys.executable, "-c", _STOPPED_HALF_WAY, str(int(number)), *arguments], capture_output=True)
@@ -91,13 +91,13 @@ def test_killed_half_way_it_leaves_no_set_and_can_be_continued(tmp_path: Path, n
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_samples_are_dropped(tmp_path: Path):
+def test_samples_are_dropped_by_key_or_by_a_list_of_keys(tmp_path: Path):
     said = run("reshard", shard_set([4]), "-o", tmp_path / "out", "--drop", "s00001,s00002")
 
     assert said.lines(tmp_path)[1] == "Left out: 2 samples with dropped keys"
 
 
-def test_what_lies_in_the_way_is_kept(tmp_path: Path):
+def test_files_that_reshard_did_not_write_are_kept(tmp_path: Path):
     write(tmp_path, {"out/x": b"x"})
 
     assert refused("reshard", shard_set([1]), "-o", tmp_path / "out").endswith("remove it or name another place")

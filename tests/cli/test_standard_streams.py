@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads, or that cannot be written, or not in this encoding; run by a shell."""
+"""Commands in a shell whose output is closed, cannot be written, or needs characters that the locale lacks."""
 
 import os
 import shlex
@@ -38,7 +38,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("redirected", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full", "2> >(true)"])
-def test_packing_does_its_work_although_nobody_can_read_of_it(images: Path, tmp_path: Path, redirected: str):
+def test_packing_finishes_although_its_output_streams_are_closed(images: Path, tmp_path: Path, redirected: str):
     done = shell("pack", images, tmp_path / "out", redirected=redirected)
 
     assert done.returncode == 0, done
@@ -47,13 +47,13 @@ def test_packing_does_its_work_although_nobody_can_read_of_it(images: Path, tmp_
 
 
 @pytest.mark.parametrize("arguments", [("ls",), ("verify",), ("info",), ("ls", "--json")])
-def test_a_reader_that_has_enough_ends_the_command_without_a_word(arguments: tuple[str, ...]):
+def test_a_reader_that_exits_early_ends_the_command_without_a_message(arguments: tuple[str, ...]):
     done = shell(*arguments, shard_set([300]), redirected="| true")
 
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
-def test_a_pipe_that_closes_half_way_ends_the_command_without_a_word():
+def test_a_pipe_that_closes_during_the_output_ends_the_command_without_a_message():
     done = shell("ls", shard_set([300]), redirected="| head -n 2")
 
     assert done.returncode in (0, 128 + signal.SIGPIPE)
@@ -104,7 +104,7 @@ def test_file_names_that_the_locale_cannot_write_are_an_error_of_one_line(images
     assert rb"k\xe4tze' cannot be written in this locale, whose encoding is ascii; set PYTHONUTF8=1" in done.stderr
 
 
-def test_a_folder_that_was_removed_under_the_command_is_named():
+def test_a_removed_current_directory_is_an_error_of_one_line():
     line = shlex.join([sys.executable, "-m", "mps_shards", "ls", "x"])
 
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""``stats`` measures a set exactly, says which samples it could not, and prints what can be pasted."""
+"""``stats`` measures a set exactly, names samples that it cannot decode, and prints lines to paste."""
 
 import ast
 import io
@@ -19,7 +19,7 @@ def photo_set(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(photos, tmp_path_factory.mktemp("stats") / "photos-shards").out
 
 
-def test_the_text_tells_classes_sizes_and_the_line_to_paste(photo_set: Path):
+def test_the_text_has_classes_sizes_and_the_normalize_line(photo_set: Path):
     done = run("stats", photo_set)
 
     assert (done.code, done.stderr) == (0, f"Next: mps-shards report {photo_set} -o report.html\n")
@@ -34,7 +34,7 @@ def test_the_text_tells_classes_sizes_and_the_line_to_paste(photo_set: Path):
     assert (len(mean), len(std)) == (3, 3)
 
 
-def test_json_holds_mean_and_std_of_what_a_data_set_delivers(photo_set: Path):
+def test_json_has_the_mean_and_std_of_the_delivered_images(photo_set: Path):
     found = run("stats", photo_set, "--json").json()
 
     pixels = np.concatenate(
@@ -46,11 +46,11 @@ def test_json_holds_mean_and_std_of_what_a_data_set_delivers(photo_set: Path):
     assert (found["samples"], found["decoded"], found["seed"], found["broken"]) == (60, 60, None, [])
 
 
-def test_threads_change_nothing(photo_set: Path):
+def test_the_number_of_threads_does_not_change_the_result(photo_set: Path):
     assert run("stats", photo_set, "--json", "--workers", 1) == run("stats", photo_set, "--json", "--workers", 4)
 
 
-def test_a_sample_of_the_set_is_drawn_by_its_seed(photo_set: Path):
+def test_a_random_sample_of_the_set_depends_on_the_seed(photo_set: Path):
     one, same, other = (run("stats", photo_set, "--json", "--samples", 10, "--seed", seed).json() for seed in (1, 1, 2))
 
     assert one == same
@@ -59,7 +59,7 @@ def test_a_sample_of_the_set_is_drawn_by_its_seed(photo_set: Path):
     assert run("stats", photo_set, "--samples", 10).stdout.startswith("10 images decoded, drawn by seed 0 from 60;")
 
 
-def test_masks_are_told_by_share_of_pixels_and_images():
+def test_masks_are_listed_by_share_of_pixels_and_images():
     found = run("stats", segmentation_set(), "--json").json()
     text = run("stats", segmentation_set()).stdout
 
@@ -72,14 +72,14 @@ def test_masks_are_told_by_share_of_pixels_and_images():
 
 @pytest.fixture(scope="module")
 def fonts() -> None:
-    """matplotlib, with the fonts that it keeps open for ever."""
+    """Import matplotlib in advance, because it never closes its font files."""
     figure = pytest.importorskip("matplotlib.figure").Figure()
     figure.text(0, 0, "x")
     figure.savefig(io.BytesIO())
 
 
 @pytest.mark.usefixtures("fonts")
-def test_charts_are_drawn_where_matplotlib_is(photo_set: Path, tmp_path: Path):
+def test_charts_are_drawn_if_matplotlib_is_installed(photo_set: Path, tmp_path: Path):
     for name, magic in (("charts.png", b"\x89PNG"), ("charts.svg", b"<?xml"), ("masks.png", b"\x89PNG")):
         shards = segmentation_set() if name.startswith("masks") else photo_set
         assert run("stats", shards, "--plot", tmp_path / name).code == 0
@@ -104,7 +104,7 @@ def test_an_empty_set_has_no_figures():
     assert (found["mean"], found["bytes"], found["classes"]) == ([], None, {"cat": 0, "dog": 0, "fox": 0})
 
 
-def test_what_is_no_set_is_one_line(tmp_path: Path):
+def test_a_folder_that_is_not_a_set_gives_one_line(tmp_path: Path):
     assert refused("stats", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such file or directory"
     assert refused("stats", tmp_path).endswith("has no manifest.json; it is not a finished shard set")
 
@@ -151,7 +151,7 @@ def test_targets_of_every_kind_are_described_and_drawn(
         ("ls", "{file} is a file; name the folder of a shard set"),
     ],
 )
-def test_a_file_that_is_no_shard_is_named_itself(command: str, complaint: str, tmp_path: Path):
+def test_a_file_that_is_not_a_shard_is_named(command: str, complaint: str, tmp_path: Path):
     file = tmp_path / "notes.txt"
     file.write_text("no tar")
 

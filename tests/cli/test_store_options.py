@@ -43,7 +43,7 @@ def moto() -> Iterator[str]:
 
 @pytest.fixture
 def attempts(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The requests that came to a store that answers each of them with 503."""
+    """Return the number of requests to a store that answers each request with 503."""
     monkeypatch.setattr(StoreOptions, "wait_s", lambda options, failures: 0.001)
     with proxy(moto, lambda asked, number: 503) as failing:
         monkeypatch.setenv("AWS_ENDPOINT_URL", failing.url)
@@ -51,7 +51,7 @@ def attempts(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("command", READING)
-def test_a_set_in_a_store_is_asked_for_as_often_as_was_given(
+def test_reading_from_a_store_uses_the_given_number_of_attempts(
     command: str, attempts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -66,7 +66,7 @@ def test_a_set_in_a_store_is_asked_for_as_often_as_was_given(
 
 
 @pytest.mark.parametrize("arguments", [("pack", "imgs"), ("reshard", shard_set([4]), "-o"), ("pack", "--commit")])
-def test_a_store_is_written_to_as_often_as_was_given(
+def test_writing_to_a_store_uses_the_given_number_of_attempts(
     arguments: tuple[object, ...], attempts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -88,7 +88,7 @@ def test_a_set_in_a_store_that_recovers_is_read(moto: str, monkeypatch: pytest.M
     assert "samples      4" in said.stdout
 
 
-def test_every_command_has_the_options_and_says_the_defaults():
+def test_every_command_has_the_options_for_stores_and_shows_their_defaults():
     for name in _COMMANDS:
         printed = CliRunner().invoke(cli, [name, "--help"]).stdout
         assert "--store-timeout SECONDS" in printed, name
@@ -97,7 +97,7 @@ def test_every_command_has_the_options_and_says_the_defaults():
     assert StoreOptions().give_up_s == 3 * StoreOptions().read_timeout_s  # as the help says
 
 
-def test_the_time_out_bounds_connecting_and_waiting_wherever_it_stands():
+def test_the_time_out_applies_to_connecting_and_reading_at_any_position_of_the_option():
     @click.command()
     @click.argument("folder", type=FOLDER)
     @store_options
@@ -112,12 +112,12 @@ def test_the_time_out_bounds_connecting_and_waiting_wherever_it_stands():
 
 
 @pytest.mark.parametrize("wrong", [("--store-timeout", "0"), ("--store-attempts", "0")])
-def test_values_that_cannot_work_are_refused(wrong: tuple[str, str]):
+def test_invalid_values_are_refused(wrong: tuple[str, str]):
     assert run("info", "set", *wrong).code == 2
 
 
 @pytest.mark.parametrize("endless", ["inf", "nan"])
-def test_a_time_out_that_never_comes_is_refused(endless: str):
+def test_an_infinite_time_out_is_refused(endless: str):
     said = run("info", "s3://bucket/set", "--store-timeout", endless)
 
     assert said.code != 0

@@ -1,4 +1,4 @@
-"""What `mps-shards unpack` says it wrote, or why it did not."""
+"""Output of ``unpack``: the files that it wrote, or why it refused."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.images import class_folders, tiny_jpeg, write
 from tests.support.sets import shard_set
 
 
-def test_a_set_comes_back_and_a_second_run_finds_it_there(tmp_path: Path):
+def test_a_set_is_unpacked_and_a_second_run_finds_its_files(tmp_path: Path):
     class_folders(tmp_path / "imgs")
     out = pack(tmp_path / "imgs").out
 
@@ -23,7 +23,7 @@ def test_a_set_comes_back_and_a_second_run_finds_it_there(tmp_path: Path):
     assert (first.code, first.stderr) == (second.code, second.stderr) == (0, step)
 
 
-def test_a_folder_of_sets_comes_back_as_one(tmp_path: Path):
+def test_a_folder_of_sets_is_unpacked_into_one_folder(tmp_path: Path):
     files = {f"{split}/a/x.jpg": tiny_jpeg(seed) for seed, split in enumerate(("train", "val"))}
     out = pack(write(tmp_path / "imgs", files)).out
 
@@ -39,13 +39,13 @@ def test_the_report_as_json(tmp_path: Path):
     assert (report["out"], report["files"], report["already"], report["clashes"]) == (str(tmp_path / "out"), 3, 0, 0)
 
 
-def test_names_that_differ_in_case_only_are_told(tmp_path: Path):
+def test_names_that_differ_only_in_case_are_counted(tmp_path: Path):
     out = pack(write(tmp_path / "imgs", {"a/x.jpg": tiny_jpeg(), "A/x.jpg": tiny_jpeg(1)})).out
 
     assert run("unpack", out, tmp_path / "again").stderr.startswith("2 paths differing from others only in case")
 
 
-def test_other_files_there_are_kept_unless_told_otherwise(tmp_path: Path):
+def test_files_with_other_content_are_kept_without_overwrite(tmp_path: Path):
     write(tmp_path / "out", {"cat/s00000.jpg": b"mine"})
 
     assert refused("unpack", shard_set([1]), tmp_path / "out").endswith("remove it, or unpack with --overwrite")

@@ -1,4 +1,4 @@
-"""What `mps-shards verify` says of good, damaged, empty and absent sets, to people and to programs."""
+"""Output of ``verify`` for good, damaged, empty and missing sets, as text and as JSON."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from tests.support.terminal import shown_on_terminal
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """One shard is missing, one sample of another was changed."""
+    """A set with a missing shard, and a changed sample in another shard."""
     folder = copied([2, 2, 2], tmp_path / "set")
     (folder / "s-000001.tar").unlink()
     flip(folder / "s-000002.tar", 1600)
     return folder
 
 
-def test_a_good_set(tmp_path: Path):
+def test_a_good_set_has_no_problems_in_the_output(tmp_path: Path):
     folder = copied([2, 2], tmp_path / "set")
 
     said = run("verify", folder)
@@ -29,7 +29,7 @@ def test_a_good_set(tmp_path: Path):
     assert "every image decoded" in run("verify", folder, "--decode").stdout
 
 
-def test_a_damaged_set(tmp_path: Path, damaged: Path):
+def test_problems_of_a_damaged_set_are_printed_as_a_table(tmp_path: Path, damaged: Path):
     said = run("verify", damaged)
 
     assert (said.code, said.stderr) == (1, f"Next: mps-shards repair {damaged} --dry-run\n")
@@ -58,7 +58,7 @@ def test_a_damaged_set_as_json(damaged: Path):
     ]
 
 
-def test_a_thousand_problems_do_not_flood_the_terminal(tmp_path: Path):
+def test_of_a_thousand_problems_only_some_are_printed(tmp_path: Path):
     folder = copied([60], tmp_path / "set")
     for number in range(60):
         flip(folder / "s-000000.tar", row_of(folder, number)[0] + 520)
@@ -91,12 +91,12 @@ def test_a_folder_of_sets_is_verified_set_by_set(tmp_path: Path, damaged: Path):
     ]
 
 
-def test_what_is_no_set(tmp_path: Path):
+def test_verify_of_a_folder_that_is_not_a_set_gives_one_line(tmp_path: Path):
     assert refused("verify", tmp_path / "gone") == f"{tmp_path / 'gone'}: no such directory"
     assert refused("verify", foreign_tars([1])).endswith("for tars of other tools, see mps-shards index")
 
 
-def test_a_terminal_sees_a_table_and_no_markup_is_taken_from_keys(damaged: Path):
+def test_a_terminal_shows_a_table_and_markup_in_keys_is_not_interpreted(damaged: Path):
     seen = shown_on_terminal("verify", damaged, stream="stdout")
 
     assert "\x1b[1m" in seen and "damaged sample" in seen and "s00004" in seen

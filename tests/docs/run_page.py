@@ -1,6 +1,6 @@
 """Run the code blocks of one page in order: ``python run_page.py PAGE`` in an empty folder.
 
-Blocks of ``bash`` and ``python`` are run; the Python blocks of a page share their names. What a page needs is said in
+Blocks of ``bash`` and ``python`` are run; the Python blocks of a page share their names. The page's setup is written in
 comments that a reader does not see:
 
     <!-- setup: photos imgs 60 -->      60 photographs in class folders ./imgs (see setups.py)
@@ -26,7 +26,7 @@ MACHINE = ("pip ", "git ", "make ", "brew ", "cd mps-shards")
 
 
 def main(page: Path) -> None:
-    """Run the page's blocks; the first that fails ends the program with its error."""
+    """Run the blocks of a page; the first block that fails ends the program with its error."""
     names: dict[str, object] = {"__name__": "__main__"}
     skip = False
     for match in BLOCK.finditer(page.read_text("utf-8")):

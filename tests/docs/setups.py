@@ -1,6 +1,6 @@
-"""Small data that pages of the documentation start from; `run_page` calls these by name, in the current folder.
+"""Small input data for pages of the documentation; `run_page` calls these functions by name in the current folder.
 
-python -m tests.docs.setups photos imgs 80      makes what the setup comment of a page says
+python -m tests.docs.setups photos imgs 80      makes the data of a page's setup comment
 """
 
 import atexit
@@ -116,7 +116,7 @@ MAKERS = {maker.__name__: maker for maker in (photos, splits, camvid, kaggle, pa
 
 
 def main(arguments: list[str]) -> None:
-    """Make one of these by its name, for a reader who follows a page."""
+    """Make the input data of a page by name, for a reader who follows the page."""
     if len(arguments) < 2 or arguments[0] not in MAKERS:
         sys.exit(f"python -m tests.docs.setups KIND PATH [COUNT], where KIND is one of {', '.join(MAKERS)}")
     MAKERS[arguments[0]](*arguments[1:])

@@ -1,4 +1,4 @@
-"""Every command and code block of the README and of the documentation runs, in an empty folder, as it stands."""
+"""Every command and code block of the README and the documentation runs unchanged in an empty folder."""
 
 import os
 import re
@@ -39,14 +39,14 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_to_files_of_the_repository_lead_somewhere(page: Path):
+def test_links_to_files_of_the_repository_are_valid(page: Path):
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text("utf-8"))
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_names_the_command_that_makes_the_data_it_starts_from(page: Path):
+def test_a_page_names_the_command_that_makes_its_input_data(page: Path):
     text = page.read_text("utf-8")
 
     for made in re.findall(r"^<!-- setup: (?!s3 )(.+?) -->$", text, re.MULTILINE):

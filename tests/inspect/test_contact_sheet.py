@@ -1,4 +1,4 @@
-"""Contact sheets, overlays and colours: what a person looks at."""
+"""Layout of contact sheets, overlays of label maps, and colours of classes."""
 
 import io
 from itertools import combinations
@@ -60,7 +60,7 @@ def test_full_rows_end_at_the_same_edge_whatever_the_shapes():
     assert max(full) - min(full[len(full) // 10 : -len(full) // 10]) <= 12  # rounded corners apart
 
 
-def test_what_cannot_be_shown_keeps_its_place_and_long_names_stay_inside():
+def test_an_unreadable_image_keeps_its_cell_and_long_captions_are_shortened():
     name = "an endless name " * 40
 
     sheet = contact_sheet([Tile([None], name)] * 3, title="broken", subtitle=name, legend={name: (200, 40, 90)})
@@ -71,14 +71,14 @@ def test_what_cannot_be_shown_keeps_its_place_and_long_names_stay_inside():
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".JPG", "JPEG"), (".webp", "WEBP")])
-def test_a_sheet_becomes_the_file_that_its_name_says(suffix, kind):
+def test_the_extension_chooses_the_format_of_a_sheet(suffix, kind):
     sheet = contact_sheet([Tile([flat(90)], "cat")], title="one")
 
     with Image.open(io.BytesIO(file_bytes(sheet, suffix))) as image:
         assert (image.format, image.size) == (kind, sheet.size)
 
 
-def test_a_file_of_another_kind_is_refused():
+def test_a_file_with_another_extension_is_refused():
     with pytest.raises(ConfigError, match=r"written as .png, .jpg, .jpeg, .webp, not as .gif"):
         file_bytes(contact_sheet([Tile([flat(90)], "cat")], title="one"), ".gif")
 
@@ -88,14 +88,14 @@ def test_large_pictures_are_shrunk_and_small_ones_left_alone():
     assert shrunk(flat(7, 40, 100), 100).shape == (40, 100, 3)
 
 
-def test_a_mask_is_shrunk_to_the_values_in_the_middle_of_each_place():
+def test_a_mask_is_shrunk_by_nearest_neighbour():
     mask = np.repeat(np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4), 5, axis=0), 3, axis=1)
 
     assert (shrunk_mask(mask, (3, 4)) == np.arange(12).reshape(3, 4)).all()
     assert (shrunk_mask(mask, mask.shape) == mask).all()
 
 
-def test_every_class_has_a_colour_of_its_own_and_the_first_ones_lie_far_apart():
+def test_classes_have_different_colours_and_the_first_colours_are_far_apart():
     colours = [class_colour(number) for number in range(256)]
 
     assert len(set(colours)) == 256
@@ -104,7 +104,7 @@ def test_every_class_has_a_colour_of_its_own_and_the_first_ones_lie_far_apart():
     assert min(apart) > 30
 
 
-def test_an_overlay_colours_classes_stripes_what_is_ignored_and_leaves_the_background():
+def test_an_overlay_colours_classes_stripes_ignored_pixels_and_leaves_the_background():
     image, mask = flat(100, 40, 60), np.zeros((40, 60), dtype=np.uint8)
     mask[:, 20:40], mask[:, 40:] = 1, 255
 
@@ -118,7 +118,7 @@ def test_an_overlay_colours_classes_stripes_what_is_ignored_and_leaves_the_backg
     assert (image == 100).all()
 
 
-def test_values_are_called_by_their_class_with_the_background_and_what_is_ignored_last():
+def test_class_names_are_sorted_with_background_and_ignored_pixels_last():
     names = class_names([0, 1, 2, 7, 255], ("background", "cat", "dog"), 255)
 
     assert list(names.values()) == ["cat", "dog", "class 7", "background", "ignored"]

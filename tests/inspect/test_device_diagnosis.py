@@ -1,4 +1,4 @@
-"""What doctor finds on a sound device, and on ones that are not."""
+"""Diagnosis of a correct device and of faulty devices."""
 
 import json
 
@@ -11,7 +11,7 @@ from tools.support.fake_device import FakeDevice
 
 
 @pytest.mark.parametrize("transfer", [None, "inline", "thread"])
-def test_the_cpu_is_well(transfer: str | None) -> None:
+def test_the_cpu_has_no_problems(transfer: str | None) -> None:
     found = diagnose("cpu", transfer)
 
     assert found.problems == ()
@@ -45,7 +45,7 @@ def test_a_batch_that_cannot_be_sent_is_found_and_leaves_no_thread() -> None:
     assert found.problems == ("the copy failed",)
 
 
-def test_a_device_that_is_not_here_is_a_problem_with_exit_code_1() -> None:
+def test_a_missing_device_is_a_problem_with_exit_code_1() -> None:
     done = CliRunner().invoke(command, ["--device", "gpu", "--json", "--quick"])
 
     assert done.exit_code == 1

@@ -16,7 +16,7 @@ from tests.support.things import segmentation_set
 
 
 def previewed(shards: Any, transform: Any) -> list[list[Any]]:
-    """The training pictures of each sample, in the order of the set, by the place of the sample."""
+    """Return the augmented pictures of each sample, in the order of the set."""
     opened = open_shard_set(str(shards))
     try:
         gallery = Gallery(opened, size=64, transform=transform, times=1, seed=0)

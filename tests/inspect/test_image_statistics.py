@@ -1,4 +1,4 @@
-"""Figures of images are exact, whatever order they are added in."""
+"""Statistics of images are exact and do not depend on the order of the samples."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_the_order_of_adding_changes_no_bit():
         ("cmyk.jpg", "JPEG", "CMYK", 1),
     ],
 )
-def test_the_file_s_own_properties_are_told(name, format, mode, orientation):
+def test_format_mode_orientation_and_size_of_a_file_are_recorded(name, format, mode, orientation):
     facts = examined(raw(name), described("unlabeled"))
 
     assert (facts.format, facts.mode, facts.orientation) == (format, mode, orientation)

@@ -1,4 +1,4 @@
-"""A data set shows itself: in one line, as a table in a notebook, and as pictures."""
+"""Display of a data set: as one line, as a table in a notebook, and as pictures."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_a_preview_of_tars_without_an_index_says_how_to_get_one() -> None:
         ShardDataset(foreign_tars([4]), batch_size=2).preview()
 
 
-def test_what_was_skipped_is_in_the_line_and_in_the_table_of_a_data_set() -> None:
+def test_skipped_samples_are_in_the_line_and_in_the_table_of_a_data_set() -> None:
     data = ShardDataset(shard_set([12], broken=[3]), batch_size=4, on_bad_sample=SkipRules(policy="skip", max_bad=None))
     assert "skipped" not in repr(data)
 

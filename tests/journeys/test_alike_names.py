@@ -1,4 +1,4 @@
-"""Names that differ only in case or Unicode normal form, on disks that do not tell them apart and on those that do."""
+"""Names that differ only in case or Unicode normal form, on disks that treat them as equal and on other disks."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ COMPOSED, DECOMPOSED = "\u00e9", "e\u0301"
 
 @pytest.fixture
 def mixing(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a disk that does not tell names apart by their case."""
+    """Return a folder on a disk that ignores case in names."""
     image, folder = tmp_path / "disk", tmp_path / "mixing"
     image.write_bytes(bytes(1))
     with image.open("r+b") as file:
@@ -39,7 +39,7 @@ def mixing(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("names", [("train", "Train"), (f"r{COMPOSED}", f"r{DECOMPOSED}")])
-def test_splits_that_some_disk_takes_for_one_are_refused_with_both(tmp_path: Path, names: tuple[str, str]):
+def test_splits_that_some_disk_treats_as_equal_are_refused_and_both_are_named(tmp_path: Path, names: tuple[str, str]):
     splits = {name: [(tiny_jpeg(number), 0)] for number, name in enumerate(names)}
 
     with pytest.raises(ConfigError, match="differ only in case or Unicode normal form") as refusal:
@@ -58,7 +58,7 @@ def test_splits_of_a_list_that_differ_in_case_are_refused(tmp_path: Path):
         pack(tmp_path / "imgs" / "list.csv", tmp_path / "out")
 
 
-def test_tars_that_some_disk_takes_for_one_are_not_indexed(tmp_path: Path):
+def test_tars_that_some_disk_treats_as_equal_are_not_indexed(tmp_path: Path):
     for number, tar in enumerate(sorted(foreign_tars([2, 2]).glob("*.tar"))):
         (tmp_path / f"{'Ss'[number]}.tar").write_bytes(tar.read_bytes())
 
@@ -69,7 +69,7 @@ def test_tars_that_some_disk_takes_for_one_are_not_indexed(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("held", "new"), [("x", "X"), (COMPOSED, DECOMPOSED)])
-def test_images_whose_names_a_set_holds_in_another_form_are_not_appended(tmp_path: Path, held: str, new: str):
+def test_images_whose_names_the_set_has_in_another_normal_form_are_not_appended(tmp_path: Path, held: str, new: str):
     pack(write(tmp_path / "imgs", {f"{held}.jpg": tiny_jpeg()}), tmp_path / "out")
     more = write(tmp_path / "more", {f"{new}.jpg": tiny_jpeg(1)})
 
@@ -80,7 +80,7 @@ def test_images_whose_names_a_set_holds_in_another_form_are_not_appended(tmp_pat
     assert open_set(tmp_path / "out").manifest.samples == 1
 
 
-def test_class_folders_that_a_disk_takes_for_one_are_not_unpacked_into_each_other(tmp_path: Path, mixing: Path):
+def test_class_folders_that_a_disk_treats_as_equal_are_not_unpacked_into_each_other(tmp_path: Path, mixing: Path):
     images = write(tmp_path / "imgs", {"cat/x.jpg": tiny_jpeg(), "Cat/y.jpg": tiny_jpeg(1), "dog/z.jpg": tiny_jpeg(2)})
     out = pack(images, tmp_path / "out").out
 
@@ -89,7 +89,7 @@ def test_class_folders_that_a_disk_takes_for_one_are_not_unpacked_into_each_othe
     assert unpack(out, tmp_path / "again").clashes == 1
 
 
-def test_a_set_whose_shards_a_disk_takes_for_one_is_not_read(tmp_path: Path, mixing: Path):
+def test_a_set_whose_shards_are_one_file_on_the_disk_is_not_read(tmp_path: Path, mixing: Path):
     names = ["a.tar", "b.tar"]
     for name, tar in zip(names, sorted(foreign_tars([2, 2]).glob("*.tar")), strict=True):
         (tmp_path / name).write_bytes(tar.read_bytes())

@@ -1,4 +1,4 @@
-"""What is skipped is bounded, counted, reported, and written down where that is asked for."""
+"""Skipped samples are limited, counted, reported, and written to a log on request."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("max_bad", [0.1, 3, 1.0, None])
-def test_as_many_as_the_budget_allows_are_skipped(max_bad: float | int | None):
+def test_bad_samples_up_to_the_limit_are_skipped(max_bad: float | int | None):
     data = dataset(max_bad=max_bad)
 
     given = [key for _, _, batch in data for key in batch]
@@ -42,7 +42,7 @@ def test_as_many_as_the_budget_allows_are_skipped(max_bad: float | int | None):
 
 
 @pytest.mark.parametrize(("max_bad", "skipped"), [(0.09, 3), (2, 3), (0, 1), (0.0, 1), (0.04, 2)])
-def test_one_more_than_the_budget_allows_is_an_error(max_bad: float | int, skipped: int):
+def test_one_bad_sample_more_than_the_limit_is_an_error(max_bad: float | int, skipped: int):
     data = dataset(max_bad=max_bad)
 
     with pytest.raises(
@@ -57,19 +57,19 @@ def test_one_more_than_the_budget_allows_is_an_error(max_bad: float | int, skipp
         list(loader)
 
 
-def test_by_default_a_tenth_may_be_bad():
+def test_by_default_a_tenth_of_the_samples_may_be_bad():
     list(dataset())
 
     with pytest.raises(DataError, match=r"skipped 2 of 15 samples, more than max_bad=0\.1 allows"):
         list(dataset(shard_set([15], broken=(3, 7))))
 
 
-def test_a_set_that_is_bad_altogether_is_an_error_and_no_empty_epoch():
+def test_a_set_of_only_bad_samples_is_an_error_and_not_an_empty_epoch():
     with pytest.raises(DataError, match="more than max_bad"):
         list(dataset(shard_set([8], broken=range(8))))
 
 
-def test_the_budget_is_of_one_iteration_and_of_one_rank():
+def test_the_limit_applies_to_one_iteration_of_one_rank():
     for epoch in range(3):
         list(dataset(epoch=epoch))
     ranks = [dataset(rank=rank, world_size=3, max_bad=0.3) for rank in range(3)]
@@ -86,7 +86,7 @@ def test_resuming_near_the_end_still_allows_a_share_of_the_whole_epoch():
 
 
 @pytest.mark.parametrize("max_bad", [-1, -0.1, 1.5, float("nan"), True, "1%"])
-def test_a_budget_that_cannot_be_is_refused(max_bad: Any):
+def test_an_invalid_limit_is_refused(max_bad: Any):
     with pytest.raises(ConfigError, match=r"max_bad must be a share from 0\.0 to 1\.0, a whole number, or None"):
         dataset(max_bad=max_bad)
 
@@ -103,7 +103,7 @@ def test_the_report_names_key_shard_position_and_reason():
     assert all("cannot decode the image" in skip.reason for skip in data.skipped.first)
 
 
-def test_a_data_set_and_what_was_composed_from_it_tell_the_same_report():
+def test_a_data_set_and_a_composed_data_set_have_the_same_report():
     data = dataset()
 
     list(data.map(lambda item: item))
@@ -111,7 +111,7 @@ def test_a_data_set_and_what_was_composed_from_it_tell_the_same_report():
     assert data.skipped.count == 3
 
 
-def test_the_loader_reports_what_the_data_set_does():
+def test_the_loader_has_the_report_of_its_data_set():
     data = dataset()
 
     with DeviceLoader(data, device="cpu", num_threads=2) as loader:
@@ -123,7 +123,7 @@ def test_the_loader_reports_what_the_data_set_does():
     assert data.skipped.first == stats.skips
 
 
-def test_records_are_bounded_and_the_count_goes_on(caplog: pytest.LogCaptureFixture):
+def test_the_number_of_records_is_limited_and_the_count_continues(caplog: pytest.LogCaptureFixture):
     data = dataset(shard_set([120], broken=range(110)), max_bad=None)
 
     with caplog.at_level(logging.WARNING, "mps_shards"):
@@ -136,14 +136,14 @@ def test_records_are_bounded_and_the_count_goes_on(caplog: pytest.LogCaptureFixt
     assert messages[101].startswith("epoch 0, rank 0 of 1: skipped 110 of 120 samples; the first was sample")
 
 
-def test_an_epoch_without_bad_samples_says_nothing(caplog: pytest.LogCaptureFixture):
+def test_an_epoch_without_bad_samples_reports_nothing(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "mps_shards"):
         list(dataset(shard_set([4])))
 
     assert not caplog.records
 
 
-def test_the_log_file_gets_a_line_for_each_with_rank_and_epoch(tmp_path: Path):
+def test_the_log_file_gets_a_line_with_rank_and_epoch_for_each_bad_sample(tmp_path: Path):
     log = tmp_path / "bad.jsonl"
 
     for rank in range(2):
@@ -154,7 +154,7 @@ def test_the_log_file_gets_a_line_for_each_with_rank_and_epoch(tmp_path: Path):
     ]
 
 
-def test_workers_of_a_dataloader_write_to_one_log_and_keep_the_budget(tmp_path: Path):
+def test_workers_of_a_dataloader_share_a_log_and_have_their_own_limits(tmp_path: Path):
     log = tmp_path / "bad.jsonl"
     allowing = DataLoader(dataset(log=log, max_bad=0.3), batch_size=None, num_workers=2)
     strict = iter(DataLoader(dataset(max_bad=1), batch_size=None, num_workers=2))
@@ -167,7 +167,7 @@ def test_workers_of_a_dataloader_write_to_one_log_and_keep_the_budget(tmp_path: 
     strict._shutdown_workers()  # torch would do so when it is collected, and then wait for five seconds
 
 
-def test_a_copy_by_pickle_keeps_the_rules_and_an_account_of_its_own(tmp_path: Path):
+def test_a_pickled_copy_keeps_the_rules_and_has_its_own_report(tmp_path: Path):
     data = dataset(log=tmp_path / "bad.jsonl")
     list(data)
 
@@ -178,14 +178,14 @@ def test_a_copy_by_pickle_keeps_the_rules_and_an_account_of_its_own(tmp_path: Pa
     assert (data.skipped.count, copy.skipped.count, len(lines(tmp_path / "bad.jsonl"))) == (3, 3, 6)
 
 
-def test_a_log_that_cannot_be_written_is_an_error_not_a_silence(tmp_path: Path):
+def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"the log of bad samples cannot be written: .*/absent is not a directory"):
         dataset(log=tmp_path / "absent" / "bad.jsonl")
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}: Is a directory"):
         list(dataset(log=tmp_path))
 
 
-def test_where_no_length_is_known_a_share_is_taken_of_what_was_seen(tmp_path: Path):
+def test_without_a_known_length_the_limit_is_a_share_of_the_samples_seen(tmp_path: Path):
     held = samples(10)
     held["cat/00002"]["cls"] = held["dog/00003"]["cls"] = b"?"
     by_tarfile(tmp_path / "x.tar", held)
@@ -195,7 +195,7 @@ def test_where_no_length_is_known_a_share_is_taken_of_what_was_seen(tmp_path: Pa
         list(dataset(tmp_path, batch_size=None, max_bad=0.19))
 
 
-def test_a_damaged_foreign_shard_counts_as_a_whole_one(tmp_path: Path):
+def test_a_damaged_foreign_shard_counts_as_one_bad_sample(tmp_path: Path):
     for number in range(4):
         by_tarfile(tmp_path / f"{number}.tar", samples(5, first=number * 5))
     (tmp_path / "1.tar").write_bytes((tmp_path / "1.tar").read_bytes()[:3000])
@@ -211,7 +211,7 @@ def test_a_damaged_foreign_shard_counts_as_a_whole_one(tmp_path: Path):
         list(dataset(tmp_path, batch_size=None, max_bad=0.24))
 
 
-def test_ranks_stay_in_step_behind_a_damaged_foreign_shard(tmp_path: Path):
+def test_ranks_stay_in_step_after_a_damaged_foreign_shard(tmp_path: Path):
     for number in range(3):
         by_tarfile(tmp_path / f"{number}.tar", samples(4, first=number * 4))
     (tmp_path / "1.tar").write_bytes(b"")
@@ -225,7 +225,7 @@ def test_ranks_stay_in_step_behind_a_damaged_foreign_shard(tmp_path: Path):
     assert len(given[0]) == len(given[1])
 
 
-def test_files_that_belong_to_no_sample_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_files_that_belong_to_no_sample_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     by_tarfile(tmp_path / "x.tar", samples(3))
     with tarfile.open(tmp_path / "x.tar", "a") as tar:
         for name in ("README", "NOTES", "._x.jpg"):
@@ -238,7 +238,7 @@ def test_files_that_belong_to_no_sample_are_told_of(tmp_path: Path, caplog: pyte
     assert "2 files have no key and field, and belong to no sample; the first: 'README'" in record.getMessage()
 
 
-def test_counts_are_whole_with_many_threads():
+def test_counts_are_exact_with_many_threads():
     data = dataset(shard_set([400], broken=range(0, 400, 2)), max_bad=None, batch_size=16)
 
     with DeviceLoader(data, device="cpu", num_threads=8) as loader:

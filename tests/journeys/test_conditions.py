@@ -1,4 +1,4 @@
-"""Folders and files that the system refuses, for a user who is not all-powerful: one line, and nothing half-written."""
+"""Folders and files without permissions: an unprivileged user gets an error of one line, and no partial output."""
 
 import json
 import os
@@ -21,7 +21,7 @@ NOT_READ = "Permission denied; grant this user access to it and to the folders a
 
 @pytest.fixture(scope="module")
 def powerless() -> list[str]:
-    """The beginning of a command line for a process that permissions bind, whoever runs the tests."""
+    """Return the beginning of a command line for an unprivileged process, also if root runs the tests."""
     if os.geteuid():
         return []
     prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
@@ -32,7 +32,7 @@ def powerless() -> list[str]:
 
 @pytest.fixture
 def said(powerless: list[str]) -> Callable[..., str]:
-    """Runs a command that fails, and returns its last line, after checking that nothing else went wrong."""
+    """Run a command that fails, check that it printed no traceback, and return its last line."""
 
     def failed(*arguments: object, before: str = "") -> str:
         line = shlex.join([*powerless, sys.executable, "-m", "mps_shards", *map(str, arguments)])
@@ -57,7 +57,7 @@ COMMANDS = [("verify",), ("index",), ("repair",), ("unpack", "OUT"), ("pack", "O
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
-def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, said: Callable[..., str], arguments: tuple[str, ...]):
+def test_an_unreadable_folder_is_named(tmp_path: Path, said: Callable[..., str], arguments: tuple[str, ...]):
     folder = copied([2], tmp_path / "set")
     folder.chmod(0)
 
@@ -72,9 +72,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, said: Callable[.
 
 @pytest.mark.parametrize("arguments", COMMANDS)
 @pytest.mark.parametrize("kind", ["long", "loop", "dangling"])
-def test_a_path_that_leads_nowhere_is_named(
-    tmp_path: Path, said: Callable[..., str], arguments: tuple[str, ...], kind: str
-):
+def test_a_missing_path_is_named(tmp_path: Path, said: Callable[..., str], arguments: tuple[str, ...], kind: str):
     path = tmp_path / (LONG if kind == "long" else "link")
     if kind != "long":
         path.symlink_to(path if kind == "loop" else tmp_path / "gone")
@@ -92,9 +90,7 @@ def test_a_path_that_leads_nowhere_is_named(
 
 @pytest.mark.parametrize("kind", ["long", "loop", "file", "read-only", "below a file"])
 @pytest.mark.parametrize("command", ["pack", "unpack", "reshard", "index"])
-def test_a_place_that_cannot_be_written_to_is_named(
-    tmp_path: Path, images: Path, said: Callable[..., str], command: str, kind: str
-):
+def test_an_unwritable_folder_is_named(tmp_path: Path, images: Path, said: Callable[..., str], command: str, kind: str):
     out = tmp_path / (LONG if kind == "long" else "out")
     if kind == "loop":
         out.symlink_to(out)
@@ -115,7 +111,7 @@ def test_a_place_that_cannot_be_written_to_is_named(
     assert contents(tmp_path) == before
 
 
-def test_a_file_that_may_not_be_read_is_skipped_and_named_like_any_bad_sample(
+def test_an_unreadable_file_is_skipped_and_named_like_any_bad_sample(
     tmp_path: Path, images: Path, said: Callable[..., str], powerless: list[str]
 ):
     (images / "a" / "0.jpg").chmod(0)
@@ -139,7 +135,7 @@ def test_a_file_that_may_not_be_read_is_skipped_and_named_like_any_bad_sample(
     assert json.loads((out / "manifest.json").read_bytes())["samples"] == 5
 
 
-def test_files_of_too_small_a_limit_leave_nothing(tmp_path: Path, images: Path, said: Callable[..., str]):
+def test_a_limit_on_file_sizes_leaves_no_partial_output(tmp_path: Path, images: Path, said: Callable[..., str]):
     line = said("pack", images, tmp_path / "out", before="ulimit -f 4; ")
 
     assert "File too large; allow larger files (`ulimit -f`)" in line

@@ -1,4 +1,4 @@
-"""torch's DataLoader around a ShardDataset gives what a bare loop gives, with any workers, and resumes exactly."""
+"""torch's DataLoader over a ShardDataset gives the batches of a plain loop with any number of workers, and resumes."""
 
 from itertools import islice
 from typing import Any
@@ -50,7 +50,7 @@ def loader(data: ShardDataset, workers: int, method: str | None = None, *, persi
         pytest.param(2, "spawn", True),
     ],
 )
-def test_epochs_and_resuming_are_those_of_a_bare_loop(workers, method, persistent):
+def test_epochs_and_resuming_are_equal_to_those_of_a_plain_loop(workers, method, persistent):
     bare = dataset()
     epochs = [list(bare) for _ in range(5)]
     data = dataset()
@@ -68,7 +68,7 @@ def test_epochs_and_resuming_are_those_of_a_bare_loop(workers, method, persisten
     assert len({str(keys_of(epoch)) for epoch in epochs}) == 5
 
 
-def test_a_position_is_not_used_again_by_more_workers():
+def test_a_loaded_position_is_used_by_only_one_iteration():
     epochs = [list(dataset(epoch=epoch)) for epoch in range(2)]
     data = dataset()
     data.load_state_dict(data.state_dict(batches=3))
@@ -81,7 +81,7 @@ def test_a_position_is_not_used_again_by_more_workers():
 
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("seeded", [False, True])
-def test_epochs_left_early_advance_in_all_workers_alike(persistent, seeded):
+def test_epochs_that_are_left_early_advance_in_all_workers_equally(persistent, seeded):
     batches = loader(dataset(), 2, "fork", persistent=persistent)
     found = []
 
@@ -113,7 +113,7 @@ def test_single_samples_come_in_the_order_of_the_batches(workers):
     assert all(image.shape == (3, 8, 8) for image, _, _ in samples)
 
 
-def test_what_is_mapped_and_selected_comes_from_workers_too():
+def test_map_and_select_apply_in_workers():
     data = dataset().map(lambda batch: batch[2]).select(lambda keys: len(keys) == 4)
 
     found = list(loader(data, 2, "fork"))
@@ -123,7 +123,7 @@ def test_what_is_mapped_and_selected_comes_from_workers_too():
     assert list(loader(data, 2, "fork")) == keys_of(dataset(epoch=1))[:-1]
 
 
-def test_the_main_process_says_that_it_must_be_told_the_count():
+def test_the_state_in_the_main_process_says_that_it_needs_the_number_of_batches():
     data = dataset()
     next(iter(loader(data, 2, "fork")))
 
@@ -132,7 +132,7 @@ def test_the_main_process_says_that_it_must_be_told_the_count():
     assert data.state_dict(batches=1)["position"] == 4
 
 
-def test_a_worker_s_state_is_refused_elsewhere():
+def test_the_state_of_a_worker_is_refused_by_other_workers():
     cursor = {**dataset().state_dict(), "worker": [0, 2, 4]}
 
     with pytest.raises(
@@ -154,7 +154,7 @@ def test_an_error_in_a_worker_names_the_sample():
 
 
 @pytest.mark.parametrize("options", [{}, {"keys": False}, {"fields": {"image": "jpg", "label": "cls"}, "keys": False}])
-def test_a_dataloader_that_would_make_batches_of_batches_is_refused(options):
+def test_a_dataloader_with_a_batch_size_over_batches_is_refused(options):
     with pytest.raises(ConfigError, match="yields whole batches: pass batch_size=None to the DataLoader"):
         next(iter(DataLoader(dataset(**options), batch_size=2)))
 
@@ -163,7 +163,7 @@ def test_a_dataloader_that_would_make_batches_of_batches_is_refused(options):
     )
 
 
-def test_no_batches_at_all_are_warned_of():
+def test_an_epoch_without_batches_gives_a_warning():
     with pytest.warns(UserWarning, match="drop_last leaves no batch: 41 samples are less than a batch of 64; use a"):
         assert len(dataset(batch_size=64, drop_last=True)) == 0
     with pytest.warns(UserWarning, match="less than a batch of 16 on each of 3 ranks"):

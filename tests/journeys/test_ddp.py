@@ -1,4 +1,4 @@
-"""Real ranks, in step: torchrun over an uneven set, and ranks that are spawned with a data set."""
+"""Distributed training with real processes: torchrun over an uneven set, and spawned ranks with a data set."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SET = shard_set(COUNTS)
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of four ranks wrote down, in one run under torchrun."""
+    """Run four ranks under torchrun, and return the records of each rank."""
     out = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -35,7 +35,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def alone(**options: Any) -> list[str]:
-    """The keys in the order of the sequence."""
+    """Return the keys in the order of one process without ranks."""
     return [key for _, _, found in ddp_rank.dataset(SET, **options) for key in found]
 
 
@@ -44,7 +44,7 @@ def steps_of(ranks: list[list[list[str]]]) -> list[str]:
     return [key for step in range(steps) for key in dealt_back([rank[step] for rank in ranks if step < len(rank)])]
 
 
-def test_a_rank_finds_its_place_by_the_launcher_s_environment_and_by_the_process_group(ranks):
+def test_the_rank_comes_from_the_environment_of_the_launcher_or_from_the_process_group(ranks):
     for number, rank in enumerate(ranks):
         assert rank["place"] == [repr(Share(rank=number, world_size=4))] * 2
 
@@ -57,7 +57,7 @@ def test_ranks_take_equally_many_steps_of_equal_size(ranks, remainder):
     assert [rank[f"{remainder} length"] for rank in ranks] == [len(sizes[0])] * 4
 
 
-def test_what_the_ranks_got_together_is_the_sequence_as_the_remainder_says(ranks):
+def test_the_samples_of_all_ranks_together_follow_the_remainder_option(ranks):
     sequence = alone()
 
     assert sorted(sequence) == keys(range(41))
@@ -72,7 +72,7 @@ def test_workers_threads_and_resuming_change_nothing(ranks, way):
     assert [rank[way] for rank in ranks] == [rank["pad"] for rank in ranks]
 
 
-def test_a_cursor_of_four_ranks_goes_on_alone(ranks):
+def test_a_cursor_of_four_ranks_resumes_on_one_rank(ranks):
     states = [rank["state"] for rank in ranks]
     data = ddp_rank.dataset(SET, batch_size=7)
     data.load_state_dict(states[3])
@@ -83,7 +83,7 @@ def test_a_cursor_of_four_ranks_goes_on_alone(ranks):
     assert rest == alone()[2 * 3 * 4 :]
 
 
-def test_a_data_set_handed_to_spawned_ranks_gives_each_its_share(tmp_path, monkeypatch):
+def test_a_data_set_passed_to_spawned_ranks_gives_each_rank_its_share(tmp_path, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
         monkeypatch.delenv(name, raising=False)
     data = ddp_rank.dataset(SET)  # made here, where there is one rank
@@ -99,6 +99,6 @@ def test_a_data_set_handed_to_spawned_ranks_gives_each_its_share(tmp_path, monke
 
 
 def shares(**options: Any) -> list[list[list[str]]]:
-    """What each of two ranks should get."""
+    """Return the expected keys of each of two ranks."""
     sets: list[ShardDataset] = [ddp_rank.dataset(SET, rank=rank, world_size=2, **options) for rank in range(2)]
     return [[list(found) for _, _, found in rank] for rank in sets]

@@ -1,4 +1,4 @@
-"""Epochs advance by themselves in loops and trainers that never call set_epoch."""
+"""Epochs advance automatically in loops and trainers that never call set_epoch."""
 
 import logging
 from itertools import islice
@@ -31,7 +31,7 @@ def dataset(**options: Any) -> ShardDataset:
 
 
 def sums(batches: Any) -> list[tuple[tuple[str, ...], float]]:
-    """Keys and pixels of each batch."""
+    """Return the keys and the sums of pixels of each batch."""
     return [(tuple(keys), float(images.sum())) for images, _, keys in batches]
 
 
@@ -40,7 +40,7 @@ def epochs() -> list[list[tuple[tuple[str, ...], float]]]:
     return [sums(dataset(epoch=epoch)) for epoch in range(4)]
 
 
-def test_each_iteration_has_a_new_order_and_new_crops_until_one_is_set(epochs):
+def test_each_iteration_has_a_new_order_and_new_crops_until_an_epoch_is_set(epochs):
     data = dataset()
     loader = DeviceLoader(data, device="cpu", num_threads=2)
 
@@ -66,7 +66,7 @@ def test_an_iteration_that_delivered_nothing_is_not_counted(epochs):
     assert "epoch=0" in repr(failing)
 
 
-def test_of_two_iterations_at_a_time_the_second_is_of_the_next_epoch(epochs):
+def test_a_second_simultaneous_iteration_has_the_next_epoch(epochs):
     data = dataset()
     first, second = iter(data), iter(data)
 
@@ -83,7 +83,7 @@ def test_evaluation_in_the_order_of_packing_is_the_same_each_time():
 
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_in_torchdata_s_loader(epochs, workers, persistent):
+def test_epochs_advance_in_the_loader_of_torchdata(epochs, workers, persistent):
     loader = StatefulDataLoader(
         dataset(),
         batch_size=None,
@@ -103,7 +103,7 @@ def lightning() -> ModuleType:
 
 
 @pytest.mark.parametrize("workers", [None, 0, 2])
-def test_in_lightning_without_any_callback(lightning, epochs, workers, tmp_path):
+def test_epochs_advance_in_lightning_without_a_callback(lightning, epochs, workers, tmp_path):
     seen = []
     if workers is None:
         loader: Any = DeviceLoader(dataset(), device="cpu", num_threads=2)
@@ -136,7 +136,7 @@ def test_in_lightning_without_any_callback(lightning, epochs, workers, tmp_path)
     assert seen == [batch for epoch in epochs[:3] for batch in epoch]
 
 
-def test_in_accelerate(epochs):
+def test_epochs_advance_in_accelerate(epochs):
     accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed (make install does)")
     loader = accelerate.Accelerator(cpu=True).prepare(DataLoader(dataset(keys=False), batch_size=None))
 

@@ -1,6 +1,6 @@
-"""Whatever call of the disk fails, is cut short, or is the last before a kill: an error or the right result.
+"""Every system call for files fails once, is cut short, or is the last before a kill: an error or the right result.
 
-After it the same call finishes, and ends as if nothing had happened. A sample of the calls is tried here; ``make
+Afterwards the repeated program gives the result of an undisturbed run. The tests try a sample of the calls; ``make
 faults`` tries all of them.
 """
 
@@ -27,7 +27,7 @@ EVERY = int(os.environ.get("MPS_SHARDS_FAULTS_EVERY", "97"))
 
 @dataclass(frozen=True, slots=True)
 class Undisturbed:
-    """What a program comes to: what it returns, the files that it leaves, and the calls that can fail."""
+    """Result of an undisturbed program: its return value, its files, and the calls that can fail."""
 
     result: object
     files: dict[str, bytes]
@@ -35,7 +35,7 @@ class Undisturbed:
 
 
 def undisturbed(program: Program, folder: Path, how: How) -> Undisturbed:
-    """Let a program run as it should."""
+    """Run a program without failures, and return its result."""
     folder.mkdir()
     program.prepare(folder)
     with failing(Failure(None, folder, how)) as counted:
@@ -58,7 +58,7 @@ def end_by_failure(run: Callable[[Path], object], failure: Failure) -> None:
 
 
 def names_a_file(said: str, failure: Failure) -> bool:
-    """Whether a message names a file: the one that failed, the one that was to come of it, or one by its path."""
+    """Whether a message names a file: the file that failed, its final file, or its path."""
     call = failure.call
     assert call is not None
     names = {Path(path).name for path in (call.path, call.target) if path}
@@ -67,7 +67,7 @@ def names_a_file(said: str, failure: Failure) -> bool:
 
 
 def harm_at_once(program: Program, failure: Failure, right: Undisturbed) -> str:
-    """What is wrong with what comes of a failure; empty if nothing is."""
+    """Return what is wrong directly after a failure; an empty string if nothing is."""
     if failure.how == "kill":
         end_by_failure(program.run, failure)
         return ""
@@ -87,7 +87,7 @@ def harm_at_once(program: Program, failure: Failure, right: Undisturbed) -> str:
 
 
 def harm_later(program: Program, folder: Path, right: Undisturbed) -> str:
-    """What is wrong with what a failure left behind, and what the same call makes of it; empty if nothing is."""
+    """Return what is wrong with the files after a failure and with a repeated run; an empty string if nothing is."""
     for place in program.promises:
         if (folder / place / "manifest.json").exists():
             # a marker that is left beside a finished set is told, and harmless
@@ -100,7 +100,7 @@ def harm_later(program: Program, folder: Path, right: Undisturbed) -> str:
 
 
 def harms(program: Program, folder: Path, how: How, right: Undisturbed, numbers: Iterable[int]) -> list[str]:
-    """What is wrong after a failure at each of these calls, one after the other."""
+    """Return what is wrong after a failure at each of these calls, one after the other."""
     harmed = []
     for at in numbers:
         folder.mkdir()
@@ -125,7 +125,7 @@ def test_a_failure_is_an_error_or_harmless_and_the_same_call_finishes(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["append", "index labels", "repair, a flipped bit"])
-def test_a_file_that_cannot_be_read_for_a_moment_is_not_taken_for_missing_or_wrong(tmp_path: Path, name: str):
+def test_a_file_with_a_temporary_read_error_is_not_treated_as_missing_or_wrong(tmp_path: Path, name: str):
     (program,) = (each for each in PROGRAMS if each.name == name)
     right = undisturbed(program, tmp_path / "set", "error")
     reads = [

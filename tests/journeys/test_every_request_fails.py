@@ -1,6 +1,6 @@
-"""Whatever request to a store fails, loses its answer, or is the last before a kill: an error or the right result.
+"""Every request to a store fails once, loses its response, or is the last before a kill: an error or the right result.
 
-After it the same call finishes, and ends as if nothing had happened. A sample of the requests is tried here; ``make
+Afterwards the repeated program gives the result of an undisturbed run. The tests try a sample of the requests; ``make
 faults`` tries all of them.
 """
 
@@ -35,7 +35,7 @@ Try = tuple[StoreOptions, StoreHow, int, StoreRequest]
 
 @dataclass(frozen=True, slots=True)
 class Undisturbed:
-    """What a program comes to: what it returns, the files that it leaves, and the requests that it sends."""
+    """Result of an undisturbed program: its return value, its files, and the requests that it sends."""
 
     result: object
     files: Files
@@ -51,27 +51,27 @@ def address() -> Iterator[str]:
 
 
 def new_places(program: StoreProgram, folder: Path) -> Iterator[Place]:
-    """Places that nothing was written to. Programs that only read share a prefix, since caches go by its name."""
+    """Return empty places. Programs that only read share a prefix, because caches depend on its name."""
     prefix = f"s3://{stores.BUCKET}/{folder.name}"
     for number in itertools.count():
         yield Place(folder / str(number), f"{prefix}-{number}" if program.changes else prefix, ONCE)
 
 
 def files_of(place: Place) -> Files:
-    """Every file that lies at a place."""
+    """Return every file of a place."""
     stored = {f"store/{name}": identity for name, identity in open_folder(place.url).below().items()}
     return {**contents(place.folder), **stored}
 
 
 def prepared(program: StoreProgram, place: Place) -> Place:
-    """The place, with all that the program starts from."""
+    """Prepare the input of a program, and return its place."""
     place.folder.mkdir()
     program.prepare(place)
     return place
 
 
 def undisturbed(program: StoreProgram, place: Place) -> Undisturbed:
-    """Let a program run as it should."""
+    """Run a program without failures, and return its result."""
     prepared(program, place)
     with failing_store(StoreFailure()) as counted:
         result = program.run(place)
@@ -96,7 +96,7 @@ def end_by_failure(program: StoreProgram, place: Place, failure: StoreFailure) -
 
 
 def harm_at_once(program: StoreProgram, place: Place, failure: StoreFailure, right: Undisturbed) -> str:
-    """What is wrong with what comes of a failure; empty if nothing is."""
+    """Return what is wrong directly after a failure; an empty string if nothing is."""
     if failure.how == "kill":
         end_by_failure(program, place, failure)
         return ""
@@ -117,7 +117,7 @@ def harm_at_once(program: StoreProgram, place: Place, failure: StoreFailure, rig
 
 
 def harm_later(program: StoreProgram, place: Place, right: Undisturbed) -> str:
-    """What is wrong with what a failure left behind, and what the same call makes of it; empty if nothing is."""
+    """Return what is wrong with the files after a failure and with a repeated run; an empty string if nothing is."""
     for name in program.promises:
         folder = open_folder(f"{place.url}/{name}")
         if folder.has("manifest.json"):
@@ -134,7 +134,7 @@ def harm_later(program: StoreProgram, place: Place, right: Undisturbed) -> str:
 
 
 def harms(program: StoreProgram, places: Iterator[Place], right: Undisturbed, tried: Iterable[Try]) -> list[str]:
-    """What is wrong after each of these failures, one after the other."""
+    """Return what is wrong after each of these failures, one after the other."""
     harmed = []
     for options, how, at, request in tried:
         place = replace(prepared(program, next(places)), options=options)
@@ -144,7 +144,7 @@ def harms(program: StoreProgram, places: Iterator[Place], right: Undisturbed, tr
 
 
 def failures(right: Undisturbed) -> list[Try]:
-    """Every request in every way that it can fail: once for good, and once for a moment."""
+    """Return every request with each of its failures, permanent and temporary."""
     found = []
     for how in HOWS:
         requests = [each for each in right.requests if each.can_fail(how)]

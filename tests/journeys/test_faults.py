@@ -1,5 +1,5 @@
-"""Every fault of the corpus has the outcome that the corpus states, under every policy. Never a swap, a hang, a loss
-that nobody is told of."""
+"""Every fault of the corpus has the outcome that the corpus states, under every policy: no swap, hang or silent
+loss of a sample."""
 
 import io
 import json
@@ -26,7 +26,7 @@ CASES = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in FAULT
 
 
 def meant(shards: list[Any], lost: tuple[int, ...]) -> list[Sample]:
-    """The samples but for those that are lost, in order, made by Pillow alone."""
+    """Return the samples without the lost ones, in order, decoded by Pillow alone."""
     found: list[Sample | None] = []
     for members in shards:
         for key, run in groupby(members, lambda member: split_member(member[0])[0]):
@@ -119,7 +119,7 @@ def test_a_fault_has_its_outcome_under_every_policy(fault: Fault, verify: bool, 
             assert loader.stats().skipped == len(loader.stats().skips) == outcome.skips
 
 
-def test_the_corpus_is_told_as_a_table():
+def test_the_corpus_is_printed_as_a_table():
     lines = summary().splitlines()
 
     assert len(lines) == 2 + len({fault.name for fault in FAULTS}) > 60

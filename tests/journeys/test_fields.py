@@ -1,4 +1,4 @@
-"""Other people's tars with fields of their own, streamed and indexed: the same samples, or the same error."""
+"""Tars of other tools with various fields, streamed and indexed: both give the same samples or the same error."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ PHOTO, MASK = encoded(picture("RGB", 9, 8), "PNG"), encoded(picture("L", 9, 8), 
 
 
 def img2dataset(count: int) -> Samples:
-    """As img2dataset writes: a photograph, its caption, and what is known of it."""
+    """Return a sample as img2dataset writes it: a photograph, its caption, and metadata."""
     return {
         f"{n:09d}": {
             "jpg": tiny_jpeg(n),
@@ -69,7 +69,7 @@ def test_streamed_and_indexed_give_the_same(tmp_path, held, image, target, task,
         assert_same(loader, ShardDataset(folder, batch_size=2, keys=True))
 
 
-def test_another_choice_may_be_made_of_an_indexed_set(tmp_path):
+def test_an_indexed_set_can_be_read_with_other_fields(tmp_path):
     folder = tars(tmp_path / "tars", {k: {"jpg": tiny_jpeg(1), "png": PHOTO, "cls": b"1"} for k in "abcd"})
     adopt(folder, choice=FieldChoice.parsed("jpg", None))
 
@@ -78,7 +78,7 @@ def test_another_choice_may_be_made_of_an_indexed_set(tmp_path):
     assert target == -1 and image.numpy().tobytes() == expected(PHOTO).numpy().tobytes()
 
 
-def test_names_for_labels_need_the_classes(tmp_path):
+def test_labels_that_are_names_need_the_class_names(tmp_path):
     folder = tars(tmp_path / "tars", img2dataset(6))
     write(tmp_path, {"names.txt": b"cdf\nc\nd\nf\n"})
 
@@ -98,7 +98,7 @@ def test_names_for_labels_need_the_classes(tmp_path):
     assert "is read with chosen fields (target json:name)" in refused("reshard", folder, "--out", tmp_path / "new")
 
 
-def test_what_is_guessed_is_said_and_what_is_left_out_is_warned_of(tmp_path, caplog):
+def test_guessed_fields_are_printed_and_ignored_fields_give_a_warning(tmp_path, caplog):
     folder = tars(tmp_path / "tars", img2dataset(4))
     bare = {key: {"jpg": held["jpg"], "json": held["json"]} for key, held in img2dataset(4).items()}
 
@@ -115,7 +115,7 @@ def test_what_is_guessed_is_said_and_what_is_left_out_is_warned_of(tmp_path, cap
     ]
 
 
-def test_a_sample_in_doubt_is_a_bad_sample(tmp_path):
+def test_an_ambiguous_sample_is_a_bad_sample(tmp_path):
     held = {"a": {"jpg": tiny_jpeg(), "png": PHOTO, "cls": b"0"}, "b": {"jpg": tiny_jpeg(), "cls": b"1"}}
     folder = tars(tmp_path / "tars", held)
 
@@ -142,7 +142,7 @@ def test_texts_of_samples_that_have_no_other_target_are_captions_streamed_and_in
     indexed.close()
 
 
-def test_a_sample_of_a_labelled_set_that_has_a_text_alone_is_a_bad_sample(tmp_path):
+def test_a_sample_with_only_a_text_in_a_labelled_set_is_a_bad_sample(tmp_path):
     held = {f"{n}": {"jpg": tiny_jpeg(n), "txt": b"a cat", "cls": b"1"} for n in range(5)}
     del held["0"]["cls"]
     folder = tars(tmp_path / "tars", held)
@@ -154,7 +154,7 @@ def test_a_sample_of_a_labelled_set_that_has_a_text_alone_is_a_bad_sample(tmp_pa
     assert "name the target: --target cls, or none" in refused("index", folder)
 
 
-def test_labels_behind_many_captions_are_an_error_and_missing_captions_are_named(tmp_path):
+def test_labels_after_many_captions_are_an_error_and_missing_captions_are_named(tmp_path):
     held = {f"{n:03d}": {"jpg": tiny_jpeg(), "txt": b"a cat"} for n in range(70)}
     held["069"]["cls"] = b"1"
     late = tmp_path / "late"

@@ -1,4 +1,4 @@
-"""What people do with other data sets, loaders and packages either works here, or says what to do instead."""
+"""Common usage of other data sets, loaders and packages works, or gives an error that says what to do instead."""
 
 import copy
 import pickle
@@ -39,7 +39,7 @@ def loader(**options: Any) -> DeviceLoader:
         ({"transform": [classify.train(8)]}, r"transform is a list: Compose\(\[…\]\) .* and a tuple gives a view"),
     ],
 )
-def test_arguments_of_the_wrong_kind_are_refused_by_what_is_accepted(options: dict[str, Any], message: str):
+def test_arguments_of_a_wrong_type_are_refused_with_the_accepted_types(options: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         dataset(**options)
 
@@ -53,7 +53,7 @@ def test_arguments_of_the_wrong_kind_are_refused_by_what_is_accepted(options: di
         ({"on_stats": 3}, "on_stats must be a function that is given the stats, not 3"),
     ],
 )
-def test_options_of_the_loader_of_the_wrong_kind_are_refused(options: dict[str, Any], message: str):
+def test_loader_options_of_a_wrong_type_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         loader(**options)
 
@@ -67,12 +67,12 @@ def test_options_of_the_loader_of_the_wrong_kind_are_refused(options: dict[str, 
         ({"keys": 5}, "keys must be a list of keys, or the path of a text file, not 5"),
     ],
 )
-def test_subsets_of_the_wrong_kind_are_refused(options: dict[str, Any], message: str):
+def test_subsets_of_a_wrong_type_are_refused(options: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         Subset(**options)
 
 
-def test_whole_numbers_of_numpy_are_whole_numbers():
+def test_integers_of_numpy_are_accepted_as_integers():
     data = dataset(batch_size=np.int64(4), seed=np.int32(3), epoch=np.int64(1), keys=True)
 
     assert_same(list(data), list(dataset(seed=3, epoch=1, keys=True)))
@@ -94,7 +94,7 @@ def test_methods_of_other_data_sets_say_what_to_use_instead(use: Callable[[Shard
         use(dataset(batch_size=None))
 
 
-def test_samples_are_refused_by_anything_but_a_number_and_know_their_classes():
+def test_samples_accept_only_integers_as_index_and_have_class_names():
     samples = ShardSamples(SET)
 
     assert samples.num_classes == 3 and samples.task == "classification"
@@ -104,7 +104,7 @@ def test_samples_are_refused_by_anything_but_a_number_and_know_their_classes():
             samples[index]
 
 
-def test_a_loader_can_be_pickled_and_copied_in_an_epoch_and_goes_on_by_itself():
+def test_a_loader_can_be_pickled_and_copied_in_the_middle_of_an_epoch():
     original = loader()
     iterator = iter(original)
     next(iterator)
@@ -115,7 +115,7 @@ def test_a_loader_can_be_pickled_and_copied_in_an_epoch_and_goes_on_by_itself():
     assert len(list(iterator)) == 9
 
 
-def test_torch_s_chains_and_concatenations_work():
+def test_chained_and_concatenated_data_sets_of_torch_work():
     chained = ChainDataset([dataset(), dataset(subset=Subset(fraction=0.5))])
 
     assert len(chained) == len(list(DataLoader(chained, batch_size=None))) == 15
@@ -145,7 +145,7 @@ def test_timm_s_transform_trains_and_is_reproducible():
     assert all(torch.equal(a[0], b[0]) for a, b in zip(one, four, strict=True))
 
 
-def test_evaluation_in_the_middle_of_an_epoch_leaves_the_epoch_alone():
+def test_evaluation_in_the_middle_of_an_epoch_does_not_change_the_epoch():
     training, evaluation = loader(), DeviceLoader(dataset(shuffle=False), device="cpu")
     seen, evaluated = [], []
 
@@ -158,7 +158,7 @@ def test_evaluation_in_the_middle_of_an_epoch_leaves_the_epoch_alone():
     assert torch.equal(evaluated[0][0][1], evaluated[1][0][1])
 
 
-def test_a_cell_that_is_interrupted_runs_again_with_the_next_epoch():
+def test_an_interrupted_notebook_cell_can_run_again_with_the_next_epoch():
     training = loader()
 
     def cell(stop: bool) -> int:
@@ -173,7 +173,7 @@ def test_a_cell_that_is_interrupted_runs_again_with_the_next_epoch():
     assert cell(False) == 10 and training.dataset.position.epoch == 2
 
 
-def test_a_look_at_the_first_batch_costs_nothing_but_an_epoch_number():
+def test_taking_the_first_batch_only_advances_the_epoch():
     data = dataset()
     next(iter(data))
 

@@ -1,4 +1,4 @@
-"""A set that somebody made in order to harm costs an error, and no memory, no time, no file elsewhere."""
+"""A hostile set raises an error; it cannot take much memory or time, or touch other files."""
 
 import gzip
 import io
@@ -34,7 +34,7 @@ MEGABYTE = 1 << 20
 # Never run, never followed
 
 
-def test_the_package_runs_nothing_that_it_read():
+def test_the_package_never_executes_data_that_it_reads():
     assert dangers(sources(ROOT)) == []
 
 
@@ -53,7 +53,7 @@ def test_the_package_runs_nothing_that_it_read():
         "path.symlink_to(other)",
     ],
 )
-def test_a_planted_danger_is_found(source: str):
+def test_the_checker_finds_dangerous_code(source: str):
     assert len(dangers({"mps_shards.x": source})) == 1
 
 
@@ -73,7 +73,7 @@ def test_a_pickle_in_a_sample_is_not_opened(tmp_path: Path):
     assert not (tmp_path / "harm").exists()
 
 
-def test_links_devices_and_paths_outside_lead_nowhere(tmp_path: Path):
+def test_links_devices_and_outside_paths_in_a_tar_are_not_followed(tmp_path: Path):
     secret = tmp_path / "secret"
     secret.write_bytes(b"1")
     good = samples(1)["cat/00000"]
@@ -100,7 +100,7 @@ def test_links_devices_and_paths_outside_lead_nowhere(tmp_path: Path):
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Python's own allocations stay below 16 MB, and reading takes less than ten seconds of CPU."""
+    """Fail if Python's allocations exceed 16 MB, or if reading takes ten seconds of CPU time."""
     began = time.process_time()
     tracemalloc.start()
     try:
@@ -112,7 +112,7 @@ def little_memory() -> Iterator[None]:
 
 
 def claiming(folder: Path, count: int, *, size: int | None = None) -> Path:
-    """A set of one shard whose manifest claims this many samples, in a file (with a hole) as large as that takes."""
+    """Return a set of one sparse shard that is large enough for the number of samples that its manifest claims."""
     source = shard_set([2])
     for name in ("s-000000.tar", INDEX_NAME):
         (folder / name).write_bytes((source / name).read_bytes())
@@ -132,14 +132,14 @@ def test_samples_that_no_shard_could_hold_are_refused_when_opened(tmp_path: Path
 
 
 def test_samples_that_the_index_does_not_hold_are_refused_before_they_are_ordered(tmp_path: Path, little_memory: None):
-    """A file may claim any size by a hole, and cost nothing: the index must have a row for each sample."""
+    """A sparse file can have any size without using disk space, so the index must have a row for each sample."""
     folder = claiming(tmp_path, 2**30, size=2**39)
 
     with pytest.raises(ManifestError, match=rf"index.npy has \(2,\) rows .* the manifest says {2**30}"):
         ShardDataset(folder, batch_size=8, shuffle=True)
 
 
-def test_an_index_whose_header_claims_what_the_file_does_not_hold_is_refused(tmp_path: Path, little_memory: None):
+def test_an_index_whose_header_claims_more_rows_than_the_file_is_refused(tmp_path: Path, little_memory: None):
     folder = claiming(tmp_path, 2**30, size=2**39)
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -168,8 +168,8 @@ def test_a_manifest_of_gigabytes_is_not_read(tmp_path: Path, little_memory: None
         ShardDataset(tmp_path, batch_size=8)
 
 
-def test_rows_are_checked_before_a_byte_is_read_by_them(tmp_path: Path, little_memory: None):
-    """A row may claim 4 GB in a file with a hole: it must lie on blocks, behind the row before, and in the shard."""
+def test_rows_are_checked_before_samples_are_read(tmp_path: Path, little_memory: None):
+    """A row can claim 4 GB of a sparse file, so rows must be on block boundaries, in order, and inside the shard."""
     folder = claiming(tmp_path, 2, size=2**39)
     index = np.load(folder / INDEX_NAME)
     index["size"][1] = 2**32 - 512 + 1
@@ -199,7 +199,7 @@ def test_a_gzip_bomb_is_refused_long_before_it_is_unpacked(tmp_path: Path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 190 * 1024
 
 
-def test_photographs_in_gzip_and_small_files_of_zeros_are_no_bomb(tmp_path: Path):
+def test_compressed_photographs_and_small_files_of_zeros_are_accepted(tmp_path: Path):
     held = {**samples(4), "zeros": {**samples(1)["cat/00000"], "bin": bytes(8 * MEGABYTE)}}
     plain = by_tarfile(tmp_path / "x.tar", held).read_bytes()
     (tmp_path / "x.tar").write_bytes(gzip.compress(plain))
@@ -208,7 +208,7 @@ def test_photographs_in_gzip_and_small_files_of_zeros_are_no_bomb(tmp_path: Path
 
 
 def sparse_gnu(path: Path) -> None:
-    """A member of GNU's old sparse format that stands for 1 TB of zeros in two blocks."""
+    """Return a member in GNU's old sparse format that describes 1 TB of zeros in two blocks."""
     info = tarfile.TarInfo("x.jpg")
     info.type = tarfile.GNUTYPE_SPARSE
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
@@ -255,16 +255,14 @@ def same_name_for_all(path: Path) -> None:
         (same_name_for_all, "gives all members one name or size"),
     ],
 )
-def test_a_member_that_stands_for_more_than_it_holds_is_refused(
-    make: Callable[[Path], None], complaint: str, tmp_path: Path, little_memory: None
-):
+def test_a_sparse_member_is_refused(make: Callable[[Path], None], complaint: str, tmp_path: Path, little_memory: None):
     make(tmp_path / "x.tar")
 
     with pytest.raises(ShardError, match=complaint):
         list(ShardDataset(tmp_path, batch_size=1))
 
 
-def test_the_caller_may_bound_pixels_further():
+def test_the_caller_can_lower_the_limit_of_pixels():
     data = ShardDataset(shard_set([3]), batch_size=1, read_options=ReadOptions(max_pixels=100))
 
     with pytest.raises(DecodeError, match=r"12 x 10 pixels, at most 100 are accepted \(max_pixels\)"):
@@ -277,7 +275,7 @@ def test_the_caller_may_bound_pixels_further():
 # Messages
 
 
-def test_names_from_a_set_cannot_write_to_the_terminal_or_forge_a_line(tmp_path: Path):
+def test_names_from_a_set_cannot_control_the_terminal_or_add_lines(tmp_path: Path):
     log = tmp_path / "bad.jsonl"
     key = "a\x1b[2J\n{}"
     by_tarfile(tmp_path / "x.tar", {key: {"cls": b"x\x1b[31m", "jpg": samples(1)["cat/00000"]["jpg"]}})
@@ -290,7 +288,7 @@ def test_names_from_a_set_cannot_write_to_the_terminal_or_forge_a_line(tmp_path:
     assert "\x1b" not in str(data.skipped.first[0]) + line and "\n" not in str(data.skipped.first[0])
 
 
-def test_nor_can_names_that_webdataset_itself_complains_of(tmp_path: Path):
+def test_names_in_errors_of_webdataset_cannot_control_the_terminal(tmp_path: Path):
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         for _ in range(2):
             tar.addfile(tarfile.TarInfo("a\x1b[2J\nname.jpg"))
@@ -301,8 +299,8 @@ def test_nor_can_names_that_webdataset_itself_complains_of(tmp_path: Path):
     assert str(raised.value).isprintable()
 
 
-def test_damage_in_one_set_never_spoils_another_that_is_open():
-    """One process reads many sets: an error in one leaves the others as they were."""
+def test_damage_in_one_set_does_not_affect_other_open_sets():
+    """One process reads many sets, and an error in one set does not change the others."""
     good, bad = (
         ShardDataset(shard_set([4]), batch_size=None, keys=True),
         ShardDataset(shard_set([4], broken=(0,)), batch_size=None),

@@ -1,4 +1,4 @@
-"""From a tree of each layout into shards and back: every pixel, label, mask and note as the tree has it."""
+"""Packing and reading of each layout: every pixel, label, mask and extra column is that of the source."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_every_image_comes_back_with_its_target(tmp_path: Path, layout: str):
 
 
 def assert_target(one: Told, split: str, target: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Split, and label or mask, are those of the tree."""
+    """Fail unless split, label and mask are those of the source."""
     assert one.split == split
     if one.ids is not None:
         assert np.array_equal(target, one.ids)
@@ -42,7 +42,7 @@ def assert_target(one: Told, split: str, target: np.ndarray, classes: tuple[str,
 
 
 @pytest.mark.parametrize("layout", ["list", "metadata"])
-def test_further_columns_come_back_as_json(tmp_path: Path, layout: str):
+def test_other_columns_of_a_list_are_stored_as_json(tmp_path: Path, layout: str):
     told = TREES[layout](tmp_path / "tree")
 
     out = pack(tmp_path / "tree" / ("list.csv" if layout == "list" else ""), tmp_path / "out").out
@@ -52,7 +52,7 @@ def test_further_columns_come_back_as_json(tmp_path: Path, layout: str):
     assert notes == {path.rpartition(".")[0]: one.note for path, one in told.items()}
 
 
-def test_rows_that_cannot_be_packed_are_skipped_and_written_down(tmp_path: Path):
+def test_rows_that_cannot_be_packed_are_skipped_and_listed(tmp_path: Path):
     told = TREES["list"](tmp_path / "tree")
     gone, *rest = told
     (tmp_path / "tree" / gone).unlink()

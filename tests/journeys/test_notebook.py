@@ -1,4 +1,4 @@
-"""A real notebook, run by a real kernel and saved: what its cells show, and what is left in the file."""
+"""A notebook that a real kernel runs and saves: output of the cells, and content of the saved file."""
 
 import base64
 import io

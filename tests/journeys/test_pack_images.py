@@ -1,4 +1,4 @@
-"""Image options, splits and masks from pack to loader: what is delivered is what was asked for."""
+"""Image options, splits and masks of pack, checked in the batches that the loader delivers."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ COLOURS = np.array([(0, 0, 0), (128, 0, 0), (224, 224, 192)], np.uint8)  # of Pa
 
 
 def pairs(folder: Path) -> Path:
-    """Two images with RGB masks; the first is turned by its EXIF orientation, and its mask is upright."""
+    """Write two images with RGB masks; the first image has an EXIF orientation, and its mask is upright."""
     exif = Image.Exif()
     exif[0x0112] = 6
     files = {
@@ -65,7 +65,7 @@ def test_colour_masks_come_out_as_label_ids_on_upright_images(tmp_path: Path):
         ),
     ],
 )
-def test_masks_that_cannot_be_meant_stop_the_pack_and_leave_nothing(options: dict, complaint: str, tmp_path: Path):
+def test_invalid_masks_stop_the_pack_and_leave_no_files(options: dict, complaint: str, tmp_path: Path):
     source = pairs(tmp_path / "imgs")
 
     with pytest.raises((ConfigError, DataError), match=complaint):
@@ -74,14 +74,14 @@ def test_masks_that_cannot_be_meant_stop_the_pack_and_leave_nothing(options: dic
     assert not (tmp_path / "imgs-shards").exists()
 
 
-def test_bad_masks_are_left_out_where_that_is_asked_for(tmp_path: Path):
+def test_bad_masks_are_skipped_with_on_bad_sample_skip(tmp_path: Path):
     report = pack(pairs(tmp_path / "imgs"), palette="voc", on_bad_sample="skip")
 
     assert [skip.path for skip in report.skipped] == ["images/a.png"]
     assert report.sets[0].samples == 1
 
 
-def test_splits_are_sets_that_hold_every_image_once_with_equal_shares_of_classes(tmp_path: Path):
+def test_splits_hold_every_image_once_with_equal_shares_of_classes(tmp_path: Path):
     images = class_folders(tmp_path / "imgs", classes=3, each=10)
 
     report = pack(tmp_path / "imgs", split="train=0.8,val=0.2", seed=5)
@@ -118,7 +118,7 @@ def test_resized_and_encoded_images_have_the_same_bytes_from_any_number_of_worke
     assert all(image.dtype == torch.float32 for image in images)
 
 
-def test_images_that_only_viewers_turn_are_counted(tmp_path: Path):
+def test_images_with_an_exif_orientation_are_counted(tmp_path: Path):
     source = write(tmp_path / "imgs", {f"cat/{name}": EXAMPLES[name]() for name in ("rotated.jpg", "rgb.png")})
 
     found = [pack(source, tmp_path / str(upright), upright=upright).sets[0].rotated for upright in (False, True)]

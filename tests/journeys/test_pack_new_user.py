@@ -1,4 +1,4 @@
-"""A new user packs what was downloaded, with one line and without options, and trains on what comes out."""
+"""A new user packs a downloaded data set with one line and without options, and trains on it."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ def ran(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_a_zip_with_a_list_as_kaggle_gives_it(tmp_path: Path):
+def test_a_zip_with_a_list_from_kaggle_is_packed_and_trained_on(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "dog-breeds.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for n in range(30):
             archive.writestr(f"train/{n:04x}.jpg", tiny_jpeg(n))
@@ -38,7 +38,7 @@ def test_a_zip_with_a_list_as_kaggle_gives_it(tmp_path: Path):
     assert ran(tmp_path, *COMMAND, "pack", "dog-breeds.zip/labels.csv", "again").returncode == 0
 
 
-def test_a_parquet_file_of_the_hugging_face_hub(tmp_path: Path):
+def test_a_parquet_file_of_the_hugging_face_hub_is_packed_and_trained_on(tmp_path: Path):
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
@@ -55,7 +55,7 @@ def test_a_parquet_file_of_the_hugging_face_hub(tmp_path: Path):
     assert list(ShardDataset(tmp_path / "train-00000-of-00001-shards", batch_size=4).classes) == ["cat", "dog"]
 
 
-def test_a_torchvision_data_set_from_python(tmp_path: Path):
+def test_a_torchvision_data_set_is_packed_from_python_and_trained_on(tmp_path: Path):
     script = """
 from torchvision.datasets import FakeData
 from mps_shards import ShardDataset, pack

@@ -1,4 +1,4 @@
-"""Packing on a real Ray cluster of this machine gives the bytes that packing without it gives, whatever is lost."""
+"""Packing on a local Ray cluster gives the bytes of a pack without Ray, also if a node is lost."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def cli(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_a_cluster_of_its_own_writes_the_same_bytes(tmp_path: Path):
+def test_a_new_local_cluster_writes_the_same_bytes(tmp_path: Path):
     source = tmp_path / "imgs"
     class_folders(source, classes=3, each=10)
     write(source, {"class-1/bad.jpg": b"no image"})
@@ -53,7 +53,7 @@ def test_a_cluster_of_its_own_writes_the_same_bytes(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_errors_come_home_and_what_is_finished_is_kept(tmp_path: Path):
+def test_errors_of_tasks_are_raised_and_finished_shards_are_kept(tmp_path: Path):
     source = tmp_path / "imgs"
     class_folders(source, classes=3, each=10)
     write(source, {"class-1/bad.jpg": b"no image"})
@@ -67,7 +67,7 @@ def test_errors_come_home_and_what_is_finished_is_kept(tmp_path: Path):
     assert "Kept " in done.stdout
 
 
-def test_an_address_where_no_cluster_is_is_said(tmp_path: Path):
+def test_an_address_without_a_cluster_is_an_error_that_names_it(tmp_path: Path):
     class_folders(tmp_path / "imgs")
 
     done = cli(tmp_path / "imgs", tmp_path / "out", "--ray-address", "127.0.0.1:1")
@@ -78,7 +78,7 @@ def test_an_address_where_no_cluster_is_is_said(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_node_lost_half_way_costs_no_byte(tmp_path: Path):
+def test_a_node_that_is_lost_during_the_pack_does_not_change_the_bytes(tmp_path: Path):
     source = tmp_path / "imgs"
     class_folders(source, classes=3, each=400)
 

@@ -1,4 +1,4 @@
-"""From a folder into shards and back: every image once, its label that of its folder, by us and by anybody's tools."""
+"""Packing of class folders: this package and other tools read every image once, with the label of its folder."""
 
 import hashlib
 import shutil
@@ -29,11 +29,11 @@ def shards(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_folders(photos: Path) -> dict[str, str]:
-    """Class folder by key."""
+    """Return the class folder of each image by key."""
     return {str(path.relative_to(photos).with_suffix("")): path.parent.name for path in photos.rglob("*.jpg")}
 
 
-def test_every_key_comes_once_with_the_label_of_its_folder(photos: Path, shards: Path):
+def test_every_key_is_read_once_with_the_label_of_its_folder(photos: Path, shards: Path):
     data = ShardDataset(shards, batch_size=7, keys=True)
 
     read = [
@@ -89,7 +89,7 @@ def test_plain_webdataset_reads_the_original_bytes_and_labels(photos: Path, shar
         assert fields == {"cls": fields["cls"], "jpg": (photos / f"{key}.jpg").read_bytes()}
 
 
-def test_tar_lists_and_unpacks_without_a_word(photos: Path, shards: Path, tmp_path: Path):
+def test_tar_lists_and_extracts_shards_without_a_warning(photos: Path, shards: Path, tmp_path: Path):
     if not shutil.which("tar"):
         pytest.skip("no tar here")
     listed = []
@@ -104,12 +104,12 @@ def test_tar_lists_and_unpacks_without_a_word(photos: Path, shards: Path, tmp_pa
         assert (tmp_path / path.relative_to(photos)).read_bytes() == path.read_bytes()
 
 
-def test_manifest_and_index_describe_the_very_bytes(shards: Path):
+def test_manifest_and_index_describe_the_bytes_of_the_shards(shards: Path):
     assert_described(shards)
     assert all(path.stat().st_size <= 40_000 for path in shards.glob("*.tar"))
 
 
-def test_large_files_are_described_as_rightly_as_small_ones(tmp_path: Path):
+def test_large_files_are_described_correctly(tmp_path: Path):
     rng = np.random.default_rng(0)
     sizes = (3_000_000, 1, 9_000_000, 4 << 20, 70_000, 2_500_000)
     files = {f"{n % 2}/{n}.jpg": tiny_jpeg() + rng.bytes(size) for n, size in enumerate(sizes)}
@@ -122,7 +122,7 @@ def test_large_files_are_described_as_rightly_as_small_ones(tmp_path: Path):
 
 
 def assert_described(shards: Path) -> None:
-    """Sizes, digests and checksums of manifest and index are those of the tars."""
+    """Fail unless sizes, digests and checksums in manifest and index are those of the tars."""
     manifest = read_manifest(LocalFolder(shards))
     index = np.load(shards / "index.npy")
     row = 0
@@ -140,7 +140,7 @@ def assert_described(shards: Path) -> None:
     assert row == len(index) == manifest.samples
 
 
-def test_members_stand_in_order_without_time_owner_or_extra_header(shards: Path):
+def test_members_are_in_order_without_time_owner_or_extra_headers(shards: Path):
     for path in shards.glob("*.tar"):
         with tarfile.open(path) as tar:
             keys = [name.rpartition(".")[0] for name in tar.getnames()[::2]]
@@ -185,7 +185,7 @@ AWKWARD = (
 )
 
 
-def test_awkward_names_come_back_from_us_and_from_webdataset(tmp_path: Path):
+def test_unusual_names_are_restored_by_this_package_and_by_webdataset(tmp_path: Path):
     files = {name: tiny_jpeg(seed) for seed, name in enumerate(AWKWARD)}
     out = pack(write(tmp_path / "imgs", files)).out
 
@@ -200,7 +200,7 @@ def test_awkward_names_come_back_from_us_and_from_webdataset(tmp_path: Path):
         assert theirs[stem][extension.lower()] == content
 
 
-def test_twins_are_told_apart_by_name(tmp_path: Path):
+def test_files_that_differ_only_in_the_extension_have_different_keys(tmp_path: Path):
     files = {"cat/x.jpg": tiny_jpeg(1), "cat/x.png": tiny_jpeg(2)}
     out = pack(write(tmp_path / "imgs", files), keys="name").out
 
@@ -214,7 +214,7 @@ def test_twins_are_told_apart_by_name(tmp_path: Path):
 @pytest.mark.parametrize(
     "options", [{"shard_samples": 1}, {"shard_samples": 7}, {"shard_size": "5kB"}, {"shuffle": False}]
 )
-def test_any_size_of_shard_reads_back_whole(photos: Path, tmp_path: Path, options: dict):
+def test_shards_of_any_size_are_read_completely(photos: Path, tmp_path: Path, options: dict):
     report = pack(photos, tmp_path / "out", **options)
 
     read = [key for _, _, key in ShardDataset(report.out, batch_size=None, keys=True)]

@@ -1,4 +1,4 @@
-"""Packed straight to a store: the bytes of a local pack, whoever makes them, and whatever happens meanwhile."""
+"""Packing directly to a store: the bytes of a local pack with every executor, also after failures."""
 
 import json
 import random
@@ -53,20 +53,20 @@ def local(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 
 def stored(url: str) -> dict[str, bytes]:
-    """Every file at a prefix, hidden ones too, by relative path."""
+    """Return every file at a prefix, including hidden files, by relative path."""
     folder = open_folder(url)
     return {name: folder.read_file(name, max_bytes=1 << 30) for name in folder.below()}
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_the_bytes_are_those_of_a_local_pack(source: Path, url: str, local: dict[str, bytes], workers: int):
+def test_a_pack_in_a_store_has_the_bytes_of_a_local_pack(source: Path, url: str, local: dict[str, bytes], workers: int):
     report = pack(source, url, workers=workers, **OPTIONS)
 
     assert stored(url) == local
     assert (report.out, [each.folder for each in report.sets]) == (url, [f"{url}/train", f"{url}/val"])
 
 
-def test_array_tasks_in_any_order(source: Path, url: str, local: dict[str, bytes]):
+def test_array_tasks_can_run_in_any_order(source: Path, url: str, local: dict[str, bytes]):
     for index in random.Random(0).sample(range(3), 3):
         assert not pack(source, url, executor="array", task_index=index, num_tasks=3, **OPTIONS).finished
     report = commit(url)
@@ -75,7 +75,7 @@ def test_array_tasks_in_any_order(source: Path, url: str, local: dict[str, bytes
     assert stored(url) == local
 
 
-def test_array_tasks_that_begin_at_one_time(source: Path, url: str, local: dict[str, bytes]):
+def test_array_tasks_can_begin_at_the_same_time(source: Path, url: str, local: dict[str, bytes]):
     def task(index: int) -> None:
         pack(source, url, executor="array", task_index=index, num_tasks=3, workers=1, **OPTIONS)
 
@@ -87,7 +87,7 @@ def test_array_tasks_that_begin_at_one_time(source: Path, url: str, local: dict[
     assert stored(url) == local
 
 
-def test_of_plans_that_begin_at_one_time_one_is_carried_out(source: Path, url: str, tmp_path: Path):
+def test_only_one_of_several_simultaneous_plans_is_carried_out(source: Path, url: str, tmp_path: Path):
     def attempt(seed: int) -> int | str:
         try:
             pack(source, url, seed=seed, workers=1, **OPTIONS)
@@ -106,7 +106,7 @@ def test_of_plans_that_begin_at_one_time_one_is_carried_out(source: Path, url: s
 
 
 @pytest.mark.slow  # Ray takes its time to start
-def test_a_ray_cluster_whose_machines_see_the_source_only(source: Path, url: str, local: dict[str, bytes]):
+def test_a_ray_cluster_that_sees_only_the_source_writes_to_a_store(source: Path, url: str, local: dict[str, bytes]):
     pytest.importorskip("ray")
     options = ["--shard-samples", "4", "--split", "train=0.8,val=0.2", "--on-bad-sample", "skip"]
     command = ["-m", "mps_shards", "pack", source, url, *options, "--executor", "ray"]
@@ -117,14 +117,14 @@ def test_a_ray_cluster_whose_machines_see_the_source_only(source: Path, url: str
     assert stored(url) == local
 
 
-def test_a_file_system_of_fsspec_s(source: Path, local: dict[str, bytes], tmp_path: Path):
+def test_a_pack_can_be_written_to_a_file_system_of_fsspec(source: Path, local: dict[str, bytes], tmp_path: Path):
     for url in (f"memory://{tmp_path.name}/out", f"local://{tmp_path}/out"):
         pack(source, url, **OPTIONS)
 
         assert stored(url) == local
 
 
-def test_what_was_packed_there_reads_as_what_was_packed_here(photos: Path, url: str, tmp_path: Path):
+def test_a_set_packed_in_a_store_is_read_like_a_local_set(photos: Path, url: str, tmp_path: Path):
     pack(photos, url, shard_samples=16)
     pack(photos, tmp_path / "here", shard_samples=16)
 
@@ -134,12 +134,12 @@ def test_what_was_packed_there_reads_as_what_was_packed_here(photos: Path, url: 
 
 @pytest.fixture
 def unfinished(source: Path, url: str) -> str:
-    """A pack of which every second shard is finished."""
+    """Make a pack in which every second shard is finished."""
     pack(source, url, executor="array", task_index=0, num_tasks=2, **OPTIONS)
     return url
 
 
-def test_an_unfinished_pack_is_not_taken_for_a_set_of_tars(unfinished: str):
+def test_an_unfinished_pack_is_not_read_as_tars_without_a_manifest(unfinished: str):
     with pytest.raises(StorageError, match=r"some shards/train holds an unfinished pack \(manifest.json.part\)"):
         ShardDataset(f"{unfinished}/train", batch_size=1)
 
@@ -155,7 +155,7 @@ def test_an_unfinished_pack_is_not_taken_for_a_set_of_tars(unfinished: str):
     ],
     ids=["nothing", "replaced", "gone", "record", "marker"],
 )
-def test_finished_shards_are_kept_unless_they_were_harmed_meanwhile(
+def test_finished_shards_are_kept_unless_they_were_changed(
     source: Path, unfinished: str, local: dict[str, bytes], harm: Callable[[WritableFolder], object], kept: int
 ):
     harm(open_folder(unfinished))
@@ -171,7 +171,7 @@ def test_missing_shards_are_named_when_tasks_are_joined(unfinished: str):
         commit(unfinished)
 
 
-def test_a_shard_that_was_replaced_meanwhile_is_not_joined(source: Path, unfinished: str):
+def test_a_replaced_shard_is_not_joined(source: Path, unfinished: str):
     pack(source, unfinished, executor="array", task_index=1, num_tasks=2, **OPTIONS)
     there = open_folder(unfinished)
     there.write("val/val-000000.tar", bytes(there.identity("val/val-000000.tar").size))
@@ -180,7 +180,7 @@ def test_a_shard_that_was_replaced_meanwhile_is_not_joined(source: Path, unfinis
         commit(unfinished)
 
 
-def test_another_plan_is_refused_and_nothing_touched(source: Path, unfinished: str):
+def test_another_plan_is_refused_and_changes_nothing(source: Path, unfinished: str):
     before = stored(unfinished)
 
     with pytest.raises(ConfigError, match=r"some shards holds an unfinished pack by another plan .*--overwrite"):
@@ -189,7 +189,7 @@ def test_another_plan_is_refused_and_nothing_touched(source: Path, unfinished: s
     assert stored(unfinished) == before
 
 
-def test_what_is_finished_is_replaced_only_on_request(source: Path, url: str, tmp_path: Path):
+def test_a_finished_pack_is_replaced_only_with_overwrite(source: Path, url: str, tmp_path: Path):
     pack(source, url, **OPTIONS)
     before = stored(url)
 
@@ -203,7 +203,7 @@ def test_what_is_finished_is_replaced_only_on_request(source: Path, url: str, tm
 
 
 @pytest.mark.parametrize("strange", ["mine.txt", "train/deep/train-000000.tar", "other/o-000000.tar"])
-def test_what_no_pack_wrote_is_never_overwritten(source: Path, url: str, strange: str):
+def test_files_that_no_pack_wrote_are_never_overwritten(source: Path, url: str, strange: str):
     open_folder(url).write(strange, b"x")
 
     with pytest.raises(ConfigError, match="some shards is not empty"):
@@ -214,7 +214,7 @@ def test_what_no_pack_wrote_is_never_overwritten(source: Path, url: str, strange
     assert stored(url) == {strange: b"x"}
 
 
-def test_a_pack_that_is_overwritten_meanwhile_stops_and_adds_nothing(source: Path, url: str, tmp_path: Path):
+def test_a_pack_that_another_one_overwrites_stops_and_adds_nothing(source: Path, url: str, tmp_path: Path):
     other = {"seed": 1, "overwrite": True, "on_bad_sample": "skip"}
 
     def overwrite(samples: int, size: int) -> None:
@@ -234,7 +234,7 @@ def test_a_pack_that_fails_before_its_first_shard_leaves_nothing(source: Path, u
     assert stored(url) == {}
 
 
-def test_an_interrupted_pack_keeps_what_is_finished_and_says_so(source: Path, url: str, local: dict[str, bytes]):
+def test_an_interrupted_pack_keeps_finished_shards_and_says_so(source: Path, url: str, local: dict[str, bytes]):
     left = 10
 
     def interrupt(samples: int, size: int) -> None:
@@ -251,7 +251,7 @@ def test_an_interrupted_pack_keeps_what_is_finished_and_says_so(source: Path, ur
     assert stored(url) == local
 
 
-def test_a_store_that_knows_no_conditions_will_do(
+def test_a_store_without_conditional_writes_is_supported(
     source: Path, url: str, local: dict[str, bytes], address: str, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(asked: str, number: int) -> int | None:
@@ -271,11 +271,11 @@ LARGE = 5 << 20  # two make a shard of two parts
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """Images that make two shards of two parts each."""
+    """Write images for two shards that are uploaded in two parts each."""
     return write(tmp_path / "large", {f"cat/{n}.jpg": tiny_jpeg(n) + bytes(LARGE) for n in range(4)})
 
 
-def test_killed_in_the_middle_of_an_upload_nothing_looks_finished_and_the_rest_is_made_later(
+def test_a_pack_killed_during_an_upload_looks_unfinished_and_can_be_resumed(
     large: Path, url: str, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
     command = ["-m", "mps_shards", "pack", large, url, "--shard-samples", "2", "--workers", "1"]
@@ -300,7 +300,7 @@ def test_killed_in_the_middle_of_an_upload_nothing_looks_finished_and_the_rest_i
     assert stored(url) == contents(pack(large, tmp_path / "out", shard_samples=2).out)
 
 
-def test_a_burst_of_errors_is_survived(
+def test_a_burst_of_errors_of_the_store_does_not_fail_the_pack(
     large: Path, url: str, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ):
 
@@ -318,7 +318,7 @@ def test_a_burst_of_errors_is_survived(
 
 
 @pytest.mark.parametrize(("status", "complaint"), [(403, "access denied"), (500, "gave up after 2 attempts; .* 500")])
-def test_a_store_that_fails_for_good_is_said_without_secrets(
+def test_a_store_that_fails_permanently_is_named_without_secrets(
     source: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, status: int, complaint: str
 ):
     secret = f"s3://me:hunter2@{stores.BUCKET}/{tmp_path.name}/a b?signature=hunter2"
@@ -336,7 +336,7 @@ def test_a_store_that_fails_for_good_is_said_without_secrets(
     assert not [line for line in told if "hunter2" in line]
 
 
-def test_the_command_tells_the_url_without_secrets(source: Path, tmp_path: Path, address: str):
+def test_the_command_prints_the_url_without_secrets(source: Path, tmp_path: Path, address: str):
     shown = f"s3://{stores.BUCKET}/{tmp_path.name}/a b"
     arguments = ["pack", source, f"{shown}?signature=hunter2", "--on-bad-sample", "skip", "--work-dir", tmp_path]
 
@@ -361,17 +361,17 @@ def test_the_command_tells_the_url_without_secrets(source: Path, tmp_path: Path,
         ("here", {"work_dir": "there"}, "work_dir needs a URL"),
     ],
 )
-def test_places_that_cannot_be_packed_to_are_refused(source: Path, out: str, options: dict, complaint: str):
+def test_invalid_destinations_are_refused(source: Path, out: str, options: dict, complaint: str):
     with pytest.raises(ConfigError, match=complaint):
         pack(source, out, **options)
 
 
-def test_a_bucket_that_is_not_there_is_said(source: Path, address: str):
+def test_a_missing_bucket_is_an_error_that_names_it(source: Path, address: str):
     with pytest.raises(StorageError, match=r"s3://no-such-bucket/out: .*404 Not Found"):
         pack(source, "s3://no-such-bucket/out", **OPTIONS)
 
 
-def test_a_work_folder_that_is_not_there_is_said(source: Path, url: str, tmp_path: Path):
+def test_a_missing_work_folder_is_an_error_that_names_it(source: Path, url: str, tmp_path: Path):
     with pytest.raises(StorageError, match=r"cannot write .*/nowhere: No such file or directory"):
         pack(source, url, work_dir=tmp_path / "nowhere", **OPTIONS)
     assert stored(url) == {}

@@ -1,4 +1,4 @@
-"""A damaged tar that somebody packed is an error that names it, never a shorter data set."""
+"""A damaged tar without a manifest is an error that names the tar, and never a shorter data set."""
 
 import bz2
 import gzip
@@ -27,7 +27,7 @@ def keys(path: Path) -> list[str]:
 
 
 def refused(path: Path, complaint: str | None = None) -> None:
-    """Reading this tar fails, and the message names it."""
+    """Check that reading a tar fails with a message that names the tar."""
     with pytest.raises(ShardError, match=complaint) as raised:
         keys(path)
     assert str(path) in str(raised.value)
@@ -40,7 +40,7 @@ def tar(tmp_path: Path) -> Path:
 
 
 def layout(content: bytes) -> tuple[list[int], list[tuple[int, int]], int]:
-    """Where the headers of a plain tar begin, where its data lie, and where its two zero blocks begin."""
+    """Return the offsets of the headers and of the data of a plain tar, and of its two zero blocks."""
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         found = archive.getmembers()
     headers = [info.offset for info in found]
@@ -48,11 +48,11 @@ def layout(content: bytes) -> tuple[list[int], list[tuple[int, int]], int]:
     return headers, data, data[-1][1] + -data[-1][1] % BLOCK
 
 
-def test_whole_tars_are_read(tar: Path):
+def test_undamaged_tars_are_read(tar: Path):
     assert keys(tar) == list(samples(4))
 
 
-def test_cut_off_at_any_header_is_an_error(tar: Path):
+def test_a_tar_that_ends_at_any_header_is_an_error(tar: Path):
     content = tar.read_bytes()
 
     for header in layout(content)[0]:
@@ -61,7 +61,7 @@ def test_cut_off_at_any_header_is_an_error(tar: Path):
             refused(tar)
 
 
-def test_cut_off_between_any_members_is_an_error(tar: Path):
+def test_a_tar_that_ends_between_any_members_is_an_error(tar: Path):
     content = tar.read_bytes()
     headers, _, end = layout(content)
 
@@ -70,7 +70,7 @@ def test_cut_off_between_any_members_is_an_error(tar: Path):
         refused(tar, "is cut off: it ends at byte")
 
 
-def test_cut_off_in_any_data_is_an_error(tar: Path):
+def test_a_tar_that_ends_in_any_data_is_an_error(tar: Path):
     content = tar.read_bytes()
 
     for start, stop in layout(content)[1]:
@@ -79,7 +79,7 @@ def test_cut_off_in_any_data_is_an_error(tar: Path):
             refused(tar)
 
 
-def test_cut_off_in_the_padding_of_data_is_an_error(tar: Path):
+def test_a_tar_that_ends_in_the_padding_of_data_is_an_error(tar: Path):
     content = tar.read_bytes()
 
     for _, stop in layout(content)[1]:
@@ -87,7 +87,7 @@ def test_cut_off_in_the_padding_of_data_is_an_error(tar: Path):
         refused(tar)
 
 
-def test_an_end_of_less_than_two_zero_blocks_is_an_error(tar: Path):
+def test_a_tar_without_two_zero_blocks_at_the_end_is_an_error(tar: Path):
     content = tar.read_bytes()
     end = layout(content)[2]
 
@@ -121,7 +121,7 @@ def test_a_changed_byte_in_any_header_is_an_error(tar: Path):
             refused(tar, f"at byte {header}")
 
 
-def test_a_header_that_was_zeroed_does_not_end_the_tar_in_silence(tar: Path):
+def test_a_zeroed_header_is_an_error_and_not_the_end_of_the_tar(tar: Path):
     content = tar.read_bytes()
 
     for header in layout(content)[0]:
@@ -135,13 +135,13 @@ def test_concatenated_tars_are_an_error(tar: Path):
     refused(tar, "goes on after its end")
 
 
-def test_garbage_behind_the_end_is_an_error(tar: Path):
+def test_other_bytes_after_the_end_are_an_error(tar: Path):
     tar.write_bytes(tar.read_bytes() + b"?" * BLOCK)
 
     refused(tar, "goes on after its end")
 
 
-def test_a_field_that_comes_twice_is_an_error(tar: Path):
+def test_a_field_that_occurs_twice_is_an_error(tar: Path):
     with tarfile.open(tar, "w") as archive:
         for name in ("x.jpg", "x.JPG"):
             archive.addfile(tarfile.TarInfo(name))
@@ -150,7 +150,7 @@ def test_a_field_that_comes_twice_is_an_error(tar: Path):
 
 
 @pytest.mark.parametrize("squeezer", SQUEEZERS)
-def test_a_compressed_tar_that_is_cut_off_anywhere_is_an_error(tar: Path, squeezer: str):
+def test_a_compressed_tar_that_ends_at_any_byte_is_an_error(tar: Path, squeezer: str):
     content = SQUEEZERS[squeezer](tar.read_bytes())
 
     for size in (*range(10, len(content), max(1, len(content) // 60)), len(content) - 1):
@@ -159,7 +159,7 @@ def test_a_compressed_tar_that_is_cut_off_anywhere_is_an_error(tar: Path, squeez
 
 
 @pytest.mark.parametrize("squeezer", SQUEEZERS)
-def test_a_tar_that_was_cut_off_before_it_was_compressed_is_an_error(tar: Path, squeezer: str):
+def test_a_truncated_tar_that_was_then_compressed_is_an_error(tar: Path, squeezer: str):
     content = tar.read_bytes()
     headers, _, end = layout(content)
 
@@ -180,7 +180,7 @@ def test_a_changed_byte_in_compressed_data_is_an_error(tar: Path, squeezer: str)
 
 
 @pytest.mark.parametrize("name", ["BZ-1.jpg", "BZh91AY.jpg", "\x1f\x8b.jpg", "7zXZ.jpg"])
-def test_a_first_name_that_looks_like_compression_hides_no_damage(tar: Path, name: str):
+def test_damage_is_found_in_a_tar_whose_first_name_looks_like_a_compressed_file(tar: Path, name: str):
     by_tarfile(tar, {name[:-4]: {"jpg": b"1"}, **samples(2)}, form=tarfile.GNU_FORMAT)
     content = tar.read_bytes()
     assert keys(tar) == [name[:-4], *samples(2)]
@@ -192,7 +192,7 @@ def test_a_first_name_that_looks_like_compression_hides_no_damage(tar: Path, nam
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_cut_anywhere_goes_unseen(tar: Path, data: st.DataObject):
+def test_a_tar_that_ends_at_any_byte_is_an_error(tar: Path, data: st.DataObject):
     content = by_tarfile(tar, samples(3)).read_bytes()
     end = content.rstrip(b"\0")
     tar.write_bytes(content[: data.draw(st.integers(0, len(end)))])
@@ -200,7 +200,7 @@ def test_no_cut_anywhere_goes_unseen(tar: Path, data: st.DataObject):
     refused(tar)
 
 
-def test_gnu_tar_s_long_names_and_folders_are_checked_too(tmp_path: Path):
+def test_long_names_and_folders_of_gnu_tar_are_checked(tmp_path: Path):
     tar = by_gnu_tar(tmp_path / "x.tar", {"a/" * 60 + "long": {"jpg": b"1"}, **samples(2)}, "--format=gnu")
     content = tar.read_bytes()
     assert len(keys(tar)) == 3
@@ -224,7 +224,7 @@ def test_damage_in_one_tar_of_several_ends_the_epoch_with_an_error(tmp_path: Pat
     assert read == list(samples(15))[: len(read)] and len(read) >= 5
 
 
-def test_the_loader_hands_the_error_on(tar: Path):
+def test_the_loader_raises_the_error_of_a_damaged_tar(tar: Path):
     tar.write_bytes(tar.read_bytes()[: -BLOCK * 19])
 
     with (
@@ -234,7 +234,7 @@ def test_the_loader_hands_the_error_on(tar: Path):
         list(loader)
 
 
-def test_a_tar_that_vanished_is_an_error_that_names_it(tar: Path):
+def test_a_tar_that_was_deleted_is_an_error_that_names_it(tar: Path):
     data = ShardDataset(tar, batch_size=1)
     tar.unlink()
 
@@ -242,7 +242,7 @@ def test_a_tar_that_vanished_is_an_error_that_names_it(tar: Path):
         list(data)
 
 
-def test_what_an_interrupted_pack_left_is_not_taken_for_a_foreign_set(tar: Path):
+def test_files_of_an_interrupted_pack_are_not_read_as_tars_without_a_manifest(tar: Path):
     (tar.parent / "y.tar.part").touch()
 
     with pytest.raises(StorageError, match=r"holds an unfinished pack \(y\.tar\.part\); pack again"):

@@ -1,4 +1,4 @@
-"""Tars that others packed, without a manifest, are read as webdataset reads them, and split without loss."""
+"""Tars without a manifest are read as webdataset reads them, and divided among ranks without loss."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def keys_of(batches: Iterator) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three tars of 7, 1 and 9 samples."""
+    """Return a folder with three tars of 7, 1 and 9 samples."""
     first = 0
     for number, count in enumerate((7, 1, 9)):
         by_tarfile(tmp_path / f"set-{number}.tar", samples(count, first=first))
@@ -94,7 +94,7 @@ def test_tars_without_labels_deliver_minus_one(tmp_path: Path):
 
 @pytest.mark.parametrize("transfer", ["cpu", "inline"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_masks_are_delivered_with_their_very_label_ids(tmp_path: Path, transfer: str, dtype: type):
+def test_masks_are_delivered_with_unchanged_label_ids(tmp_path: Path, transfer: str, dtype: type):
     rng = np.random.default_rng(0)
     masks = {f"{n}": rng.integers(0, np.iinfo(dtype).max, (8, 8), dtype=dtype) for n in range(5)}
     held = {
@@ -119,7 +119,7 @@ def test_the_number_of_batches_is_not_known_in_advance(folder: Path):
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("batch", [None, 1, 3])
 @pytest.mark.parametrize("remainder", ["pad", "drop", "keep"])
-def test_ranks_share_the_stream_as_the_remainder_says(folder: Path, world: int, batch: int | None, remainder):
+def test_ranks_divide_the_stream_as_the_remainder_option_says(folder: Path, world: int, batch: int | None, remainder):
 
     shares = [
         keys_of(
@@ -155,7 +155,7 @@ def test_dataloader_workers_keep_the_order(folder: Path, workers: int, batch: in
 
 
 @pytest.mark.parametrize("buffer", [1, 5, 16, 17, 1000])
-def test_shuffling_is_complete_and_repeats_itself_by_seed_and_epoch(folder: Path, buffer: int):
+def test_shuffling_keeps_every_sample_and_depends_on_seed_and_epoch(folder: Path, buffer: int):
     def keys(seed: int, epoch: int) -> list[str]:
         return [key for key, _ in streamed([folder], buffer=buffer, seed=seed, epoch=epoch)]
 
@@ -164,7 +164,7 @@ def test_shuffling_is_complete_and_repeats_itself_by_seed_and_epoch(folder: Path
     assert len({tuple(keys(seed, epoch)) for seed in range(3) for epoch in range(3)}) > (3 if buffer == 1 else 8)
 
 
-def test_shuffling_mixes_what_lies_far_apart(tmp_path: Path):
+def test_shuffling_mixes_samples_that_are_far_apart(tmp_path: Path):
     by_tarfile(tmp_path / "x.tar", samples(200))
     order = [int(key[-5:]) for key, _ in streamed([tmp_path], buffer=100)]
 
@@ -187,7 +187,7 @@ def test_ranks_of_a_shuffled_stream_share_one_sequence(folder: Path):
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("batch", [None, 1, 4])
 @pytest.mark.parametrize("taken", [0, 1, 2, 4])
-def test_a_cursor_resumes_behind_the_last_batch(folder: Path, shuffle: bool, batch: int | None, taken: int):
+def test_a_cursor_resumes_after_the_last_batch(folder: Path, shuffle: bool, batch: int | None, taken: int):
     def fresh() -> ShardDataset:
         return ShardDataset(folder, batch_size=batch, shuffle=shuffle, seed=2, keys=True)
 

@@ -1,4 +1,4 @@
-"""Each recipe in docs/recipes runs as it is printed, with the real package, and trains."""
+"""Each recipe in docs/recipes runs unchanged with the real package, and trains."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``imgs`` and ``imgs-shards``: three classes that differ in colour, with noise."""
+    """Make a folder with ``imgs`` and ``imgs-shards``: noisy images of three classes that differ in colour."""
     folder = tmp_path_factory.mktemp("recipes")
     rng = np.random.default_rng(0)
     for split, count in (("train", 24), ("val", 10)):
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An own working directory with these sets."""
+    """Change to a new working directory with these sets."""
     for name in ("imgs", "imgs-shards"):
         (tmp_path / name).symlink_to(made / name)
     monkeypatch.chdir(tmp_path)
@@ -55,7 +55,7 @@ def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Trainers' own logging is not looked at, and torch's generator is as before for the next test."""
+    """Hide the logging of trainers, and restore torch's generator for the next test."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with torch.random.fork_rng(devices=[]):
         yield
@@ -66,7 +66,7 @@ def code_of(recipe: str) -> str:
 
 
 def run(recipe: str, *, name: str = "__main__") -> dict[str, Any]:
-    """The names that the recipe's code leaves behind."""
+    """Run the code of a recipe, and return its global names."""
     found: dict[str, Any] = {"__name__": name}
     exec(compile(code_of(recipe), f"{recipe}.md", "exec"), found)
     return found
@@ -170,7 +170,7 @@ def test_the_hugging_face_trainer_trains(here: Path):
     assert found["trainer"].state.global_step == 6 * len(found["train"])
 
 
-def test_stateful_dataloader_goes_on_with_the_next_batch(here: Path):
+def test_stateful_dataloader_resumes_with_the_next_batch(here: Path):
     pytest.importorskip("torchdata", reason="torchdata is not installed (make install does)")
 
     found = run("stateful_dataloader")
@@ -180,7 +180,7 @@ def test_stateful_dataloader_goes_on_with_the_next_batch(here: Path):
     )
 
 
-def test_the_cells_of_a_notebook_show_samples_and_give_the_same_again(here: Path):
+def test_the_cells_of_a_notebook_show_samples_and_give_the_same_result_again(here: Path):
     found = run("notebook")
 
     assert torch.equal(found["images"], found["again"])

@@ -1,4 +1,4 @@
-"""Packed here, uploaded, read back: over S3, over HTTP, and through a file system of fsspec's."""
+"""Sets in stores, read over S3, over HTTP and through fsspec."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def data(shards, **options) -> ShardDataset:
     return ShardDataset(shards, **{"batch_size": 8, "keys": True, "shuffle": True, **options})
 
 
-def test_a_packed_set_reads_back_from_s3_with_any_number_of_threads(packed, uploaded):
+def test_a_set_in_s3_is_read_with_any_number_of_threads(packed, uploaded):
     local = list(data(packed))
 
     assert_same(data(f"{uploaded}/"), local)
@@ -61,7 +61,7 @@ def test_dataloader_workers_read_what_their_parent_has_read_before(packed, uploa
     assert_same(loader, local)
 
 
-def test_ranks_and_chosen_tars(packed, uploaded):
+def test_ranks_and_chosen_tars_are_read_from_s3(packed, uploaded):
     name = sorted(path.name for path in packed.glob("*.tar"))[3]
 
     assert_same(data(f"{uploaded}/{name}"), data(packed / name))
@@ -80,7 +80,7 @@ def test_foreign_tars_of_a_bucket_are_listed_and_streamed(s3):
     assert_same(data(f"{s3}/foreign"), data(shard_set([20, 0, 30])))
 
 
-def test_a_bucket_or_prefix_that_is_not_there_is_said_to_be_missing(s3):
+def test_a_missing_bucket_or_prefix_is_an_error_that_names_it(s3):
     with pytest.raises(StorageError, match=r"s3://no-such-bucket: "):
         data("s3://no-such-bucket")
     with pytest.raises(ConfigError, match=f"{s3}/nothing holds neither a manifest.json nor any tar"):
@@ -88,7 +88,7 @@ def test_a_bucket_or_prefix_that_is_not_there_is_said_to_be_missing(s3):
 
 
 def assert_reads_as(found: ShardDataset, local: list, *, method: str = "fork") -> None:
-    """By 1, 2 and 4 threads, and by two worker processes of a DataLoader."""
+    """Fail unless 1, 2 and 4 threads and two DataLoader workers read the expected samples."""
     for workers in (1, 2, 4):
         found.set_epoch(0)
         with DeviceLoader(found, device="cpu", num_threads=workers) as loader:
@@ -99,7 +99,7 @@ def assert_reads_as(found: ShardDataset, local: list, *, method: str = "fork") -
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("ranges", [True, False])
-def test_the_same_set_over_http(packed, tmp_path, ranges, method):
+def test_a_set_on_a_web_server_is_read_over_http(packed, tmp_path, ranges, method):
     with web(packed, ranges=ranges) as server:
         found = data(
             server.url, read_options=ReadOptions(cache=None if ranges else tmp_path)
@@ -108,14 +108,14 @@ def test_the_same_set_over_http(packed, tmp_path, ranges, method):
         assert_reads_as(found, list(data(packed)), method=method)
 
 
-def test_a_file_system_of_fsspec_s(packed):
+def test_a_set_is_read_from_a_file_system_of_fsspec(packed):
     url = stores.upload(packed, "memory://photos")
 
     assert_same(data(url), data(packed))
     assert_same(data(stores.upload(foreign_tars([9]), "memory://tars")), data(foreign_tars([9])))
 
 
-def test_contents_that_no_etag_vouches_for_are_verified():
+def test_contents_of_a_store_without_etags_are_verified():
     folder = shard_set([5])
     url = stores.upload(folder, "memory://damaged")
     content = bytearray((folder / "s-000000.tar").read_bytes())
@@ -130,7 +130,7 @@ def test_contents_that_no_etag_vouches_for_are_verified():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_seaweedfs_gives_the_same(packed, monkeypatch, method):
+def test_seaweedfs_gives_the_same_samples(packed, monkeypatch, method):
     with stores.seaweed() as address:
         for name, value in stores.environment(address).items():
             monkeypatch.setenv(name, value)

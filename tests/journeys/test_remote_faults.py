@@ -1,4 +1,4 @@
-"""A network that fails in every known way: the same samples all the same, or the one right error; never a hang."""
+"""A network with every known failure: the same samples or the right error, and never a hang."""
 
 import itertools
 import shutil
@@ -40,7 +40,7 @@ def at_first(fault: int | str, times: int = 1):
 
 
 @pytest.mark.parametrize("fault", [*PASSING, "trickled"])
-def test_what_passes_is_tried_again_and_counted(fault):
+def test_temporary_failures_are_retried_and_counted(fault):
     with (
         web(SET, fault=at_first(fault)) as server,
         DeviceLoader(data(server.url), device="cpu", num_threads=3) as loader,
@@ -52,7 +52,7 @@ def test_what_passes_is_tried_again_and_counted(fault):
 
 
 @pytest.mark.parametrize("fault", sorted({*PASSING} - {"too long"}, key=str))  # what came of that is whole
-def test_what_does_not_pass_is_an_error_with_address_attempts_and_cause(fault):
+def test_a_permanent_failure_is_an_error_with_address_attempts_and_cause(fault):
     def of_one_tar(asked: Asked, number: int) -> int | str | None:
         return fault if asked.name == "s-000002.tar" else None
 
@@ -64,7 +64,7 @@ def test_what_does_not_pass_is_an_error_with_address_attempts_and_cause(fault):
 
 
 @pytest.mark.parametrize(("status", "complaint"), [(403, "access denied"), (404, "no such object"), (400, "400 Bad")])
-def test_what_trying_again_cannot_mend_is_said_at_once(status, complaint):
+def test_a_failure_that_retries_cannot_change_is_raised_at_once(status, complaint):
     def of_tars(asked: Asked, number: int) -> int | None:
         return status if asked.name.endswith(".tar") else None
 
@@ -77,7 +77,7 @@ def test_what_trying_again_cannot_mend_is_said_at_once(status, complaint):
 
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("fault", [503, "dropped", "reset", "too long"])
-def test_a_stream_goes_on_where_it_broke(fault, ranges):
+def test_a_stream_continues_where_it_broke(fault, ranges):
     tars = foreign_tars(COUNTS)
     with web(tars, fault=at_first(fault), ranges=ranges) as server:
         found = data(f"{server.url}/{NAMED}")
@@ -90,7 +90,7 @@ def test_a_stream_goes_on_where_it_broke(fault, ranges):
     assert found.source.traffic().retries >= 3
 
 
-def test_a_stream_that_ends_early_for_good_is_an_error():
+def test_a_stream_that_always_ends_early_is_an_error():
     tars = foreign_tars(COUNTS)
     complaint = r"s-00000\d.tar: gave up after 4 attempts"
     fault = lambda asked, number: 503 if asked.span else "dropped"  # noqa: E731
@@ -107,7 +107,7 @@ def another(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_tar_that_is_replaced_while_it_is_read_is_an_error_and_no_mixture(tmp_path, shuffle):
+def test_a_tar_that_is_replaced_while_it_is_read_is_an_error(tmp_path, shuffle):
     folder = Path(shutil.copytree(SET, tmp_path / "set"))
     with web(folder) as server:
         found = iter(data(server.url, shuffle=shuffle, read_options=ReadOptions(ahead_bytes=50_000)))
@@ -136,7 +136,7 @@ def test_a_stream_whose_tar_is_replaced_when_it_connects_again_is_an_error(tmp_p
         list(data(f"{server.url}/{NAMED}", shuffle=False))
 
 
-def test_a_tar_of_the_same_size_is_found_out_by_verified_reads_where_a_server_has_no_etags(tmp_path):
+def test_a_replaced_tar_of_the_same_size_is_found_by_verified_reads_without_etags(tmp_path):
     folder = Path(shutil.copytree(SET, tmp_path / "set"))
     another(folder)
 
@@ -144,7 +144,7 @@ def test_a_tar_of_the_same_size_is_found_out_by_verified_reads_where_a_server_ha
         list(data(server.url, read_options=ReadOptions(verify=True)))
 
 
-def test_waits_grow_and_differ():
+def test_waits_between_attempts_grow_and_vary():
     waits = [[StoreOptions(longest_wait_s=1.0).wait_s(failures) for _ in range(50)] for failures in range(1, 8)]
 
     assert all(0.1 <= wait <= 0.2 for wait in waits[0]) and len(set(waits[0])) > 1
@@ -153,7 +153,7 @@ def test_waits_grow_and_differ():
 
 
 @pytest.mark.parametrize("address", ["http://me:hunter2@{}", "http://{}?signature=hunter2"])
-def test_no_secret_is_told(address):
+def test_no_error_contains_a_secret(address):
     def refuse_tars(asked: Asked, number: int) -> int | None:
         return 503 if asked.name.endswith(".tar") else None
 

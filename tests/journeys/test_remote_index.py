@@ -1,4 +1,4 @@
-"""Other people's tars in stores become sets, in place or with their index here; and commands read sets by URL."""
+"""Tars in stores are indexed in place or with a local index, and commands read sets by URL."""
 
 import shutil
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_tars_of_a_store_become_a_set_in_place():
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges):
+def test_tars_of_a_web_server_are_indexed_into_a_local_folder(tmp_path, ranges):
     with web(TARS, ranges=ranges) as server:
         tars = f"{server.url}/{NAMED}"
 
@@ -71,7 +71,7 @@ def test_tars_of_a_web_server_are_indexed_into_a_folder_of_ours(tmp_path, ranges
         assert run("bench", tars, *options, "--device", "cpu", "--batches", "2", "--transform", "none").code == 0
 
 
-def test_what_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path):
+def test_a_store_that_cannot_be_written_to_is_refused_before_reading(tmp_path):
     with web(TARS) as server:
         complaint = "web servers cannot be written to; name a folder that you can write to with --out"
 
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path):
         assert server.asked == []
 
 
-def test_a_store_that_takes_nothing_is_told_of_with_what_to_do(tmp_path, monkeypatch):
+def test_a_store_that_refuses_writes_is_an_error_with_advice(tmp_path, monkeypatch):
     shutil.copytree(TARS, tmp_path / "bucket")
     with web(tmp_path) as server:  # like a store that may only be read
         for name, value in stores.environment(server.url).items():
@@ -102,7 +102,7 @@ def test_a_damaged_tar_of_a_store_is_refused_and_nothing_is_written(tmp_path):
     assert not (tmp_path / "index").exists()
 
 
-def test_a_broken_connection_is_mended_and_a_replaced_tar_refused(tmp_path):
+def test_a_broken_connection_is_retried_and_a_replaced_tar_is_refused(tmp_path):
     folder = Path(shutil.copytree(TARS, tmp_path / "tars"))
 
     def replaced(asked: Asked) -> None:
@@ -120,7 +120,7 @@ def test_a_broken_connection_is_mended_and_a_replaced_tar_refused(tmp_path):
     assert (tmp_path / "mended" / "index.npy").read_bytes() == (SET / "index.npy").read_bytes()
 
 
-def test_a_tar_of_another_size_than_its_index_says_is_an_error(tmp_path):
+def test_a_tar_with_another_size_than_the_manifest_states_is_an_error(tmp_path):
     with web(TARS) as server:
         run("index", f"{server.url}/{NAMED}", "--out", tmp_path / "index")
     folder = Path(shutil.copytree(TARS, tmp_path / "tars"))
@@ -156,7 +156,7 @@ def test_damage_in_a_store_is_found_by_verifying(tmp_path):
     assert {problem["kind"] for problem in said.json()[0]["problems"]} >= {"wrong digest", "damaged sample"}
 
 
-def test_a_set_in_a_store_is_resharded_there(tmp_path):
+def test_a_set_in_a_store_is_resharded_into_the_store(tmp_path):
     url, out = stores.upload(SET, "memory://reshard-from"), "memory://reshard-to/set"
 
     said = run("reshard", url, "-o", out, "--shard-samples", "32", "--drop", "s00007")
@@ -176,7 +176,7 @@ def test_a_set_in_a_store_is_unpacked(tmp_path):
     assert said.code == 0 and contents(tmp_path / "theirs") == contents(tmp_path / "ours")
 
 
-def test_a_set_in_a_store_is_repaired_as_a_local_one_is(tmp_path):
+def test_a_set_in_a_store_is_repaired_like_a_local_set(tmp_path):
     folder = copied(COUNTS, tmp_path / "set")
     flip(folder / "s-000002.tar", 700)
     swap(folder / "s-000000.tar", folder / "s-000001.tar")
@@ -211,7 +211,7 @@ def test_a_repair_in_a_store_that_fails_anywhere_can_be_repeated(tmp_path, monke
 
 
 def _fails(call: str, number: int, url: str, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Repair a set in a store whose call of this number fails; whether there was such a call."""
+    """Repair a set in a store, let the call with this number fail, and return whether there was such a call."""
     seen = 0
 
     def failing(self: StoreFolder, *args: object) -> object:

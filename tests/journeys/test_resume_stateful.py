@@ -1,4 +1,4 @@
-"""torchdata's StatefulDataLoader asks each worker for its state; a run that is cut and resumed goes on exactly."""
+"""torchdata's StatefulDataLoader saves the state of each worker, and an interrupted run resumes exactly."""
 
 import io
 from itertools import islice
@@ -35,7 +35,7 @@ def loader(data: ShardDataset, workers: int, *, persistent: bool = False) -> Sta
 
 
 def saved(state: Any) -> Any:
-    """The state after a trip through a checkpoint."""
+    """Return the state after saving it to a checkpoint and loading it."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -44,7 +44,7 @@ def saved(state: Any) -> Any:
 
 @pytest.mark.parametrize("workers", [0, 2, 3])
 @pytest.mark.parametrize("cut", [0, 1, 5, 10])
-def test_a_run_cut_in_an_epoch_goes_on_exactly(workers, cut):
+def test_a_run_interrupted_in_an_epoch_resumes_exactly(workers, cut):
     epochs = [list(dataset(epoch=epoch)) for epoch in (3, 4)]
     interrupted = loader(dataset(epoch=3), workers)
     given_out = list(islice(interrupted, cut)) if cut else []
@@ -62,7 +62,7 @@ def test_a_run_cut_in_an_epoch_goes_on_exactly(workers, cut):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_run_can_be_cut_again(workers):
+def test_a_resumed_run_can_be_interrupted_again(workers):
     whole = list(dataset())
     given_out, state = [], None
 
@@ -80,7 +80,7 @@ def test_a_resumed_run_can_be_cut_again(workers):
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
 @pytest.mark.parametrize("cut", [0, 1, 4])
-def test_a_second_epoch_cut_early_goes_on_exactly(workers, persistent, cut):
+def test_a_second_epoch_that_is_interrupted_resumes_exactly(workers, persistent, cut):
     # workers that live on know their last epoch's end until they have made a batch of the next
     data = dataset()
     interrupted = loader(data, workers, persistent=persistent)
@@ -97,7 +97,7 @@ def test_a_second_epoch_cut_early_goes_on_exactly(workers, persistent, cut):
 
 
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
-def test_a_run_cut_at_an_epoch_s_end_goes_on_with_the_next(workers, persistent):
+def test_a_run_interrupted_at_the_end_of_an_epoch_resumes_with_the_next_epoch(workers, persistent):
     interrupted = loader(dataset(), workers, persistent=persistent)
     list(interrupted)
     state = saved(interrupted.state_dict())
@@ -110,7 +110,7 @@ def test_a_run_cut_at_an_epoch_s_end_goes_on_with_the_next(workers, persistent):
     assert_same(resumed, list(dataset(epoch=1)))
 
 
-def test_each_rank_goes_on_with_its_own_share():
+def test_each_rank_resumes_with_its_own_share():
     for rank in range(2):
         options = {"rank": rank, "world_size": 2, "remainder": "keep"}
         interrupted = loader(dataset(**options), 2)

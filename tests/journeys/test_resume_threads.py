@@ -1,4 +1,4 @@
-"""DeviceLoader gives what a bare loop gives with any number of threads, and a checkpoint never runs ahead."""
+"""DeviceLoader gives the batches of a plain loop with any number of threads, and its state never runs ahead."""
 
 import json
 from itertools import islice
@@ -35,7 +35,7 @@ def test_threads_change_no_pixel_in_any_epoch(threads):
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("cut", [1, 6, 10, 11])
-def test_a_checkpoint_stands_behind_what_was_delivered_not_behind_what_runs_ahead(threads, cut):
+def test_a_checkpoint_holds_the_position_after_the_last_delivered_batch(threads, cut):
     interrupted = loader(dataset(epoch=2), threads)
     given_out = list(islice(interrupted, cut))
     state = json.loads(json.dumps(interrupted.state_dict()))
@@ -49,7 +49,7 @@ def test_a_checkpoint_stands_behind_what_was_delivered_not_behind_what_runs_ahea
         assert_same(resumed, dataset(epoch=3))  # by itself: no epoch was set, and the position is used up
 
 
-def test_a_cursor_goes_from_any_way_of_reading_to_any_other():
+def test_a_cursor_can_be_loaded_by_every_way_of_reading():
     whole = list(dataset())
     given_out, state = [], dataset().state_dict()
     for place, way in enumerate((iter, loader, lambda data: DataLoader(data, batch_size=None), iter)):
@@ -71,7 +71,7 @@ def test_an_epoch_may_be_set_until_the_first_batch():
 
 
 @pytest.mark.parametrize("way", [iter, loader])
-def test_between_epochs_a_state_stands_at_the_start_of_the_next(way):
+def test_a_state_between_epochs_holds_the_start_of_the_next_epoch(way):
     data = dataset()
     batches = way(data)
     next_to_last = [data.state_dict() for _ in batches][-1]
@@ -90,7 +90,7 @@ PATCHY = shard_set([5, 0, 1, 24, 11], broken=BROKEN)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_skipped_samples_make_batches_shorter_and_move_no_other(shuffle):
+def test_skipped_samples_shorten_batches_and_do_not_move_other_samples(shuffle):
     good = [[key for key in batch if key not in keys(BROKEN)] for batch in keys_of(dataset(shuffle=shuffle))]
     data = dataset(PATCHY, shuffle=shuffle, on_bad_sample=SkipRules(max_bad=None))
 
@@ -115,7 +115,7 @@ def test_resuming_next_to_skipped_samples_is_exact(way, cut):
     assert_same(given_out + list(way(resumed)), whole)
 
 
-def test_ranks_stay_in_step_where_one_of_them_skips():
+def test_ranks_stay_in_step_when_one_rank_skips_samples():
     ranks = [
         dataset(PATCHY, batch_size=8, rank=rank, world_size=2, on_bad_sample=SkipRules(max_bad=None), shuffle=False)
         for rank in range(2)
@@ -128,7 +128,7 @@ def test_ranks_stay_in_step_where_one_of_them_skips():
 
 
 @pytest.mark.parametrize(("world_size", "workers"), [(2, 0), (1, 2)])
-def test_a_step_with_nothing_left_is_an_error_where_others_count_on_it(world_size, workers):
+def test_a_step_without_samples_is_an_error_if_other_ranks_depend_on_it(world_size, workers):
     data = dataset(
         shard_set([8], broken=range(8)), rank=0, world_size=world_size, on_bad_sample=SkipRules(max_bad=None)
     )
@@ -163,7 +163,7 @@ def test_a_callable_decides_which_bad_samples_are_skipped():
 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("remainder", ["pad", "drop", "keep"])
-def test_foreign_tars_resume_exactly_on_other_ranks_too(shuffle, remainder):
+def test_foreign_tars_resume_exactly_with_other_ranks(shuffle, remainder):
     tars = foreign_tars([5, 0, 1, 24, 11])
     options = {"transform": None, "shuffle": shuffle, "remainder": remainder}
     sequence = [key for batch in keys_of(dataset(tars, batch_size=1, **options)) for key in batch]

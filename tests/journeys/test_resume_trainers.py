@@ -1,4 +1,4 @@
-"""A loader's state rides in the checkpoints of trainers, and a run goes on where it was cut."""
+"""The state of a loader in the checkpoints of trainers: an interrupted run resumes with the next batch."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def device_loader() -> DeviceLoader:
 
 @pytest.fixture(scope="module")
 def uncut() -> list[list[str]]:
-    """The keys of each step of all epochs, without any trainer."""
+    """Return the keys of each step of all epochs, without a trainer."""
     data = device_loader().dataset
     found = []
     for epoch in range(EPOCHS):
@@ -43,7 +43,7 @@ def lightning() -> ModuleType:
 
 
 def fitted(lightning: ModuleType, checkpoint: Path, *, steps: int = -1, resume: bool = False) -> list[list[str]]:
-    """The keys of each step that Lightning trained on.
+    """Return the keys of each step that Lightning trained on.
 
     Saves a checkpoint after so many steps; at the end of an epoch in the hook for that, as `ModelCheckpoint` does:
     Lightning 2.6 itself passes over an epoch if it resumes any stateful loader from an epoch's last step.
@@ -91,7 +91,7 @@ def fitted(lightning: ModuleType, checkpoint: Path, *, steps: int = -1, resume: 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # Lightning 2.6 on torch 2.14
 @pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`:UserWarning")  # ours is exact
 @pytest.mark.parametrize("cut", [3, 11, 14])
-def test_lightning_goes_on_with_the_very_next_batch(lightning, uncut, cut, tmp_path):
+def test_lightning_resumes_with_the_next_batch(lightning, uncut, cut, tmp_path):
     given_out = fitted(lightning, tmp_path / "cut.ckpt", steps=cut)
 
     given_out += fitted(lightning, tmp_path / "cut.ckpt", resume=True)
@@ -101,14 +101,14 @@ def test_lightning_goes_on_with_the_very_next_batch(lightning, uncut, cut, tmp_p
 
 @pytest.fixture
 def accelerate() -> Iterator[ModuleType]:
-    """The package, with nothing left of an earlier run, as in a new process."""
+    """Import the package without state of an earlier run, as in a new process."""
     module = pytest.importorskip("accelerate", reason="accelerate is not installed (make install does)")
     yield module
     module.state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def accelerated(accelerate: ModuleType, folder: Path, *, resume: bool) -> Iterator[list[str]]:
-    """The keys of each step of a training loop with accelerate; saves a checkpoint after each of them."""
+    """Return the keys of each step of a training loop with accelerate, which saves a checkpoint after each step."""
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = accelerate.Accelerator(cpu=True)
     model, loader = accelerator.prepare(torch.nn.Linear(1, 1)), device_loader()
@@ -124,7 +124,7 @@ def accelerated(accelerate: ModuleType, folder: Path, *, resume: bool) -> Iterat
 
 
 @pytest.mark.parametrize("cut", [3, 11, 14])
-def test_accelerate_goes_on_with_the_very_next_batch(accelerate, uncut, cut, tmp_path):
+def test_accelerate_resumes_with_the_next_batch(accelerate, uncut, cut, tmp_path):
     given_out = list(islice(accelerated(accelerate, tmp_path, resume=False), cut))
 
     given_out += accelerated(accelerate, tmp_path, resume=True)
@@ -133,9 +133,9 @@ def test_accelerate_goes_on_with_the_very_next_batch(accelerate, uncut, cut, tmp
 
 
 def hugging_face(transformers: ModuleType, folder: Path, *, stop: int | None = None, resume: int | None = None) -> Any:
-    """The pixels and labels of each step that the Trainer trained on in two epochs, and how many samples were skipped.
+    """Return pixels and labels of each step of two epochs of the Trainer, and the number of skipped samples.
 
-    Saves a checkpoint after step `stop` and ends there, or goes on from the checkpoint of step `resume`. The loader and
+    Saves a checkpoint after step `stop` and ends there, or resumes from the checkpoint of step `resume`. The loader and
     the callback are those of docs/recipes/transformers.md.
     """
     seen: list[tuple[float, list[int]]] = []
@@ -182,7 +182,7 @@ def hugging_face(transformers: ModuleType, folder: Path, *, stop: int | None = N
     return seen, data.skipped.count
 
 
-def test_the_hugging_face_trainer_skips_advances_and_goes_on_with_the_very_next_batch(accelerate, tmp_path):
+def test_the_hugging_face_trainer_skips_samples_advances_epochs_and_resumes_with_the_next_batch(accelerate, tmp_path):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (make install does)")
 
     uncut, skipped = hugging_face(transformers, tmp_path)

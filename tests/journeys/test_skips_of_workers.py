@@ -1,4 +1,4 @@
-"""What DataLoader workers skip, the main process tells: in `skipped`, `repr`, `stats()`, `watch` and the last line."""
+"""Samples that DataLoader workers skip are reported in the main process: `skipped`, `repr`, `stats()`, `watch`, log."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ def dataset(**options: Any) -> ShardDataset:
     ("method", "persistent"),
     [("fork", False), ("fork", True), ("spawn", True), pytest.param("forkserver", False, marks=pytest.mark.slow)],
 )
-def test_the_main_process_counts_what_workers_skip_in_each_epoch(method: str, persistent: bool):
+def test_the_main_process_counts_the_samples_that_workers_skip_in_each_epoch(method: str, persistent: bool):
     data = dataset()
     batches = DataLoader(
         data, batch_size=None, num_workers=2, multiprocessing_context=method, persistent_workers=persistent
@@ -52,7 +52,7 @@ def test_the_main_process_counts_what_workers_skip_in_each_epoch(method: str, pe
         assert "skipped=3" in repr(data) and "skipped" in data._repr_html_()
 
 
-def test_a_stateful_dataloader_that_resumes_counts_what_is_left():
+def test_a_resumed_stateful_dataloader_counts_the_remaining_skips():
     batches = StatefulDataLoader(dataset(), batch_size=None, num_workers=2, multiprocessing_context="fork")
     list(islice(batches, 2))
     state = batches.state_dict()
@@ -65,7 +65,7 @@ def test_a_stateful_dataloader_that_resumes_counts_what_is_left():
     assert data.skipped.count == 1  # sample 11, in the third batch
 
 
-def test_epochs_are_counted_apart_and_by_whoever_reads_them():
+def test_epochs_are_counted_separately_by_the_iterator_that_reads_them():
     data = dataset()
     batches = DataLoader(data, batch_size=None, num_workers=2, multiprocessing_context="fork")
     list(batches)
@@ -77,7 +77,7 @@ def test_epochs_are_counted_apart_and_by_whoever_reads_them():
     assert data.skipped.count == 3
 
 
-def test_a_copy_has_an_account_of_its_own():
+def test_a_copy_has_its_own_counts():
     data = dataset()
     copy = pickle.loads(pickle.dumps(data))
 
@@ -86,7 +86,7 @@ def test_a_copy_has_an_account_of_its_own():
     assert (data.skipped.count, copy.skipped.count) == (0, 3)
 
 
-def test_a_composed_data_set_tells_the_same():
+def test_a_composed_data_set_reports_the_same_skips():
     data = dataset()
 
     list(DataLoader(data.map(len), batch_size=None, num_workers=2, multiprocessing_context="fork"))
@@ -94,7 +94,7 @@ def test_a_composed_data_set_tells_the_same():
     assert data.skipped.count == 3
 
 
-def test_device_loader_over_a_dataloader_tells_them_wherever_it_reports(caplog: pytest.LogCaptureFixture):
+def test_device_loader_over_a_dataloader_reports_skips_in_all_its_reports(caplog: pytest.LogCaptureFixture):
     screen = Console(file=io.StringIO(), width=200)
     data = dataset()
     with DeviceLoader(
@@ -120,7 +120,7 @@ def rank(number: int, data: ShardDataset, counts: Any) -> None:
     counts[number] = data.skipped.count
 
 
-def test_ranks_that_inherit_one_data_set_do_not_count_each_others():
+def test_ranks_that_inherit_one_data_set_do_not_count_the_skips_of_other_ranks():
     data = dataset()
     context = torch.multiprocessing.get_context("fork")
     counts = context.Array("i", [-1, -1])
@@ -135,7 +135,7 @@ def test_ranks_that_inherit_one_data_set_do_not_count_each_others():
     assert data.skipped.count == 0 and data.position.epoch == 0
 
 
-def test_long_names_are_shortened_and_any_text_survives():
+def test_long_names_are_shortened_and_any_text_is_kept():
     skips = WorkerSkips()
     skips.record(7, 1, 1, Skip("é" * 300, "a.tar", None, "\0bad \ud800"))
     skips.record(7, 1, 5, None)

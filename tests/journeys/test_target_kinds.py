@@ -1,4 +1,4 @@
-"""Targets beyond one class index, from a list or from tars to a training step."""
+"""Several classes, numbers and captions as targets, from a list or from tars to a training step."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def npy(*values: float) -> bytes:
 
 @pytest.fixture
 def tars(tmp_path: Path) -> Path:
-    """What img2dataset writes: a picture, its caption, and what was known of it."""
+    """Write tars as img2dataset does: an image, its caption, and metadata."""
     folder = tmp_path / "tars"
     folder.mkdir()
     for shard in range(2):
@@ -55,7 +55,7 @@ FIELDS = {
 
 
 def plain(batch: Any) -> Any:
-    """Tensors as lists, and tuples as the lists that a DataLoader makes of them."""
+    """Convert tensors to lists, and tuples to lists, as a DataLoader does."""
     if isinstance(batch, dict):
         return {name: plain(value) for name, value in batch.items()}
     if isinstance(batch, tuple | list):
@@ -64,7 +64,7 @@ def plain(batch: Any) -> Any:
 
 
 def everywhere(data: ShardDataset) -> list[Any]:
-    """The batches, which must be the same in a bare loop, in threads, and in DataLoader workers."""
+    """Return the batches, after checking that a plain loop, threads and DataLoader workers give the same."""
     wanted = list(data)
     for loader in (
         DeviceLoader(data, device="cpu", num_threads=2, transfer="inline"),
@@ -76,7 +76,7 @@ def everywhere(data: ShardDataset) -> list[Any]:
     return wanted
 
 
-def test_captions_of_other_people_s_tars_are_lists_of_texts(tars: Path):
+def test_captions_of_foreign_tars_are_lists_of_texts(tars: Path):
     data = ShardDataset(tars, batch_size=3, target="txt", keys=True, transform=classify.train(8))
 
     images, captions, keys = everywhere(data)[0]
@@ -87,7 +87,7 @@ def test_captions_of_other_people_s_tars_are_lists_of_texts(tars: Path):
     assert next(iter(ShardDataset(tars, batch_size=None, target="txt")))[1] == "picture 0 ü"
 
 
-def test_several_values_come_by_name(tars: Path):
+def test_several_fields_are_delivered_by_name(tars: Path):
     batch = everywhere(ShardDataset(tars, batch_size=4, fields=FIELDS, transform=classify.train(8), keys=True))[1]
 
     assert list(batch) == [*FIELDS, "key"]
@@ -101,7 +101,7 @@ def test_several_values_come_by_name(tars: Path):
     assert batch["vector"].tolist() == [[number, 1] for number in range(4, 8)]
 
 
-def test_a_single_sample_has_single_values(tars: Path):
+def test_a_single_sample_has_single_values_and_no_lists(tars: Path):
     sample = next(iter(ShardDataset(tars, batch_size=None, fields=FIELDS, keys=True)))
 
     assert sample["image"].ndim == 3 and sample["caption"] == "picture 0 ü" and sample["key"] == "000000000"
@@ -139,7 +139,7 @@ def written(folder: Path, lines: str, **options: Any) -> Path:
     return pack(folder / "imgs" / "labels.csv", folder / "set", shuffle=False, **options).out
 
 
-def test_a_list_with_several_classes_a_picture_trains_a_multi_hot_loss(tmp_path: Path):
+def test_a_list_with_several_classes_per_image_trains_a_multi_hot_loss(tmp_path: Path):
     tags = ["smiling|young", "hat", "young", "hat|smiling|young", "hat", "hat", "smiling", "hat|young"]
     shards = written(
         tmp_path, "path,labels\n" + "".join(f"{n}.jpg,{tag}\n" for n, tag in enumerate(tags)), separator="|"
@@ -191,6 +191,6 @@ def test_a_list_with_captions_gives_texts(tmp_path: Path):
         ({"target": len}, 'target must name a field, such as target="json:label"'),
     ],
 )
-def test_fields_that_cannot_work_are_refused(tars: Path, options: dict[str, Any], message: str):
+def test_invalid_fields_are_refused(tars: Path, options: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         ShardDataset(tars, batch_size=2, **options)

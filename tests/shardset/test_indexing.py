@@ -1,4 +1,4 @@
-"""Tars of others become a set in place: all that holds for sets holds for them, and the tars stay as they are."""
+"""Indexing of tars from other tools: they become a set with all its features, and the tars are not changed."""
 
 import io
 import os
@@ -54,7 +54,7 @@ def test_tars_of_any_maker_become_a_set_that_reads_the_same(maker: str, folder: 
     assert len(data) == 10
 
 
-def test_class_names_are_taken_where_there_are_enough(folder: Path):
+def test_class_names_are_used_if_there_is_one_for_every_label(folder: Path):
     by_tarfile(folder / "x.tar", labelled(4))
 
     with pytest.raises(ConfigError, match="has labels up to 2, but only 2 classes are named"):
@@ -87,7 +87,7 @@ def test_the_task_follows_from_the_fields(folder: Path, tmp_path: Path):
     assert np.asarray(target).shape == tuple(image.shape[1:])
 
 
-def test_keys_that_repeat_in_every_tar_are_told_and_stay_readable(folder: Path):
+def test_keys_that_repeat_in_every_tar_are_reported_and_stay_readable(folder: Path):
     for number in range(2):
         by_tarfile(folder / f"x-{number}.tar", labelled(4))
 
@@ -112,7 +112,7 @@ def test_keys_that_repeat_in_every_tar_are_told_and_stay_readable(folder: Path):
         ({}, "hold no samples"),
     ],
 )
-def test_samples_of_no_one_kind_are_refused(folder: Path, held: dict, complaint: str):
+def test_samples_with_different_targets_are_refused(folder: Path, held: dict, complaint: str):
     by_tarfile(folder / "x.tar", held)
 
     with pytest.raises(DataError, match=complaint):
@@ -178,7 +178,7 @@ def test_links_to_tars_elsewhere_become_a_set(folder: Path, tmp_path: Path):
     assert len(list(ShardDataset(folder, batch_size=None))) == 3
 
 
-def test_what_is_a_set_already_or_no_tars_is_refused(folder: Path, tmp_path: Path):
+def test_a_folder_that_is_a_set_already_or_holds_no_tars_is_refused(folder: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"holds no \*\.tar"):
         adopt(folder)
     with pytest.raises(ManifestError, match=r"has a manifest\.json already"):
@@ -194,7 +194,7 @@ JUNK = ["._000001.jpg", "__MACOSX/._000001.jpg", "__MACOSX/._000001.cls", ".DS_S
 
 
 def littered(path: Path, held: dict[str, dict[str, bytes]]) -> None:
-    """Between all members: what macOS, GNU tar --label and recursive tars add."""
+    """Add the members that macOS, GNU tar --label and recursive tars add, between all members."""
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
         label = tarfile.TarInfo("backup of May")
         label.type = b"V"
@@ -213,7 +213,7 @@ def littered(path: Path, held: dict[str, dict[str, bytes]]) -> None:
                 tar.addfile(info, io.BytesIO(content))
 
 
-def test_what_systems_put_into_tars_is_passed_over_and_counted(folder: Path):
+def test_members_that_systems_add_to_tars_are_left_out_and_counted(folder: Path):
     held = labelled(4)
     littered(folder / "x.tar", held)
 

@@ -1,4 +1,4 @@
-"""Every maintenance command that writes, killed before any of its changes and repeated, ends as if undisturbed."""
+"""A maintenance command that is killed before any of its changes gives the same result when it is repeated."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.support.sets import foreign_tars, shard_set
 
 
 def damaged(folder: Path) -> None:
-    """Damage of every kind that repairing mends."""
+    """Return a set with every kind of damage that a repair can mend."""
     copied([4, 4, 4, 4, 3, 2], folder)
     index_labels(folder)
     flip(folder / "s-000000.tar", 1100)
@@ -56,7 +56,7 @@ WORK: dict[str, tuple[Callable[[Path], None], Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("command", WORK)
-def test_killed_anywhere_and_repeated_it_ends_as_undisturbed(command: str, tmp_path: Path):
+def test_a_killed_and_repeated_command_ends_as_an_undisturbed_one(command: str, tmp_path: Path):
     prepare, work = WORK[command]
     prepare(tmp_path / "undisturbed")
     work(tmp_path / "undisturbed")
@@ -96,7 +96,7 @@ def test_a_repair_that_is_killed_twice_ends_as_undisturbed(tmp_path: Path):
             shutil.rmtree(folder)
 
 
-def test_what_a_killed_repair_would_go_on_with_is_said_by_a_dry_run(tmp_path: Path):
+def test_a_dry_run_prints_the_steps_that_a_killed_repair_left(tmp_path: Path):
     folder = tmp_path / "set"
     damaged(folder)
     planned = repair(folder, dry_run=True)

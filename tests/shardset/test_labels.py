@@ -1,4 +1,4 @@
-"""labels.npy: made by pack and index, verified, repaired, and built on first need where a set lacks it."""
+"""labels.npy: written by pack and index, verified, repaired, and read from the shards if the file is missing."""
 
 import logging
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_labels_of_a_store(indexed: Path):
         assert ShardSet(Location(open_folder(older.url))).labels().tolist() == LABELS
 
 
-def test_a_label_that_is_no_number_is_an_error_not_a_class(tmp_path: Path):
+def test_a_label_that_is_not_a_number_is_an_error(tmp_path: Path):
     by_tarfile(tmp_path / "x.tar", {"a": {"cls": b"0", "jpg": tiny_jpeg(0)}, "b": {"cls": b"1", "jpg": tiny_jpeg(1)}})
     adopt(tmp_path)
     (tmp_path / LABELS_NAME).unlink()
@@ -120,7 +120,7 @@ def test_index_adds_labels_to_a_set_that_lacks_them(tmp_path: Path):
     assert verify(folder).problems == ()
 
 
-def test_labels_too_large_for_the_file_leave_a_set_without_it(tmp_path: Path):
+def test_labels_too_large_for_the_file_leave_a_set_without_the_file(tmp_path: Path):
     by_tarfile(tmp_path / "x.tar", {"a": {"cls": b"5000000000", "jpg": tiny_jpeg(0)}})
 
     adopt(tmp_path)
@@ -153,7 +153,7 @@ def test_a_missing_file_of_labels_is_found_and_repaired(indexed: Path):
     assert contents(indexed) == whole
 
 
-def test_labels_that_differ_from_the_tars_are_found_though_the_manifest_fits_them(indexed: Path):
+def test_labels_that_differ_from_the_tars_are_found_even_if_the_manifest_matches_them(indexed: Path):
     content = labels_bytes([np.array([1, *LABELS[1:]])])
     assert content is not None
     (indexed / LABELS_NAME).write_bytes(content)
@@ -168,7 +168,7 @@ def test_labels_that_differ_from_the_tars_are_found_though_the_manifest_fits_the
 
 
 def strip_labels(folder: Path, content: bytes | None = None) -> None:
-    """Let the manifest name these labels, or none."""
+    """Write a manifest that names these labels, or none."""
     import hashlib
 
     import msgspec

@@ -1,4 +1,4 @@
-"""Repairing saves every sample that is provably whole, says which are lost, and deletes nothing."""
+"""Repair keeps every sample that is provably complete, reports the lost samples, and deletes nothing."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def held(folder: Path) -> list[str]:
-    """Keys of a set that must be a good one."""
+    """Return the keys of a set, after checking that the set has no problems."""
     assert verify(folder).problems == ()
     stored = open_set(LocalFolder(folder), whole=True)
     return [sample.key for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
@@ -46,7 +46,7 @@ def test_a_good_set_is_not_touched(tmp_path: Path, counts: tuple[int, ...]):
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-def test_a_dry_run_changes_nothing_and_says_the_same(folder: Path):
+def test_a_dry_run_changes_nothing_and_reports_the_same_steps(folder: Path):
     flip(folder / "s-000001.tar", 1100)
     (folder / "s-000002.tar").unlink()
     before = contents(folder)
@@ -76,7 +76,7 @@ def test_a_flipped_bit_costs_one_sample(folder: Path):
 
 @settings(max_examples=25)
 @given(place=st.floats(0, 1, exclude_max=True), truncate=st.booleans())
-def test_no_sound_sample_is_lost_wherever_the_damage_is(
+def test_no_sound_sample_is_lost_for_any_position_of_the_damage(
     tmp_path_factory: pytest.TempPathFactory, place: float, truncate: bool
 ):
     folder = copied([4, 4], tmp_path_factory.mktemp("repair") / "set")
@@ -96,7 +96,7 @@ def test_no_sound_sample_is_lost_wherever_the_damage_is(
     assert sum(loss.samples for loss in report.lost) == len(hit)
 
 
-def test_without_salvage_the_damaged_shard_is_lost_whole(folder: Path):
+def test_without_salvage_the_whole_damaged_shard_is_lost(folder: Path):
     flip(folder / "s-000001.tar", 1100)
 
     report = repair(folder, salvage=False)
@@ -114,7 +114,7 @@ def test_a_missing_shard_is_lost_and_counted(folder: Path):
     assert held(folder) == keys(range(4, 12))
 
 
-def test_swapped_shards_get_their_names_back_and_the_very_set_is_there_again(folder: Path):
+def test_swapped_shards_get_their_names_back_and_the_set_is_as_before(folder: Path):
     before = contents(folder)
     swap(folder / "s-000000.tar", folder / "s-000002.tar")
 
@@ -145,7 +145,7 @@ def test_a_bad_index_is_rebuilt_as_it_was(folder: Path, damage: str):
     assert contents(folder) == before
 
 
-def test_a_malformed_manifest_is_rebuilt_where_task_and_classes_can_be_read(folder: Path):
+def test_a_malformed_manifest_is_rebuilt_if_task_and_classes_can_be_read(folder: Path):
     before = contents(folder)
     (folder / "manifest.json").write_bytes(before["manifest.json"].replace(b'"samples": 12', b'"samples": 99'))
 
@@ -155,7 +155,7 @@ def test_a_malformed_manifest_is_rebuilt_where_task_and_classes_can_be_read(fold
     assert (report.before, report.after) == (None, 12)
 
 
-def test_a_manifest_of_rubbish_is_an_error_that_says_what_to_do(folder: Path):
+def test_an_unreadable_manifest_is_an_error_that_says_what_to_do(folder: Path):
     (folder / "manifest.json").write_bytes(b"{")
 
     with pytest.raises(ManifestError) as raised:
@@ -164,7 +164,7 @@ def test_a_manifest_of_rubbish_is_an_error_that_says_what_to_do(folder: Path):
     assert "mps-shards index --classes" in raised.value.__notes__[0]
 
 
-def test_a_sound_shard_that_nobody_listed_is_taken_in(folder: Path):
+def test_a_sound_shard_that_the_manifest_does_not_list_is_added(folder: Path):
     shutil.copy(shard_set([2], name="new") / "s-000000.tar", folder / "extra.tar")
 
     report = repair(folder)
@@ -173,7 +173,7 @@ def test_a_sound_shard_that_nobody_listed_is_taken_in(folder: Path):
     assert held(folder) == [*keys(range(12)), *keys(range(2), name="new")]
 
 
-def test_a_copy_of_a_shard_is_put_aside(folder: Path):
+def test_a_copy_of_a_shard_is_quarantined(folder: Path):
     before = contents(folder)
     shutil.copy(folder / "s-000001.tar", folder / "copy.tar")
 
@@ -183,7 +183,7 @@ def test_a_copy_of_a_shard_is_put_aside(folder: Path):
     assert {name: content for name, content in contents(folder).items() if QUARANTINE not in name} == before
 
 
-def test_a_shard_overwritten_by_another_is_lost_and_told(folder: Path):
+def test_a_shard_overwritten_by_another_is_reported_as_lost(folder: Path):
     shutil.copy(folder / "s-000001.tar", folder / "s-000002.tar")
 
     report = repair(folder)
@@ -192,14 +192,14 @@ def test_a_shard_overwritten_by_another_is_lost_and_told(folder: Path):
     assert held(folder) == keys(range(8))
 
 
-def test_rubbish_named_tar_is_put_aside(folder: Path):
+def test_a_file_that_is_not_a_tar_is_quarantined(folder: Path):
     (folder / "x.tar").write_bytes(b"rubbish")
 
     assert steps(repair(folder)) == [("quarantine", "x.tar")]
     assert held(folder) == keys(range(12))
 
 
-def test_what_is_in_quarantine_stays_there(folder: Path):
+def test_files_in_the_quarantine_are_kept(folder: Path):
     for _ in range(2):
         (folder / "x.tar").write_bytes(b"rubbish")
         repair(folder)
@@ -207,7 +207,7 @@ def test_what_is_in_quarantine_stays_there(folder: Path):
     assert sorted(path.name for path in (folder / QUARANTINE).iterdir()) == ["x.tar", "x.tar.1"]
 
 
-def test_leftovers_of_an_interrupted_run_are_put_aside(folder: Path):
+def test_files_of_an_interrupted_run_are_quarantined(folder: Path):
     (folder / "s-000003.tar.part").write_bytes(b"half")
 
     repair(folder)
@@ -216,7 +216,7 @@ def test_leftovers_of_an_interrupted_run_are_put_aside(folder: Path):
     assert (folder / QUARANTINE / "s-000003.tar.part").read_bytes() == b"half"
 
 
-def test_where_nothing_is_sound_nothing_is_done(tmp_path: Path):
+def test_a_set_without_a_sound_shard_is_not_changed(tmp_path: Path):
     folder = copied([2], tmp_path / "set")
     (folder / "s-000000.tar").write_bytes(b"rubbish")
     before = contents(folder)
@@ -227,12 +227,12 @@ def test_where_nothing_is_sound_nothing_is_done(tmp_path: Path):
     assert contents(folder) == before
 
 
-def test_tars_of_others_are_not_for_repair():
+def test_tars_without_a_manifest_are_not_repaired():
     with pytest.raises(ManifestError, match="see mps-shards index"):
         repair(foreign_tars([2]))
 
 
-def test_class_names_that_were_exchanged_are_not_taken_for_true(folder: Path):
+def test_exchanged_class_names_are_not_accepted_without_proof(folder: Path):
     manifest = (folder / "manifest.json").read_bytes()
     (folder / "manifest.json").write_bytes(
         manifest.replace(b'"cat"', b'"x"').replace(b'"dog"', b'"cat"').replace(b'"x"', b'"dog"')

@@ -1,4 +1,4 @@
-"""One pass over a tar finds what slower readers find, whoever made it, and says what is wrong with it."""
+"""Scan of a tar: it finds the samples that webdataset finds, and every fault."""
 
 import hashlib
 import tarfile
@@ -35,7 +35,7 @@ def kinds(found: Scan) -> list[str]:
     return [fault.kind for fault in found.faults]
 
 
-def test_a_packed_shard_is_what_manifest_and_index_say():
+def test_the_scan_of_a_packed_shard_equals_its_manifest_and_index():
     folder = shard_set([5, 3])
 
     found = list(scan_shards(map(local_file, sorted(folder.glob("*.tar"))), workers=2))
@@ -48,7 +48,7 @@ def test_a_packed_shard_is_what_manifest_and_index_say():
 
 
 @pytest.mark.parametrize("maker", PLAIN)
-def test_any_maker_s_tar_gives_the_samples_that_webdataset_reads(maker: str, tmp_path: Path):
+def test_tars_of_any_tool_give_the_samples_that_webdataset_reads(maker: str, tmp_path: Path):
     path = MAKERS[maker](tmp_path / "x.tar", samples(4))
     content = path.read_bytes()
 
@@ -68,7 +68,7 @@ def test_any_maker_s_tar_gives_the_samples_that_webdataset_reads(maker: str, tmp
     sizes=st.lists(st.integers(0, 2000), min_size=1, max_size=8),
     long=st.lists(st.booleans(), min_size=8, max_size=8),
 )
-def test_where_the_reads_end_changes_nothing(
+def test_the_size_of_reads_does_not_change_the_result(
     tmp_path_factory: pytest.TempPathFactory, chunk: int, sizes: list[int], long: list[bool]
 ):
     names = [f"{'n' * 150 if far else ''}{number}" for number, far in zip(range(len(sizes)), long, strict=False)]
@@ -114,7 +114,7 @@ def test_where_the_reads_end_changes_nothing(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_a_fault(tmp_path: Path, content: bytes, kind: str, complaint: str):
+def test_every_kind_of_damage_is_reported_as_a_fault(tmp_path: Path, content: bytes, kind: str, complaint: str):
     found = scanned(tmp_path / "x.tar", content)
 
     assert kind in kinds(found)
@@ -123,7 +123,7 @@ def test_what_is_wrong_is_a_fault(tmp_path: Path, content: bytes, kind: str, com
     assert found.record.sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_links_are_a_fault_and_folders_are_none(tmp_path: Path):
+def test_links_are_faults_and_folders_are_not(tmp_path: Path):
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
         for name, kind in (("./a", tarfile.DIRTYPE), ("./a/x.jpg", tarfile.REGTYPE), ("./a/y.jpg", tarfile.SYMTYPE)):
@@ -137,7 +137,7 @@ def test_links_are_a_fault_and_folders_are_none(tmp_path: Path):
     assert found.record.samples == 1
 
 
-def test_samples_are_found_up_to_the_one_before_the_damage(tmp_path: Path):
+def test_samples_before_the_damage_are_found(tmp_path: Path):
     folder = copied([5], tmp_path / "set")
     rows = np.load(folder / "index.npy")
     shard = folder / "s-000000.tar"
@@ -150,7 +150,7 @@ def test_samples_are_found_up_to_the_one_before_the_damage(tmp_path: Path):
     assert found.record.bytes == shard.stat().st_size
 
 
-def test_a_fault_of_a_million_samples_is_told_a_few_times(tmp_path: Path):
+def test_a_fault_of_many_samples_is_reported_a_few_times(tmp_path: Path):
     found = scanned(tmp_path / "x.tar", tar(*[(f"{n}.txt", b"x") for n in range(50)]))
 
     assert kinds(found) == ["no one image"] * 20
@@ -180,12 +180,12 @@ def test_a_failure_stops_the_other_shards_where_they_are(tmp_path: Path):
     assert len(told) < len(paths)
 
 
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path):
+def test_a_missing_file_is_an_error(tmp_path: Path):
     with pytest.raises(StorageError, match=r"gone\.tar: No such file"):
         scan_shard(local_file(tmp_path / "gone.tar"))
 
 
-def test_cut_off_anywhere_is_a_fault(tmp_path: Path):
+def test_a_tar_that_is_truncated_at_any_byte_has_a_fault(tmp_path: Path):
     path = copied([2], tmp_path / "set") / "s-000000.tar"
     content = path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""Any sample of a set by its number, and what is said where the set is damaged."""
+"""Random access to the samples of a set, and errors about damaged sets."""
 
 import pickle
 import shutil
@@ -21,7 +21,7 @@ COUNTS = [3, 0, 1, 4]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A set of our own, to be damaged."""
+    """Return a copy of a set that a test may damage."""
     return Path(shutil.copytree(shard_set(COUNTS), tmp_path / "set"))
 
 
@@ -29,7 +29,7 @@ def opened(folder: Path, *names: str) -> ShardSet:
     return ShardSet(Location(LocalFolder(folder), names or None))
 
 
-def test_any_sample_by_its_number_from_any_thread():
+def test_samples_are_read_by_number_from_any_thread():
     found = opened(shard_set(COUNTS))
     numbers = [7, 0, 3, 3, 6, 2, 5, 1, 4]
 
@@ -42,14 +42,14 @@ def test_any_sample_by_its_number_from_any_thread():
     assert len(found) == 8 and found.counts == COUNTS
 
 
-def test_some_tars_of_a_set_in_the_order_named():
+def test_chosen_tars_of_a_set_are_read_in_the_given_order():
     found = opened(shard_set(COUNTS), "s-000003.tar", "s-000000.tar")
 
     assert [found.read(number).key for number in range(len(found))] == keys([4, 5, 6, 7, 0, 1, 2])
     assert found.fingerprint != opened(shard_set(COUNTS), "s-000000.tar", "s-000003.tar").fingerprint
 
 
-def test_a_set_pickles_small_and_reads_again():
+def test_a_pickled_set_is_small_and_can_be_read_again():
     found = opened(shard_set([1] * 50))
     found.read(4)
 
@@ -125,7 +125,7 @@ def test_a_damaged_index_is_named(folder, content, complaint):
 
 
 @pytest.mark.parametrize(("field", "value"), [("offset", 10**6), ("size", 2**20), ("size", 0)])
-def test_an_index_that_points_out_of_its_shard_is_not_followed(folder, field, value):
+def test_an_index_row_outside_of_its_shard_is_refused(folder, field, value):
     index = np.load(folder / "index.npy")
     index[field][5] = value
     np.save(folder / "index.npy", index)
@@ -139,7 +139,7 @@ def test_an_index_that_points_out_of_its_shard_is_not_followed(folder, field, va
             found.read(number)
 
 
-def test_an_index_of_another_set_is_found_out(folder):
+def test_an_index_of_another_set_is_refused(folder):
     index = np.load(folder / "index.npy")
     index["offset"][7] += 512  # the last one: still in its shard, and behind the others
     index["size"][7] -= 512
@@ -167,12 +167,12 @@ def member(name: str) -> bytes:
         (sample_bytes("a", 0)[:-512], "needs .* bytes, only .* are there"),
     ],
 )
-def test_bytes_that_are_not_one_sample_are_refused(content, complaint):
+def test_bytes_that_are_not_a_single_sample_are_refused(content, complaint):
     with pytest.raises(ShardError, match=complaint):
         sample_from(content, shard="s.tar")
 
 
-def test_a_flipped_bit_inside_an_image_is_found_where_reads_are_verified(folder):
+def test_a_flipped_bit_inside_an_image_is_found_by_verified_reads(folder):
     offset, size, crc32 = np.load(folder / "index.npy")[4].item()
     shard = folder / ShardSet(Location(LocalFolder(folder))).read(4).shard
     content = bytearray(shard.read_bytes())

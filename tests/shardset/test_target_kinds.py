@@ -1,4 +1,4 @@
-"""Sets for several classes, numbers and captions: indexed, verified, listed by condition and unpacked."""
+"""Sets with several classes, numbers or captions: they are indexed, verified, listed by condition and unpacked."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ def listed(folder: Path, *conditions: str) -> list[str]:
     return run("ls", folder, "--keys", *options).stdout.split()
 
 
-def test_captions(folder: Path, tmp_path: Path):
+def test_caption_sets_are_indexed_verified_and_listed(folder: Path, tmp_path: Path):
     said = run("index", folder, "--target", "txt")
 
     assert said.code == 0 and "Read as captions, target txt" in said.stdout
@@ -62,7 +62,7 @@ def test_captions(folder: Path, tmp_path: Path):
     assert contents(tmp_path / "out")["d/00001.txt"].decode() == "A picture of 1 füchse"
 
 
-def test_numbers(folder: Path):
+def test_sets_of_numbers_are_indexed_verified_and_listed(folder: Path):
     run("index", folder, "--columns", "age, size.w")
 
     manifest = manifest_of(folder)
@@ -73,7 +73,7 @@ def test_numbers(folder: Path):
     assert listed(folder, "age>=20.5", "age<21.5") == ["d/00001", "d/00002"]
 
 
-def test_several_classes(folder: Path, tmp_path: Path):
+def test_multi_label_sets_are_indexed_verified_and_listed(folder: Path, tmp_path: Path):
     write(tmp_path, {"names.txt": b"cat\ndog\nfox\n"})
     with pytest.raises(ConfigError, match="a multi-label set needs the names of its classes"):
         adopt(folder, choice=FieldChoice.parsed(None, "json:tags", task="multilabel"))
@@ -92,7 +92,7 @@ def test_several_classes(folder: Path, tmp_path: Path):
     assert run("ls", folder, "--class", "dog", "--keys").stdout.split() == ["d/00001"]
 
 
-def test_a_tag_that_is_no_class_is_an_error_that_names_it(folder: Path):
+def test_a_tag_that_is_not_a_class_is_an_error_that_names_the_tag(folder: Path):
     choice = FieldChoice.parsed(None, "json:tags", task="multilabel")
 
     with pytest.raises(DataError, match=r"json:tags holds 'fox', which is not a class \(the set has 2 classes\)"):
@@ -106,7 +106,7 @@ def test_a_missing_target_is_an_error(folder: Path):
         adopt(folder, choice=FieldChoice.parsed(None, None, columns=["age"]))
 
 
-def test_verify_finds_targets_that_are_gone(folder: Path):
+def test_verify_finds_missing_targets(folder: Path):
     adopt(folder, choice=FieldChoice.parsed(None, None, columns=["age"]))
     tar = (folder / "x.tar").read_bytes()
     (folder / "x.tar").write_bytes(tar.replace(b'"age": 20.5', b'"age": null'))
@@ -144,7 +144,7 @@ def test_samples_are_listed_by_condition(folder: Path, condition: str, expected:
 
 
 @pytest.mark.parametrize("condition", ["", "=", "age>", "age>old", "!age=3", "class=bird"])
-def test_conditions_that_mean_nothing_are_refused(folder: Path, condition: str):
+def test_malformed_conditions_are_refused(folder: Path, condition: str):
     adopt(folder, choice=FieldChoice.parsed(None, "none"))
 
     assert refused("ls", folder, "--where", condition)

@@ -1,4 +1,4 @@
-"""Unpacking gives the packed folder back, bit for bit, and never writes anywhere else."""
+"""Unpacking restores the packed folder bit for bit, and never writes outside of it."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ Fields = Sequence[tuple[str, bytes]]
 
 
 def made(folder: Path, samples: Sequence[Fields], *, task: Task = "unlabeled", classes: tuple[str, ...] = ()) -> Path:
-    """A set of one shard with these members, as a hostile or foreign hand might make it."""
+    """Return a set of one shard with these members, which may be hostile or from another tool."""
     folder.mkdir()
     entries, pieces, offset = [], [], 0
     for fields in samples:
@@ -95,7 +95,9 @@ names = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
         st.tuples(names.filter(lambda name: "\\" not in name), names), st.binary(max_size=600), min_size=1, max_size=5
     )
 )
-def test_any_names_and_bytes_come_back(tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, str], bytes]):
+def test_all_names_and_bytes_are_restored(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, str], bytes]
+):
     root = tmp_path_factory.mktemp("any")
     held = {f"{folder}/{stem}.jpg": b"\xff\xd8\xff" + content for (folder, stem), content in files.items()}
     shards = pack(write(root / "imgs", held), layout="classes", keys="name", check=False).out
@@ -105,7 +107,7 @@ def test_any_names_and_bytes_come_back(tmp_path_factory: pytest.TempPathFactory,
     assert contents(root / "again") == held
 
 
-def test_twins_with_two_extensions_come_back(tmp_path: Path):
+def test_files_that_differ_only_in_the_extension_are_restored(tmp_path: Path):
     held = {"a/x.jpg": tiny_jpeg(1), "a/x.png": tiny_jpeg(2)}
 
     unpack(pack(write(tmp_path / "imgs", held), keys="name").out, tmp_path / "again")
@@ -115,7 +117,7 @@ def test_twins_with_two_extensions_come_back(tmp_path: Path):
 
 @pytest.mark.parametrize("keys", ["stem", "name"])
 @pytest.mark.parametrize("folder", ["", "train/"])
-def test_images_and_masks_come_back(tmp_path: Path, folder: str, keys: Literal["stem", "name"]):
+def test_images_and_masks_are_restored(tmp_path: Path, folder: str, keys: Literal["stem", "name"]):
     files = {}
     for n in range(3):
         files[f"{folder}images/{n}.jpg"] = encoded(picture("RGB", seed=n), "JPEG")
@@ -126,7 +128,7 @@ def test_images_and_masks_come_back(tmp_path: Path, folder: str, keys: Literal["
     assert contents(tmp_path / "again") == files
 
 
-def test_real_photographs_come_back(photos: Path, tmp_path: Path):
+def test_real_photographs_are_restored(photos: Path, tmp_path: Path):
     unpack(pack(photos, tmp_path / "shards", shard_size="60kB").out, tmp_path / "again", workers=3)
 
     assert contents(tmp_path / "again") == contents(photos)
@@ -148,7 +150,7 @@ def test_a_class_that_the_path_does_not_show_becomes_a_folder(tmp_path: Path):
         ("myimages/images/x", "myimages/images/x.jpg", "myimages/masks/x.png"),
     ],
 )
-def test_masks_lie_beside_their_images(tmp_path: Path, key: str, image: str, mask: str):
+def test_masks_are_written_beside_the_images_folder(tmp_path: Path, key: str, image: str, mask: str):
     held = [(f"{key}.jpg", tiny_jpeg()), (f"{key}.json", b"{}"), (f"{key}.mask.png", encoded(picture("L"), "PNG"))]
     folder = made(tmp_path / "set", [held], task="segmentation")
 
@@ -176,7 +178,7 @@ def test_masks_lie_beside_their_images(tmp_path: Path, key: str, image: str, mas
         "a%00b/x.jpg",
     ],
 )
-def test_names_that_lead_elsewhere_are_refused_and_named(tmp_path: Path, name: str):
+def test_names_outside_of_the_folder_are_refused_and_named(tmp_path: Path, name: str):
     folder = made(tmp_path / "set", [[("fine.jpg", b"x")], [(name, b"x")]])
     before = contents(tmp_path)
 
@@ -187,13 +189,13 @@ def test_names_that_lead_elsewhere_are_refused_and_named(tmp_path: Path, name: s
     assert {path: data for path, data in contents(tmp_path).items() if path != "out/fine.jpg"} == before
 
 
-def test_escapes_that_no_key_of_ours_has_stay_as_they_are(tmp_path: Path):
+def test_percent_escapes_that_our_keys_never_have_are_kept(tmp_path: Path):
     unpack(made(tmp_path / "set", [[("%2Fetc/x%41.jpg", b"x")]]), tmp_path / "out")
 
     assert list(contents(tmp_path / "out")) == ["%2Fetc/x%41.jpg"]
 
 
-def test_a_class_name_that_leads_elsewhere_is_refused(tmp_path: Path):
+def test_a_class_name_outside_of_the_folder_is_refused(tmp_path: Path):
     folder = made(tmp_path / "set", [[("x.cls", b"0"), ("x.jpg", b"x")]], task="classification", classes=("../up",))
 
     with pytest.raises(DataError, match=r"'\.\./up/x\.jpg', which is not one inside a folder"):
@@ -202,7 +204,7 @@ def test_a_class_name_that_leads_elsewhere_is_refused(tmp_path: Path):
     assert not (tmp_path / "up").exists()
 
 
-def test_links_that_lie_there_are_not_followed(tmp_path: Path):
+def test_existing_links_to_folders_are_not_followed(tmp_path: Path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "cat").symlink_to(tmp_path / "elsewhere")
@@ -213,7 +215,7 @@ def test_links_that_lie_there_are_not_followed(tmp_path: Path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_a_link_in_a_file_s_place_is_replaced_not_followed(tmp_path: Path):
+def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path):
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / "out" / "cat").mkdir(parents=True)
     (tmp_path / "out" / "cat" / "s00000.jpg").symlink_to(tmp_path / "precious")
@@ -226,7 +228,7 @@ def test_a_link_in_a_file_s_place_is_replaced_not_followed(tmp_path: Path):
     assert not (tmp_path / "out" / "cat" / "s00000.jpg").is_symlink()
 
 
-def test_other_files_are_overwritten_only_when_that_is_asked_for(tmp_path: Path):
+def test_files_with_other_content_are_replaced_only_with_overwrite(tmp_path: Path):
     unpack(shard_set([3]), tmp_path / "out")
     good = contents(tmp_path / "out")
     (tmp_path / "out" / "dog" / "s00001.jpg").write_bytes(b"mine")
@@ -239,7 +241,7 @@ def test_other_files_are_overwritten_only_when_that_is_asked_for(tmp_path: Path)
     assert contents(tmp_path / "out") == good
 
 
-def test_a_stopped_run_is_gone_on_with(tmp_path: Path):
+def test_a_stopped_run_can_be_repeated(tmp_path: Path):
     def stop_at_the_third(done: int) -> None:
         nonlocal samples
         samples += done
@@ -257,21 +259,21 @@ def test_a_stopped_run_is_gone_on_with(tmp_path: Path):
     assert kept.items() <= contents(tmp_path / "out").items()
 
 
-def test_two_samples_of_one_path_are_refused(tmp_path: Path):
+def test_two_samples_with_the_same_path_are_refused(tmp_path: Path):
     folder = made(tmp_path / "set", [[("x.jpg", b"1")], [("./x.jpg", b"1")]])
 
     with pytest.raises(DataError, match=r"would become 'x\.jpg', and so would another sample"):
         unpack(folder, tmp_path / "out")
 
 
-def test_names_that_some_disks_take_for_one_are_counted(tmp_path: Path):
+def test_names_that_some_disks_treat_as_equal_are_counted(tmp_path: Path):
     folder = made(tmp_path / "set", [[("a/x.jpg", b"1")], [("A/x.jpg", b"2")], [("a/X.jpg", b"3")]])
 
     assert unpack(folder, tmp_path / "out").clashes == 3  # the folder, too
 
 
 @pytest.mark.parametrize("names", [("a/x.jpg", "A/y.jpg"), ("x.jpg", "X.jpg"), ("e\u0301.jpg", "\u00e9.jpg")])
-def test_names_that_the_disk_takes_for_one_are_refused_with_both(
+def test_names_that_the_disk_treats_as_equal_are_refused_and_both_are_named(
     tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ):
     folder = made(tmp_path / "set", [[(name, b"1")] for name in names])

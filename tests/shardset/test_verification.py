@@ -1,4 +1,4 @@
-"""Whatever happens to a set, verifying it says what and where; and of a good set, nothing."""
+"""Verification names the kind and the place of every damage, and finds no problem in a good set."""
 
 import hashlib
 import shutil
@@ -31,7 +31,7 @@ def kinds(report: VerifyReport) -> set[str]:
 
 
 def told(report: VerifyReport, kind: str) -> list[tuple[str, str | None]]:
-    """Files and keys of the problems of a kind."""
+    """Return files and keys of the problems of a kind."""
     return [(problem.where, problem.key) for problem in report.problems if problem.kind == kind]
 
 
@@ -88,7 +88,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_found_and_its_file_named(folder: Path, kind: str):
+def test_damage_is_found_and_its_file_is_named(folder: Path, kind: str):
     damage, where = DAMAGE[kind]
     damage(folder)
 
@@ -118,7 +118,7 @@ def test_any_flipped_bit_is_found(tmp_path_factory: pytest.TempPathFactory, shar
 
 @settings(max_examples=30)
 @given(place=st.floats(0, 1, exclude_max=True))
-def test_any_cut_is_found(tmp_path_factory: pytest.TempPathFactory, place: float):
+def test_any_truncation_is_found(tmp_path_factory: pytest.TempPathFactory, place: float):
     folder = copied([3], tmp_path_factory.mktemp("cut") / "set")
     path = folder / "s-000000.tar"
 
@@ -127,7 +127,7 @@ def test_any_cut_is_found(tmp_path_factory: pytest.TempPathFactory, place: float
     assert "truncated shard" in kinds(verify(folder))
 
 
-def test_samples_behind_the_end_of_a_cut_shard_are_counted(folder: Path):
+def test_samples_after_the_end_of_a_truncated_shard_are_counted(folder: Path):
     offset, size, _ = row_of(folder, 5)
     cut(second(folder), offset + size + 100)
 
@@ -139,7 +139,7 @@ def test_samples_behind_the_end_of_a_cut_shard_are_counted(folder: Path):
     ]
 
 
-def test_samples_behind_a_damaged_header_are_not_called_damaged(folder: Path):
+def test_samples_after_a_damaged_header_are_not_reported_as_damaged(folder: Path):
     offset, _, _ = row_of(folder, 5)
     flip(second(folder), offset + 20)
 
@@ -148,7 +148,7 @@ def test_samples_behind_a_damaged_header_are_not_called_damaged(folder: Path):
     assert [problem.sample for problem in report.problems if problem.kind == "damaged sample"] == [1]
 
 
-def test_a_key_of_two_shards_is_named_with_both(tmp_path: Path):
+def test_a_key_in_two_shards_is_reported_with_both_shards(tmp_path: Path):
     twice = write(tmp_path / "imgs", {"a/x.jpg": b"\xff\xd8\xff1", "a/y.jpg": b"\xff\xd8\xff2"})
     folder = pack(twice, shard_samples=1, shuffle=False, check=False).out
     shutil.copy(folder / "shard-000000.tar", folder / "shard-000001.tar")
@@ -159,7 +159,7 @@ def test_a_key_of_two_shards_is_named_with_both(tmp_path: Path):
     assert "shard-000000.tar holds the key 'a/x', too" in [problem.detail for problem in report.problems]
 
 
-def test_an_index_of_other_rows_is_stale_even_where_its_digest_fits(folder: Path):
+def test_an_index_with_wrong_rows_is_stale_even_if_its_digest_matches(folder: Path):
     rows = np.load(folder / "index.npy")
     rows[7]["crc32"] ^= 1
     content = index_bytes([rows])
@@ -173,7 +173,7 @@ def test_an_index_of_other_rows_is_stale_even_where_its_digest_fits(folder: Path
     assert [(problem.where, problem.sample) for problem in stale] == [("s-000001.tar", 3)]
 
 
-def test_images_that_cannot_be_decoded_are_found_when_that_is_asked_for():
+def test_images_that_cannot_be_decoded_are_found_with_decode():
     folder = shard_set([3, 3], broken=[4])
 
     assert verify(folder).problems == ()

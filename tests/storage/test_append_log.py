@@ -1,4 +1,4 @@
-"""Lines of many writers in one file."""
+"""Log files to which several threads and processes append lines."""
 
 import multiprocessing
 import os
@@ -30,7 +30,7 @@ def test_lines_of_threads_and_processes_never_mix(tmp_path: Path):
     assert len(lines) == 600 and all(len(set(line)) == 1 for line in lines)
 
 
-def test_text_of_any_kind_is_written_behind_what_is_there(tmp_path: Path):
+def test_any_text_is_appended_to_the_existing_lines(tmp_path: Path):
     path = tmp_path / "lines"
     path.write_text("before\n")
 

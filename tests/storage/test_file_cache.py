@@ -1,4 +1,4 @@
-"""Files kept on this machine: fetched once, never another file's bytes, never half a file, never too many."""
+"""Cache of files: each file is fetched once and completely, is never mixed up with another, and the size is limited."""
 
 import shutil
 import subprocess
@@ -58,7 +58,7 @@ def test_tars_are_fetched_once_whole_and_then_read_from_the_cache(tmp_path, rang
         assert sorted(asked.name for asked in server.of_tars()) == [f"s-{n:06d}.tar" for n in (0, 2, 3)]
 
 
-def test_a_slow_folder_of_this_machine_and_foreign_tars_may_be_cached_too(tmp_path):
+def test_a_slow_local_folder_and_foreign_tars_can_be_cached(tmp_path):
     tars = foreign_tars([7, 8])
 
     assert_same(data(SET, tmp_path / "a"), data(SET))
@@ -68,7 +68,7 @@ def test_a_slow_folder_of_this_machine_and_foreign_tars_may_be_cached_too(tmp_pa
     assert len(contents(tmp_path / "b")) == 2
 
 
-def test_files_of_equal_name_in_other_folders_or_of_other_days_are_never_mixed_up(tmp_path):
+def test_files_with_equal_names_in_other_folders_or_with_other_times_are_not_mixed_up(tmp_path):
     served = tmp_path / "served"
     for name, counts in (("train", [20]), ("val", [30])):
         shutil.copytree(shard_set(counts, name=name[0]), served / name)
@@ -80,7 +80,7 @@ def test_files_of_equal_name_in_other_folders_or_of_other_days_are_never_mixed_u
         assert_same(data(f"{server.url}/train", tmp_path / "cache"), data(served / "train"))
 
 
-def test_the_least_recently_opened_goes_when_the_cache_is_full(tmp_path):
+def test_a_full_cache_evicts_the_least_recently_opened_file(tmp_path):
     most = sum(path.stat().st_size for path in SET.iterdir()) * 2 // 3
     with web(SET) as server:
         for epoch in range(2):
@@ -88,7 +88,7 @@ def test_the_least_recently_opened_goes_when_the_cache_is_full(tmp_path):
             assert 0 < sum(path.stat().st_size for path in contents(tmp_path)) <= most
 
 
-def test_a_tar_of_another_digest_is_refused_and_not_kept(tmp_path):
+def test_a_tar_with_a_wrong_digest_is_refused_and_not_kept(tmp_path):
     folder = Path(shutil.copytree(SET, tmp_path / "set"))
     tar = folder / "s-000002.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
@@ -156,7 +156,7 @@ def test_a_killed_process_leaves_no_bad_entry_and_no_lock(tmp_path):
     assert contents(tmp_path) == [found]
 
 
-def test_a_bound_without_a_folder_or_below_one_is_refused(tmp_path):
+def test_a_limit_without_a_folder_or_below_one_byte_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cache_bytes=5 needs a folder"):
         data(SET, cache_bytes=5)
     with pytest.raises(ConfigError, match="cache_bytes must be at least 1, not 0"):

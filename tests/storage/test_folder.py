@@ -1,4 +1,4 @@
-"""A folder in a store, whichever it is: the same contract for a disk, for the web, and for what fsspec knows."""
+"""The contract of a folder, for local disks, web servers and fsspec's file systems."""
 
 import contextlib
 import pickle
@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 12_000  # three pieces and a bit
 
 @pytest.fixture(params=["disk", "web", "memory"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
-    """A folder with one file."""
+    """Folders of every kind that hold the same file."""
     (tmp_path / "a file.tar").write_bytes(CONTENT)
     if request.param == "disk":
         local = LocalFolder(tmp_path)
@@ -37,7 +37,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
             yield open_folder(server.url)
 
 
-def test_size_range_whole_and_stream(folder):
+def test_size_ranges_whole_files_and_streams_can_be_read(folder):
     assert folder.identity("a file.tar").size == len(CONTENT)
     assert folder.read("a file.tar", 5, 2_000_000) == CONTENT[5:2_000_000]
     assert folder.read_file("a file.tar", max_bytes=len(CONTENT)) == CONTENT
@@ -48,7 +48,7 @@ def test_size_range_whole_and_stream(folder):
         assert stream.read() == CONTENT[1_500_000:]
 
 
-def test_what_is_missing_or_too_large_or_too_short_is_said(folder):
+def test_missing_too_large_and_too_short_files_are_errors(folder):
     assert folder.has("a file.tar") and not folder.has("another.tar")
     with pytest.raises(FileMissing, match=r"another.tar: [Nn]o such"):
         folder.read("another.tar", 0, 5)
@@ -58,13 +58,13 @@ def test_what_is_missing_or_too_large_or_too_short_is_said(folder):
         folder.read("a file.tar", 9, len(CONTENT) + 7)
 
 
-def test_it_pickles_and_reads_again(folder):
+def test_a_pickled_folder_can_be_read(folder):
     folder.identity("a file.tar")
 
     assert pickle.loads(pickle.dumps(folder)).read("a file.tar", 0, 9) == CONTENT[:9]
 
 
-def test_files_can_be_listed_and_written_where_there_are_folders(tmp_path):
+def test_files_can_be_listed_and_written_on_a_file_system(tmp_path):
     for folder in (LocalFolder(tmp_path), open_folder(f"memory://listed/{tmp_path.name}")):
         for name in ("b.tar", "a.tar"):
             folder.write(name, b"some")
@@ -83,7 +83,7 @@ def test_requests_bytes_and_retries_are_counted(tmp_path):
     assert folder.traffic == Traffic(requests=3, bytes=20, retries=2)
 
 
-def test_a_stopped_reader_does_not_try_again(tmp_path):
+def test_a_stopped_reader_does_not_repeat_requests(tmp_path):
     (tmp_path / "x").write_bytes(CONTENT)
     stopped: Future[None] = Future()
 
@@ -95,16 +95,16 @@ def test_a_stopped_reader_does_not_try_again(tmp_path):
         open_folder(server.url).read("x", 0, 9, stopped=stopped)
 
 
-def test_nobody_listening_is_an_error_that_says_so():
+def test_a_server_that_does_not_listen_is_an_error_that_says_so():
     url = "http://127.0.0.1:9"  # discard: nothing listens there
 
     with pytest.raises(StorageError, match=r"127.0.0.1:9/x: gave up after 2 attempts; .*Connection refused"):
         open_folder(url, options=StoreOptions(attempts=2, first_wait_s=0.01)).read("x", 0, 9)
 
 
-def test_an_error_that_was_handled_keeps_nothing_of_its_callers_alive():
+def test_a_handled_error_keeps_no_object_of_its_callers_alive():
     class Local:
-        """What a caller holds, such as open files."""
+        """An object that a caller holds, such as an open file."""
 
     held: list[weakref.ref[Local]] = []
 
@@ -135,11 +135,11 @@ def test_an_unknown_file_system_or_a_missing_extra_is_named(monkeypatch):
         ("no address here", "no address here"),
     ],
 )
-def test_addresses_in_texts_lose_what_is_secret(text, public):
+def test_addresses_in_messages_have_no_secrets(text, public):
     assert without_secrets(text) == public
 
 
-def test_a_server_s_thread_is_not_needed_by_the_folder(tmp_path):
+def test_a_folder_works_without_the_thread_that_made_it(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     server: Web
     with web(tmp_path) as server:

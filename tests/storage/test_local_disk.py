@@ -1,4 +1,4 @@
-"""Local folders: whole files or none, and errors that name the file."""
+"""Local folders: a file is written completely or not at all, and errors name the file."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from mps_shards.errors import StorageError
 from mps_shards.storage.local_disk import LocalFolder, replacing, sync_folder
 
 
-def test_a_file_appears_whole_when_the_block_ends(tmp_path: Path):
+def test_a_file_appears_complete_when_the_block_ends(tmp_path: Path):
     path = tmp_path / "x.tar"
 
     with replacing(path) as file:
@@ -43,14 +43,14 @@ def test_a_block_that_fails_leaves_an_older_file_as_it_was(tmp_path: Path):
     assert os.listdir(tmp_path) == ["x.tar"]
 
 
-def test_a_full_disk_is_named_as_such(tmp_path: Path):
+def test_a_full_disk_is_named_as_the_cause(tmp_path: Path):
     with pytest.raises(StorageError, match=r"cannot write .*x\.tar: the disk is full"), replacing(tmp_path / "x.tar"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     assert os.listdir(tmp_path) == []
 
 
-def test_an_error_of_another_file_is_not_blamed_on_this_one(tmp_path: Path):
+def test_an_error_of_another_file_does_not_name_this_file(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="other"), replacing(tmp_path / "x.tar"):
         (tmp_path / "other").read_bytes()
 
@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path):
         raise AssertionError("the block must not run")
 
 
-def test_what_is_no_file_is_an_error_that_names_it(tmp_path: Path):
+def test_a_folder_in_place_of_a_file_is_an_error_that_names_it(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "inner").mkdir()
     folder = LocalFolder(tmp_path)
@@ -83,7 +83,7 @@ def test_what_is_no_file_is_an_error_that_names_it(tmp_path: Path):
             read("gone")
 
 
-def test_a_small_file_is_read_whole_and_a_large_one_refused_with_both_numbers(tmp_path: Path):
+def test_a_small_file_is_read_and_a_large_file_is_refused_with_both_sizes(tmp_path: Path):
     (tmp_path / "manifest.json").write_bytes(b"12345")
     folder = LocalFolder(tmp_path)
 

@@ -1,4 +1,4 @@
-"""What a user names as shards is found, or refused with the reason."""
+"""Parsing of the locations that a user gives as shards."""
 
 import os
 from pathlib import Path
@@ -21,11 +21,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_directory_stands_for_all_that_it_holds(folder: Path):
+def test_a_directory_stands_for_all_its_tars(folder: Path):
     assert locate([folder]) == locate([str(folder)]) == locate([f"{folder}/"]) == [Location(LocalFolder(folder))]
 
 
-def test_tars_that_follow_each_other_in_one_folder_are_taken_together_in_order(folder: Path):
+def test_successive_tars_of_one_folder_form_one_location(folder: Path):
     named = [folder / name for name in ("b.tar", "a.tar", "other/c.tar", "a.tar")]
 
     assert locate(named) == [
@@ -35,7 +35,7 @@ def test_tars_that_follow_each_other_in_one_folder_are_taken_together_in_order(f
     ]
 
 
-def test_a_tar_behind_its_own_folder_is_a_choice_of_its_own(folder: Path):
+def test_a_tar_after_its_folder_is_a_separate_location(folder: Path):
     assert locate([folder, folder / "a.tar"]) == [
         Location(LocalFolder(folder)),
         Location(LocalFolder(folder), ("a.tar",)),
@@ -56,7 +56,7 @@ def test_a_file_url_is_a_path(folder: Path, form: str):
     assert locate([form.format(folder / "a.tar")]) == [Location(LocalFolder(folder), ("a.tar",))]
 
 
-def test_a_colon_inside_a_path_makes_no_url_of_it(folder: Path):
+def test_a_path_with_a_colon_is_not_a_url(folder: Path):
     assert locate([folder / "with space" / "d:1.tar"]) == [Location(LocalFolder(folder / "with space"), ("d:1.tar",))]
 
 
@@ -72,11 +72,11 @@ def test_a_colon_inside_a_path_makes_no_url_of_it(folder: Path):
         ("memory://set/", "memory://set", None),
     ],
 )
-def test_a_url_names_a_tar_if_it_ends_like_one_and_else_a_folder(url: str, folder: str, name: str | None):
+def test_a_url_with_the_extension_of_a_tar_names_a_tar_and_any_other_a_folder(url: str, folder: str, name: str | None):
     assert locate([url]) == [Location(open_folder(folder), (name,) if name else None)]
 
 
-def test_tars_of_one_prefix_are_taken_together():
+def test_successive_tars_of_one_prefix_form_one_location():
     urls = [f"s3://bucket/a/{name}.tar" for name in "xy"]
 
     assert locate([*urls, "s3://bucket/b/x.tar"]) == [
@@ -100,7 +100,7 @@ def test_passwords_and_signatures_are_not_shown():
         ("az:x", "az:x: write a URL with az://"),
     ],
 )
-def test_what_no_store_can_read_is_refused_by_its_scheme(url: str, complaint: str):
+def test_a_url_with_an_unknown_scheme_is_refused(url: str, complaint: str):
     with pytest.raises(ConfigError, match=complaint):
         locate([url])
 
@@ -111,21 +111,21 @@ def test_a_url_without_a_host_or_bucket_is_refused(url: str):
         locate([url])
 
 
-def test_a_path_that_is_not_there_is_named_as_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_path_is_named_as_it_was_given(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
 
     with pytest.raises(StorageError, match=r"^gone\.tar: no such file or directory$"):
         locate(["a.tar", "gone.tar"])
 
 
-def test_a_dangling_link_is_not_there(folder: Path):
+def test_a_dangling_link_is_reported_as_missing(folder: Path):
     os.symlink(folder / "gone", folder / "link.tar")
 
     with pytest.raises(StorageError, match=r"link\.tar: a link to .*gone, which does not exist"):
         locate([folder / "link.tar"])
 
 
-def test_nothing_named_is_an_error_that_says_what_could_be():
+def test_an_empty_list_is_an_error_that_says_what_to_give():
     with pytest.raises(ConfigError, match="give a directory of shards, a tar file, or a list"):
         locate([])
 
@@ -140,9 +140,9 @@ def test_nothing_named_is_an_error_that_says_what_could_be():
         ("local:///not/there", StoreFolder(Prefix("local:///not/there"))),
     ],
 )
-def test_what_is_written_to_need_not_be_there(named: str | Path, found: Folder):
+def test_a_folder_for_writing_need_not_exist(named: str | Path, found: Folder):
     assert open_folder(named) == found
 
 
-def test_a_prefix_shows_no_secret_even_behind_a_space():
+def test_a_prefix_with_a_space_shows_no_secret():
     assert str(Prefix("s3://me:hunter2@bucket/a b?signature=hunter2")) == "s3://bucket/a b"

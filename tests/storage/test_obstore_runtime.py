@@ -1,4 +1,4 @@
-"""What rests on obstore's ways (see the upper bound in pyproject.toml): forks, Ctrl-C, and stores that never answer."""
+"""Behaviour that depends on obstore's version (see pyproject.toml): forks, Ctrl-C, and stores that never answer."""
 
 import signal
 import socket
@@ -38,14 +38,14 @@ os._exit(7)
 
 @contextmanager
 def silent() -> Iterator[str]:
-    """A server that accepts connections and never says anything."""
+    """Run a server that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-def test_a_child_and_its_child_read_after_their_parent_has(tmp_path: Path):
+def test_forked_children_and_grandchildren_can_read_after_their_parent(tmp_path: Path):
     (tmp_path / "x").write_bytes(b"abc")
     with web(tmp_path) as server:
         done = subprocess.run([sys.executable, "-c", FORKED, server.url], cwd=ROOT, timeout=60)
@@ -53,7 +53,7 @@ def test_a_child_and_its_child_read_after_their_parent_has(tmp_path: Path):
     assert done.returncode == 7
 
 
-def test_a_store_that_never_answers_is_given_up_in_time():
+def test_a_request_to_a_store_that_never_answers_times_out():
     with silent() as url:
         folder = open_folder(url, options=StoreOptions(read_timeout_s=0.2, connect_timeout_s=0.2, give_up_s=1))
 
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_the_wait_for_a_store_at_once():
     timer.join()
 
 
-def test_a_map_that_is_left_does_not_wait_for_its_requests():
+def test_leaving_a_map_does_not_wait_for_its_requests():
     begun = threading.Event()
 
     def read(number: int) -> int:

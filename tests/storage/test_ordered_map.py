@@ -1,4 +1,4 @@
-"""A function over items on threads: in order, bounded, and without a thread left when it ends, however it ends."""
+"""Mapping of a function on threads: results in order, bounded work ahead, and no thread left at any end."""
 
 import contextlib
 import threading
@@ -26,7 +26,7 @@ def test_without_items_there_are_no_results_and_no_threads():
     assert list(ordered_map(str, [], workers=3)) == []
 
 
-def test_an_endless_source_is_taken_no_further_than_a_few_items_ahead():
+def test_only_a_few_items_of_an_endless_source_are_taken_ahead():
     taken = []
 
     def numbers():
@@ -42,14 +42,14 @@ def test_an_endless_source_is_taken_no_further_than_a_few_items_ahead():
     assert threads_of_maps() == []
 
 
-def test_nothing_begins_before_the_first_result_is_asked_for():
+def test_no_call_begins_before_the_first_result_is_requested():
     results = ordered_map(str, iter(lambda: pytest.fail("taken"), None), workers=2)
 
     assert threads_of_maps() == []
     results.close()
 
 
-def test_no_more_items_than_workers_are_worked_on_at_a_time():
+def test_at_most_one_item_per_worker_is_processed_at_a_time():
     running, most, lock = [0], [0], threading.Lock()
 
     def work(number: int) -> int:
@@ -65,7 +65,7 @@ def test_no_more_items_than_workers_are_worked_on_at_a_time():
     assert 1 <= most[0] <= 3
 
 
-def test_an_error_of_the_function_comes_in_its_place_and_leaves_no_thread():
+def test_an_error_of_the_function_is_raised_in_its_place_and_leaves_no_thread():
     results = ordered_map(lambda number: 10 // (3 - number), range(9), workers=2)
 
     assert [next(results) for _ in range(3)] == [3, 5, 10]
@@ -74,7 +74,7 @@ def test_an_error_of_the_function_comes_in_its_place_and_leaves_no_thread():
     assert threads_of_maps() == []
 
 
-def test_an_error_drops_what_is_behind_it_before_its_own_turn_comes():
+def test_an_error_drops_later_items_before_it_is_raised():
     begun = []
 
     def work(number: int) -> int:
@@ -92,7 +92,7 @@ def test_an_error_drops_what_is_behind_it_before_its_own_turn_comes():
     assert begun == [0, 1]
 
 
-def test_an_error_of_the_items_comes_in_its_place():
+def test_an_error_of_the_iterable_is_raised_in_its_place():
     def items():
         yield from (1, 2, 3)
         raise OSError("unreadable")
@@ -104,7 +104,7 @@ def test_an_error_of_the_items_comes_in_its_place():
         next(results)
 
 
-def test_a_long_function_ends_early_when_the_map_is_left():
+def test_leaving_a_map_ends_long_functions():
     ended: list[type[BaseException]] = []
     begun = threading.Semaphore(0)
 
@@ -185,7 +185,7 @@ def test_a_submitted_job_gives_its_result_or_its_error():
             pool.submit(int, "x").result()
 
 
-def test_ctrl_c_anywhere_arrives_and_leaves_no_thread():
+def test_ctrl_c_at_any_line_is_raised_and_leaves_no_thread():
     def with_a_map() -> list[int]:
         return list(ordered_map(lambda number: number + 1, range(6), workers=2, ahead=3))
 

@@ -1,4 +1,4 @@
-"""Ranged reads of local files: few descriptors whatever happens, from any thread and process."""
+"""Ranged reads of local files with few open descriptors, from any thread and process."""
 
 import errno
 import multiprocessing
@@ -16,7 +16,7 @@ from mps_shards.storage.range_reader import RangeReader
 
 
 def numbered(folder: Path, count: int, size: int = 3000) -> list[Path]:
-    """Files whose bytes tell file and place apart."""
+    """Write files whose bytes depend on the file and the offset."""
     paths = [folder / f"{n}.tar" for n in range(count)]
     for n, path in enumerate(paths):
         path.write_bytes(bytes((n + place) % 251 for place in range(size)))
@@ -24,7 +24,7 @@ def numbered(folder: Path, count: int, size: int = 3000) -> list[Path]:
 
 
 def open_tars(folder: Path) -> list[str]:
-    """Files of the folder that this process holds open."""
+    """Return the files of the folder that this process has open."""
     held = []
     for descriptor in os.listdir("/proc/self/fd"):
         try:
@@ -64,7 +64,7 @@ def test_the_file_that_was_unused_longest_is_closed_first(tmp_path: Path):
 
 
 @needs_proc
-def test_eight_threads_read_rightly_and_leave_no_more_than_the_limit_open(tmp_path: Path):
+def test_eight_threads_read_the_right_bytes_and_leave_at_most_the_limit_open(tmp_path: Path):
     paths, reader = numbered(tmp_path, 40), RangeReader(limit=3)
     rng = np.random.default_rng(0)
     asked = [(int(n), int(at)) for n, at in zip(rng.integers(0, 40, 4000), rng.integers(0, 2900, 4000), strict=True)]
@@ -99,7 +99,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path):
         reader.read(str(tmp_path / "gone.tar"), 0, 1)
 
 
-def test_a_file_that_is_gone_can_be_read_again_once_it_is_back(tmp_path: Path):
+def test_a_file_that_was_missing_can_be_read_when_it_exists_again(tmp_path: Path):
     [path], reader = numbered(tmp_path, 1), RangeReader()
     path.rename(tmp_path / "away")
     with pytest.raises(StorageError):
@@ -164,7 +164,7 @@ def test_a_forked_process_reads_with_its_own_descriptors_and_locks(tmp_path: Pat
 
 
 @needs_proc
-def test_many_readers_leave_most_descriptors_to_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_many_readers_together_use_a_quarter_of_the_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     paths = numbered(tmp_path, 64, size=10)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 256))
     readers = [RangeReader() for _ in range(10)]
@@ -178,7 +178,7 @@ def test_many_readers_leave_most_descriptors_to_the_program(tmp_path: Path, monk
         reader.close()
 
 
-def test_where_no_descriptor_is_left_the_limit_to_raise_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_free_descriptor_the_error_names_the_limit_to_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     [path] = numbered(tmp_path, 1)
 
     def refuse(*arguments: object) -> int:

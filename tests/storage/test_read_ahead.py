@@ -1,4 +1,4 @@
-"""Pieces fetched ahead of need: the right bytes, as views while there is room, and never more memory than allowed."""
+"""Read-ahead: the right bytes, as views of a response while memory allows, within the limit of memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ CONTENT = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8).tob
 
 
 class Store:
-    """One file; remembers what it gave, and how much of that is still in use."""
+    """A store of one file that records its responses, and which of them are still in use."""
 
     def __init__(self) -> None:
         self.given: list[bytearray] = []
@@ -25,7 +25,7 @@ class Store:
         return memoryview(self.given[-1]).toreadonly()
 
     def in_use(self) -> int:
-        """Answers of which somebody holds a view."""
+        """Return the responses of which views exist."""
         return sum(not _resizable(each) for each in self.given)
 
 
@@ -48,13 +48,13 @@ def ahead(store: Store, *, max_bytes: int) -> Iterator[ReadAhead]:
 
 
 def pieces(count: int, size: int, *, unit: int, step: int = 1) -> list[Piece]:
-    """Neighbours, or every `step`-th of them, with so many of one unit."""
+    """Return adjacent pieces, or every `step`-th of them, with `unit` pieces in each unit."""
     return [
         Piece(ticket, ticket // unit, (0,), ticket * step * size, (ticket * step + 1) * size) for ticket in range(count)
     ]
 
 
-def test_pieces_are_views_of_one_answer_which_goes_with_the_last():
+def test_pieces_are_views_of_one_response_which_is_freed_with_the_last_piece():
     store = Store()
     with ahead(store, max_bytes=1 << 20) as found:
         found.plan(pieces(8, 1000, unit=8), known=8)
@@ -65,7 +65,7 @@ def test_pieces_are_views_of_one_answer_which_goes_with_the_last():
         assert store.in_use() == 0
 
 
-def test_where_room_is_needed_what_is_left_of_an_answer_is_copied_out_of_it():
+def test_remaining_pieces_are_copied_out_of_a_response_when_memory_is_needed():
     store = Store()
     with ahead(store, max_bytes=10_000) as found:
         found.plan(pieces(16, 1000, unit=8), known=16)  # two units, of which one fits
@@ -76,7 +76,7 @@ def test_where_room_is_needed_what_is_left_of_an_answer_is_copied_out_of_it():
         assert found.take(6) == CONTENT[6000:7000] and found.take(7) == CONTENT[7000:8000]
 
 
-def test_an_answer_that_is_mostly_gaps_is_not_kept():
+def test_a_response_that_is_mostly_gaps_is_not_kept():
     store = Store()
     with ahead(store, max_bytes=1 << 20) as found:
         found.plan(pieces(8, 1000, unit=8, step=10), known=8)
@@ -91,7 +91,7 @@ def test_an_answer_that_is_mostly_gaps_is_not_kept():
     st.integers(1, 8000),
     st.randoms(use_true_random=False),
 )
-def test_any_pieces_taken_in_any_order_are_right_however_little_memory_there_is(places, max_bytes, random):
+def test_pieces_taken_in_any_order_are_right_with_any_memory_limit(places, max_bytes, random):
     wanted = [
         Piece(ticket, unit, (0,), 64 * start, 64 * (start + size)) for ticket, (start, size, unit) in enumerate(places)
     ]
@@ -109,7 +109,7 @@ def test_any_pieces_taken_in_any_order_are_right_however_little_memory_there_is(
 
 
 @pytest.mark.parametrize("failing", [0, 3])
-def test_a_request_that_fails_leaves_the_account_right(failing):
+def test_a_failed_request_does_not_change_the_counted_bytes(failing):
     def read(file: tuple[int, ...], start: int, stop: int, stopped: object) -> memoryview:
         if start == failing * 8000:
             raise OSError("gone")

@@ -1,4 +1,4 @@
-"""What is missing is named: credentials, region, bucket, endpoint."""
+"""Advice for errors of stores: missing credentials, region, bucket or endpoint."""
 
 import re
 
@@ -51,7 +51,7 @@ def test_a_store_without_an_account_is_an_error_at_once(monkeypatch: pytest.Monk
         open_folder("az://container/set").read("x", 0, 1)
 
 
-def test_an_endpoint_where_nobody_listens_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_an_endpoint_that_does_not_listen_is_named(monkeypatch: pytest.MonkeyPatch):
     for name, value in {"ENDPOINT_URL": "http://127.0.0.1:9", "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     folder = open_folder("s3://bucket/set", options=StoreOptions(attempts=2, first_wait_s=0.01))

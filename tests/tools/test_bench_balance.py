@@ -39,7 +39,7 @@ def test_a_sampler_that_prefers_a_class_or_a_sample_is_found_out():
     ("sampler", "complaint"),
     [
         (lambda labels, epoch: np.zeros(3, dtype=int), "not as long as the set"),
-        (lambda labels, epoch: np.arange(len(labels)), "one order"),
+        (lambda labels, epoch: np.arange(len(labels)), "the same order"),
     ],
 )
 def test_what_is_no_sampler_is_not_judged(sampler, complaint):

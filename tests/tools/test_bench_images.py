@@ -63,7 +63,7 @@ def test_a_round_in_fresh_processes_measures_ours_and_the_ceiling(tmp_path, data
 def test_ours_delivers_every_workload(workload, open_loader, off, data):
     task = prepared(workload, data, workers=2, images=16 if workload != "W4" else 2)
 
-    figures = trial.measure(open_loader, task, epochs=1, mean_within=off)
+    figures = trial.measure(open_loader, task, epochs=1, tolerance=off)
 
     assert len(figures["images_per_s"]) == 1
 
@@ -86,7 +86,7 @@ def test_rivals_that_the_project_installs_pass_the_same_checks(workload, open_lo
     monkeypatch.setattr(of_webdataset, "workers", in_this_process)
     task = prepared(workload, data, workers=2, images=16)
 
-    figures = trial.measure(open_loader, task, epochs=0, mean_within=0.1)
+    figures = trial.measure(open_loader, task, epochs=0, tolerance=0.1)
 
     assert figures["images_per_s"] == []
 
@@ -123,12 +123,12 @@ def one_short(images, labels):
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (swapped_labels, "came with label"),
-        (one_pixel_off, "not those of the files"),
-        (other_pictures, "of no file"),
-        (bytes_range, "0..1 was asked for"),
-        (channels_last, "does not lie in memory as NCHW"),
-        (one_short, "pictures were delivered"),
+        (swapped_labels, "delivered with the wrong label"),
+        (one_pixel_off, "differ from those of the files"),
+        (other_pictures, "belongs to no file"),
+        (bytes_range, "instead of 0..1"),
+        (channels_last, "not stored as NCHW"),
+        (one_short, "images were delivered"),
     ],
 )
 def test_no_rate_is_told_of_a_loader_that_delivers_something_else(spoil, complaint, data):
@@ -145,7 +145,7 @@ def test_no_rate_is_told_of_a_loader_that_delivers_something_else(spoil, complai
             return (spoil(*batch) for batch in self.loader)
 
     with pytest.raises(ValueError, match=complaint):
-        trial.measure(Spoiled, task, epochs=0, mean_within=0.1)
+        trial.measure(Spoiled, task, epochs=0, tolerance=0.1)
 
 
 def test_a_wrong_mask_is_found(data):
@@ -162,7 +162,7 @@ def test_a_wrong_mask_is_found(data):
             return ((images, masks.roll(1, dims=-1)) for images, masks in self.loader)
 
     with pytest.raises(ValueError, match="wrong_masks"):
-        trial.measure(Spoiled, task, epochs=0, mean_within=0.1)
+        trial.measure(Spoiled, task, epochs=0, tolerance=0.1)
 
 
 def test_a_rival_that_does_not_install_is_reported_and_the_others_go_on(tmp_path, data, monkeypatch, capsys):
@@ -238,7 +238,7 @@ def test_overhead_counts_samples_before_it_tells_of_time(tmp_path, data, capsys)
     bench_overhead.main(["--out", str(tmp_path), "--data", str(data), "--images", "16", "--rounds", "1"])
 
     said = capsys.readouterr().out
-    assert "us of Python a sample" in said and "webdataset in this process" in said
+    assert "us of Python per sample" in said and "webdataset in this process" in said
     assert len(told(tmp_path / "bench_overhead.jsonl")) == 1 + 2 * 5
 
 

@@ -29,5 +29,5 @@ def test_a_tiny_round_makes_a_table_and_lines(tmp_path, capsys):
     small = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(16), transforms.ToTensor()])
     with pytest.raises(ValueError, match="differs"):
         bench_samples.check_same(ImageFolder(str(work.photos), small), ShardSamples(work.shards))
-    with pytest.raises(ValueError, match="16 samples, ShardSamples 3"):
+    with pytest.raises(ValueError, match="16 samples, but ShardSamples has 3"):
         bench_samples.check_same(ImageFolder(str(work.photos), small), ShardSamples(work.shards, small)[:3])

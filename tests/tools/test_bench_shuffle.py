@@ -39,7 +39,7 @@ def test_an_order_that_mixes_only_neighbours_is_found_out():
     ("order", "complaint"),
     [
         (lambda counts, epoch: np.zeros(sum(counts), dtype=int), "each sample once"),
-        (lambda counts, epoch: np.arange(sum(counts)), "one order"),
+        (lambda counts, epoch: np.arange(sum(counts)), "the same order"),
     ],
 )
 def test_what_is_no_shuffle_is_not_judged(order, complaint):

@@ -91,7 +91,7 @@ def test_the_validation_set_is_looked_at_after_each_epoch(
 ):
     classification.main([*arguments(photo_set, tmp_path, "seen", epochs=4), "--val", str(photo_set)])
 
-    shares = [float(share) for share in re.findall(r"([\d.]+)% of \S+ right", capsys.readouterr().out)]
+    shares = [float(share) for share in re.findall(r"([\d.]+)% on ", capsys.readouterr().out)]
     assert len(shares) == 4
     assert shares[-1] > 40  # of four classes
 

@@ -1,1 +1,1 @@
-"""Benchmarks, one question a script: ``python -m tools.bench.images``."""
+"""Benchmarks. Each script answers one question: ``python -m tools.bench.images``."""

@@ -1,4 +1,4 @@
-"""How evenly do ``balance="classes"`` and torch's WeightedRandomSampler use the samples of a long-tailed set?
+"""Measure how evenly ``balance="classes"`` and torch's WeightedRandomSampler use the samples of a long-tailed set.
 
 python -m tools.bench.balance --classes 10 100 --samples 10000 --imbalance 100
 """
@@ -23,24 +23,24 @@ Sampler = Callable[[npt.NDArray[np.int32], int], Numbers]
 
 TITLES = (
     "sampler",
-    "classes of an epoch",
-    "in a batch: spread",
-    "of chance",
-    "missing",
+    "class counts per epoch",
+    "spread in a batch",
+    "ratio to chance",
+    "classes missing in a batch",
     "samples used",
     "repeats within a class",
 )
 
 
 def long_tailed(classes: int, samples: int, imbalance: float) -> npt.NDArray[np.int32]:
-    """Class of each sample, class by class: the largest class has `imbalance` times as many as the smallest."""
+    """Return the class of each sample, class by class. The largest class has `imbalance` times the smallest's size."""
     shares = imbalance ** -(np.arange(classes) / max(1, classes - 1))
     sizes = np.maximum(1, (shares / shares.sum() * samples).astype(np.int64))
     return np.repeat(np.arange(classes, dtype=np.int32), sizes)
 
 
 def ours(labels: npt.NDArray[np.int32], epoch: int) -> Numbers:
-    """The samples of an epoch of `ShardDataset(…, shuffle=True, balance="classes")`, in order."""
+    """Return the samples of an epoch of `ShardDataset(…, shuffle=True, balance="classes")`, in order."""
     names = [str(number) for number in range(int(labels.max()) + 1)]
     draws = Balance().draws(labels, len(labels), names=names, seed=0, epoch=epoch)
     order = order_of(draws.counts, Shuffle(), seed=0, epoch=epoch)
@@ -48,7 +48,7 @@ def ours(labels: npt.NDArray[np.int32], epoch: int) -> Numbers:
 
 
 def weighted_random(labels: npt.NDArray[np.int32], epoch: int) -> Numbers:
-    """The samples of an epoch of WeightedRandomSampler with the inverse class counts, as torch's tutorials have it."""
+    """Return an epoch's samples of WeightedRandomSampler with inverse class counts, as in torch's tutorials."""
     weights = (1 / np.bincount(labels))[labels]
     sampler = WeightedRandomSampler(weights.tolist(), len(labels), generator=torch.Generator().manual_seed(epoch))
     return np.fromiter(sampler, dtype=np.int64, count=len(labels))
@@ -58,24 +58,24 @@ SAMPLERS: dict[str, Sampler] = {"mps-shards": ours, "WeightedRandomSampler": wei
 
 
 def judge(sampler: Sampler, labels: npt.NDArray[np.int32], *, batch: int, epochs: int = 4) -> dict[str, float]:
-    """Figures of one sampler over the full batches of some epochs.
+    """Return figures of one sampler over the full batches of some epochs.
 
     Returns:
         epoch_spread: largest minus smallest number of uses of a class in an epoch, as a share of the mean.
         batch_spread: standard deviation of the number of uses of a class in a batch.
-        against_chance: the same as a share of what independent draws give.
-        missing: share of the classes that a batch lacks, on average.
-        used: share of the samples that an epoch uses, of those that it could use.
-        repeats: largest minus smallest number of uses of a sample among those of one class in an epoch.
+        against_chance: batch_spread divided by the spread of independent draws.
+        missing: mean share of the classes that a batch lacks.
+        used: number of samples that an epoch uses, divided by the largest possible number.
+        repeats: largest minus smallest number of uses of the samples of one class in an epoch.
 
     Raises:
-        ValueError: An epoch is not as long as the set, or two are equal.
+        ValueError: An epoch is not as long as the set, or two epochs are equal.
     """
     drawn = [sampler(labels, epoch) for epoch in range(epochs)]
     if any(len(numbers) != len(labels) for numbers in drawn):
         raise ValueError("an epoch is not as long as the set")
     if np.array_equal(drawn[0], drawn[1]):
-        raise ValueError("two epochs have one order")
+        raise ValueError("two epochs have the same order")
     return {
         name: float(np.mean([figures[name] for figures in (_of_epoch(one, labels, batch) for one in drawn)]))
         for name in ("epoch_spread", "batch_spread", "against_chance", "missing", "used", "repeats")
@@ -85,7 +85,7 @@ def judge(sampler: Sampler, labels: npt.NDArray[np.int32], *, batch: int, epochs
 def _of_epoch(numbers: Numbers, labels: npt.NDArray[np.int32], batch: int) -> dict[str, float]:
     classes = int(labels.max()) + 1
     sizes = np.bincount(labels)
-    share = len(numbers) / classes  # of a class, in an epoch
+    share = len(numbers) / classes  # samples of each class in a balanced epoch
     in_epoch = np.bincount(labels[numbers], minlength=classes)
     whole = len(numbers) // batch * batch
     cells = labels[numbers[:whole]] + np.arange(whole) // batch * classes
@@ -105,11 +105,13 @@ def _of_epoch(numbers: Numbers, labels: npt.NDArray[np.int32], batch: int) -> di
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Judge, print a table for each number of classes and batch size, leave JSON lines; the figures."""
+    """Measure, print a table for each number of classes and batch size, write JSON lines, and return the figures."""
     parser = bench_parser(__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100], help="numbers of classes")
-    parser.add_argument("--samples", type=int, default=100_000, help="samples of the set (default: %(default)s)")
-    parser.add_argument("--imbalance", type=float, default=100, help="largest class / smallest (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=100_000, help="number of samples (default: %(default)s)")
+    parser.add_argument(
+        "--imbalance", type=float, default=100, help="size of the largest class / smallest (default: %(default)s)"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 32], help="batch sizes")
     given = parser.parse_args(arguments)
     print(headline(machine()))

@@ -1,7 +1,7 @@
-"""How many images a second, beside every rival and the bare decoder: resize and crop, random crop, as they are.
+"""Measure images per second of this package, its rivals and the bare decoder: centre crop, random crop, no transform.
 
-python -m tools.bench.images                       what the project has installed
-python -m tools.bench.images --rivals              also those that need an environment of their own, made on first use
+python -m tools.bench.images                       contestants that are installed with the project
+python -m tools.bench.images --rivals              also rivals with virtual environments, which are created on first use
 python -m tools.bench.images --workloads W3 --contestants ours decode
 """
 
@@ -27,22 +27,27 @@ def main(
     name: str = "bench_images",
     quiet: bool = False,
 ) -> list[Result]:
-    """Measure, print the tables, and leave JSON lines.
+    """Measure, print the tables, write JSON lines, and return the results.
 
     Args:
-        workloads: to choose from; all by default.
-        name: of the file with the JSON lines.
+        workloads: workloads that the command line may name; all of them are the default.
+        name: name of the file with the JSON lines.
         quiet: print no tables.
     """
     parser = bench_parser(__doc__, data=True, workers=2, rounds=3, epochs=2)
-    parser.add_argument("--workloads", nargs="+", default=list(workloads), choices=workloads, metavar="W")
-    parser.add_argument("--contestants", nargs="+", choices=ROSTER, metavar="NAME", help=" ".join(ROSTER))
-    parser.add_argument("--rivals", action="store_true", help="also those in environments of their own")
     parser.add_argument(
-        "--environments", type=Path, default=Path("bench-out/environments"), help="default: %(default)s"
+        "--workloads", nargs="+", default=list(workloads), choices=workloads, metavar="W", help=" ".join(workloads)
     )
-    parser.add_argument("--images", type=int, help="fewer than the workloads have")
-    parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="of rivals' processes")
+    parser.add_argument("--contestants", nargs="+", choices=ROSTER, metavar="NAME", help=" ".join(ROSTER))
+    parser.add_argument("--rivals", action="store_true", help="measure rivals with their own environments as well")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path("bench-out/environments"),
+        help="folder of the rivals' virtual environments (default: %(default)s)",
+    )
+    parser.add_argument("--images", type=int, help="number of images, instead of the workload's own number")
+    parser.add_argument("--start", choices=("fork", "spawn"), default="fork", help="how rivals start their processes")
     given = parser.parse_args(arguments)
     arena = Arena(
         data=given.data.resolve(),
@@ -65,7 +70,7 @@ def main(
 
 
 def report(about: Mapping[str, Any], results: Sequence[Result]) -> str:
-    """For people: machine, a table for each workload, ratios."""
+    """Return the machine, a table for each workload, and ratios as text."""
     return "\n\n".join([headline(about), results_table(results), "\n".join(verdicts(results))])
 
 

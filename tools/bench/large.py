@@ -1,6 +1,6 @@
-"""How many twelve-megapixel photographs (4000x3000) a second, at the centre (W4) or cropped at random (W6), to 224x224.
+"""Measure twelve-megapixel photographs (4000x3000) per second, cropped to 224x224 at the centre (W4) or at random (W6).
 
-Takes the options of ``bench_images.py``. `ours` decodes exactly, `ours-scaled` no larger than the crop needs.
+Takes the options of ``images.py``. `ours` decodes exactly; `ours-scaled` decodes no more pixels than the crop needs.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""What a sample costs in Python: our loader with a decoder that does nothing, webdataset with the same, bare reading.
+"""Measure the Python time per sample: this loader and webdataset with a decoder that does nothing, and bare reading.
 
-What is left when decoding is left out is Python, and so time under the GIL, which all threads share: at 30 us a sample,
-two hundred of them could not deliver more than 33,000 images/s. Also what measuring itself costs (`stats()`).
+The time that remains without decoding is spent in Python, under the GIL, which all threads share. At 30 us per sample,
+even two hundred threads cannot deliver more than 33,000 images/s. The cost of `stats()` is measured as well.
 """
 
 import itertools
@@ -28,11 +28,11 @@ from tools.bench.rivals.workloads import Task
 __all__ = ["main"]
 
 GOAL_US = 30.0
-_TINY = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(4, 4, 3)  # what the decoder that does nothing gives
+_TINY = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(4, 4, 3)  # image that the decoder that does nothing returns
 
 
 class Spent:
-    """Microseconds a sample, of one epoch. `cpu` is of all threads together, the system's share included."""
+    """Microseconds per sample in one epoch. `cpu` is the CPU time of all threads, in user mode and in the kernel."""
 
     def __init__(self, samples: int, wall_s: float, cpu_s: float, stages: dict[str, float]):
         self.wall, self.cpu = 1e6 * wall_s / samples, 1e6 * cpu_s / samples
@@ -40,7 +40,7 @@ class Spent:
 
 
 def main(arguments: Sequence[str] | None = None) -> bool:
-    """Measure, print the table, leave JSON lines; whether the goal was met."""
+    """Measure, print the table, write JSON lines, and return whether the goal was met."""
     parser = bench_parser(__doc__, data=True, images=1000, rounds=7)
     given = parser.parse_args(arguments)
     about = machine()
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> bool:
     contestants: dict[str, Callable[[], tuple[int, int, dict[str, float]]]] = {
         "ours": lambda: ours(task),
         "ours, shuffled": lambda: ours(task, shuffle=True),
-        "ours, its clock stopped": lambda: clockless(task),
+        "ours, without clock": lambda: clockless(task),
         "webdataset in this process": lambda: rival(task),
         "bare loop: pread only": lambda: bare(task),
     }
@@ -62,17 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> bool:
                 samples, labels, stages = run()
                 wall, cpu = time.perf_counter() - began, time.process_time() - worked
                 if samples != task.images or labels not in (expected, -1):
-                    raise ValueError(f"{name} gave {samples} samples, labels adding up to {labels}, not {expected}")
+                    raise ValueError(f"{name} gave {samples} samples with labels that sum to {labels}, not {expected}")
                 one = Spent(samples, wall, cpu, stages)
                 lines.write({"trial": name, "round": number} | vars(one))
-                if number:  # the first one warms up
+                if number:  # the first round warms up
                     spent[name].append(one)
-    print(f"{headline(about)}; microseconds a sample, {given.rounds} rounds, one worker thread, decoding left out\n")
+    print(f"{headline(about)}; microseconds per sample, {given.rounds} rounds, one worker thread, without decoding\n")
     print(table(["", "wall", "spread", "CPU", *STAGES], [_row(name, runs) for name, runs in spent.items()]))
     ours_us = _median(spent["ours"], "cpu") - _median(spent["bare loop: pread only"], "cpu")
-    metrics = _median(spent["ours"], "cpu") - _median(spent["ours, its clock stopped"], "cpu")
+    metrics = _median(spent["ours"], "cpu") - _median(spent["ours, without clock"], "cpu")
     print(
-        f"\n{ours_us:.1f} us of Python a sample (goal: below {GOAL_US:.0f}); measuring costs {metrics:.1f} us of them"
+        f"\n{ours_us:.1f} us of Python per sample (goal: below {GOAL_US:.0f}), of which measuring is {metrics:.1f} us"
     )
     return ours_us < GOAL_US
 
@@ -81,7 +81,7 @@ STAGES = ("read", "decode", "transform", "assemble")
 
 
 def ours(task: Task, *, shuffle: bool = False) -> tuple[int, int, dict[str, float]]:
-    """Samples, sum of labels, seconds of each stage."""
+    """Run an epoch of this package, and return the number of samples, the sum of labels, and seconds by stage."""
     data = ShardDataset(task.shards, batch_size=64, shuffle=shuffle)
     labels = 0
     with DeviceLoader(data, device="cpu", num_threads=1) as loader:
@@ -92,7 +92,7 @@ def ours(task: Task, *, shuffle: bool = False) -> tuple[int, int, dict[str, floa
 
 
 def clockless(task: Task) -> tuple[int, int, dict[str, float]]:
-    """The same where asking for the time costs next to nothing."""
+    """Do the same as `ours` with a clock that costs next to nothing."""
     stopped = SimpleNamespace(perf_counter=itertools.repeat(0.0).__next__, monotonic=time.monotonic)
     with ExitStack() as patched:
         for module in ("mps_shards.reading.sample_maker", "mps_shards.batching.worker_threads"):
@@ -102,7 +102,7 @@ def clockless(task: Task) -> tuple[int, int, dict[str, float]]:
 
 
 def rival(task: Task) -> tuple[int, int, dict[str, float]]:
-    """webdataset up to the batch, without a worker process."""
+    """Run an epoch of webdataset up to the batch, without a worker process."""
     read = webdataset.WebDataset(task.tars(), shardshuffle=False).to_tuple("jpg", "cls")
     samples = labels = 0
     for images, targets in read.map_tuple(_tiny, int).batched(64):
@@ -112,7 +112,7 @@ def rival(task: Task) -> tuple[int, int, dict[str, float]]:
 
 
 def bare(task: Task) -> tuple[int, int, dict[str, float]]:
-    """The bytes of every sample, each by one read."""
+    """Read the bytes of every sample by one read each."""
     rows = np.load(task.shards / "index.npy").tolist()
     shards = json.loads((task.shards / "manifest.json").read_text())["shards"]
     entries: Iterator[tuple[int, int, int]] = iter(rows)
@@ -133,7 +133,7 @@ def _tiny(content: bytes) -> torch.Tensor:
 
 @contextmanager
 def no_decoding() -> Iterator[None]:
-    """Let the decoder give one tiny picture, whatever it is given."""
+    """Replace the decoder by a function that returns the same tiny image for every input."""
 
     def tiny(content: Any, **options: Any) -> Any:
         return _TINY

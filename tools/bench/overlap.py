@@ -1,11 +1,11 @@
-"""Do loading and training overlap? Total time against the longer of the two alone, on a simulated device.
+"""Measure how loading and training overlap: total time against the longer of the two alone, on a simulated device.
 
     python -m tools.bench.overlap [--batches 200] [--rounds 3] [--json]
 
-The device is the one of the tests: it works in order, late, and copies from slots when it gets there. A sample costs
-the workers a pause (in which, as in JPEG decoding, others may run); a step costs the device one, and the training loop
-reads a value back after each step, as `loss.item()` does. The ceiling is 1.0: perfect overlap. Beside it stands the
-loop that loads, then trains, in turn.
+The device is the simulated device of the tests: it works in order and with a delay, and reads a host buffer when it
+executes the copy. Each sample costs a worker a pause, in which other threads can run, as in JPEG decoding. Each step
+costs the device a pause, and the training loop reads a value back after each step, as `loss.item()` does. The ratio of
+perfect overlap is 1.0. For comparison, "in turn" is the ratio of a loop that loads and then trains.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from tools.support.feeding import deliveries, drafts
 ROWS = 8
 THREADS = 2
 ENGINES: dict[str, type[InlineEngine] | type[ThreadEngine]] = {"inline": InlineEngine, "thread": ThreadEngine}
-# seconds of a batch's loading (by all threads together) and of a training step
+# seconds for loading a batch (by all threads together) and for a training step
 CASES = {"balanced": (0.008, 0.008), "device dominates": (0.004, 0.012), "loader dominates": (0.012, 0.004)}
 
 
 def loading(device: FakeDevice, engine: str, batches: int, load_s: float) -> Iterator[object]:
-    """Batches whose samples each cost a worker its share of `load_s`."""
+    """Iterate over batches whose samples each cost a worker its share of `load_s` seconds."""
     pause = load_s * THREADS / ROWS
 
     def make(number: int) -> Sample:
@@ -42,7 +42,7 @@ def loading(device: FakeDevice, engine: str, batches: int, load_s: float) -> Ite
 
 
 def timed(engine: str, batches: int, load_s: float, step_s: float) -> float:
-    """Seconds from the first to the last batch, so that starting up does not count."""
+    """Return the seconds from the first to the last batch, so that starting up does not count."""
     began = 0.0
     with FakeDevice(transfer_thread=engine == "thread") as device:
         for number, _ in enumerate(loading(device, engine, batches + 1, load_s)):
@@ -55,7 +55,7 @@ def timed(engine: str, batches: int, load_s: float, step_s: float) -> float:
 
 
 def measure(engine: str, case: str, batches: int) -> dict[str, float]:
-    """One round: loading alone, training alone, both."""
+    """Measure one round: loading alone, training alone, and both."""
     load_s, step_s = CASES[case]
     load, both = timed(engine, batches, load_s, 0.0), timed(engine, batches, load_s, step_s)
     step = timed(engine, batches, 0.0, step_s)
@@ -71,9 +71,11 @@ def measure(engine: str, case: str, batches: int) -> dict[str, float]:
 def main() -> None:
     """Print a table, or JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--batches", type=int, default=200, help="batches per measurement (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds, of which medians are shown (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of a table")
     options = parser.parse_args()
     if not options.json:
         print(f"{'engine':<8} {'case':<18} {'load s':>7} {'step s':>7} {'both s':>7} {'ratio':>6} {'in turn':>8}")

@@ -1,12 +1,12 @@
-"""How long packing a folder takes, start-up included, beside copying it and beside other ways to pack it.
+"""Measure how long packing a folder takes, including start-up, beside copying the folder and other tools that pack it.
 
 python -m tools.bench.pack                        4,000 photographs of 110 KB, warm cache
-python -m tools.bench.pack --rivals               also litdata and MosaicML's, each in an environment of its own
-python -m tools.bench.pack --source ./imgs        class folders of yours
+python -m tools.bench.pack --rivals               also litdata and MosaicML, each in its own virtual environment
+python -m tools.bench.pack --source ./imgs        your own class folders
 
-Every contestant is a process of its own, begun once a round, with nothing of earlier rounds left to be written. Only
-`mps-shards pack` and those with "and sync" wait until their output is on the disk. Its content is read back and
-compared with the source, untimed.
+Each contestant runs as a new process once per round, after all earlier output has been written to disk. Only
+`mps-shards pack` and contestants with "and sync" wait until their output is on disk. The output is read back and
+compared with the source; this is not timed.
 """
 
 import hashlib
@@ -60,13 +60,14 @@ print('"seconds":', time.perf_counter() - began)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
-    """One way to put a folder elsewhere.
+    """One way to copy or pack a folder.
 
     Attributes:
-        command: interpreter, source, destination -> what to run.
-        writes: "files" as they are, "tars" of them, or a format of its own.
-        read: interpreter, folder, file -> what leaves the SHA-256 of each image by key there, for such a format.
-        package: to install in an environment of its own; None for what the project itself needs.
+        command: function (interpreter, source, destination) -> command to run.
+        writes: "files" for plain copies, "tars", or a description of another format.
+        read: for another format, function (interpreter, folder, file) -> command that writes the SHA-256 of each image
+            by key to the file.
+        package: package to install in a virtual environment; None for contestants that the project itself needs.
     """
 
     command: Callable[[str, str, str], list[str]]
@@ -87,12 +88,12 @@ def _ours(*options: str) -> Callable[[str, str, str], list[str]]:
     return lambda python, source, out: [str(Path(python).with_name("mps-shards")), "pack", source, out, *options]
 
 
-def _stranger(script: str, package: str) -> Contestant:
+def _rival(script: str, package: str) -> Contestant:
     path = str(Path(__file__).with_name("rivals") / script)
     return Contestant(
         command=lambda python, source, out: [python, path, "write", source, out],
-        writes="a format of its own",
-        read=lambda python, out, told: [python, path, "read", out, told],
+        writes="another format",
+        read=lambda python, out, digests: [python, path, "read", out, digests],
         package=package,
     )
 
@@ -108,23 +109,23 @@ CONTESTANTS = {
     "mps-shards pack --no-check": Contestant(command=_ours("--json", "--no-check"), writes="tars"),
     "Python tarfile": Contestant(command=_python(_TARFILE), writes="tars"),
     "webdataset ShardWriter": Contestant(command=_python(_SHARD_WRITER), writes="tars"),
-    "MosaicML MDSWriter": _stranger("packing_mosaicml.py", "mosaicml-streaming"),
-    "litdata optimize": _stranger("packing_litdata.py", "litdata"),
+    "MosaicML MDSWriter": _rival("packing_mosaicml.py", "mosaicml-streaming"),
+    "litdata optimize": _rival("packing_litdata.py", "litdata"),
 }
 INSTALLED = [name for name, contestant in CONTESTANTS.items() if contestant.package is None]
 CEILING = "tar cf"
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Measure, print the table, leave JSON lines; seconds by contestant."""
+    """Measure, print the table, write JSON lines, and return figures by contestant."""
     parser = bench_parser(__doc__, images=4000, rounds=7)
-    parser.add_argument("--source", type=Path, help="class folders of JPEGs; photographs are made by default")
+    parser.add_argument("--source", type=Path, help="class folders of JPEGs (default: photographs that are made)")
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, metavar="NAME", help=", ".join(CONTESTANTS))
-    parser.add_argument("--rivals", action="store_true", help="also those in environments of their own")
+    parser.add_argument("--rivals", action="store_true", help="measure rivals with their own environments as well")
     given = parser.parse_args(arguments)
     about = machine()
     source = given.source or _photographs(given.out / "data" / f"photos-{given.images}", given.images)
-    held = _digests(source)  # warms the cache, too
+    held = _digests(source)  # also warms the page cache
     entered = given.contestants or (list(CONTESTANTS) if given.rivals else INSTALLED)
     pythons = _pythons(entered, given.out / "environments")
     timed: dict[str, list[tuple[float, float]]] = {name: [] for name in pythons}
@@ -149,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
 
 
 def _pythons(names: Sequence[str], environments: Path) -> dict[str, str]:
-    """Interpreter of each contestant that can take part."""
+    """Return the interpreter of each contestant that can be installed."""
     found = {}
     for name in names:
         try:
@@ -169,8 +170,8 @@ def _photographs(folder: Path, count: int) -> Path:
 
 
 def _timed(contestant: Contestant, python: str, source: Path, out: Path, held: dict[str, str]) -> tuple[float, float]:
-    """Seconds of one run, and of these those after its imports; its output is checked, then removed."""
-    os.sync()  # what earlier ones left to be written is not this one's
+    """Run a contestant, check and remove its output; return the seconds of the run, and those after its imports."""
+    os.sync()  # so that this run does not wait for data of earlier runs
     command = contestant.command(python, str(source.resolve()), str(out.resolve()))
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -184,14 +185,14 @@ def _timed(contestant: Contestant, python: str, source: Path, out: Path, held: d
     else:
         written = _digests(out) if contestant.writes == "files" else _digests_in_tars(out)
     if written != held:
-        raise RuntimeError(f"{' '.join(command)} wrote {len(written)} images, {len(held)} others were to be written")
+        raise RuntimeError(f"{' '.join(command)} wrote {len(written)} images that differ from the {len(held)} expected")
     shutil.rmtree(out)
-    told = re.findall(r'"seconds": ([0-9.e-]+)', done.stdout)
-    return seconds, float(told[-1]) if told else seconds
+    stated = re.findall(r'"seconds": ([0-9.e-]+)', done.stdout)
+    return seconds, float(stated[-1]) if stated else seconds
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Of each image, by its path without extension."""
+    """Return the SHA-256 of each image by its path without extension."""
     return {
         str(path.relative_to(folder).with_suffix("")): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*.jpg")
@@ -226,7 +227,7 @@ def _rows(found: dict[str, dict[str, Any]], images: int) -> list[list[str]]:
 
 
 def _busy(others: Others) -> str:
-    return "others' share of the machine unknown" if others.share is None else f"others took {others.share:.0%} of it"
+    return "load of other processes unknown" if others.share is None else f"other processes took {others.share:.0%}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How much memory, and time, listing and planning take in the process that drives a pack.
+"""Measure the memory and time of listing and planning in the process that drives a pack.
 
     python -m tools.bench.plan [--images 5000000] [--json]
 
-The images are made up: 1,000 classes, paths as ImageNet's, 110 KB each on average. Every step prints the highest memory
-so far, and every shard's task is put together once, as handing them out does.
+The images do not exist: their entries have 1,000 classes, paths like ImageNet's, and 110 KB on average. Each step
+prints the peak memory so far. At the end, the task of every shard is built once, as it would be for the workers.
 """
 
 import argparse
@@ -27,9 +27,9 @@ _CLASSES = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, float | str]]:
-    """Measure and print; a line a step."""
+    """Measure, print a line per step, and return the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=5_000_000, help="default: %(default)s")
+    parser.add_argument("--images", type=int, default=5_000_000, help="number of images (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     given = parser.parse_args(arguments)
     lines: list[dict[str, float | str]] = []
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, float | str]]
     measured("fingerprint taken")
     if sum(len(shard.entries) for shard in plan) != given.images:
         raise RuntimeError("some images are in no shard")
-    measured("all tasks handed out")
+    measured("all tasks built")
     return lines
 
 

@@ -1,10 +1,10 @@
-"""How fast shards stream from an S3 store on this machine: ours, a bare obstore loop, and what people use instead.
+"""Measure how fast this package, a bare obstore loop and rivals stream shards from an S3 store on this machine.
 
 python -m tools.bench.remote --venv bench-out/rivals-venv
 python -m tools.bench.remote --images 12000 --copies 6 --delay-ms 0   # 8 GB: more than a window of the shuffled order
 
-The store is SeaweedFS. awscli and s3fs come into a virtual environment of their own, made where it is not there yet.
-A proxy then holds each request back for 50 ms: reading ahead should hide that.
+The store is SeaweedFS. awscli and s3fs are installed in their own virtual environment, which is created if it does not
+exist. A second table is measured through a proxy that delays each request by 50 ms, which read-ahead should hide.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ print(total)
 
 
 class Set:
-    """A packed set and where else it lies."""
+    """A packed set, copied to the store twice: with its index, and as tars alone."""
 
     def __init__(self, folder: Path, address: str):
         self.tars = sorted(path.name for path in folder.glob("*.tar"))
@@ -60,7 +60,7 @@ class Set:
 
 
 def bare(held: Set) -> int:
-    """The ceiling: ranges of 8 MiB, sixteen at a time, thrown away."""
+    """Read ranges of 8 MiB, sixteen at a time, and drop them: the upper bound for every reader."""
     import obstore
     from obstore.store import S3Store
 
@@ -72,7 +72,7 @@ def bare(held: Set) -> int:
 
 
 def ours(held: Set, *, shuffle: bool) -> int:
-    """Samples in the order of an epoch, parsed, not decoded, taken by one thread."""
+    """Read samples in the order of an epoch on one thread; they are parsed but not decoded."""
     data = ShardDataset(held.url, batch_size=64, shuffle=shuffle)
     request = Request(seed=0, epoch=0, start=0, batch_size=64, share=Share(), remainder="pad", drop_last=False)
     with contextlib.closing(data):
@@ -81,14 +81,14 @@ def ours(held: Set, *, shuffle: bool) -> int:
 
 
 def ours_streamed(held: Set) -> int:
-    """The tars as anybody's, through webdataset's readers, in one thread."""
+    """Read the tars without an index, through webdataset's readers, on one thread."""
     data = ShardDataset(held.tars_url, batch_size=64)
     request = Request(seed=0, epoch=0, start=0, batch_size=64, share=Share(), remainder="pad", drop_last=False)
     return _all(held, sum(len(plan) for plan in data.source.plans(request)))
 
 
 def webdataset_over(form: str) -> Callable[[Set], int]:
-    """webdataset's own reading of an address, `form` being filled with a tar's."""
+    """Return a reader that uses webdataset alone; `form` becomes a URL with a tar's address and path."""
 
     def read(held: Set) -> int:
         import webdataset
@@ -102,7 +102,7 @@ def webdataset_over(form: str) -> Callable[[Set], int]:
 
 
 def s3fs_in(venv: Path) -> Callable[[Set], int]:
-    """Each tar through a file object of s3fs."""
+    """Return a reader that reads each tar through a file object of s3fs."""
 
     def read(held: Set) -> int:
         command = [str(venv / "bin/python"), "-c", _S3FS, held.address, *(f"{BUCKET}/set/{name}" for name in held.tars)]
@@ -113,19 +113,19 @@ def s3fs_in(venv: Path) -> Callable[[Set], int]:
 
 def _all(held: Set, samples: int) -> int:
     if samples != held.samples:
-        raise RuntimeError(f"{samples} samples came, the set holds {held.samples}")
+        raise RuntimeError(f"{samples} samples arrived, but the set holds {held.samples}")
     return held.bytes
 
 
 def images(held: Set) -> int:
-    """Decoded batches on the CPU."""
+    """Read and decode all samples to batches on the CPU."""
     with DeviceLoader(ShardDataset(held.url, batch_size=1, shuffle=True), device="cpu", num_threads=_THREADS) as loader:
         return _all(held, sum(len(found) for found, _ in loader))
 
 
 @contextlib.contextmanager
-def held_back(address: str, delay_s: float) -> Iterator[str]:
-    """A proxy that passes each request on after a while, and answers at once."""
+def delaying_proxy(address: str, delay_s: float) -> Iterator[str]:
+    """Run a proxy that passes each request on after a delay, and each response at once; yield its address."""
     host, port = address.removeprefix("http://").split(":")
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
 
@@ -156,12 +156,12 @@ def held_back(address: str, delay_s: float) -> Iterator[str]:
         finally:
             for end in (listener, *ends):
                 with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for it
+                    end.shutdown(socket.SHUT_RDWR)  # wakes threads that wait for data
                 end.close()
 
 
 def rivals_venv(folder: Path) -> Path:
-    """An environment with awscli and s3fs."""
+    """Return a virtual environment with awscli and s3fs, created if it does not exist."""
     if not (folder / "bin/aws").exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         subprocess.run([folder / "bin/pip", "install", "--quiet", "awscli", "s3fs"], check=True)
@@ -169,23 +169,26 @@ def rivals_venv(folder: Path) -> Path:
 
 
 def timed(read: Callable[[Set], int], held: Set) -> float:
-    """MB/s; the bytes are checked before."""
+    """Return the MB/s of a reader, after checking that all bytes arrived."""
     began = time.perf_counter()
     found = read(held)
     elapsed = time.perf_counter() - began
     if found != held.bytes:
-        raise RuntimeError(f"{found} bytes came, the tars hold {held.bytes}")
+        raise RuntimeError(f"{found} bytes arrived, but the tars hold {held.bytes}")
     return held.bytes / 1e6 / elapsed
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Measure, print two tables, leave JSON lines; the figures."""
+    """Measure, print two tables, write JSON lines, and return the figures."""
     parser = bench_parser(__doc__, images=2000, rounds=5)
-    parser.add_argument("--copies", type=int, default=1, help="of each image in the set (default: %(default)s)")
+    parser.add_argument("--copies", type=int, default=1, help="copies of each image in the set (default: %(default)s)")
     parser.add_argument(
-        "--delay-ms", type=float, default=50, help="of each request (default: %(default)s); 0: left out"
+        "--delay-ms",
+        type=float,
+        default=50,
+        help="delay of each request in the second table (default: %(default)s); 0 for no second table",
     )
-    parser.add_argument("--venv", type=Path, help="for awscli and s3fs; without, they are left out")
+    parser.add_argument("--venv", type=Path, help="virtual environment for awscli and s3fs (default: leave them out)")
     given = parser.parse_args(arguments)
     print(headline(machine()))
     readers: dict[str, Callable[[Set], int]] = {
@@ -212,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         pack(Path(folder) / "photos", Path(folder) / "set", shard_size="32MB", check=False)
         held = Set(Path(folder) / "set", address)
         rates: dict[str, list[float]] = {name: [] for name in readers}
-        for _ in range(given.rounds):  # interleaved, so that a busy moment is everybody's
+        for _ in range(given.rounds):  # interleaved, so that a busy moment affects all readers
             for name, read in readers.items():
                 rates[name].append(timed(read, held))
         found += [{"reader": name, "mb_per_s": spread(each)} for name, each in rates.items()]
@@ -222,40 +225,40 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
             lines.write(figures)
     busy = "?" if others.share is None else f"{others.share:.0%}"
     size = f"{held.samples:,} samples, {held.bytes / 1e6:,.0f} MB in {len(held.tars)} tars"
-    print(f"\n{size}, {given.rounds} rounds; others took {busy} of the machine")
+    print(f"\n{size}, {given.rounds} rounds; other processes took {busy} of the machine")
     print_tables(found, delay_ms=given.delay_ms)
     return found
 
 
 def print_tables(found: list[dict[str, Any]], *, delay_ms: float) -> None:
-    """The rates beside the ceiling, which comes first, and those with a delay, if there was one."""
+    """Print the rates beside that of the first reader, the upper bound, and the rates with a delay, if measured."""
     ceiling = found[0]["mb_per_s"]["median"]
     print(table(("", "MB/s", "spread", "of bare"), [_row(each, ceiling) for each in found if "reader" in each]))
     if delay_ms:
-        print(f"\nEach request held back for {delay_ms:.0f} ms")
-        print(table(("", "at once", "held back", "ratio"), [_latency_row(each) for each in found if "latency" in each]))
+        print(f"\nEach request delayed by {delay_ms:.0f} ms")
+        print(table(("", "no delay", "delayed", "ratio"), [_latency_row(each) for each in found if "latency" in each]))
 
 
 def repeat(photos: Path, copies: int) -> None:
-    """Link each photograph, so that there are so many of it."""
+    """Add hard links to each photograph, so that there are `copies` of it."""
     for path in [path for path in photos.rglob("*") if path.is_file()]:
         for number in range(1, copies):
             path.with_stem(f"{path.stem}-{number}").hardlink_to(path)
 
 
 def with_latency(held: Set, *, delay_s: float, rounds: int) -> Iterator[dict[str, Any]]:
-    """The same through a proxy, with and without delay."""
+    """Measure samples and images per second through a proxy, with and without delay."""
     for name, read in {"samples, shuffled": lambda held: ours(held, shuffle=True), "images, shuffled": images}.items():
         rates: dict[float, list[float]] = {0.0: [], delay_s: []}
         for _ in range(rounds):
             for wait_s, each in rates.items():
-                with held_back(held.address, wait_s) as address, mock.patch.dict(os.environ, environment(address)):
+                with delaying_proxy(held.address, wait_s) as address, mock.patch.dict(os.environ, environment(address)):
                     each.append(timed(read, held) * held.samples / (held.bytes / 1e6))
         yield {
             "latency": name,
             "delay_s": delay_s,
             "per_s": spread(rates[0.0]),
-            "held_back_per_s": spread(rates[delay_s]),
+            "delayed_per_s": spread(rates[delay_s]),
         }
 
 
@@ -266,7 +269,7 @@ def _row(figures: dict[str, Any], ceiling: float) -> list[str]:
 
 
 def _latency_row(figures: dict[str, Any]) -> list[str]:
-    plain, late = figures["per_s"]["median"], figures["held_back_per_s"]["median"]
+    plain, late = figures["per_s"]["median"], figures["delayed_per_s"]["median"]
     return [figures["latency"], f"{plain:,.0f}/s", f"{late:,.0f}/s", f"{late / plain:.2f}"]
 
 

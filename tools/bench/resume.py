@@ -1,4 +1,4 @@
-"""How long until a resumed run has its first batch, early and late in an epoch; and what planning an epoch costs.
+"""Measure how soon a resumed run has its first batch, early and late in an epoch, and the cost of planning an epoch.
 
 python -m tools.bench.resume --samples 1000000 --plans 1281167 1000000000
 """
@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 
 def make_set(folder: Path, *, samples: int, per_shard: int) -> None:
-    """A set of one real sample again and again; full shards are one file with many names, so it is small on disk."""
+    """Write a set that repeats one real sample. Full shards are hard links to one file, so the set is small on disk."""
     stream = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 40, 90)).save(stream, "JPEG")
     sample = b"".join(
@@ -63,7 +63,10 @@ def make_set(folder: Path, *, samples: int, per_shard: int) -> None:
 
 
 def resume(folder: Path, *, position: int, batch: int) -> dict[str, float]:
-    """Milliseconds to open the set, and from the saved state to the first batch; seconds to pass over what was seen."""
+    """Return the milliseconds for opening a set and from a saved state to the first batch, and the seconds of a replay.
+
+    The replay reads all batches before the position again; its time is extrapolated from 20 batches.
+    """
     state = {**ShardDataset(folder, batch_size=batch, shuffle=True).state_dict(), "epoch": 3, "position": position}
     began = time.perf_counter()
     data = ShardDataset(folder, batch_size=batch, shuffle=True)
@@ -85,7 +88,7 @@ def resume(folder: Path, *, position: int, batch: int) -> dict[str, float]:
 
 
 def plan(samples: int, *, per_shard: int) -> dict[str, float]:
-    """Seconds and memory to plan an epoch, and microseconds to find a position in it."""
+    """Return the seconds and memory for planning an epoch, and the time for finding a position in it."""
     counts = [per_shard] * (samples // per_shard) + [samples % per_shard] * bool(samples % per_shard)
     began = time.perf_counter()
     order = ShuffledOrder(counts, Shuffle(), seed=0, epoch=1)
@@ -101,9 +104,9 @@ def plan(samples: int, *, per_shard: int) -> dict[str, float]:
     numbers = np.concatenate([order.at(positions) for positions in batches])
     walked = time.perf_counter()
     if len(np.unique(numbers)) != len(numbers):
-        raise RuntimeError("a sample came twice")
+        raise RuntimeError("the order contains a sample twice")
     del order
-    tracemalloc.start()  # in a second run: it slows allocation down
+    tracemalloc.start()  # for a second order, because tracing slows allocation down
     kept = ShuffledOrder(counts, Shuffle(), seed=0, epoch=1)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -118,12 +121,18 @@ def plan(samples: int, *, per_shard: int) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Measure, print two tables, leave JSON lines; the figures."""
+    """Measure, print two tables, write JSON lines, and return the figures."""
     parser = bench_parser(__doc__, rounds=5)
-    parser.add_argument("--samples", type=int, default=1_000_000, help="of the set (default: %(default)s)")
-    parser.add_argument("--per-shard", type=int, default=1000, help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--plans", type=int, nargs="*", default=[1_281_167, 1_000_000_000], help="samples of sets")
+    parser.add_argument("--samples", type=int, default=1_000_000, help="samples of the set (default: %(default)s)")
+    parser.add_argument("--per-shard", type=int, default=1000, help="samples per shard (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="samples per batch (default: %(default)s)")
+    parser.add_argument(
+        "--plans",
+        type=int,
+        nargs="*",
+        default=[1_281_167, 1_000_000_000],
+        help="sizes of sets whose epochs are planned",
+    )
     given = parser.parse_args(arguments)
     print(headline(machine()))
     found: list[dict[str, Any]] = []
@@ -150,12 +159,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     return found + plans
 
 
-RESUME = ("batch", "state to first batch", "spread", "opening the set", "replaying instead (extrapolated)")
-PLAN = ("samples", "plan", "memory at most", "kept", "a batch of 64 anywhere", "a position, going on")
+RESUME = ("batch", "state to first batch", "spread", "opening the set", "replay (extrapolated)")
+PLAN = ("samples", "plan", "peak memory", "memory kept", "a random batch of 64", "a position in sequence")
 
 
 def resume_row(figures: dict[str, Any]) -> list[str]:
-    """For the table."""
+    """Return the figures of one resumed run as cells of the table."""
     first = figures["first_batch_ms"]
     return [
         figures["batch"],
@@ -167,7 +176,7 @@ def resume_row(figures: dict[str, Any]) -> list[str]:
 
 
 def plan_row(figures: dict[str, Any]) -> list[str]:
-    """For the table."""
+    """Return the figures of one plan as cells of the table."""
     return [
         f"{figures['plan']:,}",
         f"{1e3 * figures['plan_s']:,.0f} ms",

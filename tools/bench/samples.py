@@ -1,8 +1,8 @@
-"""How fast is `ShardSamples` in torch's DataLoader, beside torchvision's ImageFolder over the same photographs?
+"""Measure `ShardSamples` in torch's DataLoader beside torchvision's ImageFolder over the same photographs.
 
 python -m tools.bench.samples --images 600 --workers 0 2
 
-Pairs of epochs are timed in turn, with one transform, order and DataLoader; the same tensors come out of both.
+Epochs of both are timed in turn, with the same transform, order and DataLoader options. Both give the same tensors.
 """
 
 import os
@@ -27,9 +27,9 @@ _BATCH = 32
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Measure, print the table, leave JSON lines; the figures."""
+    """Measure, print the table, write JSON lines, and return the figures."""
     parser = bench_parser(__doc__, data=True, images=600, rounds=5)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="DataLoader workers")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="numbers of DataLoader workers")
     given = parser.parse_args(arguments)
     work = prepared("W1", given.data.resolve(), workers=1, images=given.images)
     transform = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor()])
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         for workers in given.workers:
             times: dict[str, list[tuple[float, float]]] = {name: [] for name in rivals}
             for turn in range(given.rounds):
-                for name in sorted(rivals, reverse=turn % 2 > 0):  # neither always comes first
+                for name in sorted(rivals, reverse=turn % 2 > 0):  # each is first in every second round
                     times[name].append(epoch(rivals[name], workers, seed=turn))
             for name in rivals:
                 wall, cpu = (spread([given.images / taken[i] for taken in times[name]]) for i in range(2))
@@ -60,16 +60,16 @@ def check_same(folder: ImageFolder, samples: ShardSamples) -> None:
         for number, path in enumerate(Path(name) for name, _ in folder.samples)
     }
     if len(folder) != len(samples):
-        raise ValueError(f"ImageFolder has {len(folder)} samples, ShardSamples {len(samples)}")
+        raise ValueError(f"ImageFolder has {len(folder)} samples, but ShardSamples has {len(samples)}")
     for number in range(0, len(samples), max(1, len(samples) // 20)):
         image, label = samples[number]
         expected, right = folder[numbers[samples.key(number)]]
         if label != right or not torch.equal(image, expected):
-            raise ValueError(f"sample {samples.key(number)!r} differs")
+            raise ValueError(f"sample {samples.key(number)!r} differs between ImageFolder and ShardSamples")
 
 
 def epoch(data: Dataset[Any], workers: int, *, seed: int) -> tuple[float, float]:
-    """Wall and CPU seconds of one epoch, the worker processes included."""
+    """Return the wall and CPU seconds of one epoch, including worker processes."""
     loader = DataLoader(
         data,
         batch_size=_BATCH,
@@ -82,7 +82,7 @@ def epoch(data: Dataset[Any], workers: int, *, seed: int) -> tuple[float, float]
     images = sum(len(labels) for _, labels in loader)
     wall, after = time.perf_counter() - began, os.times()
     if images != len(data):  # type: ignore[arg-type]  # both have a length
-        raise ValueError(f"an epoch had {images} samples")
+        raise ValueError(f"an epoch had {images} samples instead of all samples")
     return wall, sum(after[:4]) - sum(before[:4])
 
 

@@ -1,9 +1,9 @@
-"""How far `decode="scaled"` is from exact: mean and largest error in steps of 255, and PSNR.
+"""Measure how far `decode="scaled"` is from exact decoding: mean and largest error in steps of 255, and PSNR.
 
     python -m tools.bench.scaled [--images 24] [--json]
 
-Photographs of 4000x3000, 2000x1500 and 500x375, through both transforms at 224. Where nothing is decoded smaller, the
-error is 0.
+The photographs have 4000x3000, 2000x1500 and 500x375 pixels and pass through both transforms at size 224. If an image
+is not decoded at a smaller size, its error is 0.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TRANSFORMS: dict[str, classify.train | classify.evaluate] = {
 
 
 def measure(shards: Path, transform: classify.train | classify.evaluate) -> dict[str, float]:
-    """Errors of scaled against exact decoding over a set, pixel by pixel."""
+    """Return the errors of scaled decoding against exact decoding over a set, pixel by pixel."""
 
     def loader(decode: Literal["exact", "scaled"]) -> DeviceLoader:
         options = ReadOptions(decode=decode)
@@ -48,8 +48,8 @@ def measure(shards: Path, transform: classify.train | classify.evaluate) -> dict
 def main() -> None:
     """Print a table, or JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--images", type=int, default=24, help="photographs of each size (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON lines instead of text")
     options = parser.parse_args()
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""How many images with their PNG masks a second, scaled to fit a square: ours, webdataset, and decoding alone.
+"""Measure images with PNG masks per second, scaled to fit a square: this package, webdataset, and decoding alone.
 
-Takes the options of ``bench_images.py``.
+Takes the options of ``images.py``.
 """
 
 import sys

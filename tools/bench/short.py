@@ -1,10 +1,10 @@
-"""The short benchmark behind the README's speed chart: ours, webdataset, torchvision and the bare decoder, in one run.
+"""Short benchmark for the speed chart of the README: this package, webdataset, torchvision and the bare decoder.
 
     make bench                          two to three minutes
-    make bench ARGS=--rivals            also mlx-data, SPDL, litdata and DALI, each in an environment of its own
-    python -m tools.bench.images        the long one
+    make bench ARGS=--rivals            also mlx-data, SPDL, litdata and DALI, each in its own virtual environment
+    python -m tools.bench.images        the long benchmark
 
-Leaves JSON lines, the tables and, where matplotlib is installed, a chart in ``bench-out``.
+Writes JSON lines, the tables and, if matplotlib is installed, a chart to ``bench-out``.
 """
 
 import sys
@@ -21,15 +21,17 @@ from tools.bench.speed import draw_speed, read_run, speed_tables
 __all__ = ["main"]
 
 SHORT = ["ours", "webdataset-pil", "webdataset-rgb8", "folder-io", "work", "decode"]
-# eight whole batches, four for each of two processes: an odd one would leave a rival's second process idle
+# eight full batches, four for each of two processes: with an odd number, a rival's second process would be idle
 IMAGES = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> bool:
-    """Measure, print tables, draw a chart; return whether all that was asked for could be measured."""
+    """Measure, print tables, draw a chart, and return whether every contestant could be measured."""
     parser = bench_parser(__doc__, images=IMAGES, rounds=2)
-    parser.add_argument("--contestants", nargs="+", choices=ROSTER, default=SHORT, metavar="NAME")
-    parser.add_argument("--rivals", action="store_true", help="also those in environments of their own")
+    parser.add_argument(
+        "--contestants", nargs="+", choices=ROSTER, default=SHORT, metavar="NAME", help="default: " + " ".join(SHORT)
+    )
+    parser.add_argument("--rivals", action="store_true", help="measure all contestants, also in their own environments")
     given = parser.parse_args(arguments)
     entered = list(ROSTER) if given.rivals else given.contestants
     about = machine()

@@ -1,4 +1,4 @@
-"""How well is a class-sorted set mixed? Our order, a full permutation, and webdataset's shard shuffle with a buffer.
+"""Measure how well a class-sorted set is mixed by our order, a full permutation, and webdataset's shuffle buffer.
 
 python -m tools.bench.shuffle --sets 1000x1000 10x100
 """
@@ -22,18 +22,18 @@ LAGS = 100
 
 
 def ours(counts: Sequence[int], epoch: int) -> Numbers:
-    """The order of `ShardDataset(…, shuffle=True)`."""
+    """Return the order of `ShardDataset(…, shuffle=True)`."""
     order = order_of(counts, Shuffle(), seed=0, epoch=epoch)
     return order.at(np.arange(order.samples))
 
 
 def permutation(counts: Sequence[int], epoch: int) -> Numbers:
-    """The ceiling: every order equally likely."""
+    """Return a full permutation, which mixes as well as possible: every order is equally likely."""
     return np.random.default_rng(epoch).permutation(sum(counts))
 
 
 def webdataset(buffer: int) -> Callable[[Sequence[int], int], Numbers]:
-    """Shards in random order, read one after the other through webdataset's shuffle buffer."""
+    """Return a function for the order of shards in random order, read through webdataset's shuffle buffer."""
 
     def order(counts: Sequence[int], epoch: int) -> Numbers:
         rng = random.Random(epoch)
@@ -58,16 +58,16 @@ ORDERS: dict[str, Callable[[Sequence[int], int], Numbers]] = {
 def judge(
     order: Callable[[Sequence[int], int], Numbers], *, classes: int, per_class: int, shard: int, batch: int
 ) -> dict[str, float]:
-    """Figures of one order of one set, over the full batches of two epochs.
+    """Return figures of one order of one set, over the full batches of two epochs.
 
     Returns:
-        distinct: classes in a batch, on average. lag_1, lag_worst: correlation of the classes of samples that follow
-        each other by 1, and the largest by 1 to 100. travelled: mean distance of a sample from its packed place, as a
-        share of what it is in a full permutation. together_again: how often two samples of one batch share one in the
-        next epoch, against chance.
+        distinct: mean number of classes in a batch.
+        lag_1, lag_worst: correlation of the classes of samples at distance 1, and the largest at distances 1 to 100.
+        travelled: mean distance of a sample from its packed position, divided by that of a full permutation.
+        together_again: how often two samples of one batch are in one batch again in the next epoch, divided by chance.
 
     Raises:
-        ValueError: an epoch does not hold each sample once, or two are equal.
+        ValueError: an epoch does not hold each sample once, or two epochs are equal.
     """
     samples = classes * per_class
     counts = [min(shard, samples - start) for start in range(0, samples, shard)]
@@ -75,7 +75,7 @@ def judge(
     if any(not np.array_equal(np.sort(epoch), np.arange(samples)) for epoch in epochs):
         raise ValueError("an epoch does not hold each sample once")
     if np.array_equal(epochs[0], epochs[1]):
-        raise ValueError("two epochs have one order")
+        raise ValueError("two epochs have the same order")
     first = epochs[0]
     label = first // per_class
     whole = samples // batch * batch
@@ -91,12 +91,12 @@ def judge(
 
 
 def correlation(one: Numbers, other: Numbers) -> float:
-    """Pearson's."""
+    """Return Pearson's correlation coefficient."""
     return float(np.corrcoef(one, other)[0, 1])
 
 
 def together(epochs: Sequence[Numbers], batch: int) -> float:
-    """Share of the pairs of samples with one batch in the first epoch that have one batch in the second, too."""
+    """Return the share of pairs in one batch of the first epoch that are in one batch of the second epoch as well."""
     samples = len(epochs[0])
     batch_later = np.empty(samples, dtype=np.int64)
     batch_later[epochs[1]] = np.arange(samples) // batch
@@ -109,10 +109,10 @@ def together(epochs: Sequence[Numbers], batch: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Judge, print a table for each set and batch size, leave JSON lines; the figures."""
+    """Measure, print a table for each set and batch size, write JSON lines, and return the figures."""
     parser = bench_parser(__doc__)
-    parser.add_argument("--sets", nargs="+", default=["1000x1000", "10x100"], help="classes x samples of each")
-    parser.add_argument("--shard", type=int, default=1000, help="samples of a shard (default: %(default)s)")
+    parser.add_argument("--sets", nargs="+", default=["1000x1000", "10x100"], help="sets as CLASSESxSAMPLES_PER_CLASS")
+    parser.add_argument("--shard", type=int, default=1000, help="samples per shard (default: %(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 64, 8], help="batch sizes")
     given = parser.parse_args(arguments)
     print(headline(machine()))
@@ -128,17 +128,18 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                     lines.write(found[-1])
                     rows.append([name, *cells(figures)])
                 print(
-                    f"\n{classes} classes of {per_class}, class by class in shards of {given.shard}, batches of {batch}"
+                    f"\n{classes} classes of {per_class} samples, sorted by class, in shards of {given.shard}, "
+                    f"batches of {batch}"
                 )
                 print(table(TITLES, rows))
     return found
 
 
-TITLES = ("order", "classes in a batch", "lag 1", "worst lag", "travelled", "together again")
+TITLES = ("order", "classes in a batch", "correlation, lag 1", "worst lag", "distance moved", "together again")
 
 
 def cells(figures: dict[str, float]) -> list[str]:
-    """For the table."""
+    """Return the figures of one order as cells of the table."""
     return [
         f"{figures['distinct']:.1f}",
         f"{figures['lag_1']:+.3f}",

@@ -1,4 +1,4 @@
-"""The chart and the tables of speed in README.md and docs/benchmarks.md, made from a benchmark's JSON lines."""
+"""Speed chart and tables of README.md and docs/benchmarks.md, made from the JSON lines of a benchmark."""
 
 import json
 import time
@@ -155,7 +155,7 @@ def _ceiling(results: Sequence[Line], workload: str) -> float | None:
 
 
 def speed_sentence(about: Line, results: Sequence[Line]) -> str:
-    """Return our rates beside the fastest rival's as one sentence that says where they were measured."""
+    """Return one sentence with our rates divided by the fastest rival's, and the machine that measured them."""
     said = []
     for name in _workloads(results):
         rivals = [line for line in _shown(results, name).values() if ROSTER[line["result"]].role == "rival"]

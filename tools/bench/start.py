@@ -1,4 +1,4 @@
-"""How long until the first batch, and with how much memory: threads, forked processes, spawned ones (macOS' way).
+"""Measure the time and memory until the first batch with threads, forked processes and spawned processes (macOS).
 
 python -m tools.bench.start --rounds 5
 """
@@ -20,7 +20,7 @@ ENTERED = (
 
 
 def main(arguments: Sequence[str] | None = None) -> bool:
-    """Measure, print the table, leave JSON lines; whether all went well."""
+    """Measure, print the table, write JSON lines, and return whether no contestant failed."""
     parser = bench_parser(__doc__, data=True, images=1000, workers=2, rounds=5)
     given = parser.parse_args(arguments)
     about = machine()

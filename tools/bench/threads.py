@@ -1,4 +1,4 @@
-"""How the rate grows with threads: ours, the same work without a loader, and a rival's processes.
+"""Measure how the rate grows with threads: this package, the same work without a loader, and a rival's processes.
 
 python -m tools.bench.threads --threads 1 2 4 8
 """
@@ -16,12 +16,21 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> bool:
-    """Measure, print the table, leave JSON lines; whether all went well."""
+    """Measure, print the table, write JSON lines, and return whether no contestant failed."""
     cores = os.cpu_count() or 1
     parser = bench_parser(__doc__, data=True, images=1000, rounds=3, epochs=2)
-    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, 2, cores, 2 * cores}))
+    parser.add_argument(
+        "--threads", nargs="+", type=int, default=sorted({1, 2, cores, 2 * cores}), help="numbers of threads"
+    )
     parser.add_argument("--workload", default="W1", choices=("W1", "W2", "W3"), help="default: %(default)s")
-    parser.add_argument("--contestants", nargs="+", default=["ours", "folder-io", "work", "decode"], choices=ROSTER)
+    parser.add_argument(
+        "--contestants",
+        nargs="+",
+        default=["ours", "folder-io", "work", "decode"],
+        choices=ROSTER,
+        metavar="NAME",
+        help=" ".join(ROSTER),
+    )
     given = parser.parse_args(arguments)
     about = machine()
     rates: dict[tuple[str, int], list[float]] = {}

@@ -1,11 +1,11 @@
-"""How fast `mps-shards verify` reads a set, beside tools that only digest the same files.
+"""Measure how fast `mps-shards verify` reads a set, beside tools that only compute digests of the same files.
 
 python -m tools.bench.verify                      6,000 samples of 110 KB in shards of 256 MB, warm cache
 python -m tools.bench.verify --shards ./imgs-shards
 
-Every contestant is a process of its own, start-up included, in interleaved rounds; `verify` reads one shard at a time.
-What it does beside the SHA-256: every header, every sample's CRC-32, keys and labels. Seconds of the processor are the
-fair figure: it digests on a second thread, and OpenSSL is quicker than the sha256sum of many systems.
+Each contestant is a new process in interleaved rounds, and its start-up counts. `verify` reads one shard at a time.
+Apart from the SHA-256, it checks every header, every sample's CRC-32, keys and labels. CPU seconds are the fair
+comparison, because `verify` computes digests on a second thread, and OpenSSL is faster than many a sha256sum.
 """
 
 import os
@@ -24,7 +24,7 @@ from tools.scripts.photos import make_imagenet_like
 
 __all__ = ["CONTESTANTS", "main"]
 
-PHOTOS = 15  # different ones: one of each class
+PHOTOS = 15  # number of different photographs, one per class
 
 CONTESTANTS: dict[str, Callable[[Path], list[str]]] = {
     "sha256sum -b": lambda folder: ["sha256sum", "-b", *_tars(folder)],
@@ -41,10 +41,10 @@ RIVAL = "sha256sum -b"
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Measure, print the table, leave JSON lines; seconds and processor seconds by contestant."""
+    """Measure, print the table, write JSON lines, and return wall and CPU seconds by contestant."""
     parser = bench_parser(__doc__, rounds=7)
-    parser.add_argument("--shards", type=Path, help="a set of yours; one is made by default")
-    parser.add_argument("--samples", type=int, default=6000, help="to make (default: %(default)s)")
+    parser.add_argument("--shards", type=Path, help="shard set to read (default: one that is made)")
+    parser.add_argument("--samples", type=int, default=6000, help="samples of the set to make (default: %(default)s)")
     given = parser.parse_args(arguments)
     about = machine()
     folder = given.shards or _made(given.out / "data" / f"verify-{given.samples}", given.samples)
@@ -64,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
             lines.write({"contestant": name, "taken": taken[name], **figures})
     busy = "unknown" if others.share is None else f"{others.share:.0%}"
     print(headline(about))
-    print(f"{size / 1e6:,.1f} MB; {given.rounds} rounds; others' share of the machine: {busy}\n")
-    titles = ["", "MB/s", "MB per processor second", f"of {RIVAL}", f"per processor second, of {RIVAL}"]
+    print(f"{size / 1e6:,.1f} MB; {given.rounds} rounds; other processes' share of the machine: {busy}\n")
+    titles = ["", "MB/s", "MB per CPU second", f"MB/s / {RIVAL}", f"MB per CPU second / {RIVAL}"]
     print(table(titles, _rows(found, size)))
     return found
 
@@ -75,7 +75,7 @@ def _tars(folder: Path) -> list[str]:
 
 
 def _made(folder: Path, samples: int) -> Path:
-    """A set of photographs, repeated, each with its number behind its end."""
+    """Return a set of repeated photographs; each has its number appended, so that no two files are equal."""
     if not folder.exists():
         source = folder.with_name(f"{folder.name}-files")
         shutil.rmtree(source, ignore_errors=True)
@@ -92,20 +92,20 @@ def _made(folder: Path, samples: int) -> Path:
 
 
 def _timed(command: list[str]) -> tuple[float, float]:
-    """Seconds by the clock and of the processor; of a run that must succeed."""
+    """Return the wall and CPU seconds of a command, which must succeed."""
     before, began = os.times(), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     wall, after = time.perf_counter() - began, os.times()
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return wall, max(cpu, 0.01)  # what os.times can tell apart
+    return wall, max(cpu, 0.01)  # the resolution of os.times
 
 
 def _rows(found: dict[str, dict[str, Any]], size: int) -> list[list[str]]:
     rival = found.get(RIVAL)
 
-    def times_the_rival_s(figures: dict[str, Any], what: str) -> str:
+    def ratio_to_rival(figures: dict[str, Any], what: str) -> str:
         return f"{rival[what]['median'] / figures[what]['median']:.2f}" if rival else ""
 
     return [
@@ -113,8 +113,8 @@ def _rows(found: dict[str, dict[str, Any]], size: int) -> list[list[str]]:
             name,
             f"{size / 1e6 / figures['wall']['median']:,.0f}",
             f"{size / 1e6 / figures['cpu']['median']:,.0f}",
-            times_the_rival_s(figures, "wall"),
-            times_the_rival_s(figures, "cpu"),
+            ratio_to_rival(figures, "wall"),
+            ratio_to_rival(figures, "cpu"),
         ]
         for name, figures in found.items()
     ]

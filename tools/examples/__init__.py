@@ -1,1 +1,1 @@
-"""Training as one writes it with mps-shards: plain PyTorch, checkpoints, Ctrl-C, torchrun. To be copied."""
+"""Training scripts to copy: plain PyTorch with mps-shards, checkpoints, Ctrl-C and torchrun."""

@@ -1,9 +1,9 @@
-"""Train a small classifier on a shard set; Ctrl-C saves, and the next start goes on with the very next batch.
+"""Train a small classifier on a shard set. Ctrl-C saves a checkpoint, and the next start continues with the next batch.
 
     python tools/examples/classification.py imgs-shards/train --val imgs-shards/val
     torchrun --nproc-per-node 2 tools/examples/classification.py imgs-shards/train
 
-A checkpoint of two ranks can be continued by one, or by four: what is saved is a position in the set.
+A checkpoint of two ranks can be resumed by one rank or by four, because the checkpoint holds a position in the set.
 """
 
 import argparse
@@ -17,24 +17,26 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a file, too
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that the script can also be run as a file
 
 from mps_shards import DeviceLoader, ShardDataset, classify, watch
 from tools.examples.training import Interrupt, Recorder, device_of_rank, joined_ranks, load, save
 
-NORMALIZE = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # `mps-shards stats` prints those of a set
+NORMALIZE = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # `mps-shards stats` prints mean and std of your set
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; 0 when done, 130 when stopped."""
+    """Train, and return the exit code: 0 after the last epoch, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shards", help="a shard set of labelled images")
-    parser.add_argument("--val", help="another, to look at after each epoch")
-    parser.add_argument("--checkpoint", type=Path, default=Path("classification.pt"), help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=32, help="of each rank (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="of the crops (default: %(default)s)")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("shards", help="shard set of labelled images")
+    parser.add_argument("--val", help="shard set for validation after each epoch")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("classification.pt"), help="checkpoint file (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, default=10, help="number of epochs (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=32, help="samples per batch and rank (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="side of the crops in pixels (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, mps, cuda or cpu (default: %(default)s)")
     parser.add_argument("--record", type=Path, help="append the keys of each batch to this file")
     given = parser.parse_args(arguments)
     try:
@@ -45,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(given: argparse.Namespace) -> int:
-    """The loop."""
+    """Run the training loop, and return the exit code."""
     rank = joined_ranks()
-    torch.manual_seed(0)  # every rank begins with the same weights
+    torch.manual_seed(0)  # so that all ranks begin with the same weights
     data = ShardDataset(
         given.shards,
         batch_size=given.batch_size,
@@ -63,7 +65,7 @@ def train(given: argparse.Namespace) -> int:
         first = load(given.checkpoint, net, optimizer, loader)
         model = DistributedDataParallel(net) if dist.is_initialized() else net
         for epoch in range(first, given.epochs):
-            loader.set_epoch(epoch)  # keeps the position that was loaded into it
+            loader.set_epoch(epoch)  # keeps the position that was loaded from a checkpoint
             for images, targets, keys in watch(loader, f"epoch {epoch}") if rank == 0 else loader:
                 loss = F.cross_entropy(model(images), targets)
                 optimizer.zero_grad()
@@ -72,17 +74,17 @@ def train(given: argparse.Namespace) -> int:
                 record.step(keys)
                 if interrupt.asked(loader.device):
                     save(given.checkpoint, net, optimizer, loader, rank)
-                    say(rank, f"stopped in epoch {epoch}; the next start goes on from {given.checkpoint}")
+                    say(rank, f"stopped in epoch {epoch}; the next start continues from {given.checkpoint}")
                     return 130
             save(given.checkpoint, net, optimizer, loader, rank)
-            right = f", {accuracy(net, given):.1%} of {given.val} right" if given.val and rank == 0 else ""
+            right = f", accuracy {accuracy(net, given):.1%} on {given.val}" if given.val and rank == 0 else ""
             say(rank, f"epoch {epoch}: loss {loss.item():.3f}{right}")
     return 0
 
 
 @torch.no_grad()
 def accuracy(net: nn.Module, given: argparse.Namespace) -> float:
-    """Share of the validation set, 0..1, that the network names rightly."""
+    """Return the accuracy of the network on the validation set, 0..1."""
     data = ShardDataset(
         given.val, batch_size=given.batch_size, transform=classify.evaluate(given.size), normalize=NORMALIZE
     )
@@ -97,7 +99,7 @@ def accuracy(net: nn.Module, given: argparse.Namespace) -> float:
 
 
 def network(classes: int) -> nn.Module:
-    """Four convolutions: enough to show that it learns."""
+    """Return a network with four convolutions, which is enough to show that training works."""
     layers: list[nn.Module] = []
     for given, out in ((3, 16), (16, 32), (32, 64), (64, 64)):
         layers += [nn.Conv2d(given, out, 3, 2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
@@ -105,7 +107,7 @@ def network(classes: int) -> nn.Module:
 
 
 def say(rank: int, line: str) -> None:
-    """Print it once, however many ranks there are."""
+    """Print a line on rank 0 only."""
     if rank == 0:
         print(line, flush=True)
 

@@ -1,4 +1,4 @@
-"""Train a small segmentation network on a shard set with masks; Ctrl-C saves, and the next start goes on.
+"""Train a small segmentation network on a shard set with masks. Ctrl-C saves a checkpoint; the next start continues.
 
 python tools/examples/segmentation.py things-shards
 """
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a file, too
+sys.path.insert(0, str(Path(__file__).parents[2]))  # so that the script can also be run as a file
 
 from mps_shards import Collate, DeviceLoader, ShardDataset, segment, watch
 from mps_shards.errors import ConfigError
@@ -20,27 +20,29 @@ from tools.examples.training import Interrupt, Recorder, load, save
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; 0 when done, 130 when stopped."""
+    """Train, and return the exit code: 0 after the last epoch, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shards", help="a shard set with masks")
-    parser.add_argument("--val", help="another set, evaluated at its stored size after each epoch")
-    parser.add_argument("--checkpoint", type=Path, default=Path("segmentation.pt"), help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--size", type=int, default=192, help="of the crops (default: %(default)s)")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("shards", help="shard set with masks")
+    parser.add_argument("--val", help="shard set for validation after each epoch, at the stored size of its images")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path("segmentation.pt"), help="checkpoint file (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=int, default=20, help="number of epochs (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, help="samples per batch (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=192, help="side of the crops in pixels (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, mps, cuda or cpu (default: %(default)s)")
     parser.add_argument("--record", type=Path, help="append the keys of each batch to this file")
     return train(parser.parse_args(arguments))
 
 
 def train(given: argparse.Namespace) -> int:
-    """The loop."""
+    """Run the training loop, and return the exit code."""
     torch.manual_seed(0)
     try:
         data = ShardDataset(
             given.shards, batch_size=given.batch_size, transform=segment.train(given.size), shuffle=True, keys=True
         )
-    except ConfigError as error:  # such as: the set has no label maps
+    except ConfigError as error:  # for instance, the set has no label maps
         sys.exit(str(error))
     ignored, classes = ignored_id(data), data.num_classes
     record = Recorder(given.record)
@@ -48,7 +50,7 @@ def train(given: argparse.Namespace) -> int:
         net = Network(classes).to(loader.device)
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
         for epoch in range(load(given.checkpoint, net, optimizer, loader), given.epochs):
-            loader.set_epoch(epoch)  # keeps the position that was loaded into it
+            loader.set_epoch(epoch)  # keeps the position that was loaded from a checkpoint
             counts = torch.zeros(classes, classes, dtype=torch.int64, device=loader.device)
             for images, masks, keys in watch(loader, f"epoch {epoch}"):
                 scores = net(images)
@@ -60,7 +62,7 @@ def train(given: argparse.Namespace) -> int:
                 record.step(keys)
                 if interrupt.asked(loader.device):
                     save(given.checkpoint, net, optimizer, loader, 0)
-                    print(f"stopped in epoch {epoch}; the next start goes on from {given.checkpoint}", flush=True)
+                    print(f"stopped in epoch {epoch}; the next start continues from {given.checkpoint}", flush=True)
                     return 130
             save(given.checkpoint, net, optimizer, loader, 0)
             held_out = f", {evaluated(net, given):.3f} on {given.val}" if given.val else ""
@@ -70,7 +72,7 @@ def train(given: argparse.Namespace) -> int:
 
 @torch.no_grad()
 def evaluated(net: nn.Module, given: argparse.Namespace) -> float:
-    """The mean IoU on the other set, at the stored size of its pictures: the size that training saw on average."""
+    """Return the mean IoU on the validation set at the stored size of its images, the mean scale of training."""
     data = ShardDataset(given.val, batch_size=given.batch_size, transform=segment.evaluate(), collate=Collate(pad=8))
     counts = torch.zeros(data.num_classes, data.num_classes, dtype=torch.int64)
     net.eval()
@@ -82,12 +84,12 @@ def evaluated(net: nn.Module, given: argparse.Namespace) -> float:
 
 
 def ignored_id(data: ShardDataset) -> int:
-    """What the loss and the IoU pass over: also the padding of pictures, which is 255 where the set names no id."""
+    """Return the label id that loss and IoU ignore. Padding has this id; it is 255 if the set names none."""
     return 255 if data.ignore_index is None else data.ignore_index
 
 
 class Network(nn.Module):
-    """Down by eight and up again, with the details handed across."""
+    """A small U-Net: three downsampling blocks and two upsampling blocks with skip connections."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -96,7 +98,7 @@ class Network(nn.Module):
         self.head = nn.Conv2d(16, classes, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images float32 (batch, 3, height, width) -> scores (batch, classes, height, width)."""
+        """Return scores [batch, classes, height, width] for images float32 [batch, 3, height, width]."""
         seen = [images]
         for layer in self.down:
             seen.append(layer(seen[-1]))
@@ -109,20 +111,20 @@ class Network(nn.Module):
 
 
 def block(given: int, out: int, stride: int) -> nn.Module:
-    """A convolution with normalization and activation."""
+    """Return a convolution with batch normalization and ReLU."""
     convolution = nn.Conv2d(given, out, 3, stride, padding=1, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
 
 def confusion(found: torch.Tensor, masks: torch.Tensor, classes: int, ignored: int) -> torch.Tensor:
-    """How often a pixel of class i was called j; what is ignored does not count."""
+    """Return the confusion matrix: entry [i, j] counts pixels of class i that were predicted as class j."""
     counted = masks != ignored
     pairs = masks[counted] * classes + found[counted]
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
 
 def mean_iou(counts: torch.Tensor) -> float:
-    """Intersection over union, averaged over the classes that occurred."""
+    """Return the intersection over union, averaged over the classes that occur."""
     counts = counts.cpu().double()  # MPS has no float64
     both = counts.diag()
     either = counts.sum(0) + counts.sum(1) - both

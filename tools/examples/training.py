@@ -1,4 +1,4 @@
-"""What both examples share: stopping on Ctrl-C after a whole step, on all ranks at once, and checkpoints."""
+"""Shared code of both examples: checkpoints, and stopping all ranks after the same step on Ctrl-C."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ __all__ = ["Interrupt", "Recorder", "device_of_rank", "joined_ranks", "load", "s
 
 
 class Interrupt:
-    """Turns Ctrl-C, and SIGTERM as a cluster sends it, into a question to be asked between two steps."""
+    """Records Ctrl-C, and SIGTERM from a cluster, so that the training loop can check for it between two steps."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -36,7 +36,7 @@ class Interrupt:
         self._asked = True
 
     def asked(self, device: torch.device) -> bool:
-        """Whether to stop. All ranks get the same answer, so that none waits for one that has gone."""
+        """Whether to stop. All ranks get the same answer, so that no rank waits for a rank that has stopped."""
         if not dist.is_initialized():
             return self._asked
         flag = torch.tensor(float(self._asked), device=device)
@@ -45,7 +45,7 @@ class Interrupt:
 
 
 def joined_ranks() -> int:
-    """Our rank, having met the others if torchrun started us; 0 without it."""
+    """Join the process group if torchrun started this process, and return the rank; 0 without torchrun."""
     if "RANK" not in os.environ:
         return 0
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -53,14 +53,14 @@ def joined_ranks() -> int:
 
 
 def device_of_rank(named: str) -> str:
-    """This rank's own GPU where there are several; else what was named."""
+    """Return the GPU of this rank if ``auto`` was given to several ranks with CUDA, or else the given device."""
     if named == "auto" and dist.is_initialized() and torch.cuda.is_available():
         return f"cuda:{os.environ['LOCAL_RANK']}"
     return named
 
 
 def save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, loader: DeviceLoader, rank: int) -> None:
-    """Write all that resuming needs; the file is whole, or as it was before. The cursor is the same on every rank."""
+    """Write a checkpoint on rank 0, by rename, so that an interrupted write keeps the last checkpoint."""
     if rank:
         return
     part = path.with_name(path.name + ".part")
@@ -69,7 +69,7 @@ def save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, loader: D
 
 
 def load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, loader: DeviceLoader) -> int:
-    """Go on from a checkpoint, if there is one; the epoch to begin with."""
+    """Load a checkpoint if it exists, and return the epoch to begin with."""
     if not path.exists():
         return 0
     saved = torch.load(path, map_location=loader.device, weights_only=True)
@@ -81,13 +81,13 @@ def load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, loader: D
 
 
 class Recorder:
-    """Appends the keys of each batch to a file, a line a step: so one sees that a resumed run goes on rightly."""
+    """Appends the keys of each batch to a file, one line per step, to check that a resumed run continues correctly."""
 
     def __init__(self, path: Path | None):
         self._path = path
 
     def step(self, keys: Sequence[str]) -> None:
-        """One batch was trained on."""
+        """Record the keys of a batch that was trained on."""
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(" ".join(keys) + "\n")

@@ -1,4 +1,4 @@
-"""Runs the targets in turn, and says what each did. See the package."""
+"""Runs the fuzz targets in turn, and prints a line about each: ``python -m tools.fuzz``."""
 
 import argparse
 import os
@@ -16,20 +16,21 @@ from tools.fuzz.roster import TARGETS, target
 
 __all__ = ["Round", "main"]
 
-_INPUT_S = 60  # that one input may take: seconds at most everywhere, but machines may be crowded
-_MAX_INPUT = 1 << 15
-_PATIENCE_S = 300  # for starting and ending
+_INPUT_S = 60  # limit for one input, which takes a few seconds at most even on a busy machine
+_MAX_INPUT = 1 << 15  # bytes
+_GRACE_S = 300  # additional time for starting and ending a target's process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """What one target did.
+    """Result of fuzzing one target.
 
     Attributes:
-        covered: places of the code reached by the inputs that it began with, and in the end.
-        kept: inputs that reached something new, in the end.
-        peak_mb: most memory that the process held.
-        found: inputs that show a defect.
+        runs: number of inputs that were checked.
+        covered: number of code locations that inputs reached at the beginning and at the end.
+        kept: number of inputs in the corpus at the end, each of which reaches a new location.
+        peak_mb: peak memory of the process.
+        found: files of inputs that show a defect.
     """
 
     name: str
@@ -51,12 +52,12 @@ class Round:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 1 where a defect was found."""
+    """Fuzz targets, and return the exit code: 1 if a defect was found."""
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all by default")
-    parser.add_argument("--minutes", type=float, default=13.0, help="in all (default: 13, one a target)")
-    parser.add_argument("--out", type=Path, default=Path("fuzz-out"), help="inputs kept from run to run, and logs")
-    parser.add_argument("--again", type=Path, nargs="+", metavar="FILE", help="check kept inputs of one target once")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"any of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--minutes", type=float, default=13.0, help="total time (default: 13, one minute per target)")
+    parser.add_argument("--out", type=Path, default=Path("fuzz-out"), help="folder for inputs to keep, and for logs")
+    parser.add_argument("--again", type=Path, nargs="+", metavar="FILE", help="check these inputs of one target once")
     given = parser.parse_args(arguments)
     names = given.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             target(names[0]).check(path.read_bytes())
         return 0
     if find_spec("atheris") is None:
-        parser.error("atheris is not installed: pip install '.[fuzz]' (Linux only; the tests try some inputs anywhere)")
+        parser.error("atheris is not installed: pip install '.[fuzz]' (Linux; the tests check some inputs anywhere)")
     print(f"{'target':<9} {'inputs':>10} {'time':>8} {'coverage':>16} {'kept':>7} {'memory':>9}", flush=True)
     rounds = []
     for name in names:
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fuzz(name: str, *, seconds: float, out: Path) -> Round:
-    """Fuzz one target in a process of its own, from its seeds and what earlier runs kept in `out`."""
+    """Fuzz one target in a new process, starting from its seeds and from inputs that earlier runs kept in `out`."""
     corpus = out / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     options = {
@@ -99,8 +100,8 @@ def fuzz(name: str, *, seconds: float, out: Path) -> Round:
     began = time.monotonic()
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=memory) as scratch, open(out / "log.txt", "wb") as log:
-        environment = {**os.environ, "TMPDIR": scratch}  # libFuzzer leaves without cleaning up
-        code = subprocess.call(command, stderr=log, stdout=log, timeout=seconds + _PATIENCE_S, env=environment)
+        environment = {**os.environ, "TMPDIR": scratch}  # because libFuzzer exits without removing temporary files
+        code = subprocess.call(command, stderr=log, stdout=log, timeout=seconds + _GRACE_S, env=environment)
     report = (out / "log.txt").read_text(errors="replace")
     covered = [int(count) for count in re.findall(r"cov: (\d+)", report)] or [0]
     return Round(

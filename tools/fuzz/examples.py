@@ -1,4 +1,4 @@
-"""Small real things to begin with: images of every kind, a packed set, tars by other hands. Kept for the process."""
+"""Small real inputs for seeds: images of every kind, a packed set, and tars of other tools. Made once per process."""
 
 import atexit
 import functools
@@ -19,7 +19,7 @@ __all__ = ["encoded", "folder", "packed_set", "picture", "tars"]
 
 @functools.cache
 def folder() -> Path:
-    """A folder for files that checks need; removed at the end."""
+    """Return a temporary folder for files that checks need; it is removed when the process ends."""
     found = Path(tempfile.mkdtemp(prefix="mps-shards-fuzz-"))
     atexit.register(shutil.rmtree, found, ignore_errors=True)
     return found
@@ -27,7 +27,7 @@ def folder() -> Path:
 
 @functools.cache
 def packed_set() -> Path:
-    """Two shards of three JPEGs each, in two classes, with manifest and index; for reading only."""
+    """Return a set of two shards with three JPEGs each, in two classes. It must only be read."""
     source = folder() / "images"
     for number in range(6):
         path = source / f"class {number % 2}" / f"v1.{number}.jpg"
@@ -38,20 +38,20 @@ def packed_set() -> Path:
 
 
 def picture(mode: str, *, seed: int = 0) -> Image.Image:
-    """11 x 17 pixels of noise."""
+    """Return an image of 11 x 17 pixels of noise in a Pillow mode."""
     image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (17, 11, 3), dtype=np.uint8))
     return Image.new("I;16", image.size, 300) if mode == "I;16" else image.convert(mode)
 
 
 def encoded(mode: str, kind: str, **options: object) -> bytes:
-    """The file that Pillow writes of such a picture."""
+    """Return the bytes of a file of such an image, as Pillow writes it."""
     stream = io.BytesIO()
     picture(mode).save(stream, kind, **options)
     return stream.getvalue()
 
 
 def tars() -> list[bytes]:
-    """A shard of ours, and the standard library's tars: long names, folders, links, each in three formats."""
+    """Return a shard of ours, and tars of the standard library in three formats, with long names, folders and links."""
     found = [sorted(packed_set().glob("*.tar"))[0].read_bytes()]
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A checkpoint from anywhere."""
+"""Fuzz target: untrusted states for `load_state_dict`."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """States of a data set, whole and in parts."""
+    """Return states of a data set, complete and incomplete."""
     state = _dataset().state_dict()
     changed = [
         state,
@@ -27,7 +27,7 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> None:
-    """It is refused, or the next iteration begins just there."""
+    """Check that a state is refused, or that the next iteration begins at its position."""
     try:
         state = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Tars by strangers, compressed or not, streamed through webdataset."""
+"""Fuzz target: untrusted tars, compressed or not, streamed through webdataset."""
 
 import bz2
 import contextlib
@@ -19,9 +19,9 @@ from tools.fuzz.of_tar import with_checksums
 
 __all__ = ["check", "seeds"]
 
-# what the first byte asks for
+# changes to the other bytes of an input, chosen by its first byte
 _WRAPPERS = (
-    bytes,  # as it is, compressed by itself or not
+    bytes,  # unchanged; the bytes may be a compressed tar
     with_checksums,
     lambda data: gzip.compress(with_checksums(data), 1),
     lambda data: bz2.compress(with_checksums(data), 1),
@@ -30,14 +30,14 @@ _WRAPPERS = (
 
 
 def seeds() -> list[bytes]:
-    """Tars that are wrapped by the check, and whole compressed files."""
+    """Return tars that the check compresses, and compressed tars."""
     compressed = [compress(tars()[1]) for compress in (gzip.compress, bz2.compress, lzma.compress)]
     wrapped = [bytes([number]) + tar for number in range(1, len(_WRAPPERS)) for tar in tars()]
     return [b"\0" + content for content in (*tars(), *compressed)] + wrapped
 
 
 def check(data: bytes) -> None:
-    """An error of the shard, or the fields of every file, those apart that webdataset's key rule passes over."""
+    """Check that reading raises ShardError, or gives the fields of all files that webdataset's key rule accepts."""
     if not data:
         return
     content = _WRAPPERS[data[0] % len(_WRAPPERS)](data[1:])
@@ -48,7 +48,7 @@ def check(data: bytes) -> None:
         samples = []
         for sample in shards.sequence(seed=0, epoch=0):
             if not isinstance(sample, RawSample):
-                return  # a key that came back, which is told
+                return  # a key occurs again, which the reader reports
             samples.append(sample)
         found = [bytes(value) for sample in samples for value in sample.fields.values()]
         plain = _opened(content)

@@ -1,4 +1,4 @@
-"""Encoded images of every kind: decoded as Pillow does, or refused."""
+"""Fuzz target: encoded images of every kind must be decoded as Pillow decodes them, or be refused."""
 
 import contextlib
 import io
@@ -15,13 +15,13 @@ from tools.fuzz.examples import encoded, picture
 
 __all__ = ["MAX_PIXELS", "check", "seeds", "with_crcs"]
 
-MAX_PIXELS = 1 << 20  # while fuzzing: so that one that is not asked shows as memory
+MAX_PIXELS = 1 << 20  # low, so that a decoder that ignores the limit is noticed by its memory
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def seeds() -> list[bytes]:
-    """All formats that folders hold, in modes that take different ways."""
+    """Return images of all supported formats, in modes that take different code paths."""
     noise = np.asarray(picture("RGB"))
     found = [simplejpeg.encode_jpeg(noise, 60, "RGB", kind) for kind in ("444", "422", "420", "440", "411", "Gray")]
     found += [encoded(mode, "JPEG", progressive=progressive) for mode in ("L", "CMYK") for progressive in (False, True)]
@@ -36,7 +36,7 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> None:
-    """As it is, and a PNG with its checksums put right."""
+    """Check an image, and for a PNG also the image with corrected checksums."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for content in {data, with_crcs(data)}:
@@ -53,7 +53,7 @@ def check(data: bytes) -> None:
 
 
 def with_crcs(data: bytes) -> bytes:
-    """A PNG with right checksums in all its chunks; anything else as it is."""
+    """Return a PNG with correct checksums in all chunks; other data is returned unchanged."""
     if not data.startswith(_PNG):
         return data
     content, start = bytearray(data), len(_PNG)
@@ -72,5 +72,5 @@ def _by_pillow(content: bytes) -> np.ndarray | None:
             image.load()
             image.info.pop("transparency", None)
             return np.asarray(image.convert("RGB"))
-    except Exception:  # its defects are its own
+    except Exception:  # defects of Pillow are not ours
         return None

@@ -1,4 +1,4 @@
-"""An index from anywhere, beside real shards and their manifest."""
+"""Fuzz target: an untrusted index beside real shards and their manifest."""
 
 import contextlib
 import shutil
@@ -16,13 +16,13 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """The index of a set, and an empty one of another version."""
+    """Return the index of a set, and an empty index of another version."""
     content = (packed_set() / INDEX_NAME).read_bytes()
     return [content, content[:6] + b"\2\0\x76\0\0\0" + content[10:]]
 
 
 def check(data: bytes) -> None:
-    """Every sample is read, or is an error."""
+    """Check that every sample is read or raises one of our errors."""
     (_beside() / INDEX_NAME).write_bytes(data)
     with contextlib.suppress(ShardsError):
         shards = ShardSet(Location(LocalFolder(_beside())))

@@ -1,4 +1,4 @@
-"""The key rule: any path comes back from its key, through a tar's header too, and webdataset cuts names as we do."""
+"""Fuzz target: paths are restored from their keys, also through tar headers, and webdataset splits names as we do."""
 
 import contextlib
 from unittest import mock
@@ -13,17 +13,17 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """Paths that are awkward."""
+    """Return unusual paths."""
     texts = ["cat/x", "v1.2/a.b", "__meta__/x", "100%2E", "a\\b", "ä/ß.ü" * 20, "x" * 99, "d/" * 60 + "x", ".h", "a\nb"]
     return [text.encode() for text in texts] + [b"no \xff utf-8"]
 
 
 def check(data: bytes) -> None:
-    """A path that files can have; and the same text as a member's name."""
+    """Check a text as the name of a tar member, and as a path if files can have this path."""
     text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(DataError):
         found = split_member(text)
-        assert base_plus_ext(text) in ((found[0], mock.ANY), (None, None))  # it passes over names with newlines
+        assert base_plus_ext(text) in ((found[0], mock.ANY), (None, None))  # webdataset ignores names with newlines
     if "\0" in text or not all(part not in ("", ".", "..") for part in text.split("/")):
         return
     key = encode_key(text)

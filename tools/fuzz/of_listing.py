@@ -1,4 +1,4 @@
-"""Folders with any names in them, listed and planned for packing."""
+"""Fuzz target: folders with arbitrary names, listed and planned for packing."""
 
 import contextlib
 import shutil
@@ -17,7 +17,7 @@ _LAYOUTS: tuple[Layout, ...] = ("auto", "classes", "splits", "flat")
 
 
 def seeds() -> list[bytes]:
-    """A first byte for the options; then a line a file, a folder (with a slash behind it), or a link (with ``@``)."""
+    """Return inputs: a byte for the options, then a file, folder (with a final slash) or link (with ``@``) per line."""
     return [
         b"\0cat/a.jpg\ncat/b.png\ndog/v1.2.JPG\nnotes.txt\nempty/",
         b"\0train/cat/a.jpg\nval/cat/a.jpg\nval/dog/b.webp",
@@ -28,7 +28,7 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> None:
-    """Every entry is a file that is there; keys are its path, each once; all are planned."""
+    """Check that every entry is an existing file with a unique key, and that all entries are planned."""
     root = folder() / "listed"
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
@@ -55,7 +55,7 @@ def _make(root: Path, line: str) -> None:
     name, link, to = line.partition("@")
     path = root / name
     if ".." in path.parts or ".." in to or not path.is_relative_to(root) or to.startswith("/"):
-        return  # stay inside
+        return  # the path leads out of the folder
     path.parent.mkdir(parents=True, exist_ok=True)
     if link:
         path.symlink_to(to)

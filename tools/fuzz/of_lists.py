@@ -1,4 +1,4 @@
-"""Lists and annotations by strangers: CSV, TSV, JSONL, metadata files and COCO, beside real images."""
+"""Fuzz target: untrusted lists and annotations (CSV, TSV, JSONL, metadata files and COCO) beside real images."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ _FILES = (
 
 
 def seeds() -> list[bytes]:
-    """A first byte for the file; then its content."""
+    """Return inputs: a byte that chooses the file, then the content of the file."""
     coco = {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}],
         "annotations": [
@@ -44,7 +44,7 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> None:
-    """Images of the folder, each once a split, with classes that exist; or an error of ours."""
+    """Check that a listing has each image of the folder once per split, with existing classes, or is refused."""
     root = folder() / "described"
     shutil.rmtree(root, ignore_errors=True)
     for name in ("a.jpg", "cat/b.png", "train/a.jpg", "train2017/a.jpg"):

@@ -1,4 +1,4 @@
-"""A manifest from anywhere, beside real shards."""
+"""Fuzz target: an untrusted manifest beside real shards."""
 
 import contextlib
 import shutil
@@ -16,12 +16,12 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """The manifest of a set."""
+    """Return the manifest of a set."""
     return [(packed_set() / MANIFEST_NAME).read_bytes()]
 
 
 def check(data: bytes) -> None:
-    """As it is, and sealed again with its own fingerprint: then the set it describes is opened and read."""
+    """Check a manifest as it is, and with a matching fingerprint, with which the set is opened and read."""
     with contextlib.suppress(ManifestError):
         parse_manifest(data, where="fuzz")
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

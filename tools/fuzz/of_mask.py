@@ -1,4 +1,4 @@
-"""Encoded label maps: ids of one channel, or refused."""
+"""Fuzz target: encoded label maps must give label ids of one channel, or be refused."""
 
 import contextlib
 import warnings
@@ -14,13 +14,13 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """PNGs of every mode."""
+    """Return PNGs of every mode."""
     modes = [encoded(mode, "PNG") for mode in ("L", "P", "1", "I;16", "RGB", "LA")]
     return [*modes, encoded("P", "PNG", transparency=bytes(range(40)), bits=4), encoded("I;16", "TIFF")]
 
 
 def check(data: bytes) -> None:
-    """As it is, and with its checksums put right."""
+    """Check a label map, and for a PNG also the label map with corrected checksums."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for content in {data, with_crcs(data)}:

@@ -1,4 +1,4 @@
-"""Texts as options of the command line."""
+"""Fuzz target: arbitrary texts as options of the command line."""
 
 import atexit
 import contextlib
@@ -22,14 +22,14 @@ _OPTIONS = ("--shard-size", "--seed", "--shard-samples", "--keys", "--layout", "
 
 
 def seeds() -> list[bytes]:
-    """A first byte for the option; then its text."""
+    """Return inputs: a byte that chooses the option, then the option's text."""
     sizes = ["256MB", "1GiB", " 1.5 tib ", "500000000", "0", "1e9", "9" * 30, "٣kb"]
     others = ["stem", "auto", "-1", "18446744073709551616"]
     return [b"\0" + text.encode() for text in sizes] + [bytes([n]) + t.encode() for n in range(1, 6) for t in others]
 
 
 def check(data: bytes) -> None:
-    """A size is exact or refused; the command refuses what cannot be, without a traceback."""
+    """Check that a size is parsed exactly or refused, and that the command refuses the option without a traceback."""
     text = data[1:].decode("utf-8", "surrogateescape")
     with contextlib.suppress(ConfigError):
         size = parse_size(text)
@@ -47,5 +47,5 @@ def check(data: bytes) -> None:
 
 @cache
 def _nowhere() -> TextIO:
-    """Always the same, since click keeps something for every stream."""
+    """Return the same stream at every call, because click keeps data for every stream."""
     return _leaving.enter_context(open(os.devnull, "w"))

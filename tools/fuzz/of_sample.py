@@ -1,4 +1,4 @@
-"""One sample's byte range, as it is read from a shard."""
+"""Fuzz target: the byte range of one sample, as it is read from a shard."""
 
 import contextlib
 
@@ -11,14 +11,14 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """Samples of shards, and whole tars, which are more than one."""
+    """Return the bytes of a sample, and whole tars, which hold several samples."""
     shard = tars()[0]
     second = next(found for found in members(shard, where="seed") if found.name.endswith(".cls")).stop
     return [shard[: second + -second % 512], *tars()]
 
 
 def check(data: bytes) -> None:
-    """A sample with its own bytes, or an error that says why not."""
+    """Check that the bytes give a sample with fields, or raise ShardError."""
     for content in (data, with_checksums(data)):
         with contextlib.suppress(ShardError):
             sample = sample_from(content, shard="fuzz")

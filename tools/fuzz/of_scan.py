@@ -1,4 +1,4 @@
-"""The pass over a whole tar that indexing, verifying and repairing rest on."""
+"""Fuzz target: the scan of a whole tar, which index, verify and repair use."""
 
 from mps_shards.shards.sample_index import check_rows
 from mps_shards.shards.tar import sample_from
@@ -11,12 +11,12 @@ __all__ = ["check", "seeds"]
 
 
 def seeds() -> list[bytes]:
-    """Whole tars."""
+    """Return whole tars."""
     return tars()
 
 
 def check(data: bytes) -> None:
-    """Whatever it is, faults are told, not raised; and what has none can be read, sample by sample."""
+    """Check that faults are reported and not raised, and that every sample of a tar without faults can be read."""
     path = folder() / "scanned.tar"
     for content in (data, with_checksums(data)):
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The walk over a run of tar blocks: what it accepts, the standard library reads alike."""
+"""Fuzz target: tar blocks that our reader accepts must be read in the same way by the standard library."""
 
 import contextlib
 import io
@@ -12,12 +12,12 @@ __all__ = ["check", "seeds", "with_checksums"]
 
 
 def seeds() -> list[bytes]:
-    """Whole tars."""
+    """Return whole tars."""
     return tars()
 
 
 def check(data: bytes) -> None:
-    """As it is, and with every header's checksum put right: or else few changes would get past that."""
+    """Check the bytes, and the bytes with corrected checksums, without which few changes would be accepted."""
     for content in (data, with_checksums(data)):
         with contextlib.suppress(ShardError):
             found = members(content, where="fuzz")
@@ -27,7 +27,7 @@ def check(data: bytes) -> None:
 
 
 def with_checksums(data: bytes) -> bytes:
-    """The tar with right checksums in all blocks that look like headers."""
+    """Return the bytes with correct checksums in all blocks that look like headers."""
     content = bytearray(data)
     for start in range(0, len(content) - BLOCK + 1, BLOCK):
         if content[start + 257 : start + 262] == b"ustar":
@@ -37,21 +37,22 @@ def with_checksums(data: bytes) -> bytes:
 
 
 def _alike(ours: Member, theirs: tuple[str, int, int]) -> bool:
-    # the standard library takes what GNU tars keep behind a name, times, for a prefix of it; some names end at a NUL
+    # the standard library reads the times that GNU tars store after a name as a prefix; some names end at a NUL
     name, start, stop = theirs
     name, shown = name.partition("\0")[0], ours.name.partition("\0")[0]
     return (start, stop) == (ours.start, ours.stop) and (name == shown or name.endswith("/" + shown))
 
 
 def by_tarfile(content: bytes) -> list[tuple[str, int, int]]:
-    """Name, start and stop of each regular file, up to where it finds a number wrong that we do not read, and stops.
+    """Return name, start and stop of each regular file that the standard library reads.
 
-    None of them where it has another idea of such a tar.
+    It may stop early at a wrong number that we do not read. The list is empty for a tar that it refuses or reads
+    differently, such as one with sparse files.
     """
     try:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:", errors="surrogateescape") as tar:
             entries = tar.getmembers()
-    except Exception:  # its defects are its own
+    except Exception:  # defects of the standard library are not ours
         return []
     if any(entry.issparse() for entry in entries):
         return []

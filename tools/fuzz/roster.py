@@ -1,4 +1,4 @@
-"""The targets by name."""
+"""Names of the fuzz targets, and their modules."""
 
 from importlib import import_module
 from typing import Protocol, cast
@@ -23,17 +23,17 @@ TARGETS = (
 
 
 class Target(Protocol):
-    """A module ``of_NAME``."""
+    """Contract of a fuzz target, which is a module ``of_NAME``."""
 
     def seeds(self) -> list[bytes]:
-        """Inputs to begin with: small, real, each of another kind."""
+        """Return initial inputs: small real files of different kinds."""
         ...
 
     def check(self, data: bytes) -> None:
-        """Raise anything at all if this input finds a defect."""
+        """Raise any exception if this input shows a defect."""
         ...
 
 
 def target(name: str) -> Target:
-    """The target's module, imported now."""
+    """Import and return the module of a target."""
     return cast(Target, import_module(f"tools.fuzz.of_{name}"))

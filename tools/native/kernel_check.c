@@ -1,8 +1,8 @@
-/* Runs the kernel on recorded cases and compares: for machines that Python does not run on, such as an emulated one.
+/* Runs the kernel on recorded cases and compares the results, on machines without Python, such as an emulated one.
  *
- * Usage: kernel_check CASES. The file is what tools/scripts/cross_check.py writes: for each case, in the machine's own
- * integers (int32): size of the JPEG, 12 numbers of the view, size of the tiled JPEG; then the JPEG, the rendered image
- * (uint8, planes), and the tiled JPEG. */
+ * Usage: kernel_check CASES. tools/scripts/cross_check.py writes the file. Each case has, as int32 in native byte order,
+ * the size of the JPEG, the 12 numbers of the view and the size of the tiled JPEG; then the JPEG, the rendered image
+ * (uint8, planes) and the tiled JPEG. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 static void *taken(FILE *file, size_t bytes) {
     void *memory = malloc(bytes ? bytes : 1);
     if (memory == NULL || fread(memory, 1, bytes, file) != bytes) {
-        fprintf(stderr, "the cases are cut off\n");
+        fprintf(stderr, "the file of cases is truncated\n");
         exit(2);
     }
     return memory;

@@ -1,1 +1,1 @@
-"""Scripts of the project: the demo, test images, and long checks."""
+"""Scripts for the demo, test images, pictures of the documentation, and long checks."""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds libjpeg-turbo as a static library for the wheels: build_jpeg.sh PREFIX. Needs cmake; x86-64 also nasm.
+# Builds libjpeg-turbo as a static library for the wheels: build_jpeg.sh PREFIX. Needs cmake, and nasm on x86-64.
 set -eu
 version=3.1.2
 prefix=$1

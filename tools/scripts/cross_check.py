@@ -1,10 +1,10 @@
-"""Does the native kernel give the same pixels and tiles on another architecture? Compiled for it, run by an emulator.
+"""Check that the native kernel gives the same pixels and tiles on another architecture, compiled for an emulator.
 
     python -m tools.scripts.cross_check --root FOLDER     for aarch64, with libjpeg-turbo's library in FOLDER
 
-Needs a cross compiler and an emulator (Debian: gcc-aarch64-linux-gnu, qemu-user) and the other architecture's static
-libjpeg (Debian: dpkg -x libjpeg62-turbo-dev_*_arm64.deb FOLDER). What is compared with is this machine's kernel, which
-the tests hold equal to torch.
+This needs a cross compiler and an emulator (Debian: gcc-aarch64-linux-gnu, qemu-user) and the other architecture's
+static libjpeg (Debian: dpkg -x libjpeg62-turbo-dev_*_arm64.deb FOLDER). The reference is this machine's kernel, which
+the tests compare with torch.
 """
 
 import argparse
@@ -29,11 +29,11 @@ _SOURCES = ("entropy.c", "guard.c", "jpeg.c", "kernel.c", "resize.c", "tiles.c")
 
 
 def main() -> None:
-    """Compile, run, and exit as the check did."""
+    """Compile and run the check, and exit with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="where usr/lib/*/libjpeg.a lies; none for this architecture")
-    parser.add_argument("--compiler", default="aarch64-linux-gnu-gcc", help="default: aarch64-linux-gnu-gcc")
-    parser.add_argument("--emulator", default="qemu-aarch64", help="default: qemu-aarch64; '' runs it as it is")
+    parser.add_argument("--root", type=Path, help="folder with usr/lib/*/libjpeg.a (default: the system's libjpeg)")
+    parser.add_argument("--compiler", default="aarch64-linux-gnu-gcc", help="C compiler (default: %(default)s)")
+    parser.add_argument("--emulator", default="qemu-aarch64", help="default: %(default)s; '' for no emulator")
     parser.add_argument("--count", type=int, default=300, help="number of cases (default: 300)")
     given = parser.parse_args()
     native.require()
@@ -43,18 +43,18 @@ def main() -> None:
         library = next(given.root.glob("usr/lib/*/libjpeg.a")) if given.root else "-ljpeg"
         flags = ["-std=c11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
         sources = [_ROOT / "tools" / "native" / "kernel_check.c", *(_NATIVE / name for name in _SOURCES)]
-        # the headers of libjpeg-turbo are the same for all architectures of 64 bits, but for their folder
+        # all 64-bit architectures have the same headers of libjpeg-turbo, in different folders
         where = [f"-I{_NATIVE}", "-D_POSIX_C_SOURCE=200809L", *_headers(given.root)]
         subprocess.run([given.compiler, *flags, *where, *sources, library, "-lm", "-o", program], check=True)
         command = [given.emulator, program] if given.emulator else [program]
-        # where the emulator finds the other architecture's C library, which the cross compiler brings
+        # folder of the other architecture's C library, which the cross compiler installs for the emulator
         libraries = "/usr/" + given.compiler.removesuffix("-gcc")
         environment = {"QEMU_LD_PREFIX": libraries, **os.environ}
         raise SystemExit(subprocess.run([*command, recorded], check=False, env=environment).returncode)
 
 
 def cases(count: int) -> Iterator[bytes]:
-    """Random JPEGs and views, what this machine renders of them, and their tiles."""
+    """Yield random JPEGs and views with this machine's rendered images and tiles, in the format of kernel_check.c."""
     rng = random.Random(0)
     for number in range(count):
         height, width = rng.randint(1, 200), rng.randint(1, 200)
@@ -76,7 +76,7 @@ def cases(count: int) -> Iterator[bytes]:
 
 
 def _headers(root: Path | None) -> list[str]:
-    """Compiler options for libjpeg-turbo's headers, jconfig.h among them, below a folder."""
+    """Return compiler options for libjpeg-turbo's headers, including jconfig.h, below a folder."""
     return [f"-I{path}" for path in (root / "usr/include", *root.glob("usr/include/*-linux-gnu*"))] if root else []
 
 

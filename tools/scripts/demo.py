@@ -1,7 +1,7 @@
-"""The whole journey on real photographs, without a download: pack, stream to the best device, train, resume.
+"""Demo on real photographs without a download: pack, stream to the best device, train, resume.
 
 make demo                 a few hundred photographs, well under a minute on two cores
-make demo ARGS=--help     what can be changed
+make demo ARGS=--help     shows the options
 """
 
 import argparse
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-SIZE = 128  # of the crops that are trained on, in pixels
-_FEWEST = 150  # ten of each class
-FALLEN = 0.6  # the last epoch's loss must be below this share of the first batches'; 0.2 is usual
+SIZE = 128  # pixels; side of the crops for training
+_FEWEST = 150  # smallest number of photographs: ten per class
+FALLEN = 0.6  # the last epoch's loss must be below this share of the first batches' loss; 0.2 is usual
 
-# Run as they stand, then printed: what the demo shows is what it did. `net` and its optimizer are plain torch.
+# These programs are run and then printed unchanged. `net` and its optimizer are plain torch.
 READ = """\
 from mps_shards import DeviceLoader, ShardDataset, classify, pack
 pack({photos!r}, {shards!r}, shard_samples={shard_samples})
@@ -43,15 +43,17 @@ for epoch in range({epochs}):
 
 
 def main() -> int:
-    """Run the demo; 0 if everything that it claims came true."""
+    """Run the demo, and return the exit code: 0 if all results are as expected."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="default: %(default)s, made anew")
-    parser.add_argument("--device", default="auto", help="auto (mps, else cuda, else cpu), or one of them")
-    parser.add_argument("--photos", type=int, default=600, help="default: %(default)s")
-    parser.add_argument("--epochs", type=int, default=12, help="of training (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out"), help="folder whose photos and shards are replaced: %(default)s"
+    )
+    parser.add_argument("--device", default="auto", help="mps, cuda, cpu, or auto: the first of these that exists")
+    parser.add_argument("--photos", type=int, default=600, help="number of photographs (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=12, help="number of training epochs (default: %(default)s)")
     given = parser.parse_args()
     if given.photos < _FEWEST or given.epochs < 2:
-        parser.error(f"the network needs at least {_FEWEST} photographs, and two epochs, to learn something")
+        parser.error(f"the network needs at least {_FEWEST} photographs and two epochs to learn something")
     from mps_shards.errors import ShardsError
 
     began = time.perf_counter()
@@ -68,16 +70,16 @@ def main() -> int:
 
 
 class DemoFailed(Exception):
-    """Something that the demo claims did not come true."""
+    """A result of the demo is not as expected."""
 
 
 def run(out: Path, *, device: str, photos: int, epochs: int) -> None:
-    """All of it, into `out`."""
-    heading("Cut photographs out of those that scikit-image and scikit-learn carry")
+    """Run all steps of the demo, and write their files to `out`."""
+    heading("Make photographs from those that scikit-image and scikit-learn contain")
     from tools.scripts.photos import make_photos
 
     out.mkdir(parents=True, exist_ok=True)
-    for part in ("photos", "shards"):  # of the last run; nothing else of the folder is touched
+    for part in ("photos", "shards"):  # files of the last run; other files of the folder are kept
         shutil.rmtree(out / part, ignore_errors=True)
     made = make_photos(out / "photos", count=photos, size=(256, 256), split=True)
     print(f"{len(made)} JPEG files, {sum(path.stat().st_size for path in made) / 1e6:.1f} MB, in {out / 'photos'}")
@@ -100,7 +102,7 @@ def run(out: Path, *, device: str, photos: int, epochs: int) -> None:
         print(loader.explain())
         stream(names["data"], loader)
 
-        heading("Train a small network on what arrives")
+        heading("Train a small network on the batches")
         classes = names["data"].source.classes
         names["net"] = net = small_network(len(classes)).to(loader.device)
         names["optimizer"] = torch.optim.AdamW(net.parameters(), lr=3e-3)
@@ -109,7 +111,7 @@ def run(out: Path, *, device: str, photos: int, epochs: int) -> None:
         right, of = validate(net, out / "shards" / "val", device)
         per_epoch = len(losses) // epochs
         first, last = mean(losses[:3]), mean(losses[-per_epoch:])
-        print(f"loss {first:.3f} at the start, {last:.3f} at the end; {right} of {of} validation images right")
+        print(f"loss {first:.3f} at the start, {last:.3f} at the end; {right} of {of} validation images correct")
 
         heading("Draw one delivered batch")
         draw(names["data"], loader, out / "batch.png")
@@ -117,14 +119,14 @@ def run(out: Path, *, device: str, photos: int, epochs: int) -> None:
     heading("Stop in the middle of an epoch, resume in a new loader")
     resume(out / "shards" / "train", device)
 
-    heading("The ten lines that did it (net and optimizer are plain torch)")
+    heading("The ten lines that did all this (net and optimizer are plain torch)")
     print(read + train, end="")
     if last >= FALLEN * first:
-        raise DemoFailed(f"the loss fell from {first:.3f} to {last:.3f} only")
+        raise DemoFailed(f"the loss fell only from {first:.3f} to {last:.3f}")
 
 
 def ten_lines(out: Path, *, device: str, photos: int, epochs: int) -> tuple[str, str]:
-    """The program that the demo runs and shows: how it reads, and how it trains."""
+    """Return the program that the demo runs and prints, in two parts: reading and training."""
     values = {
         "photos": str(out / "photos"),
         "shards": str(out / "shards"),
@@ -138,12 +140,12 @@ def ten_lines(out: Path, *, device: str, photos: int, epochs: int) -> tuple[str,
 
 
 def heading(text: str) -> None:
-    """Say what comes next."""
+    """Print the title of the next step."""
     print(f"\n== {text}", flush=True)
 
 
 def show_manifest(folder: Path) -> None:
-    """What the real command says of a shard set."""
+    """Print what ``mps-shards info`` prints about a shard set."""
     from mps_shards.cli import cli
 
     print(f"$ mps-shards info {folder}", flush=True)
@@ -152,7 +154,7 @@ def show_manifest(folder: Path) -> None:
 
 
 def stream(data: "ShardDataset", loader: "DeviceLoader") -> None:
-    """Two epochs as fast as they come."""
+    """Iterate over two epochs as fast as possible, and print the rate."""
     for epoch in range(2):
         data.set_epoch(epoch)
         seen = 0
@@ -168,7 +170,7 @@ def stream(data: "ShardDataset", loader: "DeviceLoader") -> None:
 
 @contextlib.contextmanager
 def shown_losses(names: dict[str, Any], epochs: int) -> Iterator[list[float]]:
-    """The loss of each step, as training goes, with a line an epoch."""
+    """Record the loss of each training step in the yielded list, and print a line per epoch."""
     losses: list[float] = []
     steps = len(names["loader"])
     began = time.perf_counter()
@@ -190,7 +192,7 @@ def shown_losses(names: dict[str, Any], epochs: int) -> Iterator[list[float]]:
 
 
 def small_network(classes: int) -> "torch.nn.Module":
-    """Four convolutions, 60,000 numbers."""
+    """Return a network with four convolutions and 60,000 parameters."""
     from torch import nn
 
     def block(given: int, out: int, stride: int) -> nn.Module:
@@ -211,7 +213,7 @@ def small_network(classes: int) -> "torch.nn.Module":
 
 
 def validate(net: "torch.nn.Module", shards: Path, device: str) -> tuple[int, int]:
-    """How many images of the validation set the network names rightly, and of how many."""
+    """Return how many images of the validation set are classified correctly, and the number of images."""
     import torch
 
     from mps_shards import DeviceLoader, ShardDataset, classify
@@ -228,7 +230,7 @@ def validate(net: "torch.nn.Module", shards: Path, device: str) -> tuple[int, in
 
 
 def draw(data: "ShardDataset", loader: "DeviceLoader", path: Path) -> None:
-    """A batch as the training loop got it, on paper."""
+    """Write a contact sheet of one batch as the training loop gets it."""
     import numpy as np
 
     from mps_shards.inspect.contact_sheet import Tile, contact_sheet
@@ -250,7 +252,7 @@ def draw(data: "ShardDataset", loader: "DeviceLoader", path: Path) -> None:
 
 
 def resume(shards: Path, device: str) -> None:
-    """The batch after a stop is the batch that would have come."""
+    """Check that a second loader, resumed after three batches, delivers the batch that the first loader delivers."""
     import torch
 
     from mps_shards import DeviceLoader, ShardDataset, classify
@@ -273,7 +275,7 @@ def resume(shards: Path, device: str) -> None:
 
 
 def progress(line: str, *, last: bool = False) -> None:
-    """A line that is written over on a terminal; elsewhere only the last one."""
+    """Print a line that the next one replaces on a terminal; without a terminal, print only the last line."""
     if sys.stdout.isatty():
         print(f"\r\033[K{line}", end="\n" if last else "", flush=True)
     elif last:
@@ -281,7 +283,7 @@ def progress(line: str, *, last: bool = False) -> None:
 
 
 def mean(values: list[float]) -> float:
-    """Their arithmetic mean."""
+    """Return the arithmetic mean."""
     return sum(values) / len(values)
 
 

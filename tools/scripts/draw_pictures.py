@@ -1,4 +1,4 @@
-"""Draw the README's pictures anew, by the commands that it shows: python -m tools.scripts.draw_pictures CHROMIUM."""
+"""Draw the README's pictures with the commands that it shows: ``python -m tools.scripts.draw_pictures CHROMIUM``."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ PICTURES = ROOT / "docs" / "pictures"
 
 
 def main() -> None:
-    """Make two sets, and draw them."""
+    """Make two sets, and draw contact sheets, an overlay and a report of them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_photos(folder / "imgs", count=300)
@@ -31,12 +31,12 @@ def main() -> None:
 
 
 def shards(*arguments: object) -> None:
-    """Run a command as a user does."""
+    """Run an mps-shards command as a user does."""
     subprocess.run([sys.executable, "-m", "mps_shards", *map(str, arguments)], cwd=ROOT, check=True)
 
 
 def screenshot(page: Path, folder: Path, *, browser: str) -> None:
-    """The page in a browser, as ``report.jpg``."""
+    """Write a screenshot of a page in a browser to ``report.jpg``."""
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars")
     quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
     shot = (f"--user-data-dir={folder / 'browser'}", "--window-size=1120,1560", f"--screenshot={folder / 'shot.png'}")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT) -> None:
-    """Draw, print, and fill.
+    """Draw the chart, print the tables, and with ``--pages`` fill the pages.
 
     Args:
         root: folder that holds README.md and docs.
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT) -> None:
 
 
 def fill(page: Path, text: str) -> None:
-    """Replace what stands between ``<!-- speed: begin … -->`` and ``<!-- speed: end -->``.
+    """Replace the text between ``<!-- speed: begin … -->`` and ``<!-- speed: end -->`` in a page.
 
     Raises:
         ValueError: the page does not hold the two comments exactly once.

@@ -1,6 +1,6 @@
-"""A web server over a folder, for the soak: it answers ranged reads, and fails many of them.
+"""Web server over a folder for the soak test: it answers ranged reads, and lets some of them fail.
 
-python -m tools.scripts.faulty_store FOLDER SEED       prints its address
+python -m tools.scripts.faulty_store FOLDER SEED       prints the address of the server
 """
 
 import http.server
@@ -11,12 +11,12 @@ from pathlib import Path
 
 __all__ = ["FaultyStore"]
 
-_FAILING, _CUT = 0.04, 0.04  # shares of the requests that get status 503, and of those whose answer ends halfway
+_FAILING, _CUT = 0.04, 0.04  # shares of requests that get status 503, and whose response ends halfway
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 
 
 class FaultyStore(http.server.ThreadingHTTPServer):
-    """The server. Each connection serves one request, so that no idle connection stays open."""
+    """The web server. Each connection serves one request, so that no idle connection stays open."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -30,7 +30,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
     server: FaultyStore
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
     def do_GET(self) -> None:
         """Answer with a file, or with a range of its bytes."""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the fuzz target of the native kernel with clang and runs it on a corpus that is kept: fuzz_native.sh [OPTION…]
+# Builds the fuzz target of the native kernel with clang, and runs it on a persistent corpus: fuzz_native.sh [OPTION…]
 # Options are libFuzzer's, such as -max_total_time=600.
 set -eu
 cd "$(dirname "$0")/../.."

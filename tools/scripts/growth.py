@@ -1,4 +1,4 @@
-"""What a process holds, and whether that grows over a long run."""
+"""Measurement of the memory, threads and files of a process, and of their growth over a long run."""
 
 import ctypes
 import os
@@ -12,18 +12,19 @@ from typing import Any
 
 __all__ = ["Held", "growth", "quarters"]
 
-GROWTH_MB = 8  # of memory in use, from the first quarter to the last; buffers of the last episode move it by some 4
-GROWTH_BLOCKS = 3000  # of Python's, of 1.3 million; caches of the standard library and of torch fill in an hour
+GROWTH_MB = 8  # allowed growth of memory in use from the first to the last quarter; buffers change it by about 4 MB
+GROWTH_BLOCKS = 3000  # allowed growth of Python's 1.3 million memory blocks; caches of torch grow for an hour
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What the process holds between two episodes.
+    """Memory, threads and files of the process between two episodes.
 
     Attributes:
-        in_use_mb: memory that malloc has handed out, in its arenas and in mappings of its own.
-        blocks: memory blocks that Python has allocated.
-        resident_mb: the process's share of resident pages (PSS), which is only printed.
+        in_use_mb: memory that malloc has allocated, in arenas and in separate mappings.
+        blocks: number of memory blocks that Python has allocated.
+        resident_mb: proportional set size (PSS), which is only printed.
+        threads, files: number of threads, and of open files.
     """
 
     in_use_mb: float
@@ -34,7 +35,7 @@ class Held:
 
     @classmethod
     def now(cls) -> "Held":
-        """Linux with glibc 2.33 or newer only: by mallinfo2 and /proc."""
+        """Return the present values, from mallinfo2 and /proc. Needs Linux with glibc 2.33 or newer."""
         rollup = Path("/proc/self/smaps_rollup").read_text()
         resident = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
         given = _mallinfo2()
@@ -66,7 +67,7 @@ def _mallinfo2() -> Any:
 
 
 def quarters(seen: Sequence[Held]) -> list[Held]:
-    """Medians of memory and blocks, and most threads and files, of each quarter."""
+    """Return the median memory and blocks, and the largest numbers of threads and files, of each quarter of a run."""
     size = max(1, len(seen) // 4)
     parts = [seen[start : start + size] for start in range(0, 4 * size, size)]
     return [
@@ -83,9 +84,9 @@ def quarters(seen: Sequence[Held]) -> list[Held]:
 
 
 def growth(seen: Sequence[Held]) -> Iterator[str]:
-    """What grew from the first quarter to the last, after warming up."""
+    """Yield a line for each value that grew too much from the first to the last quarter, without the first tenth."""
     parts = quarters(seen[len(seen) // 10 :])
     for name, allowed in (("in_use_mb", GROWTH_MB), ("blocks", GROWTH_BLOCKS), ("threads", 0), ("files", 0)):
         first, end = getattr(parts[0], name), getattr(parts[-1], name)
         if end - first > allowed:
-            yield f"{name} grew from {first:,.0f} to {end:,.0f}, {allowed:,} are allowed"
+            yield f"{name} grew from {first:,.0f} to {end:,.0f}, but only {allowed:,} more are allowed"

@@ -1,4 +1,4 @@
-"""How long a training program's loop takes to end after Ctrl-C, its threads included."""
+"""Measurement of the time that a training loop and its threads take to end after Ctrl-C."""
 
 import signal
 import subprocess
@@ -11,7 +11,7 @@ __all__ = ["seconds_to_end"]
 
 _ENDLESS = """
 import itertools, signal, sys, threading
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background processes of a shell ignore SIGINT
 from mps_shards import DeviceLoader, ShardDataset, classify
 data = ShardDataset(sys.argv[1], batch_size=8, transform=classify.train(64), shuffle=True)
 loader = DeviceLoader(data, device="cpu", num_threads=3, transfer=sys.argv[2])
@@ -29,13 +29,16 @@ except KeyboardInterrupt:
 
 
 def seconds_to_end(shards: Path, transfer: str, after_s: float) -> float:
-    """From Ctrl-C, pressed so long after the loader was made, until the loop was left and its threads were gone.
+    """Return the seconds from Ctrl-C until the training loop and its threads have ended.
 
-    What the interpreter takes to end comes on top: torch alone is some 0.1 s on an idle machine. Python loses a Ctrl-C
-    that falls into a finalizer, as `threading` has some; people press again then, and so does this.
+    The time in which the interpreter ends is not included; torch alone takes about 0.1 s on an idle machine.
+
+    Args:
+        transfer: transfer engine of the loader.
+        after_s: seconds between the first batches and Ctrl-C.
 
     Raises:
-        RuntimeError: it ended otherwise than by KeyboardInterrupt, left threads, or took over a minute.
+        RuntimeError: the program ended without KeyboardInterrupt, left threads, or took over a minute.
     """
     command = [sys.executable, "-c", _ENDLESS, str(shards), transfer]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:

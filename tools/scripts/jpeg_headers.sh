@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the headers of libjpeg-turbo that the native kernel is built with, where that can be done without asking.
-# Never fails: without them the package works through simplejpeg.
+# Installs the headers of libjpeg-turbo for building the native kernel, where this needs no password.
+# Never fails: without the headers, the package decodes through simplejpeg.
 printf '#include <stdio.h>\n#include <jpeglib.h>\n' | ${CC:-cc} -E - >/dev/null 2>&1 && exit 0
 if command -v brew >/dev/null; then
     brew list jpeg-turbo >/dev/null 2>&1 || brew install --quiet jpeg-turbo

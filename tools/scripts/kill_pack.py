@@ -1,9 +1,9 @@
-"""Kills `mps-shards pack` at random moments with -9, goes on with it, and compares the bytes with an undisturbed run.
+"""Kill `mps-shards pack` at random times with SIGKILL, resume it, and compare the bytes with an undisturbed run.
 
 python -m tools.scripts.kill_pack                         50 kills, 1,500 photographs in two splits
 python -m tools.scripts.kill_pack --source ./imgs --kills 500 --seed 7
 
-After each kill nothing may look like a finished set unless it is one; after each resume every byte must be right.
+After each kill, only finished sets may look finished. After each resume, every byte must be correct.
 """
 
 import argparse
@@ -24,18 +24,18 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> Counter[str]:
-    """Kill and go on; how often nothing, something, and all was finished when it was killed.
+    """Kill and resume, and return the number of kills by the progress of the pack at that time.
 
     Raises:
-        RuntimeError: something looked finished that was not, or bytes differ.
+        RuntimeError: an unfinished set looked finished, or bytes differ.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--source", type=Path, help="a folder of images; photographs are made by default")
-    parser.add_argument("--images", type=int, default=1500, help="to make (default: %(default)s)")
-    parser.add_argument("--kills", type=int, default=50, help="default: %(default)s")
-    parser.add_argument("--shard-samples", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=2, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
+    parser.add_argument("--source", type=Path, help="folder of images (default: photographs that are made)")
+    parser.add_argument("--images", type=int, default=1500, help="photographs to make (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=50, help="number of kills (default: %(default)s)")
+    parser.add_argument("--shard-samples", type=int, default=20, help="samples per shard (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="threads of the pack (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random times (default: %(default)s)")
     given = parser.parse_args(arguments)
     moments = random.Random(given.seed)
     found: Counter[str] = Counter()
@@ -57,13 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> Counter[str]:
                 running.kill()
                 running.wait()
                 found[_check_unfinished(out, expected)] += 1
-            status = _pack(source, out, options).wait()  # a pack that is finished already says so, with status 0 too
+            status = _pack(source, out, options).wait()  # 0 also if the pack is finished already
             if status:
-                raise RuntimeError(f"going on after kill {found.total()} ended with {status}")
+                raise RuntimeError(f"the pack that resumed after kill {found.total()} ended with exit code {status}")
             _check_finished(out, expected, kill=found.total())
             shutil.rmtree(out)
-    told = ", ".join(f"{count} {what}" for what, count in found.most_common())
-    print(f"{found.total()} kills ({told}), each resumed to the same {len(expected)} files as undisturbed")
+    counts = ", ".join(f"{count} {what}" for what, count in found.most_common())
+    print(f"{found.total()} kills ({counts}), each resumed to the {len(expected)} files of an undisturbed run")
     return found
 
 
@@ -75,7 +75,7 @@ def _pack(source: Path, out: Path, options: Sequence[str]) -> subprocess.Popen[b
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file, hidden ones too, by relative path."""
+    """Return the SHA-256 of every file, including hidden files, by relative path."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -89,16 +89,16 @@ def _finished(out: Path) -> bool:
 
 
 def _check_unfinished(out: Path, expected: dict[str, str]) -> str:
-    """What was there when it was killed; whatever looks whole must be."""
+    """Check that files which look complete are complete, and return a description of the progress before the kill."""
     held = _digests(out) if out.exists() else {}
     folders = {name.rpartition("/")[0] for name in held if name.endswith(".tar")}
     for folder in folders:
         marks = {f"{folder}/manifest.json".lstrip("/"), f"{folder}/manifest.json.part".lstrip("/")}
         if not marks & held.keys():
-            raise RuntimeError(f"{out / folder} holds tars, and nothing says that they are not all")
+            raise RuntimeError(f"{out / folder} holds tars, but no file marks the set as unfinished")
     for name, digest in held.items():
         if not name.startswith(".pack/") and not name.endswith(".part") and expected.get(name) != digest:
-            raise RuntimeError(f"{out / name} is not what it will be")
+            raise RuntimeError(f"{out / name} looks finished, but differs from the undisturbed run")
     if _finished(out):
         return "with all finished"
     return "with some shards finished" if folders else "before the first shard"

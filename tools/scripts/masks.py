@@ -1,4 +1,4 @@
-"""Photographs with masks, without a download: things that a rule of colour finds in those of `tools.scripts.photos`.
+"""Photographs with masks, without a download: masks of objects that a colour threshold finds in `tools.scripts.photos`.
 
 python -m tools.scripts.masks OUT               60 pairs OUT/images/coins-0001.jpg, OUT/masks/coins-0001.png
 """
@@ -15,17 +15,17 @@ from tools.scripts.photos import make_photos
 
 __all__ = ["IGNORED", "THINGS", "make_masks"]
 
-THINGS = ("background", "coin", "flower", "retina", "sky")  # a mask value is a place in this list
+THINGS = ("background", "coin", "flower", "retina", "sky")  # a mask value is an index into this tuple
 IGNORED = 255
 
 _SHOWS = {"coins": "coin", "flower": "flower", "retina": "retina", "rocket": "sky", "temple": "sky"}
 
 
 def make_masks(out: Path, *, count: int = 60, size: tuple[int, int] = (320, 240), seed: int = 0) -> list[Path]:
-    """Write ``out/images/NAME.jpg``, ``out/masks/NAME.png`` (label maps, `IGNORED` at outlines), ``classes.txt``.
+    """Write ``out/images/NAME.jpg``, ``out/masks/NAME.png`` (label maps, `IGNORED` at outlines) and ``classes.txt``.
 
     Returns:
-        The images, sorted.
+        Paths of the images, sorted.
     """
     made = make_photos(out / "made", count=count, size=size, varied=True, classes=list(_SHOWS), seed=seed)
     for folder in ("images", "masks"):
@@ -51,7 +51,7 @@ def _mask(image: Image.Image, thing: str) -> npt.NDArray[np.uint8]:
         inside = red > 60
     else:
         inside = (blue >= red - 1) & (blue >= green - 6) & (blue > 40)
-    # first the holes and specks go, then the outline is found
+    # remove holes and specks, then find the outline
     clean = Image.fromarray(inside).convert("L")
     for _ in range(3):
         clean = clean.filter(ImageFilter.ModeFilter(9))
@@ -64,11 +64,11 @@ def _mask(image: Image.Image, thing: str) -> npt.NDArray[np.uint8]:
 
 
 def main() -> None:
-    """Make photographs and masks, then say how many."""
+    """Make photographs and masks, and print their number."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder, absent or empty")
-    parser.add_argument("--count", type=int, default=60, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to, absent or empty")
+    parser.add_argument("--count", type=int, default=60, help="number of pairs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random crops (default: %(default)s)")
     given = parser.parse_args()
     try:
         made = make_masks(given.out, count=given.count, seed=given.seed)

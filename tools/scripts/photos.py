@@ -1,10 +1,10 @@
-"""Real photographs without a download: random crops of those that scikit-image and scikit-learn carry in their wheels.
+"""Real photographs without a download: random crops of photographs in the wheels of scikit-image and scikit-learn.
 
     python -m tools.scripts.photos OUT                    300 crops of 256x256 in class folders
     python -m tools.scripts.photos OUT --split            OUT/train and OUT/val, from separate parts of each photograph
     python -m tools.scripts.photos OUT --imagenet-like    around 500x375 and 110 KB each, as ImageNet's files are
 
-A class is a source photograph. Equal arguments give equal bytes, whatever the number of threads.
+Each class is one source photograph. Equal arguments give equal bytes for any number of threads.
 """
 
 import argparse
@@ -29,14 +29,14 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A photograph: its package, its file there, and where to cut it so that both parts show the subject."""
+    """A source photograph: its package, its file in the package, and the position that divides train from val."""
 
     package: str
     file: str
-    cut: float = 0.5  # of the width: train to the left, val to the right
+    cut: float = 0.5  # share of the width: train is to the left, val to the right, and both show the subject
 
 
-# By path, not through skimage.data: that imports much, and downloads what the wheel lacks.
+# Read by path, because skimage.data is slow to import and downloads files that the wheel lacks.
 _SOURCES = {
     "astronaut": _Source("skimage", "data/astronaut.png"),
     "cat": _Source("skimage", "data/chelsea.png"),
@@ -48,7 +48,7 @@ _SOURCES = {
     "rocket": _Source("skimage", "data/rocket.jpg"),
     "temple": _Source("sklearn", "datasets/images/china.jpg", cut=0.33),
     "tissue": _Source("skimage", "data/ihc.png"),
-    # grey from here on
+    # the following photographs are grey
     "brick": _Source("skimage", "data/brick.png"),
     "cameraman": _Source("skimage", "data/camera.png", cut=0.45),
     "coins": _Source("skimage", "data/coins.png"),
@@ -58,9 +58,9 @@ _SOURCES = {
 CLASSES = tuple(_SOURCES)
 COLOUR = CLASSES[:10]
 
-_SHARE = (0.5, 0.9)  # of the largest box that fits; a smaller one is a patch that nobody recognises
-_SPREAD = 0.15  # of varied sizes, up and down
-_UPRIGHT = 0.25  # share of varied photographs that stand upright
+_SHARE = (0.5, 0.9)  # range of the crop's side as a share of the largest possible; smaller crops are not recognisable
+_SPREAD = 0.15  # largest relative deviation of varied sizes
+_UPRIGHT = 0.25  # share of varied photographs in portrait format
 _VAL_EVERY = 5
 
 
@@ -87,23 +87,23 @@ def make_photos(
     split: bool = False,
     threads: int | None = None,
 ) -> list[Path]:
-    """Write `count` JPEG files ``out/CLASS/CLASS-0001.jpg``, as many of each class as of the next.
+    """Write `count` JPEG files ``out/CLASS/CLASS-0001.jpg``, distributed evenly over the classes.
 
     Args:
-        out: a folder, absent or empty.
+        out: folder to write to, absent or empty.
         size: (width, height) in pixels.
-        varied: sizes lie up to 15 % around `size`, and a quarter of the photographs stand upright.
-        quality: of the JPEG, 1 to 100.
-        noise: standard deviation of the sensor noise added, in grey levels of 255.
-        split: write ``out/train/CLASS`` and ``out/val/CLASS``, every fifth crop of a class for val. Train is cut from
-            the left part of a source photograph, val from the right one: no source pixel is in both.
-        threads: default one a core; never changes a byte.
+        varied: vary the sizes by up to 15 %, and make a quarter of the photographs portraits.
+        quality: JPEG quality, 1 to 100.
+        noise: standard deviation of the added sensor noise, in grey levels of 255.
+        split: write ``out/train/CLASS`` and ``out/val/CLASS``, with every fifth crop of a class for val. Train is cut
+            from the left part of a source photograph and val from the right part, so that they share no source pixel.
+        threads: number of threads, by default one per core; it does not change the bytes.
 
     Returns:
-        The files written, sorted.
+        Paths of the files, sorted.
 
     Raises:
-        FileExistsError: `out` holds something.
+        FileExistsError: `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty")
@@ -127,7 +127,7 @@ def make_imagenet_like(out: Path, *, count: int = 1000, seed: int = 0, threads: 
         size=(500, 375),
         varied=True,
         quality=96,
-        noise=6.5,  # the upscaled crops are smooth: this much brings the median file to the size wanted
+        noise=6.5,  # upscaled crops are smooth; this much noise gives files of the right size
         seed=seed,
         threads=threads,
     )
@@ -168,7 +168,7 @@ def _planned(
 
 def _rendered(crop: _Crop, *, quality: int, noise: float) -> bytes:
     left, top, right, bottom = crop.box
-    source = _photograph(crop.label)[top:bottom, left:right]  # cut before resizing, whose filter looks over the edge
+    source = _photograph(crop.label)[top:bottom, left:right]  # cut first, as the filter uses pixels beyond its edge
     pixels: Pixels = np.asarray(Image.fromarray(source).resize(crop.size, Image.Resampling.BICUBIC))
     if crop.mirrored:
         pixels = pixels[:, ::-1]
@@ -184,12 +184,14 @@ def _photograph(label: str) -> Pixels:
     source = _SOURCES[label]
     spec = find_spec(source.package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"photographs lie in {source.package}: pip install 'mps-shards[demo]'")
+        raise ModuleNotFoundError(
+            f"the photographs are part of {source.package}, which is missing: pip install 'mps-shards[demo]'"
+        )
     with Image.open(Path(spec.submodule_search_locations[0], source.file)) as image:
         return np.asarray(image)
 
 
-_FIELD = 1024  # side of the one field of noise; a photograph reads it from a place of its own, around the edges
+_FIELD = 1024  # pixels; side of the field of noise, which each photograph reads from a random position
 
 
 @cache
@@ -202,27 +204,27 @@ def _noisy(pixels: Pixels, level: float, start: tuple[int, int]) -> Pixels:
     height, width = pixels.shape[:2]
     row, column = start
     field = _noise_field(level)[row : row + height, column : column + width]
-    lit = pixels + (
-        field if pixels.ndim == 2 else field[..., None]
-    )  # on luminance: cheap, and JPEG halves colour anyway
-    return lit.clip(0, 255).astype(np.uint8)
+    noisy = pixels + (field if pixels.ndim == 2 else field[..., None])  # equal noise on all channels is fast to add
+    return noisy.clip(0, 255).astype(np.uint8)
 
 
 def main() -> None:
-    """Make photographs, then say how many and how large."""
+    """Make photographs, and print their number and sizes."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="%(prog)s OUT [options]"
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder, absent or empty")
-    parser.add_argument("--count", type=int, help="photographs in all (default 300; 1000 with --imagenet-like)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to, absent or empty")
+    parser.add_argument("--count", type=int, help="number of photographs (default 300; 1000 with --imagenet-like)")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     parser.add_argument(
         "--classes", nargs="+", choices=CLASSES, default=CLASSES, metavar="CLASS", help=" ".join(CLASSES)
     )
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEG (default 90)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", action="store_true", help="OUT/train and OUT/val, cut from separate regions")
-    parser.add_argument("--imagenet-like", action="store_true", help="of the rest, only --count and --seed apply")
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random crops (default %(default)s)")
+    parser.add_argument("--split", action="store_true", help="write OUT/train and OUT/val, cut from separate regions")
+    parser.add_argument(
+        "--imagenet-like", action="store_true", help="make files like ImageNet's; use only with --count and --seed"
+    )
     given = parser.parse_args()
     try:
         if given.imagenet_like:

@@ -1,9 +1,9 @@
-"""Run the kernel's tests with a build that stops at every access outside of memory and every undefined operation.
+"""Run the kernel's tests with a build that stops at every invalid memory access and every undefined operation.
 
     python -m tools.scripts.sanitize                        AddressSanitizer and UndefinedBehaviorSanitizer
     python -m tools.scripts.sanitize --kind thread          ThreadSanitizer, with the tests that use several threads
 
-The package is copied and built elsewhere, so the build in this folder stays as it is. Needs GCC.
+The package is copied and built in a temporary folder, so the build in this folder is not changed. Needs GCC.
 """
 
 import argparse
@@ -22,7 +22,7 @@ _FLAGS = {
     "thread": ("-fsanitize=thread", ("libtsan.so",)),
 }
 _OPTIONS = {
-    # Python itself leaks on purpose at its end; the kernel's leaks show in the test that counts memory
+    # Python itself leaks memory at its end on purpose; a test that counts memory finds leaks of the kernel
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     "TSAN_OPTIONS": "report_bugs=1:halt_on_error=0:exitcode=66",
@@ -30,7 +30,7 @@ _OPTIONS = {
 
 
 def main() -> None:
-    """Build, test, and exit as the tests did."""
+    """Build the kernel, run the tests, and exit with their exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=sorted(_FLAGS), default="address", help="which sanitizers (default: address)")
     parser.add_argument("tests", nargs="*", help="tests to run (default: tests/native)")
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _build(copy: Path, flags: str) -> None:
-    """A kernel with these flags inside the copy, by pip's own way of building."""
+    """Build the kernel with these flags inside the copy, as pip does."""
     environment = os.environ | {"CC": "gcc", "CFLAGS": f"{flags} -g -O1", "MPS_SHARDS_KERNEL": "required"}
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(copy / "built"), str(copy)]
     subprocess.run(pip, env=environment, check=True)
@@ -57,9 +57,9 @@ def _build(copy: Path, flags: str) -> None:
 
 def _tested(copy: Path, libraries: tuple[str, ...], tests: list[str]) -> int:
     paths = [subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip() for name in libraries]
-    # libstdc++ first: the sanitizer must find the throw that torch's libraries bring along
+    # libstdc++ is loaded early, so that the sanitizer can intercept exceptions of torch's libraries
     paths.append(subprocess.check_output(["gcc", "-print-file-name=libstdc++.so.6"], text=True).strip())
-    # glibc frees a thread's storage in its loader, which no sanitizer sees into
+    # glibc frees the storage of a thread in its loader, which is not instrumented
     suppressed = copy / "suppressed"
     suppressed.write_text("race:_dl_deallocate_tls\n")
     options = {**_OPTIONS, "TSAN_OPTIONS": f"{_OPTIONS['TSAN_OPTIONS']}:suppressions={suppressed}"}

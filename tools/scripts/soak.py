@@ -1,19 +1,18 @@
-"""Many epochs with all that goes wrong in a long run: does anything grow, hang, or come out otherwise?
+"""Soak test: many epochs with the failures of long runs, to find growth, hangs and wrong results.
 
-    python -m tools.scripts.soak                      ten minutes, 200 epochs at least
+    python -m tools.scripts.soak                      ten minutes and at least 200 epochs
     python -m tools.scripts.soak --minutes 60
 
-One process, allowed few open files, reads several sets: leaving early, meeting errors in transforms and broken images,
-resuming with other batch sizes, padding images of mixed sizes under a memory budget, sending to the CPU and to a fake
-device, forking in the middle, reading after a process that filled the same cache was killed, and reading from a store
-that fails. Each stream of keys is compared with the set's own order. Beside it, programs of their own are interrupted
-by Ctrl-C. Exit code 1 where anything is amiss.
+One process with a low limit of open files reads several sets. It leaves epochs early, meets errors in transforms and
+broken images, resumes with other batch sizes, pads images of mixed sizes under a memory budget, sends to the CPU and to
+a fake device, forks in the middle of an epoch, reads after a process that filled the same cache was killed, and reads
+from a store that fails. All keys are compared with the set's own order. Other programs are interrupted by Ctrl-C. The
+exit code is 1 if a problem was found.
 
-A leak is looked for in what is in use: the bytes that malloc has handed out (host buffers are among them), and the
-blocks that Python has allocated. Both stay level. Resident memory (PSS) is printed beside them but not judged: each
-epoch starts new threads, whose arenas keep freed memory in fragments, and pages move between processes. In an hour PSS
-moved between 588 and 815 MB while 152 MB were in use throughout. The expected orders are computed before anything is
-measured, so that what the soak itself remembers does not grow.
+To find leaks, the bytes that malloc has allocated (with host buffers) and the blocks that Python has allocated are
+compared. Resident memory (PSS) is printed but not checked: each epoch starts new threads, whose arenas hold
+freed memory in fragments, and pages move between processes. In one hour, PSS varied from 588 to 815 MB while
+152 MB were in use throughout. The expected orders are computed first, so that the soak's own memory does not grow.
 """
 
 import argparse
@@ -48,15 +47,15 @@ from tools.support.fake_device import FakeDevice
 
 __all__ = ["main"]
 
-FILES = 128  # that the process may have open: macOS grants 256 by default, and a training program has its own
-EPOCHS = 12  # different ones, whose orders are remembered
-INTERRUPT_S = 2.0
+FILES = 128  # limit of open files; macOS allows 256 by default, of which a training program needs some
+EPOCHS = 12  # number of different epochs, whose orders are computed in advance
+INTERRUPT_S = 2.0  # longest time that a program may take to end after Ctrl-C
 ENGINES = ("cpu", "inline", "thread", "fake-inline", "fake-thread")
 
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Shard sets of photographs: val has broken images, mixed has images of many sizes, many has a shard an image."""
+    """Shard sets of photographs: val has broken images, mixed has images of many sizes, many has a shard per image."""
 
     train: Path
     val: Path
@@ -66,7 +65,7 @@ class Sets:
 
 
 def make_sets(folder: Path, *, shards: int) -> Sets:
-    """Packed real photographs."""
+    """Pack real photographs into the sets."""
 
     def packed(name: str, *parts: tuple[int, tuple[int, int]], samples: int, broken: int = 0) -> Path:
         source = folder / f"{name}-files"
@@ -78,7 +77,7 @@ def make_sets(folder: Path, *, shards: int) -> Sets:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 image.rename(place)
         pack(source, folder / name, shard_samples=samples)
-        for tar in sorted((folder / name).glob("*.tar"))[:broken]:  # packing itself would refuse broken images
+        for tar in sorted((folder / name).glob("*.tar"))[:broken]:  # because packing refuses broken images
             tar.write_bytes(tar.read_bytes().replace(b"\xff\xd8\xff", b"\0\0\0", 1))
         return folder / name
 
@@ -96,13 +95,13 @@ class Broken(Exception):
 
 
 class Soak:
-    """Episodes over the sets, chosen at random, and what they leave behind."""
+    """Runs random episodes over the sets, and records problems in `problems`."""
 
     def __init__(self, sets: Sets, chance: random.Random):
         self.sets, self.chance = sets, chance
         self.epochs = self.samples = 0
         self.done: Counter[str] = Counter()
-        self.amiss: list[str] = []
+        self.problems: list[str] = []
         self._orders: dict[tuple[Path, int], list[str]] = {}
         self.store = ""
         self.often: list[Callable[[int], None]] = [self.whole, self.left_early, self.resumed, self.failing]
@@ -110,11 +109,11 @@ class Soak:
         self.seldom: list[Callable[[int], None]] = [self.forked, self.killed]
 
     def episode(self) -> None:
-        """One of the things that a long run meets."""
+        """Run a random episode."""
         self.read(self.chance.choice(self.often + self.seldom * (self.chance.random() < 0.2)))
 
     def warm_up(self) -> None:
-        """Compute every order that an episode may ask for, and meet every episode once."""
+        """Compute all orders that episodes need, and run every episode once."""
         for folder in (self.sets.train, self.sets.val, self.sets.test, self.sets.mixed, self.sets.many):
             for epoch in range(EPOCHS):
                 self.order(folder, epoch)
@@ -122,32 +121,32 @@ class Soak:
             self.read(kind)
 
     def read(self, kind: Callable[[int], None]) -> None:
-        """One episode of a kind, and what it leaves behind."""
+        """Run one episode, and record its errors and the threads that it left running."""
         epoch = self.chance.randrange(EPOCHS)
         try:
             kind(epoch)
         except Exception as error:
-            self.amiss.append(f"{kind.__name__} of epoch {epoch}: {error!r}")
+            self.problems.append(f"{kind.__name__} of epoch {epoch}: {error!r}")
         self.done[kind.__name__] += 1
         gc.collect()
         left = [thread.name for thread in threading.enumerate() if thread.name.startswith("mps-shards")]
         if left:
-            self.amiss.append(f"{kind.__name__} left threads: {', '.join(left)}")
+            self.problems.append(f"{kind.__name__} left threads: {', '.join(left)}")
 
     def whole(self, epoch: int) -> None:
-        """An epoch from end to end."""
+        """Read an epoch from start to end."""
         folder = self.chance.choice([self.sets.train, self.sets.val, self.sets.test])
         with self.loader(folder, epoch) as loader:
             self.expect(folder, epoch, keys_of(loader))
 
     def left_early(self, epoch: int) -> None:
-        """`break` after a few batches."""
+        """Leave an epoch after a few batches."""
         folder, count = self.sets.train, self.chance.randrange(1, 9)
         with self.loader(folder, epoch) as loader:
             self.expect(folder, epoch, keys_of(itertools.islice(loader, count)), part=True)
 
     def resumed(self, epoch: int) -> None:
-        """Left, and gone on with by another loader, twice."""
+        """Leave an epoch twice, and resume it with another loader each time."""
         folder, found, state = self.sets.val, [], None
         for count in (3, 2, None):
             with self.loader(folder, epoch) as loader:
@@ -155,12 +154,12 @@ class Soak:
                     loader.load_state_dict(state)
                 found += keys_of(itertools.islice(loader, count))
                 state = loader.state_dict()
-            if state["epoch"] != epoch:  # it came to its end already
+            if state["epoch"] != epoch:  # the epoch has ended already
                 break
         self.expect(folder, epoch, found)
 
     def failing(self, epoch: int) -> None:
-        """A transform raises somewhere."""
+        """Read an epoch with a transform that raises for some samples."""
         fatal = self.chance.random()
 
         def transform(image: Any, target: Any, rng: Any) -> tuple[Any, Any]:
@@ -176,7 +175,7 @@ class Soak:
         raise AssertionError("the transform's error did not arrive")
 
     def at_once(self, epoch: int) -> None:
-        """Three sets, a batch of each in turn."""
+        """Read three sets at the same time, one batch of each in turn."""
         folders = (self.sets.train, self.sets.val, self.sets.test)
         found: list[list[str]] = [[], [], []]
         with contextlib.ExitStack() as open_sets:
@@ -188,7 +187,7 @@ class Soak:
             self.expect(folder, epoch, keys)
 
     def padded(self, epoch: int) -> None:
-        """Images of sizes from 32 to 1,200, batches padded, under a budget that holds one and a half of the largest."""
+        """Read padded batches of images from 32 to 1,200 pixels wide, with memory for 1.5 of the largest batches."""
         folder = self.sets.mixed
         with self.loader(
             folder, epoch, transform=None, collate=Collate(pad=16), batch_size=4, memory=80 << 20
@@ -196,13 +195,13 @@ class Soak:
             self.expect(folder, epoch, keys_of(loader))
 
     def thousands(self, epoch: int) -> None:
-        """A set with far more shards than files may be open."""
+        """Read a set with far more shards than files may be open."""
         folder = self.sets.many
         with self.loader(folder, epoch, batch_size=64) as loader:
             self.expect(folder, epoch, keys_of(itertools.islice(loader, 20)), part=True)
 
     def forked(self, epoch: int) -> None:
-        """A child that is forked in the middle reads an epoch of its own; the parent goes on."""
+        """Fork in the middle of an epoch: the child reads an epoch, and the parent continues its own."""
         folder = self.sets.test
         with self.loader(folder, epoch, engine="cpu") as loader:
             batches = iter(loader)
@@ -218,10 +217,10 @@ class Soak:
             found += keys_of(batches)
             self.expect(folder, epoch, found)
         if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            raise AssertionError(f"the forked child ended with {code}")
+            raise AssertionError(f"the forked child ended with exit code {code}")
 
     def killed(self, epoch: int) -> None:
-        """A child that fills a cache is killed; the next reader uses what it left there."""
+        """Kill a child that fills a cache, and read from the cache that it left behind."""
         folder = self.sets.train
         cache = folder.with_name("cache")
         shutil.rmtree(cache, ignore_errors=True)
@@ -240,7 +239,7 @@ class Soak:
             self.expect(folder, epoch, keys_of(loader))
 
     def from_store(self, epoch: int) -> None:
-        """A set in a store that fails now and then, and cuts answers off."""
+        """Read a set from a store that fails sometimes, and truncates some responses."""
         folder = self.sets.test
         with self.loader(f"{self.store}/{folder.name}", epoch) as loader:
             self.expect(folder, epoch, keys_of(loader))
@@ -249,7 +248,7 @@ class Soak:
     def loader(
         self, folder: Path | str, epoch: int, *, engine: str | None = None, memory: int | None = None, **options: Any
     ) -> Iterator[DeviceLoader]:
-        """A loader of its own over the set, by a random engine unless one is named."""
+        """Open a new loader over a set, with a random engine unless one is given."""
         engine = engine or self.chance.choice(ENGINES)
         options = {"transform": classify.train(32), "batch_size": self.chance.choice([4, 8, 12, 20]), **options}
         data = ShardDataset(folder, shuffle=True, keys=True, epoch=epoch, on_bad_sample=SkipRules(max_bad=9), **options)
@@ -261,10 +260,10 @@ class Soak:
             with FakeDevice(transfer_thread=kind == "thread") as device:
                 loader._checked_device = device
                 yield loader
-                loader.close()  # while the device still answers
+                loader.close()  # before the device ends
 
     def order(self, folder: Path, epoch: int) -> list[str]:
-        """The keys of an epoch by the set's own order, those apart whose images are broken."""
+        """Return the keys of an epoch in the set's own order, without the keys of broken images."""
         if (folder, -1) not in self._orders:
             data = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample=SkipRules(max_bad=9))
             self._orders[folder, -1] = [key for *_, key in data]
@@ -280,32 +279,34 @@ class Soak:
         return self._orders[folder, epoch]
 
     def expect(self, folder: Path, epoch: int, found: list[str], *, part: bool = False) -> None:
-        """Note it if these are not the keys, in order."""
+        """Record a problem unless these are the keys of the epoch, or of its beginning with `part`, in order."""
         expected = self.order(folder, epoch)
         if part:
             expected = expected[: len(found)]
         if found != expected or not found:
-            self.amiss.append(f"{folder.name}, epoch {epoch}: {len(found)} keys are not the {len(expected)} expected")
+            self.problems.append(
+                f"{folder.name}, epoch {epoch}: {len(found)} keys differ from the {len(expected)} expected keys"
+            )
         self.epochs += 1
         self.samples += len(found)
 
 
 def keys_of(batches: Iterable[Any]) -> list[str]:
-    """The keys of all batches, in order."""
+    """Return the keys of all batches, in order."""
     return [key for *_, keys in batches for key in keys]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 1 where anything is amiss."""
+    """Run the soak test, print a report, and return the exit code: 1 if a problem was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--epochs", type=int, default=200, help="at least, however long that takes (default: 200)")
-    parser.add_argument("--shards", type=int, default=3000, help="of the set that has most (default: 3000)")
-    parser.add_argument("--interrupts", type=int, default=24, help="programs to interrupt (default: 24)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=10.0, help="shortest time (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=200, help="smallest number of epochs (default: %(default)s)")
+    parser.add_argument("--shards", type=int, default=3000, help="shards of the largest set (default: %(default)s)")
+    parser.add_argument("--interrupts", type=int, default=24, help="programs to interrupt (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random episodes (default: %(default)s)")
     given = parser.parse_args(arguments)
     chance = random.Random(given.seed)
-    logging.getLogger("mps_shards").setLevel(logging.ERROR)  # of every broken image, every time
+    logging.getLogger("mps_shards").setLevel(logging.ERROR)  # hides the warnings about broken images
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, before[1]))
     try:
@@ -318,12 +319,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     report(soak, seen, slowest)
-    return 1 if soak.amiss else 0
+    return 1 if soak.problems else 0
 
 
 @contextmanager
 def faulty_store(folder: Path, seed: int) -> Iterator[str]:
-    """A store of the sets, in a process of its own; gives its address."""
+    """Run a faulty store of the sets in another process, and yield its address."""
     command = [sys.executable, "-m", "tools.scripts.faulty_store", str(folder), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as store:
         try:
@@ -334,8 +335,8 @@ def faulty_store(folder: Path, seed: int) -> Iterator[str]:
 
 
 def run(soak: Soak, *, minutes: float, epochs: int) -> list[Held]:
-    """What was held after each episode; and a line a minute."""
-    numbers = array("d")  # not a list of objects, which would be the blocks of Python that are counted
+    """Run episodes, print a line per minute, and return the measurement after each episode."""
+    numbers = array("d")  # not a list of objects, which would add to the counted blocks
     began = last = time.monotonic()
     while time.monotonic() - began < 60 * minutes or soak.epochs < epochs:
         soak.episode()
@@ -349,26 +350,26 @@ def run(soak: Soak, *, minutes: float, epochs: int) -> list[Held]:
         Held(first, int(second), third, *map(int, others))
         for first, second, third, *others in (numbers[n : n + size] for n in range(0, len(numbers), size))
     ]
-    soak.amiss += growth(seen)
+    soak.problems += growth(seen)
     return seen
 
 
 def interrupted(soak: Soak, count: int) -> list[float]:
-    """Seconds that each program took to end."""
+    """Interrupt `count` programs, and return the seconds that each took to end."""
     took = []
     for number in range(count):
         transfer = ("cpu", "inline", "thread")[number % 3]
         try:
             took.append(seconds_to_end(soak.sets.train, transfer, soak.chance.random()))
         except RuntimeError as error:
-            soak.amiss.append(str(error))
+            soak.problems.append(str(error))
     if took and max(took) >= INTERRUPT_S:
-        soak.amiss.append(f"Ctrl-C took {max(took):.1f} s, {INTERRUPT_S:.0f} s are allowed")
+        soak.problems.append(f"Ctrl-C took {max(took):.1f} s, but {INTERRUPT_S:.0f} s are allowed")
     return took
 
 
 def report(soak: Soak, seen: Sequence[Held], took: Sequence[float]) -> None:
-    """The figures, and what is amiss."""
+    """Print the figures and the problems."""
     print(f"{soak.epochs:,} epochs or parts of them, {soak.samples:,} samples; files allowed: {FILES}")
     print("  " + ", ".join(f"{name} {count}" for name, count in soak.done.most_common()))
     print(f"{'quarter':<9} {'in use':>10} {'Python blocks':>14} {'resident':>10} {'threads':>8} {'files':>6}")
@@ -379,9 +380,9 @@ def report(soak: Soak, seen: Sequence[Held], took: Sequence[float]) -> None:
         print(
             f"Ctrl-C: {len(took)} programs ended in {statistics.median(took):.2f} s (median), {max(took):.2f} s at most"
         )
-    for line in soak.amiss[:20]:
-        print(f"AMISS: {line}")
-    print("all is well" if not soak.amiss else f"{len(soak.amiss)} things are amiss")
+    for line in soak.problems[:20]:
+        print(f"PROBLEM: {line}")
+    print("no problem was found" if not soak.problems else f"{len(soak.problems)} problems were found")
 
 
 if __name__ == "__main__":

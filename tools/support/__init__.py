@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: a fake device, and object stores on this machine."""
+"""Code that tests and tools share: a fake device, object stores on this machine, and small images."""

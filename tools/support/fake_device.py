@@ -1,8 +1,9 @@
-"""A treacherous device in pure Python: it does everything that MPS may do, and notices what MPS would not.
+"""Simulated device in pure Python that behaves as badly as MPS is allowed to, and raises errors for wrong use.
 
-One thread executes what was issued, in order and late. A copy that does not block reads its source when it is executed,
-and holds only a weak reference to it, unless `keep_source`. Destinations are poisoned until then. Work from a wrong
-thread, kernels on the side queue, wrong dtypes, strides, memory that Python owns, and `synchronize` are errors.
+One thread executes the issued work in order, with a delay. A non-blocking copy reads its source when it is executed,
+and holds only a weak reference to the source unless `keep_source` is set. Until then, the destination has wrong values.
+Work from a wrong thread, kernels on the side queue, wrong dtypes or strides, memory that Python owns, and `synchronize`
+are errors.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ ACCEPTED = (torch.uint8, torch.float32, torch.int64)
 
 
 class FakeEvent:
-    """Answers True while it was not recorded, as events from MPS's pool do."""
+    """Event whose query returns True until it is recorded, as with events from MPS's pool."""
 
     def __init__(self) -> None:
         self.recorded = False
@@ -34,7 +35,16 @@ class FakeEvent:
 
 
 class FakeDevice:
-    """See the module. A context manager: leaving it ends the thread."""
+    """Simulated device; a context manager that ends the device's thread.
+
+    Args:
+        latency: returns the seconds to wait before each piece of work.
+        keep_source: hold the source of a copy until the copy is executed.
+        reciprocal: convert to float by multiplying with 1 / 255, which is not exact.
+        fail: returns the error to raise for the upload with this number, or None.
+        transfer_thread: allow copies from a transfer thread.
+        corrupt: returns whether the upload with this number alters a value.
+    """
 
     kind = "fake"
 
@@ -73,30 +83,32 @@ class FakeDevice:
         self._thread.join()
 
     def hold(self) -> None:
-        """Execute nothing more, until `go_on`."""
+        """Execute no more work until `go_on` is called."""
         with self._changed:
             self._held = True
 
     def go_on(self) -> None:
+        """Execute work again after `hold`."""
         with self._changed:
             self._held = False
             self._changed.notify_all()
 
     def drain(self) -> None:
-        """What only a test may do: wait until everything was executed."""
+        """Wait until all work was executed, which only tests may do."""
         with self._changed:
             self._held = False
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: not self._jobs and not self._busy, 30)
 
     def compute(self, seconds: float) -> None:
-        """A training step: the device is busy for so long."""
+        """Keep the device busy for some seconds, as a training step does."""
         self._issue(lambda: time.sleep(seconds))
 
     def synchronize(self) -> None:
+        """Raise AssertionError: nothing may call this method."""
         raise AssertionError("synchronize was called: it races with other threads' work on MPS")
 
-    # As mps_shards.device.engines.torch_device.Device has them
+    # The contract of mps_shards.device.engines.torch_device.Device
 
     def host_memory(self, nbytes: int) -> torch.Tensor:
         return page_aligned(nbytes)
@@ -212,4 +224,4 @@ def _poisoned(like: torch.Tensor) -> torch.Tensor:
 
 
 def _ignore(value: object) -> None:
-    """For jobs that are expressions."""
+    """Drop the value of an expression that is a job."""

@@ -1,4 +1,4 @@
-"""Small feeds without a data set: drafts of numbers, made into tiny images that show which number they are."""
+"""Batches without a data set: drafts of numbers that become tiny images, whose pixels show their number."""
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ SHAPE = (3, 4, 5)
 
 
 def made(number: int) -> Sample:
-    """A sample whose every pixel and label follow from its number."""
+    """Return a sample whose pixels and label follow from its number."""
     return Sample(torch.full(SHAPE, number % 256, dtype=torch.uint8), number, f"key-{number}")
 
 
 class Delivery(NamedTuple):
-    """A batch that arrived; `tensors` is None where every sample of it was skipped."""
+    """A batch that arrived; `tensors` is None if all its samples were skipped."""
 
     tensors: Any
     keys: list[str]
@@ -32,7 +32,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True)
 class Draft:
-    """A batch to be made of numbers."""
+    """Plan of a batch that is made from numbers."""
 
     items: list[int]
     token: int
@@ -42,7 +42,7 @@ class Draft:
 
 
 class Feed:
-    """What `Workers` need of an iteration."""
+    """The part of an iteration that `Workers` use."""
 
     def __init__(self, planned: Iterator[Draft], make: Callable[[Any], Sample | None]):
         self._planned, self._make = planned, make
@@ -102,7 +102,7 @@ def deliveries(
         while (arrived := next(source, None)) is not None:
             batch, tensors = arrived
             delivery = [Delivery(tensors, batch.keys, batch.plan.token)]  # type: ignore[attr-defined]  # it is a Draft
-            del arrived, batch, tensors  # what the caller drops must not live on here
+            del arrived, batch, tensors  # so that this frame keeps no batch that the caller has dropped
             yield delivery.pop()
     finally:
         try:
@@ -112,5 +112,5 @@ def deliveries(
 
 
 def inline(device: Any, **options: Any) -> InlineEngine:
-    """An engine that keeps one batch ahead, by copies that do not block unless `options` say otherwise."""
+    """Return an inline engine with one batch ahead and non-blocking copies, unless `options` change that."""
     return InlineEngine(device, **{"ahead": 1, "non_blocking": True, **options})

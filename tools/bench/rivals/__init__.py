@@ -1,5 +1,6 @@
-"""Loaders that are measured beside ours, one library a file, and the arena where they meet.
+"""Loaders that are measured beside ours, one file per library, and the code that measures them.
 
-A *trial* is a fresh process in which one *contestant* runs one *workload* and prints a JSON line (`trial`). The arena
-starts trials in turn, so that a machine that drifts drifts for all of them (`arena`), on data made once (`pictures`).
+A *trial* is a new process in which one *contestant* runs one *workload* and prints a JSON line (`trial`). `arena` runs
+the trials in turn, so that changes in the speed of the machine affect all contestants. The data are made once
+(`pictures`).
 """

@@ -1,4 +1,4 @@
-"""Trials in turn, round by round, so that a machine that drifts drifts for all; medians, and ratios to ours."""
+"""Trials of all contestants in turn, round by round, and tables of their medians and ratios to ours."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from tools.bench.rivals.workloads import WORKLOADS, Task
 __all__ = ["Arena", "Result", "progress", "results_table", "verdicts"]
 
 _LIMIT_S = 600
-_DISTURBED = 0.1  # share of the machine that others may take: half as much is always there, by the system itself
-_FIGURES = ("first_batch_s", "cpu_ms", "rss_mb", "pss_mb")  # one of each trial
+_DISTURBED = 0.1  # share of the machine that other processes may take; the system itself takes about half of that
+_FIGURES = ("first_batch_s", "cpu_ms", "rss_mb", "pss_mb")  # each trial gives one value of each
 
 
 @dataclass(slots=True)
@@ -26,9 +26,9 @@ class Result:
     """All trials of a contestant on a workload.
 
     Attributes:
-        undisturbed: rates of trials during which no other process took much of the machine.
-        disturbed: rates of the other trials; they count where there is nothing else.
-        failure: why there are none.
+        undisturbed: rates of trials during which other processes took little of the machine.
+        disturbed: rates of all other trials; they count only if no trial was undisturbed.
+        failure: reason if the contestant could not be measured.
     """
 
     contestant: str
@@ -45,16 +45,16 @@ class Result:
 
     @property
     def rates(self) -> list[float]:
-        """Images a second of the trials that count."""
+        """Images per second of the trials that count."""
         return self.undisturbed or self.disturbed
 
     @property
     def rate(self) -> float:
-        """Images a second, the median; 0 where it failed."""
+        """Median of the images per second; 0 if the contestant failed."""
         return spread(self.rates)["median"] if self.rates else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """As a JSON line."""
+        """Return the result as a JSON line of the results file."""
         figures = {name: spread(values) for name in ("rates", *_FIGURES) if (values := getattr(self, name))}
         return {
             "result": self.contestant,
@@ -70,16 +70,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arena:
-    """How to measure.
+    """Settings of a measurement, and the function that runs it.
 
     Attributes:
         data: folder of the photographs.
-        environments: folder of rivals' environments.
-        workers: threads or processes of each contestant.
-        rounds: trials of each.
-        epochs: timed ones of a trial.
-        images: fewer than the workload has.
-        say: is told each trial, for people.
+        environments: folder of the rivals' virtual environments.
+        workers: number of threads or processes of each contestant.
+        rounds: number of trials of each contestant.
+        epochs: number of timed epochs per trial.
+        images: number of images; by default the workload's own number.
+        start: how rivals start their processes.
+        say: called with a line of text about each trial.
     """
 
     data: Path
@@ -92,14 +93,14 @@ class Arena:
     say: Callable[[str], None] = print
 
     def run(self, workloads: Sequence[str], contestants: Sequence[str], lines: Lines) -> list[Result]:
-        """Every contestant that takes part in a workload, in turn; then the next round."""
+        """Measure every contestant of each workload in turn, round by round, and return the results."""
         results = []
         for name in workloads:
             task = replace(prepared(name, self.data, workers=self.workers, images=self.images), start=self.start)
             warmed(task)
             entered = [Result(each, name) for each in contestants if name in ROSTER[each].workloads]
             for number in range(self.rounds):
-                for result in entered if number % 2 == 0 else reversed(entered):  # nobody always follows the same one
+                for result in entered if number % 2 == 0 else reversed(entered):  # so that the predecessors change
                     self._trial(result, task, number, lines)
             for result in entered:
                 lines.write(result.summary())
@@ -129,12 +130,12 @@ class Arena:
                 getattr(result, name).append(figures[name])
         result.mean_off, result.max_off = figures.get("mean_off"), figures.get("max_off")
         rates = ", ".join(f"{rate:,.0f}" for rate in figures["images_per_s"])
-        taken = f" (others took {others.share:.0%} of the machine)" if disturbed else ""
+        taken = f" (other processes took {others.share:.0%} of the machine)" if disturbed else ""
         self.say(f"  {task.workload} round {number + 1} {contestant.title}: {rates} images/s{taken}")
 
 
 class TrialFailed(Exception):
-    """A contestant did not deliver, or not what was asked for."""
+    """A contestant failed, or delivered wrong batches."""
 
 
 def _figures(python: str, contestant: Contestant, task: Task, epochs: int) -> dict[str, Any]:
@@ -149,7 +150,7 @@ def _figures(python: str, contestant: Contestant, task: Task, epochs: int) -> di
             timeout=_LIMIT_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise TrialFailed(f"not done after {_LIMIT_S} s") from error
+        raise TrialFailed(f"not finished after {_LIMIT_S} s") from error
     if done.returncode:
         last = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
         raise TrialFailed(last)
@@ -158,7 +159,7 @@ def _figures(python: str, contestant: Contestant, task: Task, epochs: int) -> di
 
 
 def results_table(results: Sequence[Result]) -> str:
-    """For each workload, fastest first: rate, spread, ratios, first batch, memory, pixels."""
+    """Return a table per workload, fastest first: rate, spread, ratio, CPU, first batch, memory and pixel errors."""
     return "\n\n".join(
         _one_table(name, [each for each in results if each.workload == name]) for name in _names(results)
     )
@@ -195,12 +196,12 @@ def _one_table(name: str, results: Sequence[Result]) -> str:
     titles = [
         "images/s",
         "spread",
-        "ours / it",
+        "ours / this",
         "CPU ms/image",
         "first batch, s",
         "RSS, MB",
         "PSS, MB",
-        "off by, of 255",
+        "error, of 255",
     ]
     return f"{name}: {work.title}\n\n" + table(["loader", *titles], rows)
 
@@ -210,7 +211,7 @@ def _median(values: Sequence[float], form: str) -> str:
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-    """Ours against webdataset's best, the best of all rivals, and decoding alone: a line for each workload."""
+    """Return a line per workload: our rate divided by webdataset's best, the best rival's, and the bare loops'."""
     found = []
     for name in _names(results):
         rates = {result.contestant: result.rate for result in results if result.workload == name and result.rate}
@@ -232,5 +233,5 @@ def verdicts(results: Sequence[Result]) -> list[str]:
 
 
 def progress(text: str) -> None:
-    """Tell a trial on stderr: stdout is for the tables."""
+    """Print a line about a trial on stderr, because stdout is for the tables."""
     print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""No loader at all: what the decoder alone can do with encoded pictures in memory, and the kernels behind it.
+"""Bare loops without a loader: decoding of images in memory, alone and with the transform.
 
-`decode` is the ceiling of every loader that decodes with libjpeg-turbo; `work` adds resizing and ToTensor, into memory
-that is used again. What a loader loses to `work` is its own doing.
+`decode` is an upper bound for every loader that decodes with libjpeg-turbo. `work` adds resizing and ToTensor into
+memory that is reused: the difference between a loader's rate and that of `work` is the loader's own cost.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from tools.bench.rivals.workloads import Task
 
 
 def decode(task: Task) -> Callable[[tuple[bytes, bytes]], Any]:
-    """Decoding only."""
+    """Return a function that decodes a sample and drops it."""
     if task.work.kind == "segment":
         from tools.bench.rivals.of_webdataset import label_map
 
@@ -32,7 +32,7 @@ def decode(task: Task) -> Callable[[tuple[bytes, bytes]], Any]:
 
 
 def work(task: Task) -> Callable[[tuple[bytes, bytes]], Any]:
-    """Decoding, geometry by torchvision's kernels, and the division, nothing else."""
+    """Return a function that decodes, resizes or crops with torchvision's kernels, and divides by 255."""
     size, resize, kind = task.work.size, task.work.resize, task.work.kind
     row = torch.empty(3, size, size)
     rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def work(task: Task) -> Callable[[tuple[bytes, bytes]], Any]:
 
 
 def _random_crop(image: torch.Tensor, size: int, rng: np.random.Generator) -> torch.Tensor:
-    """As RandomResizedCrop and flip, retries left out."""
+    """Crop, resize and flip as RandomResizedCrop and RandomHorizontalFlip do, without retries."""
     height, width = image.shape[-2:]
     area, ratio = height * width * rng.uniform(0.08, 1.0), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     wide = min(width, round(float(np.sqrt(area * ratio))))
@@ -60,7 +60,7 @@ def _random_crop(image: torch.Tensor, size: int, rng: np.random.Generator) -> to
 
 
 def main() -> None:
-    """One trial, in the arena's protocol."""
+    """Run one trial that the command line describes, and print its figures as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("contestant", choices=("decode", "work"))
     parser.add_argument("task", type=Task.decoded)
@@ -90,7 +90,7 @@ def _check(content: bytes, task: Task) -> None:
 def _seconds(
     samples: list[tuple[bytes, bytes]], task: Task, make: Callable[[Task], Callable[[tuple[bytes, bytes]], Any]]
 ) -> float:
-    """All samples through a function of each thread, as threads come to them."""
+    """Return the seconds for all samples; each thread makes its own function and takes the next sample."""
     left = iter(samples)
     taking = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""litdata: JPEG bytes in its own format, worker processes, torchvision's decoder and v2 on uint8."""
+"""litdata: JPEG bytes in litdata's format, worker processes, torchvision's decoder and v2 transforms on uint8."""
 
 import warnings
 from importlib import import_module
@@ -15,14 +15,14 @@ litdata = import_module("litdata")
 
 
 def sample(entry: tuple[str, int]) -> dict[str, Any]:
-    """What is stored of a file: its very bytes."""
+    """Return what litdata stores of a file: the unchanged bytes and the label."""
     path, label = entry
     with open(path, "rb") as file:
         return {"jpeg": file.read(), "label": label}
 
 
 class Stored(litdata.StreamingDataset):  # type: ignore[misc,name-defined,unused-ignore]  # not installed where checked
-    """Stored samples -> images and labels."""
+    """Data set that turns stored samples into images and labels."""
 
     def __init__(self, task: Task):
         super().__init__(str(task.own), shuffle=False)
@@ -32,12 +32,12 @@ class Stored(litdata.StreamingDataset):  # type: ignore[misc,name-defined,unused
         stored = super().__getitem__(index)
         encoded = torch.frombuffer(bytearray(stored["jpeg"]), dtype=torch.uint8)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated since 0.29, yet the fastest that torchvision has
+            warnings.simplefilter("ignore")  # deprecated since 0.29, but still torchvision's fastest decoder
             return self._transform(io.decode_jpeg(encoded, mode=io.ImageReadMode.RGB)), stored["label"]
 
 
 def open_loader(task: Task) -> Any:
-    """Converts once, then streams."""
+    """Return a loader of the converted data set, which is written at the first call."""
     if not (task.own / "index.json").exists():
         classes = task.classes()
         entries = [(str(path), classes[path.parent.name]) for path in task.files()]

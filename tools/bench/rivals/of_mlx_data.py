@@ -1,4 +1,4 @@
-"""mlx-data, Apple's own: a graph of C++ operations on threads; the bytes become floats in NumPy."""
+"""mlx-data, Apple's data loader: a graph of C++ operations on threads, and conversion to floats in NumPy."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -13,7 +13,7 @@ data = import_module("mlx.data")  # not installed where types are checked
 
 
 class Epochs:
-    """A stream anew for each epoch."""
+    """Iterates over the batches of an epoch, with a new stream for each epoch."""
 
     def __init__(self, task: Task):
         self._task = task
@@ -37,11 +37,12 @@ class Epochs:
 
 
 def floats(pixels: Any) -> Any:
-    """A batch uint8 NHWC -> float32 NCHW, 0..1."""
+    """Convert a batch from uint8 [batch, height, width, 3] to float32 [batch, 3, height, width], 0..1."""
     batch, height, width, channels = pixels.shape
     out = np.empty((batch, channels, height, width), np.float32)
     return np.divide(pixels.transpose(0, 3, 1, 2), np.float32(255), out=out)
 
 
 if __name__ == "__main__":
-    main({"threads": Epochs}, packages=("mlx-data", "numpy"), off={"threads": 6.0})  # another resize, no antialiasing
+    # mlx-data resizes without antialiasing
+    main({"threads": Epochs}, packages=("mlx-data", "numpy"), tolerances={"threads": 6.0})

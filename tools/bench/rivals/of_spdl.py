@@ -1,4 +1,4 @@
-"""SPDL: a pipeline of threads; geometry by torchvision; decoding by FFmpeg, SPDL's own way, or by our decoder."""
+"""SPDL: a pipeline of threads that decodes with FFmpeg, as SPDL does, or with simplejpeg; torchvision transforms."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -16,7 +16,7 @@ io, pipeline = import_module("spdl.io"), import_module("spdl.pipeline")  # not i
 
 
 class Epochs:
-    """A pipeline anew for each epoch."""
+    """Iterates over the batches of an epoch, with a new pipeline for each epoch."""
 
     def __init__(self, task: Task, decode: Callable[[Path], torch.Tensor]):
         self._task, self._decode = task, decode
@@ -38,36 +38,36 @@ class Epochs:
 
 
 def collated(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples as a batch."""
+    """Return samples as one batch of images and labels."""
     return torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])
 
 
 def by_ffmpeg(task: Task) -> Epochs:
-    """SPDL's decoder.
+    """Return a loader with SPDL's decoder.
 
     Raises:
-        RuntimeError: FFmpeg's libraries are not on this machine; the wheel does not bring them.
+        RuntimeError: FFmpeg's libraries are not installed; SPDL's wheel does not contain them.
     """
     ffmpeg_decoded(task.files()[0])
     return Epochs(task, ffmpeg_decoded)
 
 
 def by_simplejpeg(task: Task) -> Epochs:
-    """The faster way here."""
+    """Return a loader with simplejpeg, which is faster than FFmpeg for JPEGs."""
     return Epochs(task, simplejpeg_decoded)
 
 
 def ffmpeg_decoded(path: Path) -> torch.Tensor:
-    """uint8 (height, width, 3)."""
+    """Decode a file with FFmpeg to uint8 [height, width, 3]."""
     pixels: torch.Tensor = io.to_torch(io.load_image(str(path)))
     return pixels
 
 
 def simplejpeg_decoded(path: Path) -> torch.Tensor:
-    """uint8 (height, width, 3)."""
+    """Decode a file with simplejpeg to uint8 [height, width, 3]."""
     return torch.from_numpy(simplejpeg.decode_jpeg(path.read_bytes(), "RGB"))
 
 
 if __name__ == "__main__":
     contestants = {"ffmpeg": by_ffmpeg, "simplejpeg": by_simplejpeg}
-    main(contestants, packages=("spdl", "torch", "torchvision"), off={"ffmpeg": 6.0})
+    main(contestants, packages=("spdl", "torch", "torchvision"), tolerances={"ffmpeg": 6.0})

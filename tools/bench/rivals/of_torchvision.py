@@ -1,4 +1,4 @@
-"""torchvision's ImageFolder in a DataLoader with worker processes; its transforms also serve other rivals."""
+"""torchvision's ImageFolder in a DataLoader with worker processes, and torchvision transforms for other rivals."""
 
 import warnings
 from collections.abc import Callable
@@ -15,7 +15,7 @@ __all__ = ["classic", "on_uint8", "one_torch_thread", "read_pixels", "workers"]
 
 
 def classic(task: Task) -> Callable[[Any], torch.Tensor]:
-    """Pillow image -> tensor by Pillow's own resizing."""
+    """Return the transform from a Pillow image to a tensor that resizes with Pillow."""
     from torchvision import transforms
 
     work = task.work
@@ -30,7 +30,7 @@ def classic(task: Task) -> Callable[[Any], torch.Tensor]:
 
 
 def on_uint8(task: Task) -> Callable[[torch.Tensor], torch.Tensor]:
-    """uint8 (3, height, width) -> float32 by v2 kernels on uint8."""
+    """Return the transform from uint8 [3, height, width] to float32 that resizes uint8 with v2 kernels."""
     work = task.work
     if work.kind == "train":
         steps = [v2.RandomResizedCrop(work.size, antialias=True), v2.RandomHorizontalFlip()]
@@ -38,7 +38,7 @@ def on_uint8(task: Task) -> Callable[[torch.Tensor], torch.Tensor]:
         steps = [v2.Resize(work.resize, antialias=True), v2.CenterCrop(work.size)]
     else:
         steps = []
-    # contiguous while still bytes: from channels-last ones the float batch would not be NCHW in memory
+    # made contiguous as bytes, because channels-last images would give a float batch that is not NCHW in memory
     composed: Callable[[torch.Tensor], torch.Tensor] = v2.Compose(
         [*steps, contiguous, v2.ToDtype(torch.float32, scale=True)]
     )
@@ -46,26 +46,26 @@ def on_uint8(task: Task) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def contiguous(image: torch.Tensor) -> torch.Tensor:
-    """The image as CHW in memory."""
+    """Return the image stored as CHW in memory."""
     return image.contiguous()
 
 
 def read_pixels(path: str) -> torch.Tensor:
-    """A JPEG file by torchvision's decoder."""
+    """Decode a JPEG file with torchvision to uint8 [3, height, width]."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated since 0.29, yet the fastest that torchvision has
+        warnings.simplefilter("ignore")  # deprecated since 0.29, but still torchvision's fastest decoder
         pixels: torch.Tensor = io.decode_jpeg(io.read_file(path), mode=io.ImageReadMode.RGB)
     return pixels
 
 
 def one_torch_thread() -> None:
-    """Let this thread's kernels run in it alone: where several threads work, a team for each slows all of them."""
-    torch.get_num_threads()  # first: torch sets a new thread to the common number when it is first asked or used
+    """Run this thread's torch kernels on one core, because several threads with parallel kernels slow each other."""
+    torch.get_num_threads()  # torch applies the default number at a thread's first use, and must not do so later
     torch.set_num_threads(1)
 
 
 def workers(samples: Any, task: Task, *, batch_size: int | None) -> torch.utils.data.DataLoader[Any]:
-    """A DataLoader whose processes live through all epochs."""
+    """Return a DataLoader whose processes stay alive through all epochs."""
     return torch.utils.data.DataLoader(
         samples,
         batch_size=batch_size,
@@ -76,12 +76,12 @@ def workers(samples: Any, task: Task, *, batch_size: int | None) -> torch.utils.
 
 
 def folder_pil(task: Task) -> torch.utils.data.DataLoader[Any]:
-    """ImageFolder as everybody starts with it."""
+    """Return ImageFolder with its default loader (Pillow) and classic transforms."""
     return workers(datasets.ImageFolder(task.photos, classic(task)), task, batch_size=task.batch)
 
 
 def folder_io(task: Task) -> torch.utils.data.DataLoader[Any]:
-    """ImageFolder with ``decode_jpeg`` and v2 on uint8."""
+    """Return ImageFolder with ``decode_jpeg`` and v2 transforms on uint8."""
     return workers(datasets.ImageFolder(task.photos, on_uint8(task), loader=read_pixels), task, batch_size=task.batch)
 
 

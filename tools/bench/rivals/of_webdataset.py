@@ -15,24 +15,24 @@ from tools.bench.rivals.workloads import Task
 
 
 class FromPixels:
-    """webdataset's ``rgb8`` arrays -> tensors by v2 kernels on uint8."""
+    """Turns webdataset's ``rgb8`` arrays into tensors with v2 kernels on uint8."""
 
     def __init__(self, task: Task):
         self._transform = on_uint8(task)
 
     def __call__(self, pixels: Pixels) -> torch.Tensor:
-        """uint8 (height, width, 3) -> float32 (3, height, width)."""
+        """Transform uint8 [height, width, 3] to float32 [3, height, width]."""
         return self._transform(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
 class Pair:
-    """Image and mask of a sample, scaled to fit a square and padded: torchvision's kernels, as ours do."""
+    """Scales image and mask of a sample to fit a square, and pads them, with torchvision's kernels."""
 
     def __init__(self, task: Task):
         self._size = task.work.size
 
     def __call__(self, pair: tuple[Pixels, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and mask as decoded -> float32 (3, size, size) and int64 (size, size)."""
+        """Transform a decoded image and mask to float32 [3, size, size] and int64 [size, size]."""
         image, mask = torch.from_numpy(pair[0]).permute(2, 0, 1), torch.from_numpy(pair[1])[None]
         factor = self._size / max(mask.shape[-2:])
         size = [max(1, round(side * factor)) for side in mask.shape[-2:]]
@@ -44,18 +44,18 @@ class Pair:
 
 
 def pil(task: Task) -> torch.utils.data.DataLoader[Any]:
-    """``decode("pil")`` and torchvision's classic transforms."""
+    """Return a loader with ``decode("pil")`` and torchvision's classic transforms."""
     return _opened(task, "pil", classic(task))
 
 
 def rgb8(task: Task) -> torch.utils.data.DataLoader[Any]:
-    """``decode("rgb8")`` and v2 on uint8: its best variant here."""
+    """Return a loader with ``decode("rgb8")`` and v2 transforms on uint8, webdataset's fastest variant."""
     return _opened(task, "rgb8", FromPixels(task))
 
 
 def _opened(task: Task, decoder: str, transform: Callable[[Any], Any]) -> torch.utils.data.DataLoader[Any]:
     read = webdataset.WebDataset(task.tars(), shardshuffle=False)
-    if task.work.kind == "segment":  # "rgb8" would decode the mask as a picture too
+    if task.work.kind == "segment":  # "rgb8" would also decode the mask as an RGB image
         read = read.decode(webdataset.handle_extension("jpg", rgb), webdataset.handle_extension("mask.png", label_map))
         samples = read.to_tuple("jpg", "mask.png").map(Pair(task))
     else:
@@ -64,13 +64,13 @@ def _opened(task: Task, decoder: str, transform: Callable[[Any], Any]) -> torch.
 
 
 def rgb(content: bytes) -> Pixels:
-    """A JPEG's pixels, as webdataset's own "rgb8" decodes them."""
+    """Return the pixels of a JPEG as webdataset's "rgb8" decodes them."""
     decoded: Pixels = webdataset.imagehandler("rgb8")("jpg", content)
     return decoded
 
 
 def label_map(content: bytes) -> Pixels:
-    """A mask's ids."""
+    """Return the label ids of an encoded mask."""
     import io
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""mps-shards itself."""
+"""mps-shards in the variants that are measured."""
 
 import os
 from dataclasses import replace
@@ -10,22 +10,22 @@ from tools.bench.rivals.workloads import Task
 
 
 def exact(task: Task) -> DeviceLoader:
-    """A DeviceLoader with threads, on the CPU."""
+    """Return a DeviceLoader on the CPU that decodes exactly."""
     return _opened(task, "exact")
 
 
 def scaled(task: Task) -> DeviceLoader:
-    """The same, decoding no larger than the crop needs."""
+    """Return a DeviceLoader that decodes JPEGs no larger than the crop needs."""
     return _opened(task, "scaled")
 
 
 def tiles(task: Task) -> DeviceLoader:
-    """A set that was packed with --tiles."""
+    """Return a DeviceLoader over a set that was packed with --tiles."""
     return _opened(replace(task, shards=task.tiles), "exact")
 
 
 def python(task: Task) -> DeviceLoader:
-    """Without the native kernel: simplejpeg and torch's kernels."""
+    """Return a DeviceLoader that uses simplejpeg and torch's kernels instead of the native kernel."""
     os.environ["MPS_SHARDS_KERNEL"] = "off"
     return _opened(task, "exact")
 
@@ -46,5 +46,5 @@ def _opened(task: Task, decode: Literal["exact", "scaled"]) -> DeviceLoader:
 
 if __name__ == "__main__":
     packages = ("mps-shards", "torch", "torchvision", "simplejpeg")
-    ways = {"exact": exact, "scaled": scaled, "tiles": tiles, "python": python}
-    main(ways, packages=packages, off={"scaled": 6.0})
+    variants = {"exact": exact, "scaled": scaled, "tiles": tiles, "python": python}
+    main(variants, packages=packages, tolerances={"scaled": 6.0})

@@ -1,4 +1,4 @@
-"""Packs class folders with litdata's `optimize`, or reads that back: ``write SOURCE OUT`` or ``read OUT JSON``."""
+"""Packs class folders with litdata's `optimize`, or reads the result: ``write SOURCE OUT`` or ``read OUT JSON``."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def sample(path: Path) -> dict[str, Any]:
-    """What is stored of a file: its very bytes, and the name of its class, which is that of its folder."""
+    """Return what litdata stores of a file: its unchanged bytes, and the name of its folder as the label."""
     return {"key": f"{path.parent.name}/{path.stem}", "jpeg": path.read_bytes(), "label": path.parent.name}
 
 
 def main() -> None:
-    """Write, or read and leave the SHA-256 of each image by key."""
+    """Pack a folder, or read a packed folder and write the SHA-256 of each image by key."""
     litdata = import_module("litdata")
     what, source, out = sys.argv[1:]
     if what == "write":
@@ -29,5 +29,5 @@ def main() -> None:
     Path(out).write_text(json.dumps(digests))
 
 
-if __name__ == "__main__":  # it starts processes that import this file
+if __name__ == "__main__":  # litdata starts processes that import this file
     main()

@@ -1,4 +1,4 @@
-"""Packs class folders with MosaicML's `MDSWriter`, or reads that back: ``write SOURCE OUT`` or ``read OUT JSON``."""
+"""Packs class folders with MosaicML's `MDSWriter`, or reads the result: ``write SOURCE OUT`` or ``read OUT JSON``."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Write, or read and leave the SHA-256 of each image by key."""
+    """Pack a folder, or read a packed folder and write the SHA-256 of each image by key."""
     streaming = import_module("streaming")
     what, source, out = sys.argv[1:]
     if what == "write":

@@ -1,4 +1,4 @@
-"""The photographs of each workload, made once and packed, and read once before anything is timed (a warm cache)."""
+"""Photographs of each workload: they are made and packed once, and read once before timing, to warm the page cache."""
 
 import shutil
 from pathlib import Path
@@ -16,11 +16,11 @@ _SHARDS = 10  # more than any rival has workers
 
 
 def prepared(name: str, folder: Path, *, workers: int, images: int | None = None) -> Task:
-    """The task of a workload, its photographs made if they are not there yet.
+    """Return the task of a workload, after making its photographs if they do not exist.
 
     Args:
-        folder: where photographs are kept.
-        images: fewer than the workload has.
+        folder: folder in which photographs are kept.
+        images: number of images; by default the workload's own number.
     """
     work = WORKLOADS[name]
     count = images or work.images
@@ -49,7 +49,7 @@ def prepared(name: str, folder: Path, *, workers: int, images: int | None = None
 
 
 def warmed(task: Task) -> None:
-    """Read every file, so that no contestant waits for a disk."""
+    """Read every file, so that no contestant waits for the disk."""
     for path in (*task.photos.rglob("*.*"), *task.shards.iterdir(), *task.tiles.glob("*")):
         if path.is_file():
             path.read_bytes()
@@ -75,7 +75,7 @@ def _make(work: Workload, count: int, photos: Path) -> None:
 
 
 def _add_sensor_noise(path: Path) -> None:
-    """Enlarged crops are smooth: the noise of a small sensor brings the median file to 3.4 MB, as phones' are."""
+    """Add the noise of a small sensor to a smooth enlarged crop; the median file then has 3.4 MB, as on phones."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB")).astype(np.int16)
     field = np.random.default_rng(0).normal(0, 4.0, (pixels.shape[0], 500, 1)).round().astype(np.int16)
@@ -84,13 +84,13 @@ def _add_sensor_noise(path: Path) -> None:
 
 
 def label_map(image: Image.Image) -> Image.Image:
-    """A mask with outlines like a photograph's: its smoothed lightness in six steps, ids 0 to 5."""
+    """Return a mask with outlines like those of the photograph: its smoothed lightness in six steps, ids 0 to 5."""
     small = image.convert("L").resize((32, 32), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
     return Image.fromarray((np.asarray(small) // 43).astype(np.uint8))
 
 
 def pack_masked(photos: Path, shards: Path, *, shard_samples: int) -> None:
-    """Pack images and masks of the same names."""
+    """Pack images and masks with the same names into a segmentation set."""
     import hashlib
     import zlib
 

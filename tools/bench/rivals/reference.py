@@ -1,4 +1,4 @@
-"""What every loader should deliver: Pillow and torchvision's classic transforms. Finds the file behind a picture."""
+"""Reference images that every loader should deliver, made with Pillow, and the comparison with delivered images."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +11,12 @@ from tools.bench.rivals.workloads import Task, Workload
 
 __all__ = ["Difference", "compared", "delivered", "segmented"]
 
-_GRID = 16  # cells a side of the thumbnail that a picture is recognised by
+_GRID = 16  # cells per side of the thumbnail that identifies an image
 Pixels = npt.NDArray[np.uint8]
 
 
 class Difference(NamedTuple):
-    """How far delivered pictures are from the reference, of 255."""
+    """Difference of delivered images from the reference, in steps of 255, and number of wrong masks."""
 
     mean: float
     max: float
@@ -24,7 +24,7 @@ class Difference(NamedTuple):
 
 
 def delivered(path: Path, work: Workload) -> Pixels:
-    """The picture of a file, uint8 (3, height, width)."""
+    """Return the reference image of a file: uint8 [3, height, width]."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     if work.kind == "evaluate":
@@ -37,7 +37,7 @@ def delivered(path: Path, work: Workload) -> Pixels:
 
 
 def segmented(path: Path, work: Workload) -> tuple[Pixels, Pixels]:
-    """Picture and mask, scaled to fit the square; padded at the right and the bottom, masks with 255."""
+    """Return reference image and mask, scaled to fit the square and padded at the right and bottom (masks with 255)."""
     import torch
     from torchvision.transforms.v2 import functional as kernels
 
@@ -54,12 +54,12 @@ def segmented(path: Path, work: Workload) -> tuple[Pixels, Pixels]:
 
 
 def mask_of(image: Path) -> Path:
-    """The label map of an image file."""
+    """Return the path of the label map of an image file."""
     return image.parents[1] / "masks" / f"{image.stem}.png"
 
 
 def thumbnails(images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Small pictures, a row each, of images (batch, 3, height, width)."""
+    """Return thumbnails of images [batch, 3, height, width], one flattened thumbnail per row."""
     batch, channels, height, width = images.shape
     high, wide = height // _GRID, width // _GRID
     cells = images[:, :, : high * _GRID, : wide * _GRID].reshape(batch, channels, _GRID, high, _GRID, wide)
@@ -68,10 +68,10 @@ def thumbnails(images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def compared(images: npt.NDArray[np.float32], targets: npt.NDArray[Any], task: Task) -> Difference:
-    """Compare delivered pictures, 0..1, with those of the files that they come from.
+    """Compare delivered images, 0..1, with the reference images of their files.
 
     Raises:
-        ValueError: a picture is of no file, or of one with another label.
+        ValueError: an image belongs to no file, or to a file with another label.
     """
     work = task.work
     files = task.files()
@@ -85,12 +85,14 @@ def compared(images: npt.NDArray[np.float32], targets: npt.NDArray[Any], task: T
     for image, target, thumbnail in zip(images, targets, thumbnails(images * 255), strict=True):
         distance = np.abs(known - thumbnail).mean(axis=1)
         found = int(np.argmin(distance))
-        if distance[found] > 12:  # of 255: neighbours in a photograph differ by more, another resize by less
-            raise ValueError(f"a delivered picture is of no file (the nearest is {distance[found]:.1f} of 255 away)")
+        if distance[found] > 12:  # of 255: two photographs differ by more, another way of resizing by less
+            raise ValueError(
+                f"a delivered image belongs to no file (the nearest differs by {distance[found]:.1f} of 255)"
+            )
         if work.kind == "segment":
             wrong_masks += not np.array_equal(target, expected[found][1])
         elif classes[files[found].parent.name] != int(target):
-            raise ValueError(f"{files[found].name} came with label {int(target)}")
+            raise ValueError(f"{files[found].name} was delivered with the wrong label {int(target)}")
         apart = np.abs(image * 255 - expected[found][0])
         largest, total = max(largest, float(apart.max())), total + float(apart.mean())
     return Difference(total / len(images), largest, wrong_masks)

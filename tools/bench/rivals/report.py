@@ -1,4 +1,4 @@
-"""What every benchmark says: where it ran, its figures as JSON lines, and a table for people."""
+"""Output of benchmarks: a description of the machine, JSON lines, and tables."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _PACKAGES = ("mps-shards", "torch", "torchvision", "simplejpeg", "pillow", "nump
 
 
 class Lines:
-    """A file of JSON lines, the first of which tells of the machine; a context manager."""
+    """A file of JSON lines whose first line describes the machine; a context manager."""
 
     def __init__(self, path: Path, **about: Any):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ class Lines:
         return self
 
     def write(self, figures: Mapping[str, Any]) -> None:
-        """One line, at once on disk: what was measured stays if the rest fails."""
+        """Write one line at once, so that results are kept if a later trial fails."""
         print(json.dumps(figures, default=str), file=self._file, flush=True)
 
     def __exit__(self, *failure: object) -> None:
@@ -39,7 +39,7 @@ class Lines:
 
 
 def machine() -> dict[str, Any]:
-    """Machine, versions, commit, and how busy it is before we start."""
+    """Return a description of the machine, versions and commit, and the load before the benchmark."""
     return {
         "when": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "cpu": _cpu(),
@@ -54,10 +54,10 @@ def machine() -> dict[str, Any]:
 
 
 class Others:
-    """Watches how much of the machine other processes take meanwhile; a context manager.
+    """Measures the CPU time that other processes take during a block; a context manager.
 
     Attributes:
-        share: 0..1 of all cores, once the block has ended; None where the system does not tell (macOS).
+        share: share of all cores, 0..1, after the block has ended; None if the system does not report it (macOS).
     """
 
     share: float | None = None
@@ -74,22 +74,22 @@ class Others:
 
 
 def _busy_s() -> float | None:
-    """Seconds of all cores together that were not idle."""
+    """Return the busy seconds of all cores together; None if the system does not report them."""
     try:
         ticks = list(map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]))
     except OSError:
         return None
-    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # less idle and waiting for a disk
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")  # without idle time and waits for a disk
 
 
 def _own_s() -> float:
-    """Of this process and its children that have ended."""
+    """Return the CPU seconds of this process and of its children that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def headline(about: Mapping[str, Any]) -> str:
-    """The machine in one line."""
+    """Return the description of the machine as one line."""
     versions = about["versions"]
     return (
         f"{about['cores']} cores of {about['cpu']}, {about['system']}, Python {about['python']}, "
@@ -98,12 +98,12 @@ def headline(about: Mapping[str, Any]) -> str:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
+    """Return median, minimum, maximum and number of values."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table whose columns also line up in a terminal; all but the first to the right."""
+    """Return a Markdown table with aligned columns; all columns but the first are aligned to the right."""
     lines = [list(titles), *map(list, rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
 
@@ -137,7 +137,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """With a plus where the package is not what was committed."""
+    """Return the current commit, with a plus sign if the package has uncommitted changes."""
 
     def git(*command: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""Who may enter the arena, and the environment that each needs."""
+"""The contestants of benchmarks, and the virtual environment that each needs."""
 
 import subprocess
 import sys
@@ -17,9 +17,9 @@ class Contestant:
     """One loader in one variant.
 
     Attributes:
-        module: of this package; its trials run ``-m tools.bench.rivals.MODULE NAME``.
-        package: to install in an environment of its own; None for what the project itself needs.
-        role: "ours", a "variant" of it, a "rival", or a "ceiling", which delivers nothing and so competes with nobody.
+        module: module of this package; its trials run ``-m tools.bench.rivals.MODULE NAME``.
+        package: package to install in a virtual environment; None if the project itself installs it.
+        role: "ours", a "variant" of ours, a "rival", or a "ceiling": a bare loop that delivers no batches.
     """
 
     title: str
@@ -58,19 +58,20 @@ ROSTER = {
 
 
 class NotInstalled(Exception):
-    """A rival's package could not be had here; says what pip said."""
+    """A rival's package could not be installed; the message is pip's."""
 
 
 def python_for(package: str | None, folder: Path) -> str:
-    """The interpreter that has a rival's package; made on first use. This one where there is none to have.
+    """Return the interpreter that can import a rival's package; for no package, this interpreter.
 
-    A rival's environment also sees this one's packages, so torch is there once, and the same for all.
+    A rival's virtual environment is created on first use. It also sees the packages of this environment, so that all
+    contestants use the same torch.
 
     Args:
-        folder: where environments are kept.
+        folder: folder in which virtual environments are kept.
 
     Raises:
-        NotInstalled: pip found no fit.
+        NotInstalled: pip found no suitable distribution.
     """
     if package is None:
         return sys.executable
@@ -80,7 +81,7 @@ def python_for(package: str | None, folder: Path) -> str:
     if not ready.exists():
         made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], capture_output=True, text=True)
         if made.returncode:
-            raise NotInstalled(f"no environment: {made.stderr.strip()}")
+            raise NotInstalled(f"the virtual environment could not be created: {made.stderr.strip()}")
         paths = subprocess.run(
             [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
             capture_output=True,

@@ -1,8 +1,9 @@
-"""One contestant, one workload, one fresh process: what it delivers is checked, then how fast it did is printed.
+"""One trial: a contestant runs a workload in a new process; its batches are checked, and its figures are printed.
 
-    python -m tools.bench.rivals.ours open_loader TASK --epochs 2
+    python -m tools.bench.rivals.ours exact TASK --epochs 2
 
-The first epoch is for first batch, memory and checks, the others are timed, each from ``iter()`` to its end.
+The first epoch gives the first batch and the memory, and is checked. The other epochs are timed, each from ``iter()``
+to the end.
 """
 
 import argparse
@@ -27,44 +28,43 @@ from tools.bench.rivals.workloads import Task
 
 __all__ = ["Memory", "Open", "cpu_seconds", "main", "versions"]
 
-# Gives what is iterated once an epoch, for (images, targets): images float32 (batch, 3, height, width), 0..1.
+# Returns an iterable of (images, targets), iterated once per epoch. Images are float32 [batch, 3, height, width], 0..1.
 Open = Callable[[Task], Iterable[tuple[Any, Any]]]
 
-_COMPARED = 24  # pictures of the first batch
-_LOOK_S = 0.1
+_COMPARED = 24  # images of the first batch that are compared with the reference
+_SAMPLING_S = 0.1  # time between two measurements of memory
 
 
-def main(contestants: Mapping[str, Open], *, packages: Iterable[str], off: Mapping[str, float] = {}) -> None:
+def main(contestants: Mapping[str, Open], *, packages: Iterable[str], tolerances: Mapping[str, float] = {}) -> None:
     """Run the contestant that the command line names, and print one JSON line.
 
     Args:
-        contestants: by name.
-        packages: whose versions are told.
-        off: how far, of 255, a contestant's pixels may be from Pillow's on average, where that is more than 0.1.
+        contestants: functions that open the loaders, by name.
+        packages: packages whose versions are printed.
+        tolerances: largest mean difference of a contestant's pixels from Pillow's, in steps of 255; 0.1 by default.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("contestant", choices=contestants)
     parser.add_argument("task", type=Task.decoded)
-    parser.add_argument("--epochs", type=int, required=True, help="timed ones")
+    parser.add_argument("--epochs", type=int, required=True, help="number of timed epochs")
     given = parser.parse_args()
-    measured = measure(
-        contestants[given.contestant], given.task, epochs=given.epochs, mean_within=off.get(given.contestant, 0.1)
-    )
+    tolerance = tolerances.get(given.contestant, 0.1)
+    measured = measure(contestants[given.contestant], given.task, epochs=given.epochs, tolerance=tolerance)
     print(json.dumps(measured | {"versions": versions(packages)}), flush=True)
 
 
-def measure(open_loader: Open, task: Task, *, epochs: int, mean_within: float) -> dict[str, Any]:
-    """Figures of one trial.
+def measure(open_loader: Open, task: Task, *, epochs: int, tolerance: float) -> dict[str, Any]:
+    """Return the figures of one trial.
 
     Raises:
-        ValueError: what was delivered is not what was asked for.
+        ValueError: the delivered batches are wrong.
     """
     with contextlib.ExitStack() as closing:
-        return _measured(open_loader, task, closing, epochs=epochs, mean_within=mean_within)
+        return _measured(open_loader, task, closing, epochs=epochs, tolerance=tolerance)
 
 
 def _measured(
-    open_loader: Open, task: Task, closing: contextlib.ExitStack, *, epochs: int, mean_within: float
+    open_loader: Open, task: Task, closing: contextlib.ExitStack, *, epochs: int, tolerance: float
 ) -> dict[str, Any]:
     began = time.perf_counter()
     loader = open_loader(task)
@@ -91,10 +91,10 @@ def _measured(
         count = sum(len(images) for images, _ in loader)
         rates.append(count / (time.perf_counter() - start))
         if count != seen:
-            raise ValueError(f"{seen} pictures in one epoch, {count} in the next")
+            raise ValueError(f"the first epoch had {seen} images, but a later one had {count}")
     worked = cpu_seconds() - worked
     if seen != task.images:
-        raise ValueError(f"{seen} pictures were delivered, {task.images} are there")
+        raise ValueError(f"{seen} images were delivered instead of {task.images}")
     result: dict[str, Any] = {
         "images_per_s": rates,
         "cpu_ms": worked / (epochs * seen) * 1e3 if epochs else None,
@@ -107,54 +107,54 @@ def _measured(
         classes = task.classes()
         expected = Counter(classes[path.parent.name] for path in task.files())
         if counted != expected:
-            raise ValueError(f"labels {counted} were delivered, {expected} are there")
-    return result | _distance(sample, aims, task, mean_within=mean_within)
+            raise ValueError(f"labels {counted} were delivered instead of {expected}")
+    return result | _distance(sample, aims, task, tolerance=tolerance)
 
 
-def _distance(sample: Any, aims: Any, task: Task, *, mean_within: float) -> dict[str, float]:
-    """How far the pictures are from those of the files, where that can be known. Raises ValueError if too far."""
+def _distance(sample: Any, aims: Any, task: Task, *, tolerance: float) -> dict[str, float]:
+    """Return the difference of images from the reference, if there is one. Raises ValueError if it is too large."""
     if task.work.checked:
         apart = compared(sample, aims, task)
-        if apart.mean > mean_within or apart.wrong_masks:
-            raise ValueError(f"pictures are not those of the files: {apart}")
+        if apart.mean > tolerance or apart.wrong_masks:
+            raise ValueError(f"the images differ from those of the files: {apart}")
         return {"mean_off": apart.mean, "max_off": apart.max}
     if not (0.1 < sample.mean() < 0.9 and sample.std() > 0.1):
-        raise ValueError(f"these are no photographs: mean {sample.mean():.2f}, deviation {sample.std():.2f}")
+        raise ValueError(f"the images are not photographs: mean {sample.mean():.2f}, std {sample.std():.2f}")
     return {}
 
 
 def labels_of(targets: Any) -> list[int]:
-    """As plain numbers."""
+    """Return labels as a list of numbers."""
     found: list[int] = _copied(targets).reshape(-1).tolist()
     return found
 
 
 def _copied(values: Any) -> npt.NDArray[Any]:
-    """An array of its own, of a tensor, an array or a list."""
+    """Return a copy of a tensor, an array or a list as an array."""
     return np.array(values.numpy() if hasattr(values, "numpy") else values)
 
 
 def _check(images: Any, task: Task) -> int:
-    """How many pictures these are, if they are of the shape and kind asked for."""
+    """Return the number of images in a batch. Raises ValueError if their shape, dtype or range is wrong."""
     shape, kind = tuple(images.shape), str(images.dtype).removeprefix("torch.")
     size = task.work.size
     if shape[1:] != (3, size, size) or kind != "float32" or not 0 < shape[0] <= task.batch:
-        raise ValueError(f"{kind} {shape} was delivered, float32 (<= {task.batch}, 3, {size}, {size}) was asked for")
+        raise ValueError(f"{kind} {shape} was delivered instead of float32 (<= {task.batch}, 3, {size}, {size})")
     contiguous = images.is_contiguous() if hasattr(images, "is_contiguous") else images.flags.c_contiguous
     if not contiguous:
-        raise ValueError("the batch does not lie in memory as NCHW")
+        raise ValueError("the batch is not stored as NCHW in memory")
     low, high = float(images[0].min()), float(images[0].max())
     if not 0 <= low < high <= 1:
-        raise ValueError(f"pixels lie in {low}..{high}, 0..1 was asked for")
+        raise ValueError(f"pixels are in the range {low}..{high} instead of 0..1")
     return int(shape[0])
 
 
 class Memory:
-    """Watches this process and its children for the highest sum of their memory.
+    """Records the highest memory of this process and its children together, in bytes; a context manager.
 
     Attributes:
-        rss: bytes; pages that processes share are counted for each.
-        pss: bytes; a shared page is divided among those that share it. 0 where the system does not tell (macOS).
+        rss: resident memory; pages that processes share are counted for each process.
+        pss: proportional memory; a shared page is divided among its processes. 0 if the system has no PSS (macOS).
     """
 
     def __init__(self) -> None:
@@ -171,11 +171,11 @@ class Memory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._ended.wait(_LOOK_S):
+        while not self._ended.wait(_SAMPLING_S):
             self._look()
 
     def _look(self) -> None:
-        if sys.platform == "darwin":  # tells the children's only after their end
+        if sys.platform == "darwin":  # macOS reports the memory of children only after their end
             self.rss = max(self.rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
             return
         found = [_of_process(process) for process in _family("self")]
@@ -184,7 +184,7 @@ class Memory:
 
 
 def _family(process: str) -> list[str]:
-    """A process and all that it started."""
+    """Return a process and all its descendants."""
     children = []
     try:
         for task in Path(f"/proc/{process}/task").iterdir():
@@ -195,7 +195,7 @@ def _family(process: str) -> list[str]:
 
 
 def _of_process(process: str) -> tuple[int, int]:
-    """RSS and PSS in bytes."""
+    """Return RSS and PSS of a process in bytes."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -205,7 +205,7 @@ def _of_process(process: str) -> tuple[int, int]:
 
 
 def cpu_seconds() -> float:
-    """Of this process and, on Linux, its children: what an image costs, however busy the machine is otherwise."""
+    """Return the CPU seconds of this process and, on Linux, of its running children."""
     if not Path("/proc/self/stat").exists():
         return time.process_time()
     ticks = 0
@@ -219,7 +219,7 @@ def cpu_seconds() -> float:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of those that are installed."""
+    """Return the versions of the packages that are installed, by name."""
     found = {}
     for package in packages:
         try:

@@ -1,4 +1,4 @@
-"""What is measured: workloads, and the task that a contestant is given. Knows no loader."""
+"""Workloads of benchmarks, and the task that describes a workload to a contestant."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,13 +12,13 @@ Kind = Literal["evaluate", "train", "plain", "segment"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Photographs, and what is to be done with them.
+    """Photographs and the transform to apply to them.
 
     Attributes:
-        kind: "evaluate" resizes the shorter side and crops the centre; "train" crops at random, resizes, flips;
-            "plain" delivers them as they are; "segment" scales image and mask to fit a square, and pads.
-        photos: which ones, see `pictures`.
-        batch: samples of a batch.
+        kind: "evaluate" resizes the shorter side and crops the centre; "train" crops at random, resizes and flips;
+            "plain" applies no transform; "segment" scales image and mask to fit a square, and pads them.
+        photos: kind of photographs, which `pictures` makes.
+        batch: number of samples per batch.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Workload:
 
     @property
     def checked(self) -> bool:
-        """Whether pixels can be compared: they are the same each time."""
+        """Whether pixels can be compared with a reference, because the transform is not random."""
         return self.kind != "train"
 
 
@@ -51,13 +51,13 @@ WORKLOADS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a contestant is told.
+    """Parameters of one trial, as a contestant gets them.
 
     Attributes:
-        photos: class folders of JPEG files; for segmentation a folder ``images`` and one ``masks``.
-        shards: the same, packed: ten tars or more.
-        own: a folder for what a rival must convert first; kept between trials.
-        workers: threads or processes.
+        photos: class folders of JPEG files; for segmentation, a folder with the folders ``images`` and ``masks``.
+        shards: folder of the same photographs packed into at least ten tars.
+        own: folder for data that a rival converts to its own format; kept between trials.
+        workers: number of threads or processes.
         start: how a rival starts its processes.
     """
 
@@ -72,34 +72,34 @@ class Task:
 
     @property
     def work(self) -> Workload:
-        """The workload in words and numbers."""
+        """Description of the workload."""
         return WORKLOADS[self.workload]
 
     def encoded(self) -> str:
-        """As a command line argument."""
+        """Return the task as an argument of a command line."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
     def decoded(cls, text: str) -> "Task":
-        """The task of such an argument."""
+        """Return the task that `encoded` returned as text."""
         values = json.loads(text)
         return cls(**{**values, **{name: Path(values[name]) for name in ("photos", "shards", "own")}})
 
     @property
     def tiles(self) -> Path:
-        """The same shards, packed with --tiles; only where the native kernel is built."""
+        """Folder of the shards packed with --tiles; it exists only if the native kernel is built."""
         return self.shards.with_name("tiles")
 
     def files(self) -> list[Path]:
-        """The JPEG files, sorted."""
+        """Return the JPEG files, sorted."""
         folder = self.photos / "images" if self.work.kind == "segment" else self.photos
         return sorted(folder.rglob("*.jpg"))
 
     def classes(self) -> dict[str, int]:
-        """Label of each class folder: its place in the sorted names, as everybody has it."""
+        """Return the class index of each class folder: its position in the sorted names."""
         names = sorted(path.name for path in self.photos.iterdir() if path.is_dir())
         return {name: label for label, name in enumerate(names)}
 
     def tars(self) -> list[str]:
-        """The shards, sorted."""
+        """Return the paths of the shards, sorted."""
         return [str(path) for path in sorted(self.shards.glob("*.tar"))]

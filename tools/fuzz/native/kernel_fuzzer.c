@@ -1,7 +1,7 @@
-/* libFuzzer target: bytes -> a view and a JPEG, through everything that the native kernel does with them.
+/* libFuzzer target for the native kernel: the first bytes of an input choose a view, the others are a JPEG.
  *
- * Beyond crashes and sanitizer reports, it holds the kernel to what it promises: the portable passes and the chosen
- * ones give the same pixels, a crop is the same part of the whole, and a rewritten file shows what the original does. */
+ * Apart from crashes and sanitizer reports, the target checks that the portable and the chosen passes give the same
+ * pixels, that the kernel's pixels equal libjpeg-turbo's, and that a file rewritten as tiles has the original's pixels. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ enum { SIDE = 24, HEADER = 16, MOST_PIXELS = 1 << 18 };
 
 static uint8_t shown[3 * SIDE * SIDE], again[3 * SIDE * SIDE], original[3 * SIDE * SIDE];
 
-/* A view of an image of this size, from a few bytes; mostly one that lies within it. */
+/* Returns a view of an image of this size, made from a few bytes. Most views are inside the image. */
 static struct view drawn(const uint8_t *bytes, int32_t height, int32_t width) {
     struct view view;
     memset(&view, 0, sizeof view);
@@ -41,7 +41,7 @@ static int render(const uint8_t *data, size_t size, const struct view *view, uin
     if (portable)
         kernel_use_portable(kernel);
     const enum outcome result = kernel_render(kernel, data, size, view, &target, MOST_PIXELS);
-    /* the same decoder again, after whatever happened to it */
+    /* the same decoder must give the same result again, also after an error */
     if (kernel_render(kernel, data, size, view, &target, MOST_PIXELS) != result)
         abort();
     kernel_free(kernel);
@@ -50,7 +50,7 @@ static int render(const uint8_t *data, size_t size, const struct view *view, uin
 
 static void check(int same, const char *what) {
     if (!same) {
-        fprintf(stderr, "broken promise: %s\n", what);
+        fprintf(stderr, "violated: %s\n", what);
         abort();
     }
 }
@@ -71,16 +71,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     const struct view view = drawn(bytes, height, width);
     const int done = render(data, size, &view, shown, 0);
     const int reference = render(data, size, &view, again, 1);
-    check(reference != DECLINED || done == DECLINED, "the kernel declines whatever libjpeg-turbo warns of");
-    check(done == DECLINED || memcmp(shown, again, sizeof shown) == 0, "it gives the pixels that libjpeg-turbo gives");
+    check(reference != DECLINED || done == DECLINED, "the kernel declines data that libjpeg-turbo warns of");
+    check(done == DECLINED || memcmp(shown, again, sizeof shown) == 0, "the kernel's pixels equal libjpeg-turbo's");
 
     uint8_t *tiled = NULL;
     size_t tiled_size = 0;
     if ((int64_t)height * width > MOST_PIXELS || tiles_rewrite(data, size, bytes, 5, &tiled, &tiled_size) != 0)
         return 0;
     const int tiles_done = render(tiled, tiled_size, &view, original, 0);
-    check(tiles_done != DECLINED || done == DECLINED, "what was rendered is rendered as tiles");
-    check(done == DECLINED || memcmp(shown, original, sizeof shown) == 0, "tiles show what the original does");
+    check(tiles_done != DECLINED || done == DECLINED, "an image that was rendered is also rendered from tiles");
+    check(done == DECLINED || memcmp(shown, original, sizeof shown) == 0, "tiles give the pixels of the original");
     free(tiled);
     return 0;
 }
