@@ -90,7 +90,7 @@ def harm_later(program: Program, folder: Path, right: Undisturbed) -> str:
     """Return what is wrong with the files after a failure and with a repeated run; an empty string if nothing is."""
     for place in program.promises:
         if (folder / place / "manifest.json").exists():
-            # a marker that is left beside a finished set is told, and harmless
+            # a marker beside a finished set is reported and harmless
             problems = [each for each in verify(folder / place).problems if each.kind != "unfinished file"]
             if problems:
                 return f"a set that is taken for finished, and is not: {problems}"

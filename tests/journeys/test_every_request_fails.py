@@ -121,7 +121,7 @@ def harm_later(program: StoreProgram, place: Place, right: Undisturbed) -> str:
     for name in program.promises:
         folder = open_folder(f"{place.url}/{name}")
         if folder.has("manifest.json"):
-            # a marker that is left beside a finished set is told, and harmless
+            # a marker beside a finished set is reported and harmless
             problems = [each for each in verify(folder).problems if each.kind != "unfinished file"]
             if problems:
                 return f"a set that is taken for finished, and is not: {problems}"

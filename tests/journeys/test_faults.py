@@ -106,11 +106,11 @@ def test_a_fault_has_its_outcome_under_every_policy(fault: Fault, verify: bool, 
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     assert [(line["key"], line["shard"], line["position"], line["reason"]) for line in lines] == list(report.first)
 
-    told: list[str] = []
+    reported: list[str] = []
     assert_all_came(
-        list(read(fault, folders[3], on_bad_sample=lambda e: told.append(str(e)) is None, verify=verify)[1])
+        list(read(fault, folders[3], on_bad_sample=lambda e: reported.append(str(e)) is None, verify=verify)[1])
     )
-    assert told == [skip.reason.replace(str(folders[2]), str(folders[3])) for skip in report.first]
+    assert reported == [skip.reason.replace(str(folders[2]), str(folders[3])) for skip in report.first]
 
     if not fault.late:  # threads that run ahead have read it before
         data = read(fault, folders[4], on_bad_sample="skip", verify=verify)[0]

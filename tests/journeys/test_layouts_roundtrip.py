@@ -11,28 +11,28 @@ from mps_shards.errors import DataError
 from mps_shards.shards.key_names import key_to_path
 from tests.support.foreign import by_webdataset_s_reader
 from tests.support.images import expected
-from tests.support.trees import TREES, Told
+from tests.support.trees import TREES, TreeRecord
 
 
 @pytest.mark.parametrize("layout", TREES)
 def test_every_image_comes_back_with_its_target(tmp_path: Path, layout: str):
-    told = TREES[layout](tmp_path / "tree")
+    records = TREES[layout](tmp_path / "tree")
 
     out = pack(tmp_path / "tree" / ("list.csv" if layout == "list" else ""), tmp_path / "out").out
 
-    stems = {path.rpartition(".")[0]: path for path in told}
+    stems = {path.rpartition(".")[0]: path for path in records}
     read = set()
-    for split in {one.split for one in told.values()}:
+    for split in {one.split for one in records.values()}:
         data = ShardDataset(out / split, batch_size=None, keys=True)
         for image, target, key in data:
             path = stems[key_to_path(key)]
             assert image.equal(expected((tmp_path / "tree" / path).read_bytes()))
-            assert_target(told[path], split, target.numpy(), data.source.classes)
+            assert_target(records[path], split, target.numpy(), data.source.classes)
             read.add(path)
-    assert read == set(told)
+    assert read == set(records)
 
 
-def assert_target(one: Told, split: str, target: np.ndarray, classes: tuple[str, ...]) -> None:
+def assert_target(one: TreeRecord, split: str, target: np.ndarray, classes: tuple[str, ...]) -> None:
     """Fail unless split, label and mask are those of the source."""
     assert one.split == split
     if one.ids is not None:
@@ -43,18 +43,18 @@ def assert_target(one: Told, split: str, target: np.ndarray, classes: tuple[str,
 
 @pytest.mark.parametrize("layout", ["list", "metadata"])
 def test_other_columns_of_a_list_are_stored_as_json(tmp_path: Path, layout: str):
-    told = TREES[layout](tmp_path / "tree")
+    records = TREES[layout](tmp_path / "tree")
 
     out = pack(tmp_path / "tree" / ("list.csv" if layout == "list" else ""), tmp_path / "out").out
 
     samples = by_webdataset_s_reader(sorted(out.rglob("*.tar")))
     notes = {key_to_path(key): json.loads(fields["json"]) for key, fields in samples}
-    assert notes == {path.rpartition(".")[0]: one.note for path, one in told.items()}
+    assert notes == {path.rpartition(".")[0]: one.note for path, one in records.items()}
 
 
 def test_rows_that_cannot_be_packed_are_skipped_and_listed(tmp_path: Path):
-    told = TREES["list"](tmp_path / "tree")
-    gone, *rest = told
+    records = TREES["list"](tmp_path / "tree")
+    gone, *rest = records
     (tmp_path / "tree" / gone).unlink()
     line = (tmp_path / "tree/list.csv").read_text().splitlines().index(f'{gone},cow,val,"X, 0"') + 1
 

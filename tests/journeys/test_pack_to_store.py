@@ -332,8 +332,8 @@ def test_a_store_that_fails_permanently_is_named_without_secrets(
         with pytest.raises(ShardsError) as committed:
             commit(secret)
 
-    told = [*traceback.format_exception(raised.value), *traceback.format_exception(committed.value)]
-    assert not [line for line in told if "hunter2" in line]
+    reported = [*traceback.format_exception(raised.value), *traceback.format_exception(committed.value)]
+    assert not [line for line in reported if "hunter2" in line]
 
 
 def test_the_command_prints_the_url_without_secrets(source: Path, tmp_path: Path, address: str):

@@ -162,6 +162,6 @@ def test_no_error_contains_a_secret(address):
         with pytest.raises(StorageError) as raised:
             list(found)
 
-        told = [repr(found), repr(raised.value), *traceback.format_exception(raised.value)]
-        assert not [text for text in told if "hunter2" in text]
+        reported = [repr(found), repr(raised.value), *traceback.format_exception(raised.value)]
+        assert not [text for text in reported if "hunter2" in text]
         assert "authorization" in server.asked[-1].headers or "signature" in address

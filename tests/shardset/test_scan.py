@@ -159,25 +159,25 @@ def test_a_fault_of_many_samples_is_reported_a_few_times(tmp_path: Path):
 
 def test_progress_adds_up_to_the_file(tmp_path: Path):
     path = copied([3], tmp_path / "set") / "s-000000.tar"
-    told: list[int] = []
+    progress: list[int] = []
 
-    scan_shard(local_file(path), on_progress=told.append)
+    scan_shard(local_file(path), on_progress=progress.append)
 
-    assert sum(told) == path.stat().st_size
+    assert sum(progress) == path.stat().st_size
 
 
 def test_a_failure_stops_the_other_shards_where_they_are(tmp_path: Path):
     paths = [copied([3], tmp_path / "set") / "s-000000.tar"] * 1000
-    told: list[int] = []
+    progress: list[int] = []
 
     def stop_at_the_first(size: int) -> None:
-        told.append(size)
+        progress.append(size)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         list(scan_shards(map(local_file, paths), workers=1, on_progress=stop_at_the_first))
 
-    assert len(told) < len(paths)
+    assert len(progress) < len(paths)
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path):

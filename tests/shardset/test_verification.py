@@ -30,7 +30,7 @@ def kinds(report: VerifyReport) -> set[str]:
     return {problem.kind for problem in report.problems}
 
 
-def told(report: VerifyReport, kind: str) -> list[tuple[str, str | None]]:
+def reported(report: VerifyReport, kind: str) -> list[tuple[str, str | None]]:
     """Return files and keys of the problems of a kind."""
     return [(problem.where, problem.key) for problem in report.problems if problem.kind == kind]
 
@@ -62,11 +62,11 @@ def test_a_packed_folder_has_no_problems(tmp_path: Path):
 
 def test_progress_adds_up_to_what_was_announced(folder: Path):
     announced: list[int] = []
-    told: list[int] = []
+    progress: list[int] = []
 
-    report = verify(folder, on_start=announced.append, on_progress=told.append)
+    report = verify(folder, on_start=announced.append, on_progress=progress.append)
 
-    assert announced == [sum(told)] == [report.bytes]
+    assert announced == [sum(progress)] == [report.bytes]
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -94,7 +94,7 @@ def test_damage_is_found_and_its_file_is_named(folder: Path, kind: str):
 
     report = verify(folder)
 
-    assert where in [file for file, _ in told(report, kind)], report.problems
+    assert where in [file for file, _ in reported(report, kind)], report.problems
 
 
 def test_a_flipped_bit_is_found_in_its_sample(folder: Path):
@@ -102,7 +102,7 @@ def test_a_flipped_bit_is_found_in_its_sample(folder: Path):
 
     flip(second(folder), offset + size - 600)
 
-    assert told(verify(folder), "damaged sample") == [("s-000001.tar", "s00006")]
+    assert reported(verify(folder), "damaged sample") == [("s-000001.tar", "s00006")]
 
 
 @settings(max_examples=30)
@@ -133,7 +133,7 @@ def test_samples_after_the_end_of_a_truncated_shard_are_counted(folder: Path):
 
     report = verify(folder)
 
-    assert told(report, "damaged sample") == []
+    assert reported(report, "damaged sample") == []
     assert [problem.detail for problem in report.problems if problem.kind == "lost samples"] == [
         "2 of its samples, from number 2 on, are after its end"
     ]
@@ -155,7 +155,7 @@ def test_a_key_in_two_shards_is_reported_with_both_shards(tmp_path: Path):
 
     report = verify(folder)
 
-    assert told(report, "duplicate key") == [("shard-000001.tar", "a/x")]
+    assert reported(report, "duplicate key") == [("shard-000001.tar", "a/x")]
     assert "shard-000000.tar holds the key 'a/x', too" in [problem.detail for problem in report.problems]
 
 
@@ -177,7 +177,7 @@ def test_images_that_cannot_be_decoded_are_found_with_decode():
     folder = shard_set([3, 3], broken=[4])
 
     assert verify(folder).problems == ()
-    assert told(verify(folder, decode=True), "undecodable") == [("s-000001.tar", "s00004")]
+    assert reported(verify(folder, decode=True), "undecodable") == [("s-000001.tar", "s00004")]
 
 
 def test_labels_beyond_the_classes_are_found(tmp_path: Path):

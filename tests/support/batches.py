@@ -1,4 +1,4 @@
-"""Comparing batches, pixels and keys and all."""
+"""Comparison of batches: keys, targets and every pixel."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 
 
 def keys_of(batches: Iterable[Any]) -> list[list[str]]:
-    """The keys of each batch of a data set with ``keys=True``."""
+    """Return the keys of each batch of a data set with ``keys=True``."""
     return [list(batch[-1]) for batch in batches]
 
 
 def assert_same(found: Iterable[Any], expected: Iterable[Any]) -> None:
-    """Fail unless both are the same batches: keys, targets, and every bit of the images."""
+    """Fail unless keys, targets and every bit of the images are equal in both lists of batches."""
     found, expected = list(found), list(expected)
     assert keys_of(found) == keys_of(expected)
     for one, other in zip(found, expected, strict=True):

@@ -1,4 +1,4 @@
-"""Trees of files as people bring them, and what `pack` must understand of each."""
+"""Trees of files from common data sets, and the interpretation that `pack` must give each tree."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def image_of(path: str, seed: int) -> bytes:
 
 
 def mask(*ids: int) -> bytes:
-    """Bands of these label ids, as large as the images."""
+    """Return a mask with bands of these label ids, as large as the images."""
     values = np.repeat(np.array(ids, np.uint8), -(-32 // len(ids)))[:32]
     return encoded(Image.fromarray(np.tile(values, (24, 1))), "PNG")
 
@@ -50,12 +50,12 @@ def coco(folder: str = "", **of_image: Any) -> bytes:
 
 
 class Case(NamedTuple):
-    """A tree, what is packed of it, and what must come of it.
+    """A tree of files, the source in it to pack, and the expected result.
 
     Attributes:
         sets: task, class names and number of images by split; empty if the pack is refused.
         words: texts that the command must print.
-        settled: options that accept or settle what is refused, with what then comes of it.
+        settled: options that resolve the refusal, with the expected result.
     """
 
     files: Files

@@ -1,4 +1,4 @@
-"""Commands run in this process, as a shell without a terminal would see them."""
+"""Commands that run in this process with the output that a shell without a terminal gets."""
 
 import json
 import re
@@ -10,32 +10,32 @@ from click.testing import CliRunner
 from mps_shards.cli import cli
 
 
-class Said(NamedTuple):
-    """What a command printed, and its exit code."""
+class Output(NamedTuple):
+    """Output and exit code of a command."""
 
     stdout: str
     stderr: str
     code: int
 
     def lines(self, folder: Path) -> list[str]:
-        """Lines of stdout; the folder is written DIR, digests and checksums are written #."""
+        """Return the lines of stdout, with DIR for the folder and # for digests and checksums."""
         return re.sub(r"\b[0-9a-f]{8,}\b", "#", self.stdout.replace(str(folder), "DIR")).splitlines()
 
     def json(self) -> Any:
-        """What was printed, as JSON."""
+        """Return the parsed JSON of stdout."""
         return json.loads(self.stdout)
 
 
-def run(*arguments: object) -> Said:
+def run(*arguments: object) -> Output:
     """Run ``mps-shards`` with these arguments."""
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="mps-shards")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return Said(result.stdout, result.stderr, result.exit_code)
+    return Output(result.stdout, result.stderr, result.exit_code)
 
 
 def refused(*arguments: object) -> str:
-    """What is said of input that cannot work: one line, and notes under it; exit code 1, nothing on stdout."""
+    """Return the error of a command that must fail with one line and its notes on stderr, and exit code 1."""
     said = run(*arguments)
     assert (said.code, said.stdout) == (1, ""), said
     assert said.stderr.startswith("Error: ")

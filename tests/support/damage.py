@@ -1,4 +1,4 @@
-"""Shard sets to damage: copies of tiny ones, and what can happen to them."""
+"""Copies of tiny shard sets, and functions that damage them."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.support.sets import shard_set
 
 
 def copied(counts: Sequence[int], out: Path, *, broken: Sequence[int] = (), name: str = "s") -> Path:
-    """A set of ours, as `shard_set` makes it, to do anything with."""
+    """Return a copy of a set that `shard_set` makes, which a test may change."""
     return Path(shutil.copytree(shard_set(counts, broken=broken, name=name), out))
 
 
@@ -29,18 +29,18 @@ def cut(path: Path, size: int) -> None:
 
 
 def swap(one: Path, other: Path) -> None:
-    """Let two files change names."""
+    """Exchange the names of two files."""
     kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)
 
 
 def manifest_of(folder: Path) -> Manifest:
-    """The manifest, checked."""
+    """Return the parsed manifest of a set."""
     return parse_manifest((folder / "manifest.json").read_bytes(), where="manifest.json")
 
 
 def row_of(folder: Path, number: int) -> tuple[int, int, int]:
-    """Offset, size and CRC-32 of a sample."""
+    """Return offset, size and CRC-32 of a sample."""
     offset, size, crc32 = np.load(folder / INDEX_NAME)[number].item()
     return offset, size, crc32

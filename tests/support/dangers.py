@@ -1,4 +1,4 @@
-"""What the package must never do with bytes of others: a checker over its syntax trees."""
+"""A checker over the package's syntax trees for code that untrusted data must never reach."""
 
 import ast
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ ATTRIBUTES = frozenset(
     {
         "torch.load",
         "torch.hub",
-        "np.load",  # opens .npz, and pickles where it is told to
+        "np.load",  # opens .npz, and pickles with allow_pickle
         "numpy.load",
         "os.system",
         "os.popen",
@@ -25,7 +25,7 @@ KEYWORDS = {"allow_pickle": True, "shell": True, "weights_only": False}
 
 
 def sources(root: Path) -> dict[str, str]:
-    """Source of every module of the package, by dotted name."""
+    """Return the source of every module of the package, by dotted name."""
     return {
         ".".join(file.relative_to(root).with_suffix("").parts): file.read_text("utf-8")
         for file in sorted(root.glob("mps_shards/**/*.py"))
@@ -33,7 +33,7 @@ def sources(root: Path) -> dict[str, str]:
 
 
 def dangers(modules: Mapping[str, str]) -> list[str]:
-    """What is dangerous, one line each: ``mps_shards.reading.x:12: calls eval``.
+    """Return a line for each dangerous expression: ``mps_shards.reading.x:12: calls eval``.
 
     Args:
         modules: source by dotted name.

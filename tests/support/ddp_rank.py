@@ -1,4 +1,4 @@
-"""What each rank of a distributed journey does: iterate in step with the others, and write down what it got.
+"""Program of one rank of a distributed test: it iterates in step with the other ranks, and records its batches.
 
 As a script, under torchrun: ``python -m torch.distributed.run … tests/support/ddp_rank.py SET OUT``. As a module,
 `spawned` is what ``torch.multiprocessing.spawn`` starts.
@@ -22,7 +22,7 @@ def dataset(shards: Path, **options) -> ShardDataset:
 
 
 def in_step(batches) -> list[list[str]]:
-    """The keys of each batch, where after each batch all ranks wait for each other: unequal ranks would hang."""
+    """Return the keys of each batch. All ranks wait for each other after each batch, so unequal ranks hang."""
     found = []
     for _, _, keys in batches:
         dist.all_reduce(torch.ones(1))
@@ -31,7 +31,7 @@ def in_step(batches) -> list[list[str]]:
 
 
 def torchrun_rank(shards: Path, out: Path) -> None:
-    """Every remainder, a DataLoader with forked workers, threads, and a resume in mid-epoch."""
+    """Record the batches of every remainder option, with DataLoader workers, with threads, and after resuming."""
     by_environment = repr(Share.detect())
     dist.init_process_group("gloo")
     written = {"place": [by_environment, repr(Share.detect())]}
@@ -55,7 +55,7 @@ def torchrun_rank(shards: Path, out: Path) -> None:
 
 
 def spawned(rank: int, world: int, out: Path, given: ShardDataset, state: dict) -> None:
-    """A data set that was made before the ranks were; and a spawned worker, which knows no process group."""
+    """Record the batches of a data set made before the ranks, also in a spawned worker without a process group."""
     dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=world)
     written = {"given": in_step(given)}
     given.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Everything that the package does on a disk, as small programs: what each starts from, and what it must come to."""
+"""Every operation of the package on a disk as a small program, with its input and the expected result."""
 
 import os
 import shutil
@@ -27,13 +27,13 @@ __all__ = ["PROGRAMS", "Program"]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One thing that is done in a folder.
+    """One operation in a folder.
 
     Attributes:
-        prepare: writes what it starts from, into an empty folder.
-        run: does it; the same again does no harm. What is read comes back, so that it can be compared.
-        promises: folders in which a finished set may be found at any moment: then it is a sound one.
-        changes: whether it changes files, so that what it returns need not be the same again.
+        prepare: function that writes the input into an empty folder.
+        run: function that does the operation and returns what it read; it can be repeated without harm.
+        promises: folders in which a set that looks finished must be correct at any time.
+        changes: whether the operation changes files, so that a repetition may return something else.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Trees of files that say something which the folders, or the list, alone do not; see `brought_trees`."""
+"""Trees of files with more information than their folders or their list; see `brought_trees`."""
 
 import json
 import unicodedata
@@ -14,7 +14,7 @@ _LABELLED = {"": ("classification", CATS, 6)}
 
 
 def _flat_beside(name: str, content: bytes) -> Case:
-    """A flat folder with a file of labels that is not read."""
+    """Return a flat folder with a file of labels that `pack` does not read."""
     return Case(
         {**images(*NAMES), name: content},
         words=(f"the images would get no labels, though {name} looks like an annotation file", "--layout flat"),
@@ -23,7 +23,7 @@ def _flat_beside(name: str, content: bytes) -> Case:
 
 
 def _one_class(folder: str, beside: Files) -> Case:
-    """A single folder of images, beside annotations that are not read."""
+    """Return a single folder of images beside annotations that `pack` does not read."""
     return Case(
         {**images(f"{folder}/0.jpg", f"{folder}/1.jpg"), **beside},
         words=(f"all images are in one class, {folder}", "--layout flat"),

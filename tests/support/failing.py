@@ -1,4 +1,4 @@
-"""Calls of the operating system that fail once, in turn: SQLite's way of testing what is left behind."""
+"""System calls that fail once, one after the other, to test the files that a failure leaves, as SQLite does."""
 
 import errno
 import os
@@ -19,11 +19,11 @@ How = Literal["error", "short", "kill"]
 
 @dataclass
 class Failure:
-    """What to do at one call.
+    """The failure of one system call.
 
     Args:
-        at: The number of the call, from 0; None only counts. Of "short", reads and writes alone are counted.
-        below: Only calls about files below this folder.
+        at: Number of the call, from 0; None counts calls without a failure. "short" counts only reads and writes.
+        below: Folder; calls about other files are not counted.
     """
 
     at: int | None
@@ -33,11 +33,11 @@ class Failure:
 
     @property
     def call(self) -> Call | None:
-        """The call that failed, if it came to that."""
+        """Return the call that failed, if there was one."""
         return None if self.at is None or self.at >= len(self.calls) else self.calls[self.at]
 
     def before(self, call: Call) -> bool:
-        """Count a call; fail if it is its turn."""
+        """Count a call, and let it fail if its number has come."""
         if self.how == "short" and not call.transfers:
             return False
         self.calls.append(call)
@@ -57,6 +57,6 @@ class Failure:
 
 @contextmanager
 def failing(failure: Failure) -> Iterator[Failure]:
-    """Let one call of this process fail as told."""
+    """Let one system call of this process fail."""
     with observing(failure.below, failure):
         yield failure

@@ -1,4 +1,4 @@
-"""Requests to stores that fail once, in turn: what `failing` is for the disk, at the contract of a store backend."""
+"""Requests to stores that fail once, one after the other, through a replaced store backend."""
 
 import os
 import signal
@@ -29,13 +29,13 @@ _CHANGES = ("put", "create", "upload", "delete")
 
 
 class StoreRequest(NamedTuple):
-    """One request: the method of the backend, and the file or folder that it is about."""
+    """One request: the method of the backend, and the file or folder."""
 
     method: str
     name: str
 
     def can_fail(self, how: StoreHow) -> bool:
-        """Whether this is a failure of its own: a question whose answer gets lost is a question that failed."""
+        """Whether this failure differs from the others: a lost response to a read is the same as a failed read."""
         return how == "error" or (self.method == "get" if how in ("short", "reset") else self.method in _CHANGES)
 
     def __str__(self) -> str:
@@ -44,10 +44,10 @@ class StoreRequest(NamedTuple):
 
 @dataclass
 class StoreFailure:
-    """What to do at one request.
+    """The failure of one request.
 
     Args:
-        at: The number of the request, from 0, among those that can fail in this way; None only records all requests.
+        at: Number of the request, from 0, of the requests that can fail in this way; None only records requests.
     """
 
     at: int | None = None
@@ -56,7 +56,7 @@ class StoreFailure:
     _lock: Any = field(default_factory=Lock)
 
     def is_due(self, request: StoreRequest) -> bool:
-        """Count a request; whether it is its turn."""
+        """Count a request, and return whether it must fail."""
         if not request.can_fail(self.how):
             return False
         with self._lock:
@@ -66,7 +66,7 @@ class StoreFailure:
 
 @contextmanager
 def failing_store(failure: StoreFailure) -> Iterator[StoreFailure]:
-    """Let one request of the folders that are opened in this block fail as told."""
+    """Let one request of the folders that are opened in this block fail."""
     real = store_folder._backend
 
     def failing_backend(prefix: Prefix, options: StoreOptions) -> StoreBackend:
@@ -77,7 +77,7 @@ def failing_store(failure: StoreFailure) -> Iterator[StoreFailure]:
 
 
 class _Failing:
-    """A backend whose requests fail as told. See `StoreBackend`."""
+    """A store backend one of whose requests fails."""
 
     def __init__(self, real: StoreBackend, prefix: Prefix, failure: StoreFailure):
         self._real, self._prefix, self._failure = real, prefix, failure

@@ -1,7 +1,7 @@
-"""The fault corpus: damaged and odd shard sets, and what reading each of them must come to.
+"""Corpus of faults: damaged and unusual shard sets, and the expected outcome of reading each of them.
 
-``python -m tests.support.faults`` prints it as a table. A fault is done to a set of two shards of four samples, to the
-members before they are packed (the index then describes what is there), or to the finished files.
+``python -m tests.support.faults`` prints the corpus as a table. A fault changes a set of two shards of four samples:
+the members before they are packed, so that the index describes the changed members, or the finished files.
 """
 
 import gzip
@@ -57,14 +57,14 @@ REST = 1  # one report for the rest of a shard
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What reading a damaged set comes to.
+    """Expected outcome of reading a damaged set.
 
     Attributes:
         when: "open" (an error under every policy), "read" or "decode" (a bad sample, or the rest of a foreign shard),
-            "harmless" (every sample comes as it was meant), "unseen" (every sample comes, `lost` not as it was meant).
+            "harmless" (every sample is correct), "unseen" (every sample is read, but the samples in `lost` are wrong).
         says: pattern of the error's message.
-        lost: numbers of the samples that do not come under "skip".
-        reports: skips that are reported; by default one for each lost sample.
+        lost: numbers of the samples that "skip" leaves out.
+        reports: number of reported skips; by default one for each lost sample.
     """
 
     when: Literal["open", "read", "decode", "harmless", "unseen"]
@@ -74,14 +74,14 @@ class Outcome:
 
     @property
     def skips(self) -> int:
-        """Reports of what was skipped."""
+        """Number of reported skips."""
         if self.when in ("open", "harmless", "unseen"):
             return 0
         return len(self.lost) if self.reports is None else self.reports
 
     @property
     def rest_of_shard(self) -> bool:
-        """Whether the first shard ends at the damage; some samples that lie before it may come."""
+        """Whether the first shard ends at the damage; some samples before the damage may be read."""
         return self.reports == REST
 
     def __str__(self) -> str:
@@ -97,14 +97,14 @@ HARMLESS = Outcome("harmless")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One way in which a set can be wrong.
+    """One kind of damage to a set.
 
     Attributes:
         kind: a set with manifest and index, or tars alone.
-        members: changes the members of the first shard before they are packed.
-        files: changes the finished folder.
-        late: changes it after the first sample was read.
-        outcome, verified: what must come of it, without and with `ReadOptions(verify=True)`.
+        members: function that changes the members of the first shard before they are packed.
+        files: function that changes the finished folder.
+        late: function that changes the folder after the first sample was read.
+        outcome, verified: expected outcome without and with `ReadOptions(verify=True)`.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Fault:
 
 
 def make(folder: Path, fault: Fault) -> list[Members]:
-    """Write the set that the fault is done to, damaged unless that comes late; its members by shard."""
+    """Write the damaged set (undamaged if the fault comes later), and return its members by shard."""
     shards = [sample_members(range(4), fault.masks), sample_members(range(4, 8), fault.masks)]
     if fault.members is not None:
         shards[0] = fault.members(shards[0])
@@ -161,7 +161,7 @@ _SIZE = r"has \d+ bytes, but its manifest says \d+"
 
 
 def _both(name: str, members: Callable[[Members], Members], outcome: Outcome, foreign: Outcome | None = None, **more):
-    """A fault that was there when the set was packed: checksums say nothing against it."""
+    """Return a fault from before the set was packed, which checksums cannot find."""
     for kind, expected in (("indexed", outcome), ("foreign", foreign or outcome)):
         yield Fault(name=name, kind=kind, members=members, outcome=expected, verified=expected, **more)
 
@@ -175,7 +175,7 @@ def _disk(
     foreign: Outcome | None = None,
     **more,
 ):
-    """Damage after packing."""
+    """Return a fault that damages the files after packing."""
     if outcome is not None:
         yield Fault(name=name, kind="indexed", files=files, outcome=outcome, verified=verified or outcome, **more)
     if foreign is not None:
@@ -377,7 +377,7 @@ FAULTS = _faults()
 
 
 def summary() -> str:
-    """The corpus as a Markdown table: when a fault is found, and how much "skip" leaves out."""
+    """Return the corpus as a Markdown table: when each fault is found, and how much "skip" leaves out."""
     lines = ["| fault | our sets | with `verify=True` | foreign tars |", "|---|---|---|---|"]
     names = dict.fromkeys(fault.name for fault in FAULTS)
     for name in names:

@@ -1,4 +1,4 @@
-"""What can be wrong with a small shard set: changes to the members before packing, and to the finished files."""
+"""Damage to a small shard set: changes to the members before packing, and to the finished files."""
 
 import io
 import os
@@ -22,7 +22,7 @@ IGNORED = 255
 
 
 def sample_members(numbers: Sequence[int], masks: bool) -> Members:
-    """Images of one size and never compressed: so all samples are equally long, as those of real sets may be."""
+    """Return uncompressed images of one size, so that all samples have the same length."""
     members = []
     for number in numbers:
         image = encoded(Image.fromarray(pixels(10, 12, seed=number)), "PNG", compress_level=0)
@@ -34,7 +34,7 @@ def sample_members(numbers: Sequence[int], masks: bool) -> Members:
 
 
 def mask_of(number: int, *, height: int = 10, highest: int = 2) -> bytes:
-    """A label map with ids from 0 to `highest`, and some that are ignored."""
+    """Return a label map with ids from 0 to `highest` and ignored pixels."""
     labels = np.arange(height * 12, dtype=np.uint8).reshape(height, 12) % (highest + 1)
     labels[0, : number % 4] = IGNORED
     return encoded(Image.fromarray(labels), "PNG")
@@ -44,7 +44,7 @@ def mask_of(number: int, *, height: int = 10, highest: int = 2) -> bytes:
 
 
 def put(field: str, content: bytes, *, as_field: str | None = None) -> Callable[[Members], Members]:
-    """Another content (and name) for a field."""
+    """Replace the content (and the name) of a field."""
 
     def damage(members: Members) -> Members:
         name, new = f"k01.{field}", f"k01.{as_field or field}"
@@ -54,33 +54,33 @@ def put(field: str, content: bytes, *, as_field: str | None = None) -> Callable[
 
 
 def without(field: str) -> Callable[[Members], Members]:
-    """No such field."""
+    """Remove a field."""
     return lambda members: [member for member in members if member[0] != f"k01.{field}"]
 
 
 def renamed(key: str) -> Callable[[Members], Members]:
-    """Another key."""
+    """Change the key of a sample."""
     return lambda members: [(name.replace("k01.", f"{key}.", 1), data) for name, data in members]
 
 
 def picture(example: str) -> Callable[[Members], Members]:
-    """One of the odd images that must come out as Pillow has them."""
+    """Return an unusual image, which must be decoded as Pillow does."""
     field = example.lower().rpartition(".")[2]
     return put("png", EXAMPLES[example](), as_field=field)
 
 
 def interleaved(members: Members) -> Members:
-    """All labels, then all images."""
+    """Put all labels before all images."""
     return sorted(members, key=lambda member: member[0].endswith("png"))
 
 
 def twice(members: Members) -> Members:
-    """Sample 1 once more, at once behind itself."""
+    """Repeat sample 1 directly after itself."""
     return members[:4] + members[2:4] + members[4:]
 
 
 def again(members: Members) -> Members:
-    """Sample 1 once more, at the end."""
+    """Repeat sample 1 at the end."""
     return members + members[2:4]
 
 
@@ -99,17 +99,17 @@ def cut(at: Callable[[list[tarfile.TarInfo]], int]) -> Callable[[Path], None]:
 
 
 def flip(at: Callable[[tarfile.TarInfo], int], *, member: int = 3, mask: int = 1) -> Callable[[Path], None]:
-    """Change one byte; `member` 3 is the image of sample 1, 2 its label."""
+    """Change one byte of a member; member 3 is the image of sample 1, and member 2 its label."""
     return poke(lambda info, content: (at(info), bytes([content[at(info)] ^ mask])), member=member)
 
 
 def zero(size: int, at: Callable[[tarfile.TarInfo], int], *, member: int = 3) -> Callable[[Path], None]:
-    """Zeros over a part of a member."""
+    """Overwrite a part of a member with zeros."""
     return poke(lambda info, _: (at(info), bytes(size)), member=member)
 
 
 def poke(change: Callable[[tarfile.TarInfo, bytes], tuple[int, bytes]], *, member: int) -> Callable[[Path], None]:
-    """Write other bytes at a place."""
+    """Write other bytes at an offset."""
 
     def damage(folder: Path) -> None:
         with tarfile.open(folder / FIRST) as tar:
@@ -123,7 +123,7 @@ def poke(change: Callable[[tarfile.TarInfo, bytes], tuple[int, bytes]], *, membe
 
 
 def rewritten(change: Callable[[bytes], bytes], name: str = FIRST) -> Callable[[Path], None]:
-    """A file's content replaced, in a new file."""
+    """Replace a file by a new file with other content."""
 
     def damage(folder: Path) -> None:
         new = folder / f"{name}.new"
@@ -134,14 +134,14 @@ def rewritten(change: Callable[[bytes], bytes], name: str = FIRST) -> Callable[[
 
 
 def swapped(folder: Path) -> None:
-    """Each shard under the other's name."""
+    """Exchange the names of the two shards."""
     (folder / FIRST).rename(folder / "x")
     (folder / SECOND).rename(folder / FIRST)
     (folder / "x").rename(folder / SECOND)
 
 
 def stale_index(folder: Path) -> None:
-    """The index of an older pack, whose second sample was a block longer."""
+    """Write the index of an older pack whose second sample was one block longer."""
     index = np.load(folder / INDEX_NAME)
     index["size"][1] += BLOCK
     index["offset"][2:4] += BLOCK
@@ -149,7 +149,7 @@ def stale_index(folder: Path) -> None:
 
 
 def edited_index(field: str, row: int, value: int) -> Callable[[Path], None]:
-    """One number of the index changed."""
+    """Change one number of the index."""
 
     def damage(folder: Path) -> None:
         index = np.load(folder / INDEX_NAME)
@@ -160,7 +160,7 @@ def edited_index(field: str, row: int, value: int) -> Callable[[Path], None]:
 
 
 def packed_by_tarfile(form: int) -> Callable[[Path], None]:
-    """The same members, packed by the standard library."""
+    """Pack the same members with the standard library."""
 
     def damage(folder: Path) -> None:
         with tarfile.open(folder / FIRST) as tar:
@@ -175,7 +175,7 @@ def packed_by_tarfile(form: int) -> Callable[[Path], None]:
 
 
 def shouting(kind: str, height: int, width: int) -> bytes:
-    """An image whose header claims a size that nobody could hold."""
+    """Return an image whose header claims a huge size."""
     if kind == "png":
         head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
         rest = encoded(Image.new("RGB", (4, 4)), "PNG")[33:]

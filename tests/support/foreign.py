@@ -1,4 +1,4 @@
-"""Tars by other hands: the standard library, GNU tar, webdataset; and the samples that they hold."""
+"""Tars of other tools (the standard library, GNU tar, webdataset), and the samples that they hold."""
 
 import gc
 import io
@@ -18,7 +18,7 @@ Samples = dict[str, dict[str, bytes]]
 
 
 def samples(count: int, *, first: int = 0) -> Samples:
-    """Fields by key: ``{"cat/00000": {"cls": b"0", "jpg": …}}``, in order."""
+    """Return fields by key, in order: ``{"cat/00000": {"cls": b"0", "jpg": …}}``."""
     return {
         f"{('cat', 'dog')[n % 2]}/{n:05d}": {"cls": str(n % 2).encode(), "jpg": tiny_jpeg(n)}
         for n in range(first, first + count)
@@ -44,7 +44,7 @@ def by_tarfile(
 
 
 def by_gnu_tar(path: Path, held: Samples, *options: str) -> Path:
-    """Write a tar with GNU tar, folders included as it does."""
+    """Write a tar with GNU tar, which includes folders."""
     if (
         not shutil.which("tar")
         or "GNU" not in subprocess.run(["tar", "--version"], capture_output=True, text=True).stdout
@@ -57,7 +57,7 @@ def by_gnu_tar(path: Path, held: Samples, *options: str) -> Path:
 
 
 def by_webdataset(path: Path, held: Samples) -> Path:
-    """Write a tar with webdataset's own writer."""
+    """Write a tar with webdataset's writer."""
     with webdataset.TarWriter(str(path)) as writer:
         for key, fields in held.items():
             writer.write({"__key__": key, **fields})
@@ -79,7 +79,7 @@ MAKERS: dict[str, Callable[[Path, Samples], Path]] = {
 
 
 def by_webdataset_s_reader(paths: list[Path]) -> list[tuple[str, dict[str, bytes]]]:
-    """What plain webdataset reads: keys and fields."""
+    """Return the fields by key that plain webdataset reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # it never closes what it opened
         held = [

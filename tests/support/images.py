@@ -1,4 +1,4 @@
-"""Real small image files of every kind that folders hold, and what they must be delivered as."""
+"""Small real image files of every supported kind, and the tensors that they must become."""
 
 import io
 import warnings
@@ -14,7 +14,7 @@ from tools.support.pictures import encoded, picture, pixels, turbo
 
 
 def expected(content: bytes) -> torch.Tensor:
-    """What the image must be delivered as.
+    """Return the tensor that an image must become.
 
     Returns:
         float32 (3, height, width), RGB, 0..1.
@@ -27,7 +27,7 @@ def expected(content: bytes) -> torch.Tensor:
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
-    """A folder with these files, by relative path."""
+    """Write a folder with these files, given by relative path."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,12 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def tiny_jpeg(seed: int = 0, *, side: int = 8) -> bytes:
-    """A valid JPEG of a few hundred bytes, another for every seed."""
+    """Return a valid JPEG of a few hundred bytes that depends on the seed."""
     return bytes(simplejpeg.encode_jpeg(pixels(side, side, seed=seed), 80, "RGB", "420"))
 
 
 def class_folders(folder: Path, *, classes: int = 3, each: int = 4) -> dict[str, tuple[bytes, int]]:
-    """Write ``class-0/00.jpg`` …; contents and labels by key."""
+    """Write ``class-0/00.jpg`` and so on, and return contents and labels by key."""
     samples = {}
     for label in range(classes):
         for number in range(each):

@@ -1,7 +1,7 @@
-"""Ctrl-C at every place of a program where CPython may raise it, one after the other.
+"""Ctrl-C at every location of a program where CPython may raise KeyboardInterrupt, one after the other.
 
-CPython looks for signals when a Python function begins, after each call, and when a loop jumps back. A trace function
-sees all of these, and raises there what Ctrl-C would raise.
+CPython checks for signals when a Python function begins, after each call, and when a loop jumps back. A trace function
+is called at all these locations, and raises KeyboardInterrupt there.
 """
 
 import _weakrefset
@@ -29,7 +29,7 @@ Place = tuple[tuple[CodeType, int], tuple[CodeType, int] | None]
 
 
 class _Tracer:
-    """Calls `at` in each place."""
+    """Calls `at` at each location."""
 
     def __init__(self, at: Callable[[Place, FrameType], None]):
         self._at = at
@@ -68,7 +68,7 @@ def _traced(at: Callable[[Place, FrameType], None]) -> Iterator[None]:
 
 
 def places_of(program: Callable[[], object]) -> list[Place]:
-    """The places that this thread comes to within the package and what it calls, in the order of first arrival."""
+    """Return the locations in the package and in code that it calls, in the order of the first visit."""
     found: dict[Place, bool] = {}
     with _traced(lambda place, frame: found.setdefault(place, _is_ours(frame))):
         program()
@@ -77,7 +77,7 @@ def places_of(program: Callable[[], object]) -> list[Place]:
 
 @contextmanager
 def interrupted(at: Place) -> Iterator[list[str]]:
-    """Ctrl-C as this thread comes to a place for the first time; the list then says where that was, from inside out."""
+    """Raise KeyboardInterrupt at the first visit of a location, and put the stack, innermost first, into the list."""
     where: list[str] = []
 
     def look(place: Place, frame: FrameType) -> None:

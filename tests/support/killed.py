@@ -1,4 +1,4 @@
-"""Kills a process at each call that changes a folder, one after the other, as a power cut or `kill -9` would."""
+"""Kills a process at each call that changes a folder, one after the other, as `kill -9` does."""
 
 import os
 import signal
@@ -14,9 +14,9 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def is_killed(work: Callable[[], object], folder: Path, *, before: int) -> bool:
-    """Run `work` in a child process that is killed before its change of this number, from 0 on.
+    """Run `work` in a child process that is killed before its change with this number, from 0 on.
 
-    Changes are files opened for writing, synced, renamed, removed or made, folders made or removed.
+    A change is a file that is opened for writing, synced, renamed or removed, or a folder that is made or removed.
 
     Returns:
         Whether the child was killed; False if it had finished before.

@@ -1,4 +1,4 @@
-"""What this process holds open now: threads that someone must join, and regular files that someone must close."""
+"""Threads and regular files that this process has open, to find threads and files that a test leaves behind."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ import threading
 
 
 def threads() -> set[str]:
-    """Live threads that are ours or keep the process alive; daemons of libraries are theirs to mind."""
+    """Return live threads that are ours or keep the process alive; daemon threads of libraries do not count."""
     return {
         f"thread {thread.name} ({thread.ident})"
         for thread in threading.enumerate()
@@ -17,7 +17,7 @@ def threads() -> set[str]:
 
 
 def files() -> set[str]:
-    """Open regular files. Not pipes, sockets or devices, nor what libraries keep: shared memory, matplotlib's fonts."""
+    """Return open regular files, without files that libraries keep open: shared memory and matplotlib's fonts."""
     found = set()
     for descriptor in map(int, os.listdir("/dev/fd")):
         try:

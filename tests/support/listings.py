@@ -1,4 +1,4 @@
-"""Listings of a folder or a list, as packing makes them."""
+"""Listings of folders and lists for packing."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,6 @@ __all__ = ["list_source"]
 
 
 def list_source(source: Path, *, by_name: bool = False, skip_bad: bool = False, **options: Any) -> Listing:
-    """The listing of a source."""
+    """Return the listing of a source."""
     keys, on_bad_sample = "name" if by_name else "stem", "skip" if skip_bad else "fail"
     return open_source(source).listing(SourceOptions(keys=keys, on_bad_sample=on_bad_sample, **options))

@@ -1,4 +1,4 @@
-"""What the native kernel is given in tests, and what the Python path gives for the same."""
+"""Input of the native kernel in tests, and the results of the kernel and of Python."""
 
 import os
 
@@ -14,18 +14,18 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def needs_kernel() -> pytest.MarkDecorator:
-    """Skips tests where the kernel is not built; where it is required, they fail instead."""
+    """Skips tests if the kernel is not built, or lets them fail if the kernel is required."""
     required = os.environ.get("MPS_SHARDS_KERNEL") == "required"
     return pytest.mark.skipif(not native.is_available() and not required, reason=native.advice())
 
 
 def numbers(view: View, factor: int = 1) -> list[int]:
-    """A view as the kernel takes it."""
+    """Return a view as the numbers that the kernel takes."""
     return [*view.region, *view.resized, *(view.crop or (0, 0, *view.resized)), view.flip, factor]
 
 
 def by_kernel(content: bytes, view: View, *, factor: int = 1, portable: bool = False) -> Pixels | None:
-    """uint8 (3, height, width); None where the kernel declined."""
+    """Return the kernel's image uint8 [3, height, width]; None if the kernel declined."""
     height, width = (view.crop or (0, 0, *view.resized))[2:]
     rows = np.zeros((1, 3, height, width), np.uint8)
     done = native.Decoder(portable=portable).render(
@@ -39,6 +39,6 @@ def by_kernel(content: bytes, view: View, *, factor: int = 1, portable: bool = F
 
 
 def by_python(content: bytes, view: View, *, factor: int = 1) -> Pixels:
-    """The same by simplejpeg or Pillow, and torch."""
+    """Return the same image made with simplejpeg or Pillow, and torch."""
     pixels = decode_image(content, factor=factor)
     return seen_pixels(pixels, view.shrunk(*pixels.shape[:2], factor), "bilinear").numpy()

@@ -1,7 +1,7 @@
-"""The calls of the operating system that this process makes about files below a folder, seen as they are made.
+"""Observation of the system calls of this process about files below a folder.
 
-Files are opened so that each `read` and `write` of the system passes by, as the buffers of Python cut them, not as the
-program does: a short write is one that Python itself must go on with.
+Files are opened so that each `read` and `write` of the system is observed, with the sizes of Python's buffers and not
+those of the program: after a short write, Python itself must continue.
 """
 
 import builtins
@@ -25,14 +25,14 @@ _ABOUT_DESCRIPTORS = ("fstat", "fsync", "ftruncate", "posix_fadvise", "pread", "
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call.
+    """One system call.
 
     Attributes:
-        path: the file concerned, by the name that it was opened by; the old name where it is renamed.
-        target: the new name of a file that is renamed or linked.
-        descriptor: the open file, where the call names one; -1 otherwise.
-        content: what is written.
-        offset: where that begins.
+        path: path by which the file was opened, or the old path of a file that is renamed.
+        target: new path of a file that is renamed or linked.
+        descriptor: descriptor of the open file; -1 if the call has none.
+        content: bytes that are written.
+        offset: offset of the content in the file.
         is_new: whether opening made or emptied the file.
     """
 
@@ -46,7 +46,7 @@ class Call:
 
     @property
     def transfers(self) -> bool:
-        """Whether bytes go from or to a file, perhaps fewer than asked for."""
+        """Whether the call transfers bytes, perhaps fewer than requested."""
         return self.name in ("pread", "pwrite", "read", "write")
 
     def __str__(self) -> str:
@@ -54,20 +54,20 @@ class Call:
 
 
 class Observer(Protocol):
-    """What is told of the calls."""
+    """Contract of an observer of system calls."""
 
     def before(self, call: Call) -> bool:
-        """Called before a call; may raise in its place. Returns whether at most half of the bytes are to pass."""
+        """Handle a call before it is made; may raise instead. Return whether to transfer only half of the bytes."""
         ...
 
     def after(self, call: Call) -> None:
-        """Called after a call that succeeded."""
+        """Handle a call after it has succeeded."""
         ...
 
 
 @contextmanager
 def observing(folder: Path, observer: Observer) -> Iterator[None]:
-    """Tell an observer of the calls that concern files below a folder, from any thread."""
+    """Pass the calls of any thread about files below a folder to an observer."""
     watch = _Watch(str(folder), observer)
     with ExitStack() as patches:
         for name in _ABOUT_PATHS:
@@ -93,7 +93,7 @@ class _Watch:
         self._paths: dict[int, str] = {}  # of open descriptors
 
     def path_of(self, given: Any, folder: int | None = None) -> str | None:
-        """The absolute path of what a call is about; None where it does not lie below the folder."""
+        """Return the absolute path of a call's file; None if the file is not below the folder."""
         if isinstance(given, int):
             return self._paths.get(given)
         path = os.fsdecode(given)
@@ -207,7 +207,7 @@ class _Watch:
         return found
 
     def written(self, seen: Call, write: Callable[[bytes], int | None]) -> int:
-        """Write what a call holds, or half of it if the observer says so, or raises."""
+        """Write the content of a call, or half of it if the observer says so."""
         half = seen.content[: len(seen.content) // 2]
         try:
             is_half = self.observer.before(seen)
@@ -220,7 +220,7 @@ class _Watch:
 
 
 class _File(io.FileIO):
-    """A file that passes bytes to and from the system under the eyes of a watch."""
+    """A raw file whose reads and writes are observed."""
 
     def __init__(self, watch: _Watch, path: str, given: Any, mode: str, opener: Any):
         self._watch, self._path = watch, path
@@ -278,7 +278,7 @@ _stat, _fstat = os.stat, os.fstat
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file, without anybody being told of the question."""
+    """Whether the file exists; this check is not observed."""
     try:
         _stat(path)
     except OSError:
@@ -287,7 +287,7 @@ def exists(path: str) -> bool:
 
 
 def end_of(descriptor: int) -> int:
-    """The size of an open file, without anybody being told of the question."""
+    """Return the size of an open file; this check is not observed."""
     found = _fstat(descriptor)
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 

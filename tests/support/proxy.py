@@ -1,4 +1,4 @@
-"""A web server that passes requests on to another one, or answers some with a failure of its own."""
+"""A web server that forwards requests to another server, or answers some of them with an error."""
 
 import contextlib
 import http.client
@@ -12,11 +12,11 @@ _NOT_PASSED_ON = {"connection", "transfer-encoding", "content-length"}
 
 
 class Proxy(http.server.ThreadingHTTPServer):
-    """Passes on what comes, one request a connection.
+    """Forwards requests, one per connection.
 
     Args:
-        fault: told of each request, as ``"PUT /bucket/name?query"``, and how many came before: an answer's status, or
-            None to pass it on.
+        fault: function (request such as ``"PUT /bucket/name?query"``, number of earlier ones) -> error status, or
+            None to forward the request.
     """
 
     daemon_threads = True
@@ -37,7 +37,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def proxy(address: str, fault: Callable[[str, int], int | None] = lambda asked, number: None) -> Iterator[Proxy]:
-    """A running proxy of the server at an address."""
+    """Run a proxy of the server at an address."""
     server = Proxy(address, fault)
     with serving(server):
         yield server

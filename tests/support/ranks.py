@@ -1,4 +1,4 @@
-"""Whole clusters in one process: the ranks of a world, each with torch workers, without starting any process."""
+"""Simulated clusters in one process: ranks, each with torch workers, without starting a process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _iterations = count()
 
 @contextmanager
 def inside_worker(dataset: ShardDataset, worker: int, workers: int, *, base_seed: int = 0) -> Iterator[None]:
-    """What torch says in worker `worker` of `workers`; 0 workers are the main process."""
+    """Make torch report worker `worker` of `workers`; 0 workers stand for the main process."""
     with pytest.MonkeyPatch.context() as patch:
         if workers:
             info = torch_workers.WorkerInfo(id=worker, num_workers=workers, seed=base_seed + worker, dataset=dataset)
@@ -24,7 +24,7 @@ def inside_worker(dataset: ShardDataset, worker: int, workers: int, *, base_seed
 
 
 def loaded(dataset: ShardDataset, workers: int) -> Iterator[Any]:
-    """The batches of a DataLoader with this many workers, in its order: round robin, until each has ended."""
+    """Return the batches of a DataLoader with this many workers in its order: round robin, until each has ended."""
     base_seed = next(_iterations)  # torch draws another one for each iteration
     running = {worker: iter(dataset) for worker in range(max(1, workers))}
     while running:
@@ -38,10 +38,10 @@ def loaded(dataset: ShardDataset, workers: int) -> Iterator[Any]:
 
 
 class Cluster:
-    """One data set a rank, iterated in step.
+    """Ranks with one data set each, which are iterated in step.
 
     Args:
-        make: the data set of a rank.
+        make: function that returns the data set of a rank.
     """
 
     def __init__(self, make: Callable[[int], ShardDataset], *, world: int, workers: int = 0):
@@ -49,24 +49,24 @@ class Cluster:
         self.ranks = [make(rank) for rank in range(world)]
 
     def run(self, steps: int | None = None) -> list[list[Any]]:
-        """Batches of each rank, up to so many."""
+        """Return the batches of each rank, up to a number of batches."""
         return [list(islice(loaded(rank, self.workers), steps)) for rank in self.ranks]
 
     def states(self, batches: int) -> list[dict[str, Any]]:
-        """Each rank's cursor after so many batches."""
+        """Return each rank's cursor after a number of batches."""
         return [rank.state_dict(batches=batches) for rank in self.ranks]
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Let every rank go on behind the cursor."""
+        """Load a cursor in every rank."""
         for rank in self.ranks:
             rank.load_state_dict(state)
 
     def __len__(self) -> int:
-        """Steps of an epoch of the rank that has most."""
+        """Return the largest number of steps of any rank in an epoch."""
         return max(len(rank) for rank in self.ranks)
 
 
 def dealt_back(ranks: list[list[Any]]) -> list[Any]:
-    """What the ranks got of one step, in the order of the sequence."""
+    """Return the samples of all ranks in one step, in the order of the sequence."""
     rows = max(map(len, ranks), default=0)
     return [rank[row] for row in range(rows) for rank in ranks if row < len(rank)]

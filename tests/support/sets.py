@@ -1,4 +1,4 @@
-"""Tiny shard sets of any shape, made in milliseconds from the pure functions that packing uses; kept for all tests."""
+"""Tiny shard sets of any shape, made in milliseconds with the functions of packing, and shared by all tests."""
 
 import atexit
 import functools
@@ -21,7 +21,7 @@ BROKEN_JPEG = b"\xff\xd8\xff\xe0 no more of it"
 
 
 def shard_set(counts: Sequence[int], *, broken: Sequence[int] = (), name: str = "s") -> Path:
-    """A finished set with these samples in each shard, for reading only: equal arguments give the same folder.
+    """Return a set with these numbers of samples per shard. It must only be read: equal arguments give the same folder.
 
     Sample n has the key ``f"{name}{n:05d}"``, the label n % 3, and noise of its own as its image (12 x 10 pixels).
 
@@ -32,12 +32,12 @@ def shard_set(counts: Sequence[int], *, broken: Sequence[int] = (), name: str = 
 
 
 def foreign_tars(counts: Sequence[int]) -> Path:
-    """A folder with the tars of `shard_set`, but neither index nor manifest."""
+    """Return a folder with the tars of `shard_set`, but without index and manifest."""
     return _foreign_tars(tuple(counts))
 
 
 def keys(numbers: Sequence[int], *, name: str = "s") -> list[str]:
-    """Keys of the samples of these numbers."""
+    """Return the keys of the samples with these numbers."""
     return [f"{name}{number:05d}" for number in numbers]
 
 
@@ -73,14 +73,14 @@ def _foreign_tars(counts: tuple[int, ...]) -> Path:
 
 
 def sample_bytes(key: str, number: int, *, broken: bool = False) -> bytes:
-    """The tar blocks of one sample."""
+    """Return the tar blocks of one sample."""
     image = BROKEN_JPEG if broken else _image(number)
     fields = [("cls", str(number % len(CLASSES)).encode()), ("jpg", image)]
     return b"".join(header(f"{key}.{field}", len(data)) + data + padding(len(data)) for field, data in fields)
 
 
 def manifest_of(records: Sequence[ShardRecord], *, index: bytes) -> Manifest:
-    """A manifest for these shards."""
+    """Return a manifest for these shards."""
     return Manifest(
         task="classification",
         classes=CLASSES,

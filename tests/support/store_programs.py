@@ -1,4 +1,4 @@
-"""Everything that the package does with a store, as small programs: what each starts from, and what it comes to."""
+"""Every operation of the package with a store as a small program, with its input and result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ __all__ = ["STORE_PROGRAMS", "Place", "StoreProgram"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a program works: a local folder, a prefix in a store, and how often a request is tried there."""
+    """Place of a program: a local folder, a prefix in a store, and the number of attempts of a request."""
 
     folder: Path
     url: str
     options: StoreOptions
 
     def store(self, name: str) -> WritableFolder:
-        """A folder at the prefix, opened anew."""
+        """Open a folder at the prefix."""
         return open_folder(f"{self.url}/{name}", options=self.options)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreProgram:
-    """One thing that is done with a store.
+    """One operation with a store.
 
     Attributes:
-        prepare: writes what it starts from, where nothing is yet.
-        run: does it; the same again does no harm. What is read comes back, so that it can be compared.
-        promises: folders at the prefix in which a finished set may be found at any moment: then it is a sound one.
-        changes: whether it changes files, so that what it returns need not be the same again.
+        prepare: function that writes the input to an empty place.
+        run: function that does the operation and returns what it read; it can be repeated without harm.
+        promises: folders at the prefix in which a set that looks finished must be correct at any time.
+        changes: whether the operation changes files, so that a repetition may return something else.
     """
 
     name: str
@@ -58,7 +58,7 @@ class StoreProgram:
 
 
 def _imgs(place: Place) -> Path:
-    """Images that all places of a test share: the records of finished shards hold the times of their files."""
+    """Write the images that all places of a test share, because records of finished shards hold file times."""
     folder = place.folder.parent / "imgs"
     if not folder.exists():
         class_folders(folder, classes=2, each=4)

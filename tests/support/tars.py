@@ -1,4 +1,4 @@
-"""Tars and their headers by us and by the standard library, and what either reads of them."""
+"""Tars and headers made with the standard library, for comparison with our own."""
 
 import io
 import tarfile
@@ -30,7 +30,7 @@ def by_tarfile(tar: bytes) -> list[tuple[str, bytes]]:
 
 
 def made(files: list[tuple[str, bytes]], form: int, **fields: object) -> bytes:
-    """A tar by tarfile."""
+    """Return a tar that tarfile wrote."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
         for name, data in files:
@@ -43,7 +43,7 @@ def made(files: list[tuple[str, bytes]], form: int, **fields: object) -> bytes:
 
 
 def sealed(block: bytes) -> bytes:
-    """The block with its checksum made right."""
+    """Return a header block with a correct checksum."""
     blank = block[:148] + b" " * 8 + block[156:]
     return block[:148] + b"%06o\0 " % sum(blank) + block[156:]
 

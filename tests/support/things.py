@@ -1,4 +1,4 @@
-"""A small segmentation set of real photographs, made once for all tests; for reading only."""
+"""A small segmentation set of real photographs, which is made once for all tests and must only be read."""
 
 import atexit
 import functools
@@ -12,7 +12,7 @@ from tools.scripts.masks import IGNORED, make_masks
 
 @functools.cache
 def segmentation_set() -> Path:
-    """Twenty photographs of about 96 x 72 with masks of coins, flowers, retinas and sky, in two shards."""
+    """Return a set of twenty photographs of about 96 x 72 pixels in two shards, with masks of four classes."""
     root = Path(tempfile.mkdtemp(prefix="mps-shards-things-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
     make_masks(root / "pairs", count=20, size=(96, 72))

@@ -1,4 +1,4 @@
-"""One small image and its label map, and what a transform makes of them in a worker."""
+"""A small image with its label map, and the result of a transform of them in a worker."""
 
 from typing import Any
 

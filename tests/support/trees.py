@@ -1,4 +1,4 @@
-"""A small real tree of every layout: pictures, and their targets as such a set stores them."""
+"""A small tree of files for every layout, with real images and targets."""
 
 import csv
 import io
@@ -21,8 +21,8 @@ LabelIds = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a tree tells of one image. `ids` has the image's shape; of no label, mask or note it is None."""
+class TreeRecord:
+    """Expected target of one image of a tree. `ids` has the image's shape; a missing label, mask or note is None."""
 
     split: str = ""
     label: str | None = None
@@ -30,16 +30,16 @@ class Told:
     note: dict[str, Any] | None = None
 
 
-Tree = dict[str, Told]  # by path
+Tree = dict[str, TreeRecord]  # by path
 
 
 def jpeg(seed: int) -> bytes:
-    """A picture as large as the masks, another for every seed."""
+    """Return a JPEG as large as the masks, which depends on the seed."""
     return encoded(Image.fromarray(pixels(HEIGHT, WIDTH, seed=seed)), "JPEG")
 
 
 def label_ids(seed: int, classes: int, *, ignore: int | None = None) -> LabelIds:
-    """uint8 (HEIGHT, WIDTH): rectangles of random ids below `classes`, and a frame of `ignore`."""
+    """Return uint8 [HEIGHT, WIDTH] with rectangles of random ids below `classes`, and a frame of `ignore`."""
     rng = np.random.default_rng(seed)
     ids = np.zeros((HEIGHT, WIDTH), np.uint8)
     for _ in range(6):
@@ -51,53 +51,53 @@ def label_ids(seed: int, classes: int, *, ignore: int | None = None) -> LabelIds
 
 
 def gray_png(ids: LabelIds) -> bytes:
-    """A mask of one gray channel."""
+    """Return a PNG of a mask with one gray channel."""
     return encoded(Image.fromarray(ids), "PNG")
 
 
 def palette_png(ids: LabelIds) -> bytes:
-    """A mask of palette indices, as Pascal VOC has them."""
+    """Return a PNG of a mask with palette indices, as in Pascal VOC."""
     image = Image.frombytes("P", (WIDTH, HEIGHT), ids.tobytes())
     image.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tobytes())
     return encoded(image, "PNG")
 
 
 def classes(root: Path) -> Tree:
-    """Class folders."""
-    return _images(root, {f"{label}/{n}.jpg": Told(label=label) for label in ("cat", "dog") for n in range(3)})
+    """Write class folders."""
+    return _images(root, {f"{label}/{n}.jpg": TreeRecord(label=label) for label in ("cat", "dog") for n in range(3)})
 
 
 def splits(root: Path) -> Tree:
-    """Class folders in splits."""
-    told = {
-        f"{split}/{label}/{n}.jpg": Told(split=split, label=label)
+    """Write class folders in splits."""
+    records = {
+        f"{split}/{label}/{n}.jpg": TreeRecord(split=split, label=label)
         for split in ("train", "val")
         for label in ("cat", "dog")
         for n in range(2)
     }
-    return _images(root, told)
+    return _images(root, records)
 
 
 def flat(root: Path) -> Tree:
-    """Images without labels."""
-    return _images(root, {f"{n}.jpg": Told() for n in range(4)})
+    """Write images without labels."""
+    return _images(root, {f"{n}.jpg": TreeRecord() for n in range(4)})
 
 
 def table(root: Path, *, suffix: str = ".csv") -> Tree:
-    """A list with labels, splits, and one more column: ``list.csv``, or a TSV or JSONL file."""
-    told = {
-        f"pictures/{n}.jpg": Told(
+    """Write a list with labels, splits and another column: ``list.csv``, or a TSV or JSONL file."""
+    records = {
+        f"pictures/{n}.jpg": TreeRecord(
             split="val" if n % 3 == 0 else "train", label="dog" if n % 2 else "cow", note={"by": f"X, {n}"}
         )
         for n in range(6)
     }
-    rows = [{"path": path, "label": one.label, "split": one.split, **(one.note or {})} for path, one in told.items()]
+    rows = [{"path": path, "label": one.label, "split": one.split, **(one.note or {})} for path, one in records.items()]
     write(root, {f"list{suffix}": rows_file(rows, suffix)})
-    return _images(root, told)
+    return _images(root, records)
 
 
 def rows_file(rows: list[dict[str, Any]], suffix: str) -> bytes:
-    """Rows as CSV, TSV or JSONL."""
+    """Write rows as CSV, TSV or JSONL."""
     if suffix == ".jsonl":
         return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
     text = io.StringIO()
@@ -108,9 +108,9 @@ def rows_file(rows: list[dict[str, Any]], suffix: str) -> bytes:
 
 
 def metadata(root: Path) -> Tree:
-    """Splits with a ``metadata.jsonl`` each, that tells label and caption."""
-    told = {
-        f"{split}/{n}.jpg": Told(
+    """Write splits with a ``metadata.jsonl`` each, which holds labels and captions."""
+    records = {
+        f"{split}/{n}.jpg": TreeRecord(
             split=split, label="cat" if n else "dog", note={"text": f"{split} {n}", "boxes": [[n, 1.5]]}
         )
         for split in ("train", "validation")
@@ -119,29 +119,29 @@ def metadata(root: Path) -> Tree:
     for split in ("train", "validation"):
         rows = [
             {"file_name": path.removeprefix(f"{split}/"), "label": one.label, **(one.note or {})}
-            for path, one in told.items()
+            for path, one in records.items()
             if one.split == split
         ]
         write(root, {f"{split}/metadata.jsonl": rows_file(rows, ".jsonl")})
-    return _images(root, told)
+    return _images(root, records)
 
 
 def pairs(root: Path) -> Tree:
-    """Images and masks in two folders, each with splits."""
-    told = {
-        f"images/{split}/{n}.jpg": Told(split=split, ids=label_ids(n + len(split), 4))
+    """Write images and masks in two folders, each with splits."""
+    records = {
+        f"images/{split}/{n}.jpg": TreeRecord(split=split, ids=label_ids(n + len(split), 4))
         for split in ("train", "val")
         for n in range(3)
     }
-    masks = {path.replace("images", "masks").replace("jpg", "png"): one.ids for path, one in told.items()}
+    masks = {path.replace("images", "masks").replace("jpg", "png"): one.ids for path, one in records.items()}
     write(root, {path: gray_png(ids) for path, ids in masks.items() if ids is not None})
     write(root, {"classes.txt": b"sky\nroad\ncar\ntree\n"})
-    return _images(root, told)
+    return _images(root, records)
 
 
 def voc(root: Path) -> Tree:
-    """A Pascal VOC tree: three images for train, two for val, and one that is for detection only."""
-    told, files = (
+    """Write a Pascal VOC tree: three images for train, two for val, and one for detection only."""
+    records, files = (
         {},
         {"ImageSets/Main/train.txt": b"2007_000032\n2007_000099\n", "JPEGImages/2007_000099.jpg": jpeg(99)},
     )
@@ -150,17 +150,17 @@ def voc(root: Path) -> Tree:
         files[f"ImageSets/Segmentation/{split}.txt"] = "".join(f"{name}\n" for name in names).encode()
         for number, name in zip(numbers, names, strict=True):
             ids = label_ids(number, len(VOC_CLASSES), ignore=255)
-            told[f"JPEGImages/{name}.jpg"] = Told(split=split, ids=ids)
+            records[f"JPEGImages/{name}.jpg"] = TreeRecord(split=split, ids=ids)
             files[f"SegmentationClass/{name}.png"] = files[f"SegmentationObject/{name}.png"] = palette_png(ids)
             files[f"Annotations/{name}.xml"] = b"<annotation/>"
     files["ImageSets/Segmentation/trainval.txt"] = b"2007_000032\n2007_000039\n"
     write(root, files)
-    return _images(root, told)
+    return _images(root, records)
 
 
 def cityscapes(root: Path, *, kind: str = "labelTrainIds") -> Tree:
-    """A Cityscapes tree: two cities for train, one for val; masks beside colours, instances and polygons."""
-    told, files = {}, {}
+    """Write a Cityscapes tree: two cities for train, one for val; masks beside colours, instances and polygons."""
+    records, files = {}, {}
     trained = kind == "labelTrainIds"
     for seed, (split, city) in enumerate([("train", "aachen"), ("train", "bochum"), ("val", "lindau")]):
         for number in range(2):
@@ -168,17 +168,17 @@ def cityscapes(root: Path, *, kind: str = "labelTrainIds") -> Tree:
             ids = label_ids(
                 2 * seed + number, len(CITYSCAPES_CLASSES) if trained else 34, ignore=255 if trained else None
             )
-            told[f"leftImg8bit/{name}_leftImg8bit.png"] = Told(split=split, ids=ids)
+            records[f"leftImg8bit/{name}_leftImg8bit.png"] = TreeRecord(split=split, ids=ids)
             files[f"gtFine/{name}_gtFine_{kind}.png"] = gray_png(ids)
             files[f"gtFine/{name}_gtFine_color.png"] = files[f"gtFine/{name}_gtFine_instanceIds.png"] = palette_png(ids)
             files[f"gtFine/{name}_gtFine_polygons.json"] = b"{}"
     write(root, files)
-    return _images(root, told)
+    return _images(root, records)
 
 
 def coco(root: Path) -> Tree:
-    """COCO instances: boxes whose corners are whole pixels, so that their masks are plain to see."""
-    told = {}
+    """Write COCO instances whose boxes have corners at whole pixels, so that their masks are known."""
+    records = {}
     for split in ("train2017", "val2017"):
         images, annotations = [], []
         for number in range(3):
@@ -202,12 +202,12 @@ def coco(root: Path) -> Tree:
                     {"image_id": 20, "category_id": 7, "segmentation": {"size": [HEIGHT, WIDTH], "counts": counts}}
                     | {"id": len(annotations), "area": 16, "iscrowd": 1}
                 )
-            told[f"{split}/{number:012d}.jpg"] = Told(split=split, ids=ids)
+            records[f"{split}/{number:012d}.jpg"] = TreeRecord(split=split, ids=ids)
         kinds = [{"id": 18, "name": "dog", "supercategory": "animal"}, {"id": 7, "name": "train"}]
         whole = {"info": {}, "images": images, "annotations": annotations, "categories": kinds}
         write(root, {f"annotations/instances_{split}.json": json.dumps(whole).encode()})
         write(root, {f"annotations/captions_{split}.json": b"{}"})
-    return _images(root, told)
+    return _images(root, records)
 
 
 # What `auto` must take each for; a list is named by its file.
@@ -224,8 +224,8 @@ TREES: Mapping[str, Callable[[Path], Tree]] = {
 }
 
 
-def _images(root: Path, told: Tree) -> Tree:
-    for seed, path in enumerate(told):
+def _images(root: Path, records: Tree) -> Tree:
+    for seed, path in enumerate(records):
         picture = Image.fromarray(pixels(HEIGHT, WIDTH, seed=seed))
         write(root, {path: encoded(picture, "PNG" if path.endswith("png") else "JPEG")})
-    return told
+    return records

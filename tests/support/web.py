@@ -1,4 +1,4 @@
-"""A web server for a folder, with byte ranges or without, that can be told to fail in every way that networks know."""
+"""A web server for a folder, with or without byte ranges, that can simulate failures of networks and servers."""
 
 import contextlib
 import email.utils
@@ -20,7 +20,7 @@ BROKEN_BODIES = ("dropped", "reset", "too short", "too long", "stalled")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that came."""
+    """A request that arrived."""
 
     method: str
     name: str
@@ -32,11 +32,11 @@ class Web(http.server.ThreadingHTTPServer):
     """Serves the files below a folder.
 
     Args:
-        ranges: answer ranges as asked; without, always the whole file.
-        fault: told of each request and how often it came before (from whatever byte on): an answer's status, one of
+        ranges: support byte ranges; otherwise every response is the whole file.
+        fault: reported of each request and how often it came before (from whatever byte on): an answer's status, one of
             BROKEN_BODIES, "trickled", or None for an answer as it should be.
-        before: called before each answer, in the thread of the request.
-        etags: without, nothing tells one version of a file from another of its size.
+        before: function that is called before each response, in the thread of the request.
+        etags: send etags; without them, versions of a file with equal sizes look equal.
     """
 
     daemon_threads = True
@@ -62,11 +62,11 @@ class Web(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def of_tars(self) -> list[Asked]:
-        """The requests for bytes of tars."""
+        """Return the requests for bytes of tars."""
         return [asked for asked in self.asked if asked.method == "GET" and asked.name.endswith(".tar")]
 
     def count(self, asked: Asked) -> int:
-        """How often this was asked before, from whatever byte on."""
+        """Return the number of earlier requests for the same file, from any byte on."""
         with self._counting:
             self.asked.append(asked)
             key = (asked.method, asked.name, asked.span[1] if asked.span else None)
@@ -74,12 +74,12 @@ class Web(http.server.ThreadingHTTPServer):
             return self._numbers[key]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that hang up are what is tested here."""
+        """Ignore clients that close the connection, which tests do on purpose."""
 
 
 @contextlib.contextmanager
 def web(folder: Path, **options: Any) -> Iterator[Web]:
-    """A running server."""
+    """Run a web server for a folder."""
     server = Web(folder, **options)
     with serving(server):
         yield server
@@ -87,7 +87,7 @@ def web(folder: Path, **options: Any) -> Iterator[Web]:
 
 @contextlib.contextmanager
 def serving(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
-    """Let a server answer in a thread, until the block is left."""
+    """Run a server in a thread until the block ends."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
