@@ -1,5 +1,6 @@
 """``mps-shards stats``."""
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,6 @@ import click
 
 from mps_shards.cli.output import say_broken, say_json, say_next, say_table
 from mps_shards.cli.shared_options import json_option, read_options, sample_options, workers_option
-from mps_shards.errors import StorageError
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -94,13 +94,12 @@ def _write_weights(found: "Survey", path: Path) -> None:
     import numpy as np
 
     from mps_shards.inspect.class_weights import sample_weights
+    from mps_shards.storage.local_disk import replacing
 
-    weights = sample_weights(found)
-    try:
-        with path.open("wb") as file:
-            np.save(file, weights, allow_pickle=False)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error}") from error
+    content = io.BytesIO()
+    np.save(content, sample_weights(found), allow_pickle=False)
+    with replacing(path) as file:
+        file.write(content.getbuffer())
 
 
 def surveyed(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mps_shards.errors import ConfigError, StorageError
+from mps_shards.errors import ConfigError
+from mps_shards.storage.local_disk import replacing
 from mps_shards.wording import counted
 
 if TYPE_CHECKING:
@@ -95,12 +96,14 @@ def charts_file(found: "Survey", path: Path, *, title: str) -> None:
             draw(place, found)
         for place in places[len(charts) :]:
             place.set_axis_off()
+        path = path if path.suffix else path.with_name(f"{path.name}.png")
+        content = io.BytesIO()
         try:
-            figure.savefig(path, dpi=120)
+            figure.savefig(content, dpi=120, format=path.suffix[1:])
         except ValueError as error:
             raise ConfigError(f"cannot write charts to {path}: {error}") from error
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        with replacing(path) as file:
+            file.write(content.getvalue())
 
 
 def chart_svgs(found: "Survey") -> list[str]:

@@ -34,11 +34,12 @@ from mps_shards.shards.manifest import Manifest, SetDescription, ShardRecord
 from mps_shards.shards.name_folding import folded
 from mps_shards.shards.sample_labels import LABEL_TYPE
 from mps_shards.shardset.contents import listed
-from mps_shards.shardset.opening import APPENDING, StoredSet, open_set, set_folders
+from mps_shards.shardset.opening import APPENDING, StoredSet, open_set, read_manifest, set_folders
 from mps_shards.shardset.scan import hash_of
 from mps_shards.shardset.sealing import ShardContents, write_set
+from mps_shards.storage.disk_sync import sync_folder, translated
 from mps_shards.storage.folder import WritableFolder
-from mps_shards.storage.local_disk import replacing, sync_folder, translated
+from mps_shards.storage.local_disk import replacing
 from mps_shards.storage.location import open_folder
 
 __all__ = ["append_pack"]
@@ -88,6 +89,7 @@ def append_pack(
         finally:
             with contextlib.suppress(OSError):  # the lock is let go in any case
                 shutil.rmtree(place / STATE)
+    sync_folder(place)
     if report is None:
         return PackReport(
             source=source.name,
@@ -259,17 +261,18 @@ def _merge_finished(place: Path, staging: Path) -> None:
         new = [line for line in skipped.read_bytes().splitlines(keepends=True) if line not in lines]
         with replacing(before) as file:
             file.writelines([*lines, *new])
+        sync_folder(place)
     shutil.rmtree(staging)
 
 
 def _merge_set(folder: Path, staged: Path) -> None:
     old = open_set(folder, whole=True)
+    digests = {shard.sha256 for shard in old.manifest.shards}
+    if all(shard.sha256 in digests for shard in read_manifest(staged).shards):
+        return  # an earlier call was killed after it had replaced the manifest, and perhaps removed other new files
     new = open_set(staged)
     if fault := old.labels_fault or new.index_fault or new.labels_fault:
         raise ManifestError(f"{fault}: run 'mps-shards repair' before images are appended")
-    digests = {shard.sha256 for shard in old.manifest.shards}
-    if all(shard.sha256 in digests for shard in new.manifest.shards):
-        return  # an earlier call was killed after it had replaced the manifest
     names = _next_names(old.manifest, len(new.manifest.shards))
     for shard, name in zip(new.manifest.shards, names, strict=True):
         _move(staged / shard.name, folder / name, shard)

@@ -18,6 +18,8 @@ from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
 from mps_shards.shardset.opening import StoredSet, open_set, set_folders
 from mps_shards.storage.cores import available_cores
+from mps_shards.storage.disk_sync import make_folder, sync_folder
+from mps_shards.storage.file_batch import FileBatch
 from mps_shards.storage.folder import Folder
 from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import open_folder
@@ -88,11 +90,12 @@ def unpack(
     shards = [(stored, shard.name) for stored in sets for shard in stored.manifest.shards]
 
     def unpack_one(number: int) -> _Written:
-        return _unpack_shard(*shards[number], writer, f".unpack-{number}{PART}", on_progress)
+        return _unpack_shard(*shards[number], writer, f".unpack-{number}", on_progress)
 
     workers = workers or min(8, available_cores())
     done = ordered_map(unpack_one, range(len(shards)), workers=workers, name="mps-shards-unpack")
     written = reduce(_Written.plus, done, _Written())
+    writer.sync_folders()
     return UnpackReport(
         out=out,
         sets=tuple(str(stored.folder) for stored in sets),
@@ -105,11 +108,11 @@ def unpack(
 
 def _make_folder(out: Path) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise StorageError(f"{out} is not a directory; name another place") from error
-    except OSError as error:
-        raise StorageError(f"{out}: {error.strerror}") from error
+        make_folder(out)
+    except StorageError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            raise StorageError(f"{out} is not a directory; name another place") from error
+        raise
 
 
 class _Written(NamedTuple):
@@ -123,15 +126,23 @@ class _Written(NamedTuple):
 
 
 def _unpack_shard(
-    stored: StoredSet, shard: str, writer: "_Writer", part: str, on_progress: Callable[[int], None]
+    stored: StoredSet, shard: str, writer: "_Writer", prefix: str, on_progress: Callable[[int], None]
 ) -> _Written:
+    """Write the files of a shard.
+
+    Args:
+        prefix: beginning of temporary names, which no other shard has. The names are the same in each run, so that a
+            run that goes on with a killed one leaves no file of that one behind.
+    """
     written = _Written()
-    for number in range(len(stored.rows[shard])):
-        content = stored.content(shard, number)
-        for path, data in files_of(stored, shard, content):
-            where = f"sample number {number} of shard {stored.folder / shard}"
-            written = written.plus(writer.write(path, data, part=part, where=where))
-        on_progress(1)
+    with FileBatch() as batch:
+        for number in range(len(stored.rows[shard])):
+            content = stored.content(shard, number)
+            for which, (path, data) in enumerate(files_of(stored, shard, content)):
+                where = f"sample number {number} of shard {stored.folder / shard}"
+                part = f"{prefix}-{number}-{which}{PART}"
+                written = written.plus(writer.write(path, data, batch, part=part, where=where))
+            on_progress(1)
     return written
 
 
@@ -198,38 +209,43 @@ class _Writer:
         self.alike: set[str] = set()  # paths that some disk takes for earlier ones
         self._probing = Lock()
 
-    def write(self, path: str, content: Buffer, *, part: str, where: str) -> "_Written":
+    def write(self, path: str, content: Buffer, batch: FileBatch, *, part: str, where: str) -> "_Written":
         """Write a file unless it exists with the same content.
 
         Args:
-            part: temporary name of the file, different for each thread.
+            part: temporary name of the file, which no other file has.
 
         Raises:
             DataError: another sample has this path, or a file with other content exists.
         """
         raise_if_stopped()
-        self._claim(path, where)
+        self._claim(path, where, batch)
         folder, _, name = path.rpartition("/")
         try:
-            place = self._folder(folder, where)
+            place = self._folder(folder, where, batch)
             already = self._is_there(place / name, content)
             if not already:
-                (place / part).write_bytes(content)
-                os.replace(place / part, place / name)
+                batch.add(place / name, content, part=place / part)
         except OSError as error:
             if isinstance(error, StorageError):
                 raise
             raise StorageError(f"cannot write {self._out / path}: {error.strerror}") from error
         return _Written(1, int(already), len(content), int(is_tiled(content)))
 
-    def _claim(self, path: str, where: str) -> None:
+    def sync_folders(self) -> None:
+        """Make the names of all files durable."""
+        folders = {each for folder in map(Path, self._folders) for each in (folder, *folder.parents)}
+        for folder in sorted(folders, reverse=True):
+            sync_folder(self._out / folder)
+
+    def _claim(self, path: str, where: str, batch: FileBatch) -> None:
         """Reserve the path of a file."""
         owner = object()
         if self._owners.setdefault(hash(path), owner) is not owner:
             raise DataError(f"{where} would become {path!r}, and so would another sample")
-        self._check_alike(path, where)
+        self._check_alike(path, where, batch)
 
-    def _check_alike(self, path: str, where: str) -> None:
+    def _check_alike(self, path: str, where: str, batch: FileBatch) -> None:
         """Refuse a path that this disk takes for an earlier one; remember one that some other disk would."""
         whole = hash(path)
         if self._folded.setdefault(hash(folded(path)), whole) == whole:
@@ -237,8 +253,11 @@ class _Writer:
         self.alike.add(path)
         if self._mixes_names():
             folder, _, name = path.rpartition("/")
-            names = sorted(os.listdir(self._out / folder)) if (self._out / folder).is_dir() else []
-            other = next((each for each in names if each != name and folded(each) == folded(name)), "another one")
+            place = self._out / folder
+            names = {*os.listdir(place), *batch.waiting(place)} if place.is_dir() else set()
+            other = next(
+                (each for each in sorted(names) if each != name and folded(each) == folded(name)), "another one"
+            )
             raise DataError(
                 f"{where} would become {path!r}, and {self._out} is on a disk that treats this name as {other!r}: "
                 "they differ only in case or Unicode normal form. Unpack to a disk that tells them apart, or leave one "
@@ -252,12 +271,12 @@ class _Writer:
             others = (name.replace("unpack", "UNPACK"), name.replace(_COMPOSED, _DECOMPOSED))
             return any((self._out / other).exists() for other in others)
 
-    def _folder(self, folder: str, where: str) -> Path:
+    def _folder(self, folder: str, where: str, batch: FileBatch) -> Path:
         """Create the folder if needed, and make sure that it is not a link."""
         if folder not in self._folders:
             step = self._out
             for depth, part in enumerate(parts := folder.split("/") if folder else []):
-                self._check_alike("/".join(parts[: depth + 1]), where)
+                self._check_alike("/".join(parts[: depth + 1]), where, batch)
                 step = step / part
                 if step.is_symlink():
                     raise StorageError(f"{step} is a link; files are not unpacked through links")

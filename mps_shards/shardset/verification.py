@@ -20,8 +20,9 @@ from mps_shards.shardset.opening import APPENDING, StoredSet, open_set
 from mps_shards.shardset.repeated_keys import repeated_keys_in
 from mps_shards.shardset.scan import Fault, Hashes, Scan, scan_shard
 from mps_shards.shardset.staged_changes import ASIDE, is_unfinished
+from mps_shards.storage.disk_sync import translated
 from mps_shards.storage.folder import File, Folder
-from mps_shards.storage.local_disk import PART, translated
+from mps_shards.storage.local_disk import PART
 from mps_shards.storage.location import open_folder
 from mps_shards.storage.ordered_map import ordered_map, raise_if_stopped
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mps_shards.errors import StorageError
+from mps_shards.storage.disk_sync import make_folder, sync_descriptor, sync_folder, translated
 from mps_shards.storage.folder import File, FileMissing, Identity, Stop, Traffic, WritableFolder
 from mps_shards.storage.range_reader import RangeReader
 
@@ -24,8 +25,6 @@ __all__ = [
     "local_file",
     "replacing",
     "scratch",
-    "sync_folder",
-    "translated",
 ]
 
 PART = ".part"
@@ -127,7 +126,7 @@ class LocalFolder(WritableFolder):
         with translated(path), tempfile.NamedTemporaryFile(dir=path.parent, suffix=PART) as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync_descriptor(file.fileno())
             try:
                 os.link(file.name, path)
             except FileExistsError:
@@ -143,8 +142,7 @@ class LocalFolder(WritableFolder):
     def writing(self, name: str, *, scratch_folder: Path | None = None) -> Iterator[BinaryIO]:
         """Open a binary file that is stored under `name`, completely, when the block ends without an error."""
         path = self.path / name
-        with translated(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # hidden, and without the suffix .part, which marks an unfinished pack
         part = (scratch_folder or path.parent) / f".{path.name}.new"
         with replacing(path, part=part) as file:
@@ -158,17 +156,20 @@ class LocalFolder(WritableFolder):
     def move(self, name: str, to: str) -> None:
         """Rename a file, replacing an existing one. After the call, the move survives a power cut."""
         source, target = self.path / name, self.path / to
+        make_folder(target.parent)
         with translated(source):
-            target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(source, target)
-        for folder in {target.parent, source.parent}:
+        for folder in dict.fromkeys([target.parent, source.parent]):  # the other way round, the file may get lost
             sync_folder(folder)
 
     def delete_below(self, name: str) -> None:
+        """Remove all files below a folder. After the call, their removal survives a power cut."""
         folder = self.path / name
         with translated(folder):
-            if folder.exists():
-                shutil.rmtree(folder)
+            if not folder.exists():
+                return
+            shutil.rmtree(folder)
+        sync_folder(folder.parent)
 
     def close(self) -> None:
         self._reader.close()
@@ -208,24 +209,11 @@ def _created(path: Path, content: bytes) -> bool:
         with path.open("xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            sync_descriptor(file.fileno())
     except FileExistsError:
         return False
     sync_folder(path.parent)
     return True
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Translate system errors into StorageError or FileMissing, which name the error's own path or else this path."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        where = error.filename if isinstance(error.filename, str) and os.path.isabs(error.filename) else path
-        kind = FileMissing if isinstance(error, FileNotFoundError) else StorageError
-        raise kind(f"{where}: {error.strerror or error}") from error
 
 
 class _LocalStream(io.RawIOBase):
@@ -275,7 +263,7 @@ def replacing(path: Path, *, part: Path | None = None) -> Iterator[BinaryIO]:
         with part.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync_descriptor(file.fileno())
         os.replace(part, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -315,17 +303,3 @@ def begin_writing(file: BinaryIO, offset: int, size: int) -> None:
     file.flush()
     if hasattr(os, "posix_fadvise"):  # Linux begins to write dirty pages that are "not needed", and keeps them
         os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_DONTNEED)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within a folder durable.
-
-    Raises:
-        StorageError: The folder cannot be synced.
-    """
-    with translated(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

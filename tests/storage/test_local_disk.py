@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mps_shards.errors import StorageError
-from mps_shards.storage.local_disk import LocalFolder, replacing, sync_folder
+from mps_shards.storage.disk_sync import sync_folder
+from mps_shards.storage.local_disk import LocalFolder, replacing
 
 
 def test_a_file_appears_complete_when_the_block_ends(tmp_path: Path):

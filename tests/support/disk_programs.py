@@ -34,6 +34,7 @@ class Program:
         run: function that does the operation and returns what it read; it can be repeated without harm.
         promises: folders in which a set that looks finished must be correct at any time.
         changes: whether the operation changes files, so that a repetition may return something else.
+        keeps: whether an existing set stays readable until the new one is finished.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Program:
     run: Callable[[Path], object]
     promises: tuple[str, ...] = ()
     changes: bool = True
+    keeps: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -223,7 +225,7 @@ PROGRAMS = [
     Program("pack", _images, _pack, ("out",)),
     Program("pack in splits, skipping", _images_to_skip, _pack_splits, ("out/train", "out/val")),
     Program("pack masks", _images_and_masks, _pack, ("out",)),
-    Program("pack over", _packed_otherwise, _overwrite, ("out",)),
+    Program("pack over", _packed_otherwise, _overwrite, ("out",), keeps=False),
     Program("append", _more_images, lambda folder: _pack(folder, append=True), ("out",)),
     Program("array job", _images, _tasks, ("out",)),
     Program("commit", _tasks_done, _commit, ("out",)),

@@ -5,6 +5,7 @@ those of the program: after a short write, Python itself must continue.
 """
 
 import builtins
+import fcntl
 import io
 import os
 import stat
@@ -77,6 +78,8 @@ def observing(folder: Path, observer: Observer) -> Iterator[None]:
         for name in _ABOUT_DESCRIPTORS:
             if hasattr(os, name):
                 patches.enter_context(patch.object(os, name, watch.about_descriptor(name, getattr(os, name))))
+        if hasattr(fcntl, "F_FULLFSYNC"):  # the fsync of macOS that reaches the disk
+            patches.enter_context(patch.object(fcntl, "fcntl", watch.controlled(fcntl.fcntl)))
         patches.enter_context(patch.object(os, "open", watch.opened(os.open)))
         patches.enter_context(patch.object(os, "close", watch.closed(os.close)))
         opened = watch.file_opened(builtins.open)
@@ -128,6 +131,15 @@ class _Watch:
             if path is None:
                 return call(descriptor, *arguments)
             return self._about_open_file(name, path, descriptor, call, arguments)
+
+        return watched
+
+    def controlled(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(descriptor: Any, command: int, *arguments: Any) -> Any:
+            path = self._paths.get(descriptor) if isinstance(descriptor, int) else None
+            if path is None or command != getattr(fcntl, "F_FULLFSYNC", None):
+                return call(descriptor, command, *arguments)
+            return self._made(Call("fsync", path, descriptor=descriptor), lambda: call(descriptor, command, *arguments))
 
         return watched
 

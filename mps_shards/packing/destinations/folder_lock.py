@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mps_shards.errors import ConfigError
+from mps_shards.storage.disk_sync import make_folder
 
 __all__ = ["locked"]
 
@@ -29,7 +30,7 @@ def locked(folder: Path, *, shared: bool, what: str) -> Iterator[None]:
     """
     path = folder / "lock"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # another process finished meanwhile and removed the folder

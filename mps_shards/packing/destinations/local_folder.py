@@ -17,7 +17,8 @@ from mps_shards.packing.destinations.destination import MARKER, STATE, Completio
 from mps_shards.packing.destinations.folder_lock import locked
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
-from mps_shards.storage.local_disk import PART, replacing, sync_folder, translated
+from mps_shards.storage.disk_sync import sync_folder, translated
+from mps_shards.storage.local_disk import PART, replacing
 
 __all__ = ["LocalDestination"]
 
@@ -71,6 +72,9 @@ class LocalDestination:
                 with translated(out):
                     self._begin(plan)
                 yield self
+                if shared:  # what this task reports as made is there when `commit` looks for it
+                    self._sync(plan)
+                    sync_folder(self._records)
             except BaseException as error:
                 finished = self._finished_count()
                 if finished and plan.is_resumable:
@@ -122,14 +126,17 @@ class LocalDestination:
 
     def publish(self, split: str, manifest: bytes) -> None:
         folder = self._out / split
-        sync_folder(folder)
+        sync_folder(folder)  # the names of what the manifest names, first
         self.put(split, MANIFEST_NAME, manifest)
+        sync_folder(folder)  # tars with neither manifest nor marker would be taken for those of another tool
         with translated(folder):
             (folder / MARKER).unlink(missing_ok=True)
-        sync_folder(folder)
+        if split:  # otherwise this is the folder that `leave` syncs
+            sync_folder(folder)
 
     def leave(self) -> None:
         """See `Destination`. Removes the lock file, too."""
+        sync_folder(self._out)  # before the plan is gone, with which all would be written again
         with translated(self._out):
             self._forget()
             shutil.rmtree(self._state, ignore_errors=True)
@@ -147,6 +154,7 @@ class LocalDestination:
             mine.mkdir()
             with replacing(mine / self._plan.name) as file:
                 file.write(msgspec.json.encode(plan))
+            sync_folder(mine)
             try:
                 os.rename(mine, self._begun)  # renaming a folder fails if another process was first
             except OSError:
@@ -154,9 +162,16 @@ class LocalDestination:
                     raise
                 shutil.rmtree(mine)
         self._check(plan)
+        sync_folder(self._state)  # before any other name: without its plan, no pack goes on with what is in the folder
         for each in plan.sets:
             (self._out / each.split).mkdir(exist_ok=True)
             (self._out / each.split / MARKER).touch()
+        self._sync(plan)  # before any tar: without the marker, tars would be taken for those of another tool
+
+    def _sync(self, plan: PackPlan) -> None:
+        """Make the names in all folders durable."""
+        for folder in dict.fromkeys([*(self._out / each.split for each in plan.sets), self._out]):
+            sync_folder(folder)
 
     def _is_begun(self) -> bool:
         """Whether there is a plan: without one, the sets are finished and only records were left to be removed."""
@@ -179,7 +194,9 @@ class LocalDestination:
     def _forget(self) -> None:
         """Remove the plan and the completion records."""
         with translated(self._out):
-            self._plan.unlink(missing_ok=True)  # first: the next pack removes records that have no plan
+            if self._plan.exists():  # first: the next pack removes records that have no plan
+                self._plan.unlink(missing_ok=True)
+                sync_folder(self._begun)
         shutil.rmtree(self._records, ignore_errors=True)
         self._sweep()
 
@@ -224,9 +241,11 @@ class LocalDestination:
         for folder in (*sets, self._out):
             if (folder / MANIFEST_NAME).exists():  # the marker makes the set unfinished, even if this process is killed
                 os.replace(folder / MANIFEST_NAME, folder / MARKER)
+                sync_folder(folder)
             for item in folder.iterdir():
                 if item.name != MARKER and not item.is_dir():
                     item.unlink()
+            sync_folder(folder)  # tars that come back must find the marker
             (folder / MARKER).unlink(missing_ok=True)
             if folder != self._out:
                 folder.rmdir()

@@ -14,7 +14,8 @@ from mps_shards.packing.sources.python_samples import open_samples
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.sources.table_source import TableSource
 from mps_shards.packing.sources.tree_source import TreeSource
-from mps_shards.storage.local_disk import is_folder, translated
+from mps_shards.storage.disk_sync import translated
+from mps_shards.storage.local_disk import is_folder
 from mps_shards.storage.urls import scheme_of
 
 __all__ = ["open_source"]
