@@ -1,13 +1,13 @@
 """What the columns of a table with images mean: Parquet and Arrow files as the Hugging Face Hub stores them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.pack_options import SourceOptions
-from mps_shards.packing.sources.listing import Column
+from mps_shards.packing.sources.listing import Column, Doubt
 
 __all__ = ["TableColumns", "columns_of"]
 
@@ -24,6 +24,7 @@ _MASKS = (
     "target",
 )
 _LABELS = ("label", "labels", "class", "category", "target", "class_name", "label_name", "fine_label")
+_SPLITS = ("split", "subset")
 _CAPTIONS = ("caption", "captions", "text", "sentence", "prompt", "description")
 
 
@@ -36,10 +37,12 @@ class TableColumns:
         label: column with class numbers, class names, or lists of class numbers; "" for none.
         classes: class names that the file states for the label.
         several: whether a sample has several labels.
+        is_number: whether the label is a number to predict.
         caption: column with texts, which are the target; "" for none.
         split: column with the name of the split; "" for none.
         kept: columns that are kept as metadata.
         unused: columns that are not packed.
+        doubts: questions about the columns that the user must decide.
     """
 
     image: str
@@ -47,10 +50,12 @@ class TableColumns:
     label: str = ""
     classes: tuple[str, ...] = ()
     several: bool = False
+    is_number: bool = False
     caption: str = ""
     split: str = ""
     kept: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def shown(self) -> tuple[Column, ...]:
         """The use of each column."""
@@ -76,16 +81,13 @@ def columns_of(schema: Any, options: SourceOptions, *, where: str) -> TableColum
     image = _only(options.image_column, names, "image", where) or _image_among(images, where, names)
     masks = [name for name in images if name != image and name.lower() in _MASKS]
     mask = options.mask_column or (masks[0] if masks and not chosen_label else "")
-    split = options.split_column or ""
+    split = options.split_column or _split_among(schema, {image, mask, chosen_label})
     taken = {image, mask, split}
     label = chosen_label or ("" if mask else _label_among(schema, features, taken, where))
     classes, several = _classes(features.get(label)) if label else ((), False)
+    several = several or (bool(label) and _is_list(schema.field(label).type))
     free = [name for name in names if name not in {*taken, label}]
-    texts = [
-        name
-        for name in free
-        if name.lower() in _CAPTIONS and str(schema.field(name).type) in ("string", "large_string")
-    ]
+    texts = [name for name in free if name.lower() in _CAPTIONS and _is_text(schema.field(name).type)]
     caption = texts[0] if len(texts) == 1 and not label and not mask else ""
     rest = [name for name in free if name != caption]
     kept = tuple(name for name in rest if _is_plain(schema.field(name).type))
@@ -94,12 +96,32 @@ def columns_of(schema: Any, options: SourceOptions, *, where: str) -> TableColum
         mask=mask,
         label=label,
         classes=classes,
-        several=several or (bool(label) and _is_list(schema.field(label).type)),
+        several=several,
+        is_number=bool(label) and not several and options.targets == "number",
         caption=caption,
         split=split,
         kept=kept,
         unused=tuple(name for name in rest if name not in kept),
+        doubts=tuple(_doubts(rest, images, options, has_target=bool(label or mask or caption))),
     )
+
+
+def _doubts(free: Sequence[str], images: Sequence[str], options: SourceOptions, *, has_target: bool) -> Iterator[Doubt]:
+    """Doubts about columns that have no role."""
+    others = [name for name in free if name in images]
+    if others and options.image_column is None:
+        yield Doubt(
+            f"{', '.join(others)} holds images too, which would be left out",
+            "--image-column names the images and leaves the others out, --mask-column names masks",
+            "content",
+        )
+    unknown = [name for name in free if name not in others]
+    if unknown and not has_target:
+        yield Doubt(
+            f"no column is recognised as the label (columns: {', '.join(unknown)}), so the images would get no label",
+            "--label-column NAME names it, --yes packs the images without labels",
+            "content",
+        )
 
 
 def _features(schema: Any) -> dict[str, Any]:
@@ -140,11 +162,15 @@ def _label_among(schema: Any, features: dict[str, Any], taken: set[str], where: 
         raise ConfigError(f"{where}: {' and '.join(stated)} hold class labels; choose one with --label-column")
     if stated:
         return str(stated[0])
-    plain = [
-        name for name in schema.names if name not in taken and str(schema.field(name).type) not in ("float", "double")
-    ]
-    named: dict[str, str] = {name.lower(): name for name in plain if _is_plain(schema.field(name).type)}
+    named: dict[str, str] = {
+        name.lower(): name for name in schema.names if name not in taken and _is_label(schema, name)
+    }
     return next((named[name] for name in _LABELS if name in named), "")
+
+
+def _split_among(schema: Any, taken: set[str]) -> str:
+    named = [name for name in schema.names if name.lower() in _SPLITS and name not in taken]
+    return next((name for name in named if _is_text(_values_of(schema.field(name).type))), "")
 
 
 def _classes(feature: Any) -> tuple[tuple[str, ...], bool]:
@@ -168,12 +194,30 @@ def _only(option: Any, names: Sequence[str], role: str, where: str) -> str:
     return str(chosen[0]) if chosen else ""
 
 
+def _is_label(schema: Any, name: str) -> bool:
+    kind = schema.field(name).type
+    return _is_plain(kind.value_type if _is_list(kind) else kind)
+
+
 def _is_plain(kind: Any) -> bool:
     """Whether values of a type can be written to JSON unchanged."""
     import pyarrow.types as types
 
-    checks = (types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_boolean)
-    return any(check(kind) for check in checks)
+    kind = _values_of(kind)
+    return _is_text(kind) or any(check(kind) for check in (types.is_integer, types.is_floating, types.is_boolean))
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
+def _values_of(kind: Any) -> Any:
+    """The type of the values of a dictionary, such as the categories of pandas; another type itself."""
+    import pyarrow.types as types
+
+    return kind.value_type if types.is_dictionary(kind) else kind
 
 
 def _is_list(kind: Any) -> bool:

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+import numpy as np
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.class_folders import number_labels
 from mps_shards.packing.sources.image_kinds import extension_of
+from mps_shards.packing.sources.list_labels import doubts_about_labels
 from mps_shards.packing.sources.listing import Bad, Doubt, Entries, Entry, Listing, Split
 from mps_shards.packing.sources.source import SourceSample, Stamp
 from mps_shards.packing.sources.table_columns import TableColumns, columns_of
 from mps_shards.shards.manifest import Task
+from mps_shards.wording import counted
 
 __all__ = ["Chunk", "TableFiles", "TableSource", "Value", "split_of"]
 
 _FEW = 20  # with fewer rows, all labels may well differ
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 _SPLIT_FILE = re.compile(r"(.+?)[-_.]\d{3,}(-of-\d+)?")
 
 
@@ -101,7 +105,7 @@ class TableSource:
     def listing(self, options: SourceOptions) -> Listing:
         """See `Source`. Reads the images of Parquet files, which do not state image sizes."""
         columns = columns_of(self._files.schema(), options, where=self.name)
-        rows = _Rows(self.name, self._files.layout, columns, skip_bad=options.skip_bad)
+        rows = _Rows(self.name, self._files.layout, columns, options)
         images = [name for name in (columns.image, columns.mask) if name]
         others = [name for name in (columns.label, columns.caption, columns.split, *columns.kept) if name]
         for chunk in self._files.chunks(images, others):
@@ -130,12 +134,11 @@ class TableSource:
 class _Rows:
     """Collects rows by split."""
 
-    def __init__(self, name: str, layout: str, columns: TableColumns, *, skip_bad: bool):
+    def __init__(self, name: str, layout: str, columns: TableColumns, options: SourceOptions):
         self._layout = layout
-        self._name, self._columns, self._skip_bad = name, columns, skip_bad
+        self._name, self._columns, self._options = name, columns, options
         self._splits: dict[str, Entries] = defaultdict(Entries)
         self._found: dict[str, int] = {}  # class names or numbers of labels without a feature ClassLabel
-        self._are_numbers = False
         self._most = -1  # the largest class number of multi-label rows without a feature ClassLabel
         self._bad: list[Bad] = []
         self._row: dict[str, int] = defaultdict(int)
@@ -189,20 +192,39 @@ class _Rows:
             bad=tuple(self._bad),
             labels_from=f"column {columns.label!r}" if columns.label else "",
             columns=columns.shown(),
-            doubts=self._doubts(classes),
+            numbers=(columns.label,) if columns.is_number else (),
+            doubts=(*columns.doubts, *self._doubts_about_missing_labels(), *self._doubts(classes)),
         )
 
-    def _doubts(self, classes: Sequence[str]) -> tuple[Doubt, ...]:
+    def _doubts_about_missing_labels(self) -> Iterator[Doubt]:
+        """A doubt about splits in which some rows have a label, and others have none."""
+        for split, entries in self._splits.items():
+            lacking = np.flatnonzero(entries.labels < 0)
+            if 0 < len(lacking) < len(entries):
+                path = entries[int(lacking[0])].path
+                row = path.rpartition("/")[2].partition(".")[0].lstrip("0") or "0"
+                rows = counted(len(entries), "row") + (f" of split {split!r}" if split else "")
+                yield Doubt(
+                    f"{len(lacking):,} of {rows} (such as row {row}) have no label in column {self._columns.label!r}",
+                    "give them a label, or remove them: training finds samples without a class",
+                    "content",
+                )
+
+    def _doubts(self, classes: Sequence[str]) -> Iterator[Doubt]:
+        column = self._columns.label
+        if self._columns.classes or self._columns.several or not self._found or self._options.targets == "class":
+            return
         rows = sum(map(len, self._splits.values()))
-        if self._columns.classes or self._columns.several or rows < _FEW or 2 * len(classes) <= rows:
-            return ()
-        return (
-            Doubt(
-                f"column {self._columns.label!r} of {self._name} has {len(classes):,} labels for {rows:,} images",
-                "--label-column names the column of the classes",
-                "content",
-            ),
-        )
+        labels = np.concatenate([entries.labels for entries in self._splits.values()])
+        counts = np.bincount(labels[labels >= 0], minlength=len(classes)).tolist()
+        are_whole = all(name.removeprefix("-").isdecimal() for name in classes)  # of a table, whole numbers are classes
+        doubts = [] if are_whole else list(doubts_about_labels(dict(zip(classes, counts, strict=True)), column))
+        if not doubts and rows >= _FEW and 2 * len(classes) > rows:
+            how = "--label-column names the column of the classes"
+            yield Doubt(
+                f"column {column!r} of {self._name} has {len(classes):,} labels for {rows:,} images", how, "content"
+            )
+        yield from doubts
 
     def _task(self, entries: Entries) -> Task:
         columns = self._columns
@@ -210,6 +232,8 @@ class _Rows:
             return "segmentation"
         if columns.several:
             return "multilabel"
+        if columns.is_number:
+            return "regression"
         if columns.caption:
             return "captions"
         return "classification" if columns.label and (entries.labels >= 0).any() else "unlabeled"
@@ -218,16 +242,26 @@ class _Rows:
         """Class number of a cell, and the JSON of the metadata of the row."""
         number = -1
         note = {name: _plain(value) for name, value in others.items() if value is not None}
-        if self._columns.several:
+        if self._columns.is_number:
+            note = {self._columns.label: self._value(label), **note}
+        elif self._columns.several:
             note["labels"] = sorted({self._one_of_several(each) for each in label or () if each is not None})
         elif label is not None and label != -1:  # the Hub's value for the missing labels of a test split
             number = self._number(label)
         return number, msgspec.json.encode(note).decode() if note else ""
 
+    def _value(self, label: Any) -> float | int:
+        if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
+            raise DataError(
+                f"{self._name}: {label!r} in column {self._columns.label!r} is not a number to predict; correct it, or "
+                "remove the row"
+            )
+        return label
+
     def _number(self, label: Any) -> int:
         if not self._columns.classes:
-            self._are_numbers = self._are_numbers or not isinstance(label, str)
-            return self._found.setdefault(str(label), len(self._found))
+            whole = isinstance(label, float) and label.is_integer()
+            return self._found.setdefault(str(int(label) if whole else label), len(self._found))
         classes = self._columns.classes
         if isinstance(label, str) and label in classes:
             return classes.index(label)
@@ -250,14 +284,15 @@ class _Rows:
         """Class names, sorted as text or as numbers. The labels are renumbered in this order."""
         if self._columns.several:
             return tuple(map(str, range(self._most + 1)))
-        names = sorted(self._found, key=int) if self._are_numbers else sorted(self._found)
+        are_numbers = all(map(_NUMBER.fullmatch, self._found))
+        names = sorted(self._found, key=float) if are_numbers else sorted(self._found)
         places = {name: number for number, name in enumerate(names)}
         number_labels(self._splits.values(), self._found, places)
         return tuple(names)
 
     def _leave_out(self, path: str, reason: str) -> None:
         shown = f"{self._name}: row {path.rpartition('/')[2].lstrip('0') or 0}: {reason}"
-        if not self._skip_bad:
+        if not self._options.skip_bad:
             raise DataError(f"{shown}; leave such rows out with --on-bad-sample skip")
         self._bad.append(Bad(path, shown))
 
