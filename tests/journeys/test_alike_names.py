@@ -82,7 +82,7 @@ def test_images_whose_names_the_set_has_in_another_normal_form_are_not_appended(
 
 def test_class_folders_that_a_disk_treats_as_equal_are_not_unpacked_into_each_other(tmp_path: Path, mixing: Path):
     images = write(tmp_path / "imgs", {"cat/x.jpg": tiny_jpeg(), "Cat/y.jpg": tiny_jpeg(1), "dog/z.jpg": tiny_jpeg(2)})
-    out = pack(images, tmp_path / "out").out
+    out = pack(images, tmp_path / "out", layout="classes").out
 
     with pytest.raises(DataError, match=r"would become 'cat', .* treats this name as .*: they differ only in case"):
         unpack(out, mixing / "again", workers=1)

@@ -119,7 +119,64 @@ DOUBTFUL = {
         words=("cat/2 begins like an image, but has no extension and is left out",),
         settled=(("--yes",), {"": ("classification", CATS, 4)}),
     ),
+    # what is not read, among what is
+    "folders of systems": Case(
+        images(*PETS, "@eaDir/cat/0.jpg", "$RECYCLE.BIN/x.jpg", "cat/.ipynb_checkpoints/0-checkpoint.jpg"),
+        {"": ("classification", CATS, 4)},
+        ("Classes (2)",),
+    ),
+    "an archive among the images": Case(
+        {**images(*PETS), "more.zip": b"PK\3\4"},
+        words=("more.zip is an archive inside of the source, which is left out", "unpack it"),
+        settled=(("--yes",), {"": ("classification", CATS, 4)}),
+    ),
+    "raw data of a camera": Case(
+        {**images(*PETS), "cat/7.NEF": b"II*\0", "cat/8.dcm": b"x", "cat/0.cr2": b"II*\0"},
+        words=("cat/7.NEF is an image in a format that is not read, and is left out, as are 1 more", "convert"),
+        settled=(("--yes",), {"": ("classification", CATS, 4)}),
+    ),
+    "members of a WebDataset": Case(
+        {**images("0.jpg", "1.jpg"), "0.cls": b"0", "1.cls": b"1"},
+        words=("0.cls and other .cls files have the names of images and look like labels of a WebDataset", "index"),
+        settled=(("--layout", "flat"), {"": ("unlabeled", (), 2)}),
+    ),
+    "classes inside of one class": Case(
+        images("animal/cat/0.jpg", "animal/dog/0.jpg", "car/0.jpg", "car/1.jpg"),
+        words=("the images of animal are in folders of it (cat, dog)", "--layout classes"),
+        settled=(("--layout", "classes"), {"": ("classification", ("animal", "car"), 4)}),
+    ),
+    "two spellings of a class": Case(
+        images("Cat/0.jpg", "cat/1.jpg", "dog/2.jpg"),
+        words=("the classes 'Cat' and 'cat' differ in upper and lower case only", "--layout classes"),
+        settled=(("--layout", "classes"), {"": ("classification", ("Cat", "cat", "dog"), 3)}),
+    ),
+    "two lists with labels": Case(
+        {**listed("path,label", TWO), "train.csv": rows("path,label", *(f"{name},x" for name in NAMES))},
+        words=("holds several lists that name its images (labels.csv, train.csv); pack one of them",),
+    ),
     # cells
+    "two columns of images": Case(
+        listed("image,second,label", [f"{name},{label}" for name, label in zip(NAMES[::-1], TWO, strict=True)]),
+        words=("column 'second' names images too, which would be left out", "--mask-column second"),
+        source="labels.csv",
+        options=("--label-column", "label"),
+        settled=(("--image-column", "image"), _LABELLED),
+    ),
+    "a comma at the end of each line": Case(
+        {**listed("path,label", TWO), "labels.csv": listed("path,label", TWO)["labels.csv"].replace(b"\n", b",\n")},
+        _LABELLED,
+        source="labels.csv",
+    ),
+    "a comma without quotes": Case(
+        listed("path,label", ["cat, black", "dog"] * 3),
+        words=("labels.csv:2: 3 cells, but line 1 has 2 columns (path, label)", "quotes around a cell with ','"),
+        source="labels.csv",
+    ),
+    "a path twice in JSON": Case(
+        {**images(*NAMES), "labels.json": b'{"0.jpg": "cat", "1.jpg": "dog", "0.jpg": "dog"}'},
+        words=("labels.json names '0.jpg' twice in one object",),
+        source="labels.json",
+    ),
     "a missing label": Case(
         listed("path,label", ["cat", "dog", "NaN", "cat", "dog", "NaN"]),
         words=("2 images with 'NaN' in column 'label' would get a class of this name", "--targets class"),

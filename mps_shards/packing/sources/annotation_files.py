@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from mps_shards.errors import ConfigError, ShardsError
-from mps_shards.packing.sources.file_tree import ANNOTATION_KINDS, FileTree, is_image
+from mps_shards.packing.sources.file_tree import ANNOTATION_KINDS, ARCHIVE_KINDS, FileTree, is_image
 from mps_shards.packing.sources.folder_names import SPLIT_WORDS, split_word
 from mps_shards.packing.sources.image_finder import ImageFinder
 from mps_shards.packing.sources.list_columns import has_label_column, roles_of
 from mps_shards.packing.sources.list_rows import LIST_SUFFIXES, LOOSE_SUFFIXES, read_rows
 from mps_shards.packing.sources.listing import Doubt, Listing
 
-__all__ = ["doubts_about_annotations", "labelling_lists", "refuse_foreign_annotations"]
+__all__ = ["doubts_about_annotations", "doubts_about_unread", "labelling_lists", "refuse_foreign_annotations"]
 
 _ROWS = 200  # characters of a list that are read to recognise it
 _MOST_LISTS = 20
@@ -28,6 +28,10 @@ _FOREIGN = (
     ("tracks of MOTChallenge", "seqinfo.ini", (b"[Sequence]",)),
     ("annotations of CVAT", "annotations.xml", (b"<annotations",)),
     ("annotations of Supervisely", "meta.json", (b'"classes"', b'"tags"')),
+)
+_SIDECARS = (
+    *((".txt", "captions"), (".xml", "boxes of Pascal VOC"), (".json", "annotations"), (".npy", "arrays")),
+    (".cls", "labels of a WebDataset"),
 )
 _SPLITS = re.compile(r"split|partition", re.I)
 _YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*")
@@ -48,7 +52,8 @@ def labelling_lists(tree: FileTree) -> dict[str, str]:
         if len(splits) > 1 and all(splits.values()) and len(set(splits.values())) == len(splits):
             return splits
         trains = [name for name in found if split_word(name.rpartition(".")[0]) == "train"]
-        if len(trains) != 1:
+        others = [name for name in found if name not in trains and _has_labels(tree, name)]
+        if len(trains) != 1 or others:
             shown = ", ".join(found[:4])
             raise ConfigError(
                 f"{tree.files.name} holds several lists that name its images ({shown}); pack one of them: "
@@ -200,7 +205,7 @@ def _json_kind(tree: FileTree, path: str) -> str:
 
 def _doubts_about_sidecars(tree: FileTree) -> Iterator[Doubt]:
     """Files of the same names as images: captions, boxes."""
-    for kind, what in ((".txt", "captions"), (".xml", "boxes of Pascal VOC"), (".json", "annotations")):
+    for kind, what in _SIDECARS:
         paths = [path for path in tree.annotations if path.lower().endswith(kind)][:20]
         beside = [path for path in paths if _has_image(tree, path)]
         if len(beside) * 2 <= len(paths) or not beside:
@@ -209,8 +214,30 @@ def _doubts_about_sidecars(tree: FileTree) -> Iterator[Doubt]:
             what = "boxes of YOLO"
         yield Doubt(
             f"{beside[0]} and other {kind} files have the names of images and look like {what}, which are not used",
-            "write captions or labels into a list (path,caption) and pack that, or keep to the folders (--layout flat, "
-            "classes or splits)",
+            "mps-shards reads the tars of a WebDataset as they are ('mps-shards index' on their folder)"
+            if kind == ".cls"
+            else "write captions or labels into a list (path,caption) and pack that, or keep to the folders (--layout "
+            "flat, classes or splits)",
+        )
+
+
+def doubts_about_unread(tree: FileTree) -> Iterator[Doubt]:
+    """Doubts about archives inside of the source, and about images in formats that are not read."""
+    archives = [path for path in tree.unread if posixpath.splitext(path)[1].lower() in ARCHIVE_KINDS]
+    if archives:
+        yield Doubt(
+            f"{archives[0]} is an archive inside of the source, which is left out"
+            + (f", as are {len(archives) - 1} more" if len(archives) > 1 else ""),
+            "unpack it, or pack it as a set of its own",
+            "content",
+        )
+    pictures = [path for path in tree.unread if path not in archives and not _has_image(tree, path)]
+    if pictures:
+        yield Doubt(
+            f"{pictures[0]} is an image in a format that is not read, and is left out"
+            + (f", as are {len(pictures) - 1} more" if len(pictures) > 1 else ""),
+            "convert such files to PNG or TIFF",
+            "content",
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import DataError
+from mps_shards.packing.sources.files import is_shown
 
 __all__ = ["ArchiveMembers", "Member", "clean_path"]
 
@@ -79,7 +80,7 @@ class ArchiveMembers:
         number = self._folders[folder]
         start, stop = np.searchsorted(self._sorted_parents, [number, number + 1])
         files = {self._name(member) for member in self._by_parent[start:stop].tolist()}
-        return sorted(name for name in [*files, *self._inside.get(folder, ())] if not name.startswith("."))
+        return sorted(name for name in [*files, *self._inside.get(folder, ())] if is_shown(name.removesuffix("/")))
 
     def find(self, path: str) -> tuple[int, int] | None:
         """Size and place of a file; None if there is none."""

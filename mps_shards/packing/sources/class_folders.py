@@ -190,28 +190,8 @@ def _doubts_of_classes(
             f"all images are in one class, {classes[0]}, which does not look like one",
             "--layout flat packs the images without labels, --layout classes keeps one class",
         )
-    if len(classes) > 1 and len(depths) == len(classes):
-        inner_sets = [frozenset(depths[name]) for name in classes]
-        if len(inner_sets[0]) > 1 and len(set(inner_sets)) == 1:
-            inner = sorted(inner_sets[0])
-            if sample := sample_folder(tree, classes[0]):
-                yield Doubt(
-                    f"each of the folders {', '.join(classes[:3])} holds one sample rather than a class: {sample}",
-                    ONE_MASK,
-                )
-                return
-            yield Doubt(
-                f"each of the folders {', '.join(classes[:3])} holds the same folders ({', '.join(inner[:5])}), which "
-                "look like the classes",
-                "pack one of the folders, or take the outer folders for the classes (--layout classes)",
-            )
-        elif max(map(len, inner_sets)) > 1 and not any(is_image(n) for each in classes for n in tree.names(f"{each}/")):
-            inner = sorted(inner_sets[0])
-            yield Doubt(
-                f"the images are in folders of folders ({classes[0]}/{inner[0]} ...), and both levels could be classes",
-                f"--layout classes takes the outer ones ({', '.join(classes[:3])}); to take the inner ones, move them "
-                "into one folder",
-            )
+    yield from _doubts_of_depth(tree, classes, depths)
+    yield from _doubts_of_case(classes, "classes")
     yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout classes")
 
 
@@ -237,7 +217,59 @@ def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[S
                 f"all images are in one class, {classes[0]}, which does not look like one",
                 "move the images up to have splits without labels, or keep one class (--layout splits)",
             )
+    yield from _doubts_of_case(classes, "splits")
     yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout splits")
+
+
+def _doubts_of_depth(tree: FileTree, classes: Sequence[str], depths: Mapping[str, set[str]]) -> Iterator[Doubt]:
+    """Doubts about classes whose images are in folders of folders."""
+    if len(classes) > 1 and len(depths) == len(classes):
+        inner_sets = [frozenset(depths[name]) for name in classes]
+        if len(inner_sets[0]) > 1 and len(set(inner_sets)) == 1:
+            inner = sorted(inner_sets[0])
+            if sample := sample_folder(tree, classes[0]):
+                yield Doubt(
+                    f"each of the folders {', '.join(classes[:3])} holds one sample rather than a class: {sample}",
+                    ONE_MASK,
+                )
+                return
+            yield Doubt(
+                f"each of the folders {', '.join(classes[:3])} holds the same folders ({', '.join(inner[:5])}), which "
+                "look like the classes",
+                "pack one of the folders, or take the outer folders for the classes (--layout classes)",
+            )
+        elif max(map(len, inner_sets)) > 1 and not any(is_image(n) for each in classes for n in tree.names(f"{each}/")):
+            inner = sorted(inner_sets[0])
+            yield Doubt(
+                f"the images are in folders of folders ({classes[0]}/{inner[0]} ...), and both levels could be classes",
+                f"--layout classes takes the outer ones ({', '.join(classes[:3])}); to take the inner ones, move them "
+                "into one folder",
+            )
+    elif len(classes) > 1 and (name := _only_deeper(tree, classes, depths)):
+        inner = sorted(depths[name])
+        yield Doubt(
+            f"the images of {name} are in folders of it ({', '.join(inner[:5])}), and those of other classes are not",
+            f"--layout classes makes one class of {name}; to make classes of the inner folders, move them up",
+        )
+
+
+def _only_deeper(tree: FileTree, classes: Sequence[str], depths: Mapping[str, set[str]]) -> str:
+    """A class whose images all are in several folders of its own, next to classes without folders; "" for none."""
+    if len(depths) == len(classes):
+        return ""
+    several = (name for name in classes if len(depths.get(name, ())) > 1)
+    return next((name for name in several if not any(map(is_image, tree.names(f"{name}/")))), "")
+
+
+def _doubts_of_case(classes: Sequence[str], layout: str) -> Iterator[Doubt]:
+    spelled: dict[str, str] = {}
+    for name in classes:
+        if (other := spelled.setdefault(name.casefold(), name)) != name:
+            yield Doubt(
+                f"the classes {other!r} and {name!r} differ in upper and lower case only",
+                f"rename one to make them one class, or keep two classes (--layout {layout})",
+            )
+            return
 
 
 def too_many_classes(classes: int, images: int, how: str) -> Iterator[Doubt]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from mps_shards.errors import ConfigError
 from mps_shards.packing.sources.annotation_files import (
     doubts_about_annotations,
+    doubts_about_unread,
     labelling_lists,
     refuse_foreign_annotations,
 )
@@ -78,6 +79,7 @@ def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
             "content",
         )
         listing = replace(listing, doubts=(*listing.doubts, doubt))
+    listing = replace(listing, doubts=(*listing.doubts, *doubts_about_unread(tree)))
     error = refusal(listing.bad)
     if error is not None and not tree.options.skip_bad:
         raise error
@@ -122,6 +124,7 @@ def _seen_from(whole: FileTree, listing: Listing, trees: Sequence[tuple[str, Fil
     whole.annotations = [folder + path for folder, tree in trees for path in tree.annotations]
     whole.packed = [folder + path for folder, tree in trees for path in tree.packed]
     whole.bare = [folder + path for folder, tree in trees for path in tree.bare]
+    whole.unread = [folder + path for folder, tree in trees for path in tree.unread]
     ignored = sum((tree.ignored for _, tree in trees), Counter[str]())
     return replace(listing, ignored=ignored, doubts=(*listing.doubts, *doubts))
 

@@ -18,20 +18,38 @@ from mps_shards.shards.sample_index import INDEX_NAME
 from mps_shards.vision.image_files import begins_like_image
 from mps_shards.wording import counted
 
-__all__ = ["ANNOTATION_KINDS", "SPLIT_NAMES", "FileTree", "check_names", "is_image", "read_classes", "refusal"]
+__all__ = [
+    "ANNOTATION_KINDS",
+    "ARCHIVE_KINDS",
+    "SPLIT_NAMES",
+    "FileTree",
+    "check_names",
+    "is_image",
+    "read_classes",
+    "refusal",
+]
 
 SPLIT_NAMES = frozenset(["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"])
 CLASS_LIST = "classes.txt"
 ANNOTATION_KINDS = frozenset(
     [
         *(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".txt", ".mat", ".xlsx", ".xls", ".ods", ".parquet"),
-        *(".pkl", ".pickle", ".yaml", ".yml", ".npy", ".npz", ".lst", ".sqlite", ".h5", ".hdf5"),
+        *(".cls", ".pkl", ".pickle", ".yaml", ".yml", ".npy", ".npz", ".lst", ".sqlite", ".h5", ".hdf5"),
+    ]
+)
+# Files that may hold images, but are not read: archives, raw data of cameras, medical and layered images
+ARCHIVE_KINDS = frozenset([".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"])
+_UNREAD_KINDS = ARCHIVE_KINDS | frozenset(
+    [
+        *(".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".orf", ".rw2", ".dcm", ".dicom", ".nii", ".mha", ".nrrd"),
+        *(".psd", ".xcf", ".exr", ".hdr", ".tga", ".fits", ".pcx", ".jp2", ".j2k", ".jxr", ".dds", ".svs", ".ndpi"),
     ]
 )
 # Files that lie beside the tars of a shard set; the last one while a pack is unfinished
 _SET_FILES = frozenset([MANIFEST_NAME, INDEX_NAME, MARKER])
 _MOST_ANNOTATIONS = 1000
 _MOST_BARE = 50
+_MOST_UNREAD = 50
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +64,7 @@ class FileTree:
         annotations: the first thousand ignored files that look like annotations.
         packed: folders that hold a shard set, which are not looked into.
         bare: the first fifty ignored files whose names have no extension.
+        unread: the first fifty ignored files that may hold images, but are not read.
     """
 
     files: Files
@@ -56,6 +75,7 @@ class FileTree:
     annotations: list[str] = field(default_factory=list)
     packed: list[str] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     _others: set[int] = field(default_factory=set)  # hashes of paths that were counted or are used
     _folders: dict[str, list[str]] = field(default_factory=dict)  # several layouts ask for the same folders
     _stems: dict[str, set[str]] = field(default_factory=dict)
@@ -152,6 +172,8 @@ class FileTree:
         self.ignored[kind] += 1
         if kind in ANNOTATION_KINDS and len(self.annotations) < _MOST_ANNOTATIONS:
             self.annotations.append(path)
+        if kind in _UNREAD_KINDS and len(self.unread) < _MOST_UNREAD:
+            self.unread.append(path)
         if not dot and len(self.bare) < _MOST_BARE:
             self.bare.append(path)
 
@@ -286,7 +308,7 @@ class FileTree:
         """The error of a source without images that could be packed."""
         nameless = self.nameless_images()
         hint = f"; {nameless[0]} begins like an image, so give such files an extension (.jpg)" if nameless else ""
-        if archives := [kind for kind in self.ignored if kind in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")]:
+        if archives := [kind for kind in self.ignored if kind in ARCHIVE_KINDS]:
             hint = hint or f"; it holds {archives[0]} files: pack each of these, or unpack them"
         if self.packed:
             hint = f"; {self.shown(self.packed[0]).removesuffix('/')} is packed already: reshard changes its shards"

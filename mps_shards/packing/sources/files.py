@@ -17,10 +17,12 @@ from mps_shards.errors import DataError, StorageError
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
 
-__all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "NotedFiles", "ReadFiles", "SubFiles", "stamp_of"]
+__all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "NotedFiles", "ReadFiles", "SubFiles", "is_shown", "stamp_of"]
 
 Content = bytes | mmap.mmap
 
+# Folders of systems: thumbnails of Synology, the bin and the indexes of Windows, attributes in archives of macOS
+_SYSTEM_FOLDERS = frozenset(["@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX"])
 ICLOUD = ".icloud"  # macOS names a file x.jpg that is not downloaded .x.jpg.icloud
 _ENDING = 4096  # bytes; files of one camera begin alike but end differently
 # Two changes within this time may get the same timestamp: FAT has steps of two seconds, Linux clock ticks.
@@ -89,8 +91,8 @@ class Files(Protocol):
 
 
 def is_shown(name: str) -> bool:
-    """Whether a file is listed: hidden files are not, except placeholders of files that are only in iCloud."""
-    return not name.startswith(".") or name.endswith(ICLOUD)
+    """Whether a name is listed: hidden ones and folders of systems are not, but placeholders of iCloud files are."""
+    return (not name.startswith(".") and name not in _SYSTEM_FOLDERS) or name.endswith(ICLOUD)
 
 
 def stamp_of(*values: object, is_sure: bool) -> Stamp:

@@ -1,12 +1,13 @@
 """The role of each column of a list, recognised by the name of the column, or else by its content."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.pack_options import SourceOptions
+from mps_shards.packing.sources.file_tree import is_image
 from mps_shards.packing.sources.folder_names import SPLIT_WORDS
 from mps_shards.packing.sources.image_finder import ImageFinder
 from mps_shards.packing.sources.listing import Column, Doubt
@@ -97,6 +98,8 @@ def roles_of(
     if only_named and not options.label_column:
         free = [name for name in free if _spelled(name) in _LABEL_COLUMNS]
     labels, targets, doubts = _label_columns(spelled, free, rows, options, has_mask=mask is not None)
+    if options.image_column is None and options.mask_column is None:
+        doubts += tuple(_doubts_about_images(image, [name for name in free if name not in labels], rows, finder))
     return Roles(image=image, labels=labels, split=split, mask=mask, flags=flags, targets=targets, doubts=doubts)
 
 
@@ -142,6 +145,21 @@ def _share_of_images(column: str, rows: Sequence[Mapping[str, Any]], finder: Ima
         except DataError:  # several files fit, so the column does name images
             found += 1
     return found / len(cells) if cells else 0.0
+
+
+def _doubts_about_images(
+    image: str, free: Sequence[str], rows: Sequence[Mapping[str, Any]], finder: ImageFinder
+) -> Iterator[Doubt]:
+    """A doubt about a further column that names images, which would only be kept as text."""
+    for name in free:
+        cells = [str(row[name]) for row in rows if row.get(name) not in (None, "")]
+        if 2 * sum(map(is_image, cells)) >= len(cells) > 0 and _share_of_images(name, rows, finder) >= 0.5:
+            yield Doubt(
+                f"column {name!r} names images too, which would be left out",
+                f"--mask-column {name} makes them masks, --image-column {image} leaves them out",
+                "content",
+            )
+            return
 
 
 def _mask_column(

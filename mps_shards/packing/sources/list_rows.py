@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
@@ -11,6 +12,7 @@ from mps_shards.errors import DataError
 from mps_shards.packing.sources.file_tree import is_image
 from mps_shards.packing.sources.files import Files
 from mps_shards.shards.manifest import NOT_JSON
+from mps_shards.wording import counted
 
 __all__ = ["LIST_SUFFIXES", "LOOSE_SUFFIXES", "read_rows"]
 
@@ -57,31 +59,47 @@ def _csv_rows(table: str, file: TextIO) -> Rows:
     is_spaced = f"{delimiter} " in head  # "label, path"
     reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=is_spaced)
     columns: list[str] = []
+    began, named_by = 1, 0  # line at which the next row begins, and line that names the columns
     try:
         for row in reader:
+            line, began = began, reader.line_num + 1
             if not any(row) or (of_excel and reader.line_num == 1):
                 continue
             cells = row
             if not columns:
                 is_header = not (len(cells) <= 2 and is_image(cells[0].strip()))
                 columns = [cell.strip() for cell in cells] if is_header else ["path", "label"][: len(cells)]
-                _check_columns(f"{table}:{reader.line_num}", columns)
+                columns, named_by = _checked_columns(f"{table}:{reader.line_num}", columns), line
                 if is_header:
                     continue
+            while len(cells) > len(columns) and not cells[-1].strip():
+                cells.pop()  # a comma at the end of the line
             if len(cells) != len(columns):
-                raise DataError(f"{table}:{reader.line_num}: {len(cells)} cells, but {len(columns)} columns")
+                raise DataError(
+                    f"{table}:{line}: {counted(len(cells), 'cell')}, but line {named_by} has "
+                    f"{counted(len(columns), 'column')} ({', '.join(columns)[:60]}); write as many cells as columns, "
+                    f"and quotes around a cell with {delimiter!r} in it"
+                )
             named = zip(columns, cells, strict=True)
             yield reader.line_num, {name: cell for name, cell in named if name}
     except csv.Error as error:
-        raise DataError(f"{table}:{reader.line_num}: {error}") from error
+        if "unexpected end of data" in str(error):
+            raise DataError(
+                f"{table}:{began}: a quoted cell that begins here has no closing quote; close it"
+            ) from error
+        raise DataError(f"{table}:{reader.line_num}: {error}; correct this line") from error
 
 
-def _check_columns(where: str, columns: list[str]) -> None:
+def _checked_columns(where: str, columns: list[str]) -> list[str]:
+    """The names of columns, without empty ones at the end, which a comma at the end of the line makes."""
+    while len(columns) > 1 and not columns[-1]:
+        columns = columns[:-1]
     named = [name for name in columns if name]
     if len(set(named)) < len(named):
-        raise DataError(f"{where}: two columns have the same name ({', '.join(columns)})")
+        raise DataError(f"{where}: two columns have the same name ({', '.join(columns)}); rename one")
     if len(columns) - len(named) > 1 or (columns[1:] and "" in columns[1:]):
         raise DataError(f"{where}: a column has no name ({', '.join(columns)}); name it")
+    return columns
 
 
 def _json_rows(table: str, file: TextIO) -> Rows:
@@ -91,7 +109,7 @@ def _json_rows(table: str, file: TextIO) -> Rows:
             try:
                 yield number, decoder.decode(line)
             except NOT_JSON as error:
-                raise DataError(f"{table}:{number}: {error}") from error
+                raise DataError(f"{table}:{number}: {error}; each line must be one JSON object") from error
 
 
 def _json_file_rows(table: str, file: TextIO) -> Rows:
@@ -107,6 +125,7 @@ def _json_file_rows(table: str, file: TextIO) -> Rows:
         raise DataError(f"{table} is a COCO annotation file; pack the folder that holds it and the images")
     rows = whole
     if isinstance(whole, dict):
+        _refuse_repeated_names(table, text)
         rows = [
             {"path": path, **(about if isinstance(about, dict) else {"label": about})} for path, about in whole.items()
         ]
@@ -115,6 +134,19 @@ def _json_file_rows(table: str, file: TextIO) -> Rows:
             f"{table} is not a list of images: it needs an array of objects, or an object with a label by path"
         )
     yield from enumerate(rows, 1)
+
+
+def _refuse_repeated_names(table: str, text: str) -> None:
+    """Of two members of one name, decoders keep the last one."""
+
+    def checked(pairs: list[tuple[str, Any]]) -> None:
+        names: set[str] = set()
+        for name, _ in pairs:
+            if name in names:
+                raise DataError(f"{table} names {name!r} twice in one object, perhaps with another label; remove one")
+            names.add(name)
+
+    json.loads(text, object_pairs_hook=checked)
 
 
 def _text_rows(table: str, file: TextIO) -> Rows:
