@@ -1,6 +1,6 @@
-"""Packing of images into shard sets: list a source, plan the shards, make the shards, write index and manifest.
+"""Packing of images into shard sets: a source is listed, its shards are planned and written, then index and manifest.
 
-Only this package makes shard sets. It never imports torch, so that packing starts at once.
+Only this package makes shard sets. It never imports torch, so packing starts at once.
 """
 
 import contextlib
@@ -8,7 +8,6 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable
-from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +35,9 @@ def pack(
 ) -> "PackReport":
     """Pack images into a shard set, or into one set for each split. The source is never changed.
 
-    Equal sources and options give equal bytes, whatever executor makes the shards, interrupted or not. The manifest is
-    written last: a folder without a manifest is not finished. If packing is interrupted or fails, finished shards are
-    kept, and the same call checks them and continues; if no shard is finished yet, `out` is left as it was.
+    Equal sources and options give equal bytes, with every executor and also after an interruption. The manifest is
+    written last, so a folder without a manifest is not finished. If packing is interrupted or fails, finished shards
+    are kept, and the same call checks them and continues. If no shard is finished yet, `out` is left as it was.
 
     Args:
         source: class folders (``cat/x.jpg``), split and class folders (``train/cat/x.jpg``), a flat folder; a list of
@@ -47,9 +46,9 @@ def pack(
             folder of ``Dataset.save_to_disk``, or ``hf://datasets/...``. Or a Python object: a sequence or iterable of
             pairs (image, target) or of dicts, such as a torchvision or Hugging Face data set; arrays ``(X, y)``; a dict
             of such objects by split. Images may be PIL images, uint8 arrays, encoded bytes or paths.
-        out: an absent or empty folder, or an unfinished pack of the same images with the same options; by default
-            `source`, or the folder of the list, with ``-shards`` appended. Or the URL of such a folder in an object
-            store (s3://, gs://, az://, or what fsspec can write to), or that folder opened by
+        out: an absent or empty folder, or one with an unfinished pack of the same images and options; by default
+            `source`, without a file's extension, with ``-shards`` appended. Also the URL of such a folder in an object
+            store (s3://, gs://, az://, or a scheme that fsspec can write to), or a folder that was opened by
             `mps_shards.storage.location.open_folder` with other time-outs and retries.
         dry_run: write nothing, and report what would be packed; ``report.understanding.doubts`` lists open questions.
         yes: accept the first interpretation of an ambiguous source; otherwise such a source is refused.
@@ -75,12 +74,12 @@ def pack(
         contextlib.closing(open_source(source, root=bundles.read.root)) as opened,
         ProgressDisplay(quiet=not progress, shows_bar=not dry_run) as display,
     ):
-        packed: Callable[..., PackReport] = run_pack
+        run: Callable[..., PackReport] = run_pack
         if bundles.work.append:
-            from mps_shards.packing.appending import append_pack  # here: few packs append
+            from mps_shards.packing.appending import append_pack  # imported late because few packs append
 
-            packed = partial(append_pack, run=run_pack)
-        return packed(
+            run = append_pack
+        return run(
             opened,
             out,
             bundles,
@@ -94,8 +93,8 @@ def pack(
 def commit(out: "str | PathLike[str] | WritableFolder") -> "PackReport":
     """Turn the shards that the tasks of an array job (`pack` with ``executor="array"``) made in `out` into shard sets.
 
-    If the sets are finished already, the report says so (`already_packed`), without counts by class: a commit that
-    failed can always be repeated.
+    A commit that failed can be repeated: if the sets are finished already, the report says so (`already_packed`) and
+    has no counts by class.
 
     Raises:
         ConfigError: a task is still running, or `out` holds neither an unfinished pack nor finished sets.
@@ -107,7 +106,7 @@ def commit(out: "str | PathLike[str] | WritableFolder") -> "PackReport":
 
 
 def _describe_options() -> None:
-    """Give `pack` the signature and the documentation of the declared options."""
+    """Add the declared options to the signature and the docstring of `pack`."""
     signature = inspect.signature(pack)
     fixed = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     lines = []

@@ -1,8 +1,8 @@
 """Appending: new images become new shards of a finished set; the existing shards stay as they are.
 
 The new shards are packed into ``OUT/.append`` like any other pack. Then they are moved beside the old shards, and the
-index, the labels and at last the manifest are replaced, each by one rename. Until then the old manifest is valid: it
-does not name the new shards, and readers accept an index that is longer than the manifest needs.
+index, the labels and at last the manifest are replaced, each by one rename. Until the last rename the old manifest is
+valid: it does not name the new shards, and readers accept an index that is longer than the manifest needs.
 """
 
 import contextlib
@@ -11,8 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,11 @@ from mps_shards.packing.destinations.local_folder import LocalDestination
 from mps_shards.packing.pack_options import PackOptions
 from mps_shards.packing.pack_report import PackReport
 from mps_shards.packing.plan import key_of, shard_name
+from mps_shards.packing.run import run_pack
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 from mps_shards.packing.sources.source import Source
 from mps_shards.shards.manifest import Manifest, SetDescription, ShardRecord
-from mps_shards.shards.name_folding import folded
+from mps_shards.shards.name_folding import fold_name
 from mps_shards.shards.sample_labels import LABEL_TYPE
 from mps_shards.shardset.contents import listed
 from mps_shards.shardset.opening import APPENDING, StoredSet, open_set, read_manifest, set_folders
@@ -53,26 +53,27 @@ def append_pack(
     source: Source,
     out: str | PathLike[str] | WritableFolder | None,
     options: PackOptions,
-    run: Callable[..., PackReport],
     **callbacks: Any,
 ) -> PackReport:
-    """Add the images of a source that a finished set does not hold yet. See `mps_shards.pack`.
+    """Add the images of a source that a finished set does not hold yet, as `mps_shards.pack` describes.
 
     Args:
-        run: the function `run_pack`, which makes the new shards.
+        callbacks: further arguments of `run_pack`, which makes the new shards.
 
     Raises:
-        ConfigError: there is not a finished set, or the images do not fit it: another task, class, split or option.
+        ConfigError: there is no finished set, or the images have another task, class, split or option than the set.
         DataError: an image has the key of a sample of the set, but other content.
         StorageError: a file cannot be read or written.
     """
     began = time.monotonic()
     folder = open_folder(out or source.default_out or "")
     if folder.path is None:
-        raise ConfigError(f"{folder}: images are appended to sets on this machine; reshard can merge sets in a store")
+        raise ConfigError(
+            f"{folder}: images can be appended only to sets on this machine; reshard merges sets in a store"
+        )
     place = folder.path
     if options.work.overwrite or options.work.executor == "array" or callbacks.get("dry_run"):
-        raise ConfigError("append excludes overwrite, the executor 'array' and dry_run")
+        raise ConfigError("append cannot be combined with overwrite, the executor 'array' or dry_run")
     with translated(place):
         folders = set_folders(folder) if place.is_dir() else []
     if not folders:
@@ -84,10 +85,10 @@ def append_pack(
             _merge(place)  # shards that an earlier call had packed when it was killed
             sets = {"" if each == folder else each.name: open_set(each, whole=True) for each in folders}
             new = _NewImages(source, sets, options)
-            report = _packed(new, place / APPENDING, partial(run, options=options, **callbacks))
+            report = _pack_new(new, place / APPENDING, options, callbacks)
             _merge(place)
         finally:
-            with contextlib.suppress(OSError):  # the lock is let go in any case
+            with contextlib.suppress(OSError):  # the lock is released in any case
                 shutil.rmtree(place / STATE)
     sync_folder(place)
     if report is None:
@@ -109,10 +110,10 @@ def append_pack(
     )
 
 
-def _packed(new: "_NewImages", staging: Path, run: Callable[..., PackReport]) -> PackReport | None:
-    """Make the new shards; None if there is nothing new."""
+def _pack_new(new: "_NewImages", staging: Path, options: PackOptions, callbacks: Any) -> PackReport | None:
+    """Pack the new images into the folder `staging`; return None if there are no new images."""
     try:
-        return run(new, str(staging))
+        return run_pack(new, str(staging), options, **callbacks)
     except _NothingNewError:
         return None
     except ConfigError as error:
@@ -126,7 +127,7 @@ class _NothingNewError(Exception):
 
 
 class _NewImages:
-    """A `Source` of those images that the sets do not hold yet, with the class numbers of the sets."""
+    """A `Source` that lists only the images that the sets do not hold yet, with the class numbers of the sets."""
 
     default_out: Path | None = None
 
@@ -148,11 +149,13 @@ class _NewImages:
         for split in listing.splits:
             if split.name not in self._sets:
                 names = ", ".join(self._sets) or "no splits"
-                raise ConfigError(f"{self.name} has a split {split.name!r}, and the pack has {names}")
+                raise ConfigError(f"{self.name} has a split {split.name!r}, but the finished pack has {names}")
             stored = self._sets[split.name]
             if split.task != stored.manifest.task:
-                raise ConfigError(f"{self.name} is for {split.task}, and {stored.folder} for {stored.manifest.task}")
-            entries = self._unknown(split.entries, stored)
+                raise ConfigError(
+                    f"{self.name} has the task {split.task}, but {stored.folder} has the task {stored.manifest.task}"
+                )
+            entries = self._new_entries(split.entries, stored)
             labels = entries.labels
             labels[:] = numbers[labels]
             if len(entries):
@@ -166,7 +169,7 @@ class _NewImages:
             notes=(*listing.notes, *([f"{self.known:,} images are in the set already"] if self.known else [])),
         )
 
-    def _unknown(self, entries: Entries, stored: StoredSet) -> Entries:
+    def _new_entries(self, entries: Entries, stored: StoredSet) -> Entries:
         """Return the entries whose key no sample of the set has."""
         samples = [sample for shard in stored.manifest.shards for sample in _keys_and_sizes(stored, shard.name)]
         held = np.array(samples, np.uint64).reshape(-1, 3)
@@ -177,32 +180,32 @@ class _NewImages:
             wanted = np.uint64(hash_of(key_of(entry.path, keys)))
             at = int(np.searchsorted(held[:, 0], wanted))
             if at == len(held) or held[at, 0] != wanted:
-                self._refuse_alike(entry, folded_keys, stored)
+                self._refuse_colliding_key(entry, folded_keys, stored)
                 kept.append(number)
                 continue
             self.known += 1
             if not self._changes and entry.size and int(held[at, 1]) != entry.size:
                 raise DataError(
-                    f"{self.name}/{entry.path} has {entry.size} bytes, and the sample of this key in {stored.folder} "
-                    f"has {held[at, 1]}: another image of the same name? Rename it, or pack it into a set of its own"
+                    f"{self.name}/{entry.path} has {entry.size} bytes, but the sample with this key in {stored.folder} "
+                    f"has {held[at, 1]}. If they are different images, rename one, or pack it into a separate set"
                 )
         return entries.take(kept)
 
-    def _refuse_alike(self, entry: Entry, folded_keys: npt.NDArray[np.uint64], stored: StoredSet) -> None:
-        """Raise DataError where some disk takes this key for one of the set: perhaps it is the same image.
+    def _refuse_colliding_key(self, entry: Entry, folded_keys: npt.NDArray[np.uint64], stored: StoredSet) -> None:
+        """Raise DataError if some disk would treat the key of an entry as equal to a key of the set.
 
         Args:
-            folded_keys: Sorted hashes of the folded keys of the set.
+            folded_keys: sorted hashes of the folded keys of the set.
         """
-        key = folded(key_of(entry.path, self._options.read.keys))
+        key = fold_name(key_of(entry.path, self._options.read.keys))
         at = int(np.searchsorted(folded_keys, np.uint64(hash_of(key))))
         if at == len(folded_keys) or folded_keys[at] != np.uint64(hash_of(key)):
             return
         samples = (sample for shard in stored.manifest.shards for sample in listed(stored, shard.name))
-        other = next(sample.key for sample in samples if folded(sample.key) == key)
+        other = next(sample.key for sample in samples if fold_name(sample.key) == key)
         raise DataError(
             f"{self.name}/{entry.path} and the sample {other} of {stored.folder} have names that differ only in case "
-            "or Unicode normal form: the same image? Rename it, or pack it into a set of its own"
+            "or Unicode normal form. If they are different images, rename one, or pack it into a separate set"
         )
 
 
@@ -211,7 +214,7 @@ def _keys_and_sizes(stored: StoredSet, shard: str) -> list[tuple[int, int, int]]
     found = []
     for sample in listed(stored, shard):
         sizes = [size for name, size in sample.fields.items() if name not in ("cls", "json", "txt", "mask.png")]
-        found.append((hash_of(sample.key), sizes[0] if sizes else 0, hash_of(folded(sample.key))))
+        found.append((hash_of(sample.key), sizes[0] if sizes else 0, hash_of(fold_name(sample.key))))
     return found
 
 
@@ -221,8 +224,8 @@ def _check_options(manifest: Manifest, options: PackOptions, name: str) -> None:
     for option in sorted({*held, *given} - _FREE - {"palette"}):
         if held.get(option) != given.get(option):
             raise ConfigError(
-                f"the set was packed with {option} = {held.get(option)!r}, and {name} is appended with "
-                f"{given.get(option)!r}: give the same option"
+                f"the set was packed with {option} = {held.get(option)!r}, but {name} would be appended "
+                f"with {given.get(option)!r}: give the same value"
             )
 
 
@@ -233,11 +236,11 @@ def _numbers_of(listing: Listing, manifest: Manifest, name: str) -> Any:
         if unknown := [each for each in listing.classes if each not in places]:
             shown = ", ".join(manifest.classes[:10]) + (" ..." if len(places) > 10 else "")
             raise ConfigError(
-                f"{name} has the class {unknown[0]!r}, and the set has {shown}: the classes of a finished set stay as "
-                "they are. Pack the images as a separate set, and merge both with mps-shards reshard"
+                f"{name} has the class {unknown[0]!r}, but the set has only {shown}, and a finished set keeps its "
+                "classes. Pack the images as a separate set, and merge both with mps-shards reshard"
             )
     elif listing.classes and listing.classes != manifest.classes:
-        raise ConfigError(f"{name} names other classes than the set, in which label ids would mean something else")
+        raise ConfigError(f"{name} has other classes than the set, so equal label ids would mean different classes")
     return np.array([*(places.get(each, -1) for each in listing.classes), -1], LABEL_TYPE)
 
 

@@ -12,18 +12,18 @@ from mps_shards.packing.sources.listing import Entry, Split
 from mps_shards.packing.sources.source import Source
 from mps_shards.storage.ordered_map import ordered_map
 
-__all__ = ["Numbers", "find_duplicates", "without"]
+__all__ = ["Numbers", "find_duplicates", "numbers_without"]
 
 Numbers = npt.NDArray[np.intp]
 
-_CHUNK = 2048  # images of one task
+_CHUNK = 2048  # images that a thread hashes at a time
 _SHOWN = 5
 
 
 def find_duplicates(
     source: Source, splits: Sequence[Split], *, threads: int, dropped: bool = False
 ) -> tuple[Duplicates, Numbers]:
-    """Find images that repeat an earlier image; return a summary and their entry numbers, counted through all splits.
+    """Find images that repeat an earlier image; return a summary and their numbers among the entries of all splits.
 
     Only images of equal size in bytes are opened, and only those whose last bytes are equal are read in full.
 
@@ -37,17 +37,17 @@ def find_duplicates(
 
     def entry(number: int) -> Entry:
         split = int(np.searchsorted(stops, number, side="right"))
-        return splits[split].entries[number - int(stops[split])]  # a negative index counts from the end
+        return splits[split].entries[number - int(stops[split])]  # negative, so it counts from the end of the split
 
     def ending(entry: Entry) -> bytes:
         salt = entry.size.to_bytes(16)
         try:
             ending = source.ending(entry)
-        except DataError:  # it cannot be read, so it repeats nothing; packing says so
+        except DataError:  # an image that cannot be read repeats no other; packing reports it
             ending = entry.path.encode("utf-8", "surrogateescape")
         return hashlib.blake2b(ending, digest_size=8, salt=salt).digest()
 
-    def whole(entry: Entry) -> bytes:
+    def digest(entry: Entry) -> bytes:
         return hashlib.sha256(source.read(entry).image).digest()
 
     def hashes(numbers: Numbers, hashed: Callable[[Entry], bytes]) -> bytes:
@@ -59,7 +59,7 @@ def find_duplicates(
 
     numbers = np.flatnonzero(_repeated(np.concatenate([split.entries.sizes for split in splits])))
     numbers = numbers[_repeated(np.frombuffer(hashes(numbers, ending), np.uint64))]
-    digests = hashes(numbers, whole)
+    digests = hashes(numbers, digest)
     firsts: dict[bytes, int] = {}
     pairs = [
         (firsts.setdefault(digests[32 * place : 32 * place + 32], number), number)
@@ -81,8 +81,8 @@ def find_duplicates(
     return summary, np.array([number for _, number in pairs], np.intp)
 
 
-def without(splits: Sequence[Split], repeated: Numbers) -> list[Numbers]:
-    """Return for each split the numbers of the entries that are not repeated."""
+def numbers_without(splits: Sequence[Split], repeated: Numbers) -> list[Numbers]:
+    """Return for each split the numbers of its entries that are not among the repeated ones."""
     kept, start = [], 0
     for split in splits:
         own = repeated[(repeated >= start) & (repeated < start + len(split.entries))] - start
@@ -92,7 +92,7 @@ def without(splits: Sequence[Split], repeated: Numbers) -> list[Numbers]:
 
 
 def _repeated(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Whether each value occurs more than once; of millions of values, `np.unique` would hold five copies."""
+    """Return for each value whether it occurs more than once. `np.unique` would need five copies of all values."""
     order = np.argsort(values)
     equal = values[order[1:]] == values[order[:-1]]
     many = np.zeros(len(values), np.bool_)

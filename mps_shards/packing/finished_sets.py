@@ -1,4 +1,4 @@
-"""From finished shards to finished sets: indexes, the list of skipped images, and the manifests last."""
+"""The last step of a pack, which turns finished shards into sets: indexes, skipped images, then the manifests."""
 
 from collections.abc import Callable
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Maps that change label ids while packing: 255 to 1, or the raw ids of Cityscapes to its train ids."""
+"""Maps that change label ids while packing, for example 255 to 1, or the raw ids of Cityscapes to its train ids."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class LabelIdMap:
     """A map from stored label ids to the label ids in the shard set.
 
     Attributes:
-        name: name that the manifest records: the name of a known map, or its pairs.
+        name: text that the manifest records, which is the name of a known map, or the pairs.
         pairs: pairs (stored id, new id).
         others: new id of every other stored id; None if other ids do not change.
         ignore_index: new id that is not a class, if the map produces one.
@@ -71,7 +71,7 @@ def find_id_map(given: str) -> LabelIdMap:
     """
     if given in ID_MAPS:
         return ID_MAPS[given]
-    parts, where = given.split(","), given
+    parts = given.split(",")
     if not all(_PAIR.fullmatch(part) for part in parts):
         path = Path(given)
         try:
@@ -88,11 +88,11 @@ def find_id_map(given: str) -> LabelIdMap:
     for part in parts:
         match = _PAIR.fullmatch(part)
         if not match:
-            raise ConfigError(f"map_ids {where}: {part!r} is not a pair of label ids like 255=1")
+            raise ConfigError(f"map_ids {given}: {part!r} is not a pair of label ids like 255=1")
         stored, meant = int(match[1]), int(match[2])
         if max(stored, meant) >= 1 << 16:
-            raise ConfigError(f"map_ids {where}: {part!r} is out of range; label ids go from 0 to 65535")
+            raise ConfigError(f"map_ids {given}: {part!r} is out of range; label ids go from 0 to 65535")
         if pairs.setdefault(stored, meant) != meant:
-            raise ConfigError(f"map_ids {where}: the label id {stored} has two meanings, {pairs[stored]} and {meant}")
+            raise ConfigError(f"map_ids {given}: the label id {stored} has two meanings, {pairs[stored]} and {meant}")
     name = ",".join(f"{stored}={meant}" for stored, meant in sorted(pairs.items()))
     return LabelIdMap(name=name, pairs=tuple(sorted(pairs.items())))

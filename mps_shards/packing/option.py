@@ -1,4 +1,4 @@
-"""The declaration of an option, from which the command line, the Python API and the checks are derived."""
+"""Declarations of options, from which the command line, the Python API and the checks are derived."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ _KEY = "declared"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """Properties of an option beside its name, type and default.
+    """Properties of an option besides its name, type and default.
 
     Attributes:
         help: what the option does, as one or more sentences.
@@ -64,10 +64,10 @@ def option_name(name: str) -> str:
 
 
 def check_values(bundle: Any) -> None:
-    """Refuse values outside of the declared choices and limits.
+    """Check values against the declared choices and limits, and store values of repeatable options as tuples.
 
     Raises:
-        ConfigError: an option has a value that it does not accept; the error names both and the accepted values.
+        ConfigError: an option does not accept its value; the error names the option, the value and the accepted values.
     """
     for each, about in declared_in(bundle):
         value = getattr(bundle, each.name)

@@ -50,7 +50,9 @@ def parse_shares(text: str) -> "dict[str, Fraction]":
         except (ValueError, ZeroDivisionError) as error:
             raise ConfigError(f"{part!r} is not a part of a split; write the parts like train=0.9,val=0.1") from error
         if not _NAME.fullmatch(name) or share <= 0:
-            raise ConfigError(f"{part!r} is not a part of a split: a name of letters and digits, a share above 0")
+            raise ConfigError(
+                f"{part!r} is not a part of a split; write a name of letters and digits and a share above 0"
+            )
         if name in shares:
             raise ConfigError(f"the split {text!r} names {name!r} twice")
         shares[name] = share
@@ -61,27 +63,22 @@ def parse_shares(text: str) -> "dict[str, Fraction]":
     if total > 1:
         raise ConfigError(f"the shares of {text!r} add up to {float(total):g}; they must add up to at most 1")
     if lcm(*(share.denominator for share in shares.values())) > _FINEST:
-        raise ConfigError(f"the shares of {text!r} have too many digits; write at most nine digits")
+        raise ConfigError(f"the shares of {text!r} have too many digits; write at most nine digits for each")
     return shares
 
 
 def _named_shares(text: str) -> str:
-    """Add the names of the splits to ``"80/20"`` or ``"0.8"``."""
+    """Return ``"80/20"`` or ``"0.8"`` with the names of the splits, as in ``"train=80,val=20"``."""
+    from fractions import Fraction
+
     if match := re.fullmatch(r"\s*(0?\.\d+|\d{1,2}\s*%)\s*", text):
-        train = match[1].replace("%", "").strip()
-        rest = f"{100 - int(train)}" if "%" in match[1] else f"{_one_minus(train)}"
-        return f"train={train},val={rest}"
+        train = Fraction(match[1].rstrip("% ")) / (100 if "%" in match[1] else 1)
+        return f"train={train},val={1 - train}"
     if re.fullmatch(r"\s*[\d.]+(\s*/\s*[\d.]+){1,2}\s*", text):
         return ",".join(
             f"{name}={share}" for name, share in zip(("train", "val", "test"), text.split("/"), strict=False)
         )
     return text.replace("%", "")
-
-
-def _one_minus(share: str) -> str:
-    from decimal import Decimal
-
-    return str(1 - Decimal(share))
 
 
 def parse_subset(share: float | str) -> "Fraction":

@@ -61,9 +61,9 @@ def outline(
 
 
 def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, recorded: dict[str, Any]) -> str:
-    """Return a SHA-256 over everything that decides a byte of the output: not the source's location or the executor.
+    """Return a SHA-256 over everything that affects a byte of the output, so without source location and executor.
 
-    `on_bad_sample` is left out: shards that are finished without skipping a sample are right either way.
+    `on_bad_sample` is left out, because shards in which no sample was skipped are the same with either value.
     """
     content = (
         version("mps-shards"),
@@ -83,7 +83,7 @@ def _fingerprint(listing: Listing, plans: Sequence[SetPlan], seed: int | None, r
 def _planned(split: Split, plan: SetPlan, listing: Listing) -> PlannedSet:
     if not len(plan.order):
         raise ConfigError(
-            f"split {split.name!r} is empty, because all its images repeat others; keep duplicates, or remove the split"
+            f"split {split.name!r} would be empty, as all its images repeat others; keep duplicates or remove the split"
         )
     labels = split.entries.labels[plan.order]
     counted = np.bincount(labels[labels >= 0], minlength=len(listing.classes)).tolist()

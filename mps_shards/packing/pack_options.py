@@ -86,7 +86,7 @@ class SourceOptions:
     )
     keys: Keys = declared(
         "stem",
-        "Name samples by their path without extension, or with it (for a.jpg beside a.png).",
+        "Make keys from paths without the extension (stem), or with it (name) if a.jpg and a.png may share a folder.",
         choices=Keys,
     )
     on_bad_sample: OnBadSample = declared(
@@ -146,7 +146,7 @@ class ImageOptions:
         shown_default="90",
     )
     upright: bool = declared(
-        False, "Turn images and their masks as the EXIF orientation says; the loader does not apply it."
+        False, "Turn images and their masks by the EXIF orientation, which the loader does not apply."
     )
     to_8bit: str | None = declared(
         None,
@@ -180,7 +180,7 @@ class ImageOptions:
             raise ConfigError("max_size bounds the longer side and resize sets the shorter side: give one of them")
         if self.quality is not None and (self.format == "png" or not self.alters):
             raise ConfigError(
-                "quality is for images that are re-encoded as JPEG or WebP: give a format, a size or upright too"
+                "quality needs images that are re-encoded as JPEG or WebP: give a format, a size or upright too"
             )
 
     @property
@@ -286,7 +286,11 @@ class WorkOptions:
         choices=Executor,
     )
     workers: int | None = declared(
-        None, "Number of threads; each makes one shard at a time.", metavar="N", least=1, shown_default="cores, up to 8"
+        None,
+        "Number of threads, each of which makes one shard at a time.",
+        metavar="N",
+        least=1,
+        shown_default="cores, up to 8",
     )
     ray_address: str | None = declared(
         None, "Address of the Ray cluster (auto, host:port).", shown_default="RAY_ADDRESS, or a new local cluster"
@@ -314,11 +318,11 @@ class WorkOptions:
             raise ConfigError("executor 'array' needs task_index and num_tasks")
         if self.task_index >= self.num_tasks:
             raise ConfigError(
-                f"task_index {self.task_index} is not in 0 to {self.num_tasks - 1}, as {self.num_tasks} tasks have"
+                f"task_index must be from 0 to {self.num_tasks - 1} for {self.num_tasks} tasks, not {self.task_index}"
             )
         if self.overwrite:
             raise ConfigError(
-                "tasks of an array job cannot overwrite, they would remove each other's shards; remove the old set"
+                "tasks of an array job cannot overwrite, as they would remove each other's shards; remove the old set"
             )
 
     @property
@@ -327,18 +331,18 @@ class WorkOptions:
         return self.workers or min(8, available_cores())
 
 
-# The options that every manifest of format version 1 records, in its order; others are recorded where they are used.
+# Options that every manifest records, in this order. Others are recorded only if they differ from their defaults.
 _RECORDED = (
     *("shard_size", "shard_samples", "keys", "drop_duplicates", "split"),
     *("max_size", "resize", "format", "quality", "upright", "check", "palette"),
 )
-# Options that the manifest holds elsewhere.
+# Options that other fields of the manifest hold.
 _NOT_RECORDED = ("shuffle", "seed", "ignore_index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
-    """All options of a pack, in bundles. `PackOptions.of` makes a `PackOptions` from option names."""
+    """All options of a pack, in bundles. `PackOptions.of` makes it from option names."""
 
     read: SourceOptions = dataclasses.field(default_factory=SourceOptions)
     images: ImageOptions = dataclasses.field(default_factory=ImageOptions)
@@ -381,7 +385,7 @@ class PackOptions:
         record = {name: values[name] for name in _RECORDED}
         record |= {"shard_size": parse_size(self.shards.shard_size), "palette": palette_digest}
         for bundle, each, _ in self.declared():
-            # the shards hold what was read of a source, and the executor changes no byte
+            # the samples show how the source was read, and the executor changes no byte
             decides = bundle not in ("read", "work") and each.name not in (*_RECORDED, *_NOT_RECORDED)
             if decides and (value := values[each.name]) != each.default:
                 record[each.name] = value if isinstance(value, str | int | float | bool) else str(value)

@@ -68,7 +68,7 @@ class PackPlan:
 
     Attributes:
         fingerprint: SHA-256 over everything that decides a byte of the output.
-        source: path of the source, for the report; not part of the fingerprint.
+        source: path of the source, which the report shows; not part of the fingerprint.
         layout: recognised layout of the source.
         found: recognised layout in words.
         numbers: names of the target numbers, for the task "regression".
@@ -101,7 +101,7 @@ class PackedSet:
     """One shard set that was packed.
 
     Attributes:
-        folder: folder of the set, or its URL in a store without secrets.
+        folder: folder of the set; for a set in a store, its URL without secrets.
         classes: numbers of samples of each class.
         rotated: number of images with an EXIF orientation, which the loader does not apply.
         tiled: number of images whose crops can be decoded alone, if `tiles` was set.
@@ -122,11 +122,11 @@ class PackedSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackReport:
-    """What a pack did, or, after a dry run, what it would do.
+    """Results of a pack, or, after a dry run, the results that it would have.
 
     Attributes:
-        source: path of the source, or a few words for a source that has none.
-        out: the destination folder, or its URL in a store without secrets.
+        source: path of the source, or a few words that describe a source without a path.
+        out: the destination folder; for a destination in a store, its URL without secrets.
         layout: recognised layout of the source, in words.
         sets: the shard sets, one for each split.
         classes: class names; a label is an index into this list.

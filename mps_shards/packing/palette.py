@@ -59,7 +59,7 @@ def find_palette(text: str) -> Palette:
         content = path.read_text("utf-8-sig")
     except FileNotFoundError as error:
         known = " and ".join(PALETTES)
-        raise ConfigError(f"{text} is neither a file nor the name of a palette ({known})") from error
+        raise ConfigError(f"{text} is neither a file nor a known palette ({known})") from error
     except OSError as error:
         raise StorageError(f"cannot read {text}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -82,7 +82,9 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 def _palette(rows: list[_Row]) -> Palette:
     colours = [(*row.color, number if row.id is None else row.id) for number, row in enumerate(rows)]
     names = {colour[3]: row.name for colour, row in zip(colours, rows, strict=True) if row.name}
-    count = next(number for number in range(len(names) + 1) if number not in names)  # 255 is not a class
+    count = next(
+        number for number in range(len(names) + 1) if number not in names
+    )  # the classes end before the first gap, as 255 is no class
     return Palette(colours=tuple(colours), names=tuple(names[number] for number in range(count)))
 
 

@@ -16,7 +16,7 @@ from mps_shards.shards.tar import BLOCK, END
 
 __all__ = ["SetPlan", "ShardPlan", "key_of", "packed_bytes", "plan_shards", "shard_name"]
 
-_CHUNK = 1 << 18  # entries processed together: some 50 MB
+_CHUNK = 1 << 18  # entries that are processed together, which takes about 50 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SetPlan(Sequence[ShardPlan]):
-    """The shards of one set. A shard's entries are only looked up on access; until then an image takes 8 bytes.
+    """The shards of one set. Each `ShardPlan` is made on access, so this plan takes only 8 bytes for each image.
 
     Attributes:
         order: intp [n], numbers of the entries in the order of the set.
@@ -90,12 +90,12 @@ def plan_shards(
 
 
 def shard_name(prefix: str, number: int) -> str:
-    """``train-000012.tar``."""
+    """Return the file name of a shard, such as ``train-000012.tar``."""
     return f"{prefix}-{number:06d}.tar"
 
 
 def key_of(path: str, keys: Keys) -> str:
-    """Return the key of the sample for an image's path."""
+    """Return the key of the sample that the image at this path becomes, with the extension if `keys` is "name"."""
     return encode_key(path if keys == "name" else path.rpartition(".")[0])
 
 
@@ -119,7 +119,7 @@ def _member_bytes(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _cuts(sizes: npt.NDArray[np.int64], room: int) -> list[int]:
-    """Return the start of each shard of at most `room` bytes (or of one larger sample), and the end of the last."""
+    """Return the start of each shard of at most `room` bytes, or of one larger sample, and the end of the last."""
     ends = np.cumsum(sizes)
     cuts = [0]
     while cuts[-1] < len(sizes):

@@ -13,7 +13,7 @@ __all__ = ["ProgressDisplay"]
 
 
 class ProgressDisplay:
-    """Shows the progress of one pack, until the block ends.
+    """Shows the progress of one pack on stderr, until the ``with`` block ends.
 
     Args:
         shows_bar: whether to show a progress bar; a dry run only shows how the source was understood.
@@ -41,6 +41,6 @@ class ProgressDisplay:
         self._bar = self._open.enter_context(bar)
 
     def advance(self, samples: int, size: int) -> None:
-        """Count samples and bytes; may be called from any thread."""
+        """Advance the progress bar by these numbers of samples and bytes; may be called from any thread."""
         if self._bar is not None:
             self._bar.advance(samples, size)

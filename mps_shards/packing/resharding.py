@@ -1,4 +1,4 @@
-"""Resharding: packing from shard sets, whose samples are copied as they are."""
+"""Resharding: packing of samples from existing shard sets, without decoding them."""
 
 import contextlib
 import os

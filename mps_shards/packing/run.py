@@ -1,4 +1,4 @@
-"""Running of a pack: list the source, plan the shards, make the shards, write index and manifest."""
+"""The steps of a pack: list the source, plan the shards, make the shards, write index and manifest."""
 
 import time
 from bisect import bisect_right
@@ -14,8 +14,7 @@ from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.destinations.destination import Destination
 from mps_shards.packing.destinations.local_folder import LocalDestination
 from mps_shards.packing.destinations.object_store_folder import StoreDestination
-from mps_shards.packing.duplicate_images import Numbers, find_duplicates, without
-from mps_shards.packing.executors.array_job import share
+from mps_shards.packing.duplicate_images import Numbers, find_duplicates, numbers_without
 from mps_shards.packing.executors.local_threads import run_local
 from mps_shards.packing.executors.ray_cluster import run_ray
 from mps_shards.packing.finished_sets import finish
@@ -24,14 +23,14 @@ from mps_shards.packing.outline import outline
 from mps_shards.packing.pack_options import PackOptions, WorkOptions
 from mps_shards.packing.pack_report import Duplicates, PackedSet, PackPlan, PackReport, Skipped
 from mps_shards.packing.plan import SetPlan, plan_shards
-from mps_shards.packing.sample_fields import FieldRules, rules_of, settled
+from mps_shards.packing.sample_fields import FieldRules, rules_of, settle_classes
 from mps_shards.packing.shard_writer import Progress, ShardTask
 from mps_shards.packing.source_checks import count_bad_samples, is_packed_already, refuse_changed
 from mps_shards.packing.sources.listing import Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.packing.splits import split_listing, subset_listing
 from mps_shards.packing.understanding import Understanding, refuse_doubts, understand
-from mps_shards.shards.name_folding import alike
+from mps_shards.shards.name_folding import find_colliding_names
 from mps_shards.shardset.opening import open_set, set_folders
 from mps_shards.storage.folder import WritableFolder
 from mps_shards.storage.location import open_folder
@@ -43,7 +42,7 @@ OnUnderstanding = Callable[[Understanding], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tasks(Sequence[ShardTask]):
-    """The shards of all sets as tasks. Each task is built on access."""
+    """One task for each shard of all sets. Each task is built on access, to save memory."""
 
     source: Source
     destination: Destination
@@ -83,10 +82,10 @@ def run_pack(
     on_understanding: OnUnderstanding = lambda understanding: None,
     on_progress: Progress = lambda samples, size: None,
 ) -> PackReport:
-    """Pack `source` into `out`. See `mps_shards.packing.pack`.
+    """Pack an opened source into `out`, as `mps_shards.packing.pack` describes.
 
     Args:
-        asks: whether to open some of the images and to refuse doubts; shard sets leave no doubts.
+        asks: whether to open some images and to refuse a source that leaves doubts; shard sets leave none.
     """
     began = time.monotonic()
     destination = _destination(source.default_out if out is None else out, options.work)
@@ -117,17 +116,17 @@ def run_pack(
         return report(_sets_of(destination, plan), kept=len(tasks), already_packed=True)
     shared = options.work.executor == "array"
     with destination.occupied(plan, shared=shared, overwrite=options.work.overwrite) as occupied:
-        tasks = replace(tasks, destination=occupied.anywhere())
+        tasks = replace(tasks, destination=occupied.absolute())
         kept = _execute(tasks, options.work, on_progress)
         if shared:
-            _refuse_changed_share(tasks, occupied, options.work)  # here: `commit_pack` has no source
+            _refuse_changed_share(tasks, occupied, options.work)  # checked here because `commit_pack` has no source
             return report(_sets_of(occupied, plan), kept=kept, finished=False)
         sets, skipped = finish(occupied, plan, lambda made: refuse_changed(tasks, made, threads=options.work.threads))
     return report(sets, skipped=skipped, kept=kept)
 
 
 def _refuse_changed_share(tasks: Tasks, occupied: Destination, work: WorkOptions) -> None:
-    """Raise StorageError if a source of this task's own shards has changed while they were packed."""
+    """Raise StorageError if a file of the source changed while this task packed its shards from it."""
     own = [tasks[number] for number in _numbers(tasks, work)]
     made = [occupied.finished(task.split, [task.plan.name]) for task in own]
     refuse_changed(own, made, threads=work.threads)
@@ -145,16 +144,16 @@ def _listed(source: Source, options: PackOptions) -> tuple[Listing, FieldRules]:
         listing = split_listing(listing, options.shards.split, seed=options.shards.seed)
     if options.shards.subset is not None:
         listing = subset_listing(listing, options.shards.subset, seed=options.shards.seed)
-    if pair := alike(split.name for split in listing.splits):
+    if pair := find_colliding_names(split.name for split in listing.splits):
         raise ConfigError(
-            f"the splits {pair[0]!r} and {pair[1]!r} differ only in case or Unicode normal form, so some disks take "
-            "their folders for one; rename one of them"
+            f"the splits {pair[0]!r} and {pair[1]!r} differ only in case or Unicode normal form, so some disks "
+            "treat their folders as one; rename one of them"
         )
-    return settled(listing, rules)
+    return settle_classes(listing, rules)
 
 
 def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
-    """Turn the shards that the tasks of an array job have made into sets. See `mps_shards.packing.commit`."""
+    """Turn the shards that the tasks of an array job have made into sets, as `mps_shards.packing.commit` describes."""
     began = time.monotonic()
     destination = _destination(out, WorkOptions())
     plan = destination.plan()
@@ -166,7 +165,7 @@ def commit_pack(out: str | PathLike[str] | WritableFolder) -> PackReport:
 
 
 def _committed_before(destination: Destination, out: WritableFolder, began: float) -> PackReport:
-    """Return a report of finished sets, whose last commit may have failed when only its own records were left."""
+    """Return a report of sets that are finished already, after removing records that an interrupted commit left."""
     manifests = {str(folder): open_set(folder).manifest for folder in set_folders(out)}
     if not manifests:
         raise ConfigError(f"{destination.where()} holds no unfinished pack; there is nothing to commit")
@@ -200,14 +199,18 @@ def _committed_before(destination: Destination, out: WritableFolder, began: floa
 
 def _destination(out: str | PathLike[str] | WritableFolder | None, work: WorkOptions) -> Destination:
     if out is None:
-        raise ConfigError("name a destination for the shards: this source has no folder to put them beside")
+        raise ConfigError(
+            "name a destination for the shards, because this source has no folder that they could be put beside"
+        )
     folder = open_folder(out)
     folder.check_writable()
     work_dir = Path(work.work_dir) if work.work_dir is not None else None
     if folder.path is None:
         return StoreDestination(folder, work_dir=work_dir)
     if work_dir is not None:
-        raise ConfigError(f"work_dir needs a URL as destination; the shards of {folder} are made inside {folder}")
+        raise ConfigError(
+            f"work_dir is only for a destination with a URL; shards for the folder {folder} are made inside it"
+        )
     return LocalDestination(folder.path)
 
 
@@ -220,7 +223,7 @@ def _planned(
     chosen: list[Numbers] | list[None] = [None] * len(listing.splits)
     if shards.drop_duplicates:
         duplicates, repeated = find_duplicates(source, listing.splits, threads=options.work.threads, dropped=True)
-        chosen = without(listing.splits, repeated)
+        chosen = numbers_without(listing.splits, repeated)
     plans = [
         plan_shards(
             split.entries,
@@ -239,8 +242,11 @@ def _planned(
 
 def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
     """Make the shards; return how many of them had been finished before."""
+    numbers = _numbers(tasks, work)
     try:
-        return _executed(tasks, work, on_progress)
+        if work.executor == "ray":
+            return run_ray(tasks, numbers, on_progress, address=work.ray_address)
+        return run_local(tasks, numbers, on_progress, threads=work.threads)
     except DataError as error:
         counted = count_bad_samples(tasks, error, threads=work.threads)
         if counted is error:
@@ -252,23 +258,17 @@ def _execute(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
         raise
 
 
-def _executed(tasks: Tasks, work: WorkOptions, on_progress: Progress) -> int:
-    numbers = _numbers(tasks, work)
-    if work.executor == "ray":
-        return run_ray(tasks, numbers, on_progress, address=work.ray_address)
-    return run_local(tasks, numbers, on_progress, threads=work.threads)
-
-
 def _numbers(tasks: Tasks, work: WorkOptions) -> range:
-    """Return the numbers of the shards that this process has to make."""
-    numbers = range(len(tasks))
-    if work.task_index is None or work.num_tasks is None:
-        return numbers
-    return share(numbers, work.task_index, work.num_tasks)
+    """Return the numbers of the shards that this process has to make.
+
+    The tasks of an array job do not communicate: each task lists the source, arrives at the same plan, and makes every
+    `num_tasks`-th shard.
+    """
+    return range(len(tasks))[work.task_index or 0 :: work.num_tasks or 1]
 
 
 def _sets_of(destination: Destination, plan: PackPlan) -> tuple[PackedSet, ...]:
-    """Return the planned sets, for the report."""
+    """Return the sets of a plan as the report shows them."""
     return tuple(
         PackedSet(
             split=each.split,

@@ -33,17 +33,17 @@ from mps_shards.vision.label_maps import (
 from mps_shards.vision.png_metadata import without_broken_metadata
 from mps_shards.vision.rgb_conversion import RgbConversion
 
-__all__ = ["NO_RULES", "FieldRules", "Fields", "fields_of", "rules_of", "settled", "stored_ids"]
+__all__ = ["NO_RULES", "FieldRules", "Fields", "fields_of", "rules_of", "settle_classes", "stored_ids"]
 
-# Field names of each format that other readers know too. A .jfif is a JPEG; most readers only know the name jpg.
+# Field names for each format that most readers know. A .jfif file is a JPEG, but few readers know that name.
 _EXTENSIONS = {"jpeg": ("jpg", "jpeg"), "webp": ("webp",), "png": ("png",)}
-_QUALITY = 90  # FFCV's default too; on fifteen photographs 36.6 dB, and 30 % fewer bytes than 95 with 39.4 dB
+_QUALITY = 90  # as in FFCV; fifteen photographs have 36.6 dB, and 30 % fewer bytes than at 95 (39.4 dB)
 _CROWD = 255  # label id of COCO's crowd regions if no other label id is ignored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldRules:
-    """Rules for making the fields of a sample from its stored bytes, from the options, the listing and the palette.
+    """Rules for the fields of a sample, which follow from the options, the listing and the palette.
 
     Attributes:
         conversion: how images that 8-bit RGB cannot hold are converted; by default they are refused.
@@ -102,8 +102,8 @@ def rules_of(options: PackOptions) -> FieldRules:
     )
 
 
-def settled(listing: Listing, rules: FieldRules) -> tuple[Listing, FieldRules]:
-    """Take the classes from the listing or else from the palette, and settle the label id that is not a class."""
+def settle_classes(listing: Listing, rules: FieldRules) -> tuple[Listing, FieldRules]:
+    """Return the listing with its classes, or else those of the palette, and both with the final ignore index."""
     if all(split.task != "segmentation" for split in listing.splits):
         return listing, rules
     palette, ignored = rules.palette, rules.ignore_index
@@ -125,8 +125,8 @@ class Fields(NamedTuple):
 
     Attributes:
         contents: encoded fields, by field name.
-        rotated: whether viewers turn the image by its EXIF orientation, which the loader does not apply. Only known if
-            the image was decoded.
+        rotated: whether the image has an EXIF orientation, which the loader does not apply; False if the image was not
+            decoded.
         key: key of the sample; "" if the key follows from the path of the entry.
         tiled: whether the image was rewritten as tiles.
     """
@@ -159,7 +159,7 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
         contents[stored.extension] = mended
     # A JPEG loses nothing in the conversion to 8-bit RGB; other formats may.
     if rules.images.decodes or stored.mask or entry.shapes or not stored.image.startswith(b"\xff\xd8\xff"):
-        with _naming(path):
+        with _with_path(path):
             frame = _frame(stored.image, rules)
             image = _image(stored.extension, stored.image, frame, rules)
             if rules.images.tiles:
@@ -169,11 +169,11 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
             if entry.shapes:
                 contents[MASK_FIELD] = _drawn(entry.shapes, frame, rules)
         if stored.mask:
-            with _naming(f"{source.name}/{entry.mask}" if entry.mask else path):
+            with _with_path(f"{source.name}/{entry.mask}" if entry.mask else path):
                 contents[MASK_FIELD] = _mask(stored.mask, frame, rules)
     contents |= _label(entry)
     if entry.note:
-        with _naming(path):
+        with _with_path(path):
             contents["json"] = _note(entry.note)
     if entry.caption:
         contents["txt"] = entry.caption.encode("utf-8", "replace")
@@ -185,7 +185,8 @@ def _label(entry: Entry) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
+def _with_path(path: str) -> Iterator[None]:
+    """Add the path of a file to the message of a DataError."""
     try:
         yield
     except DataError as error:
@@ -208,7 +209,7 @@ def _check_image(path: str, content: bytes) -> None:
 
 
 class _Frame(NamedTuple):
-    """The geometry of a sample: the stored image is turned, then resized to `size`."""
+    """The geometry of a sample: the stored image is turned by `turn`, an EXIF orientation, and resized to `size`."""
 
     header: Header
     turn: int
@@ -218,7 +219,7 @@ class _Frame(NamedTuple):
         return turn != 1 or size != self.size
 
     def turn_of(self, mask: Size) -> int:
-        """Return how to turn a label map of this size: like its image, unless it only fits an upright image."""
+        """Return the EXIF orientation by which to turn a label map of this size; 1 if it is upright already."""
         stored, shown = self.header.size, turned_size(self.header.size, self.header.orientation)
         if mask == shown and mask != stored and self.turn != 1:
             return 1
@@ -241,7 +242,9 @@ def _image(extension: str, content: bytes, frame: _Frame, rules: FieldRules) -> 
     anew |= rules.conversion.alters(content, header.losses, looks=options.check)
     if not anew and not frame.changes(header.size, frame.turn):
         if options.check:
-            decode_image(content, factor=8)  # as strict as at full size: all of a JPEG's entropy coding is read
+            decode_image(
+                content, factor=8
+            )  # finds the same damage as at full size, because all of a JPEG's entropy coding is read
         return {"jpg" if extension.lower() == "jfif" else extension: content}
     image = encoded_anew(
         content,
@@ -262,12 +265,14 @@ def _tiled(field: dict[str, bytes]) -> tuple[dict[str, bytes], bool]:
     if rewritten is None:
         return field, False
     if rewritten != content and not np.array_equal(decode_image(rewritten), decode_image(content)):
-        raise DataError("the tiles of the image decode to other pixels (a kernel defect): pack without --tiles")
+        raise DataError(
+            "the image decodes to other pixels as tiles, which is a defect of the native kernel: pack without --tiles"
+        )
     return {name: rewritten}, True
 
 
 def _mask(content: bytes, frame: _Frame, rules: FieldRules) -> bytes:
-    """Return the label map of a mask: the mask's bytes, if they are a label map that needs no change."""
+    """Return the encoded label map of a mask, which is the mask itself if no change is needed."""
     size = label_map_size(content)
     stays = size is not None and not frame.changes(size, frame.turn_of(size)) and not rules.changes_ids
     if stays and not rules.images.check:
@@ -303,10 +308,10 @@ def _fitted(ids: LabelIds, frame: _Frame, rules: FieldRules) -> LabelIds:
 
 
 def _note(note: str) -> bytes:
-    """Return a JSON object without whitespace; keys keep their order and numbers their digits."""
+    """Return a JSON object without whitespace. Its keys keep their order, and its numbers keep their digits."""
     try:
         content = note.encode()
         msgspec.json.decode(content, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
-        raise DataError(f"its metadata is not a JSON object: {error}") from error
+        raise DataError(f"the metadata is not a JSON object: {error}") from error
     return msgspec.json.format(content, indent=-1)

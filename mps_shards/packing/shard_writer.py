@@ -1,4 +1,4 @@
-"""Writing of one shard: a deterministic tar, with digest and index rows computed while the tar is written."""
+"""Writing of one shard as a deterministic tar, whose digest and index rows are computed while it is written."""
 
 import dataclasses
 import hashlib
@@ -13,10 +13,9 @@ import numpy as np
 
 from mps_shards.errors import DataError
 from mps_shards.packing.destinations.destination import Completion, Destination
-from mps_shards.packing.pack_options import Keys
 from mps_shards.packing.pack_report import Skipped, encodable
 from mps_shards.packing.plan import ShardPlan, key_of
-from mps_shards.packing.sample_fields import FieldRules, fields_of
+from mps_shards.packing.sample_fields import fields_of
 from mps_shards.packing.sources.listing import Entry
 from mps_shards.packing.sources.source import Source, Stamp
 from mps_shards.shards.key_names import member_name
@@ -34,7 +33,7 @@ _AHEAD = 16  # samples of a shard that are encoded ahead of writing: about 2 MB 
 
 
 class _Sample(NamedTuple):
-    """The tar blocks of one sample, its class, and facts about its image that are counted; see `Fields`."""
+    """The tar blocks and the class of one sample; `rotated` and `tiled` are those of `Fields`."""
 
     content: bytes
     rotated: bool
@@ -44,7 +43,7 @@ class _Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """One shard to make. Making it twice, on any machine, gives the same result.
+    """One shard to make. The task gives the same result on every machine, and when it is repeated.
 
     Attributes:
         split: name of the split that the shard belongs to; "" without splits.
@@ -72,7 +71,9 @@ def make_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None =
     if done and holds and done.is_sure and done.stamps == _stamps(task):
         on_progress(done.samples, done.size)
         return True
-    made = _write_shard(task, on_progress, pool)  # also if only the content can show whether the source changed
+    made = _write_shard(
+        task, on_progress, pool
+    )  # also needed where only the bytes can show whether the source has changed
     task.destination.complete(task.split, task.plan.name, made)
     return done is not None and holds and done.sha256 == made.sha256
 
@@ -99,8 +100,8 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
         task.destination.writing(task.split, task.plan.name) as file,
         worker_pool(1, name="mps-shards-digest") as pool_of_one,
     ):
-        tar = _Digested(file, pool_of_one)
-        for stamp, made in _made(task, pool):
+        tar = _HashingWriter(file, pool_of_one)
+        for stamp, made in _samples(task, pool):
             raise_if_stopped()
             stamps.append(stamp)
             if isinstance(made, Skipped):
@@ -122,7 +123,7 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
         samples=len(sizes),
         size=offsets[-1] + len(END) if sizes else 0,
         sha256=sha256,
-        rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # END is not a sample
+        rows=rows(list(zip(offsets, sizes, checksums, strict=False))).tobytes(),  # the last checksum is that of END
         labels=np.array(labels, LABEL_TYPE).tobytes(),
         rotated=rotated,
         tiled=tiled,
@@ -132,8 +133,8 @@ def _write_shard(task: ShardTask, on_progress: Progress, pool: WorkerPool | None
     )
 
 
-def _made(task: ShardTask, pool: WorkerPool | None) -> Iterator[tuple[Stamp, _Sample | Skipped]]:
-    """Yield the samples of a shard, in order, with their stamps. A pool encodes a few samples ahead."""
+def _samples(task: ShardTask, pool: WorkerPool | None) -> Iterator[tuple[Stamp, _Sample | Skipped]]:
+    """Yield the samples of a shard in order, each with the stamp of its entry. A pool encodes a few samples ahead."""
     make = partial(_stamped_sample, task)
     if pool is None or not task.plan.rules.images.decodes:
         yield from map(make, task.plan.entries)
@@ -167,7 +168,7 @@ def sample_of(task: ShardTask, entry: Entry, *, skips: bool) -> _Sample | Skippe
         StorageError: a file cannot be read.
     """
     try:
-        return _sample_of(task.source, entry, task.plan.keys, task.plan.rules)
+        return _sample_of(task, entry)
     except DataError as error:
         if not skips:
             raise
@@ -175,7 +176,7 @@ def sample_of(task: ShardTask, entry: Entry, *, skips: bool) -> _Sample | Skippe
         return Skipped(path=encodable(entry.path), reason=encodable(reason), label=entry.label)
 
 
-class _Digested:
+class _HashingWriter:
     """Writes to a file in steps of 4 MB and hashes each step on another thread; holds at most 8 MB."""
 
     def __init__(self, file: BinaryIO, pool: WorkerPool):
@@ -216,19 +217,14 @@ class _Digested:
             self._digesting.result()
 
 
-def _sample_of(source: Source, entry: Entry, keys: Keys, rules: FieldRules) -> _Sample:
-    """Return the tar blocks of one sample, with its fields in alphabetical order.
-
-    Raises:
-        DataError: the entry cannot become a sample.
-        StorageError: a file cannot be read.
-    """
+def _sample_of(task: ShardTask, entry: Entry) -> _Sample:
+    """Return the tar blocks of one sample, with its fields in alphabetical order."""
     pieces = []
-    fields = fields_of(source, entry, rules)
-    key = fields.key or key_of(entry.path, keys)
+    fields = fields_of(task.source, entry, task.plan.rules)
+    key = fields.key or key_of(entry.path, task.plan.keys)
     for name, content in sorted(fields.contents.items(), key=lambda field: field[0].lower()):
         pieces += [header(member_name(key, name), len(content)), content, padding(len(content))]
     sample = b"".join(pieces)
     if len(sample) >= 1 << 32:
-        raise DataError(f"{source.name}/{entry.path or key} becomes a sample of over 4 GiB; a sample must be smaller")
+        raise DataError(f"{task.source.name}/{entry.path or key} becomes a sample of over 4 GiB; use a smaller image")
     return _Sample(sample, fields.rotated, entry.label, fields.tiled)

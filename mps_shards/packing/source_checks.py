@@ -1,4 +1,4 @@
-"""Checks of the source: which files changed meanwhile, which cannot be packed, and which are packed already."""
+"""Checks that compare a source with its shards: changed files, images that cannot be packed, finished packs."""
 
 import time
 import zlib
@@ -21,10 +21,10 @@ _SHOWN = 3
 
 
 def refuse_changed(tasks: Sequence[ShardTask], made: Sequence[dict[str, Completion]], *, threads: int) -> None:
-    """Refuse a source of which a file changed since its shard was made.
+    """Raise an error if a file of the source changed after it was packed.
 
     Raises:
-        StorageError: a file, or a list that names the images, changed while it was packed; the error names it.
+        StorageError: an image, or a list that names the images, changed meanwhile; the error names the file.
     """
     if tasks and (path := tasks[0].source.changed_list()):
         raise StorageError(f"{path} changed while the images that it names were packed; pack again with --overwrite")
@@ -40,13 +40,15 @@ def refuse_changed(tasks: Sequence[ShardTask], made: Sequence[dict[str, Completi
 
     for path in ordered_map(first_changed, range(len(tasks)), workers=threads):
         if path:
-            raise StorageError(f"{path}, or its mask, changed while it was packed; pack again when nothing changes it")
+            raise StorageError(
+                f"{path}, or its mask, changed while it was packed; pack again when no other program changes it"
+            )
 
 
 def count_bad_samples(tasks: Sequence[ShardTask], error: DataError, *, threads: int) -> DataError:
-    """Add to an error that stopped a pack how many other images cannot be packed, counted for up to 20 seconds.
+    """Return the error that stopped a pack, with the number of other images that cannot be packed.
 
-    Nothing is written.
+    Images are checked for at most 20 seconds, and nothing is written.
     """
     began = time.monotonic()
 
@@ -68,7 +70,7 @@ def count_bad_samples(tasks: Sequence[ShardTask], error: DataError, *, threads: 
     if len(paths) < 2:
         return error
     planned = sum(len(task.plan.entries) for task in tasks) if total else 0
-    among = "" if total == planned else f" among the {total:,} of {planned:,} that were looked at"
+    among = "" if total == planned else f" among the {total:,} of {planned:,} that were checked"
     shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else "")
     return DataError(
         f"{error}; {len(paths):,} images cannot be packed{among}: {shown}; --on-bad-sample skip leaves them out"
@@ -87,11 +89,11 @@ def is_packed_already(plan: PackPlan, tasks: Sequence[ShardTask], on_progress: P
             stored = open_set(destination.set_folder(planned.split), whole=True)
         except (ManifestError, ShardError, StorageError):  # the set does not exist, or is damaged
             return False
-        if not _is_alike(plan, planned, stored.manifest):
+        if not _fits_plan(plan, planned, stored.manifest):
             return False
         rows |= stored.rows
 
-    def is_alike(number: int) -> bool:
+    def is_unchanged(number: int) -> bool:
         task = tasks[number]
         wanted = rows.get(task.plan.name)
         found = list(_checksums(task, on_progress))
@@ -99,7 +101,7 @@ def is_packed_already(plan: PackPlan, tasks: Sequence[ShardTask], on_progress: P
             return not found
         return found == list(zip(wanted["size"].tolist(), wanted["crc32"].tolist(), strict=True))
 
-    return all(ordered_map(is_alike, range(len(tasks)), workers=threads))
+    return all(ordered_map(is_unchanged, range(len(tasks)), workers=threads))
 
 
 def _checksums(task: ShardTask, on_progress: Progress) -> Iterator[tuple[int, int]]:
@@ -110,8 +112,8 @@ def _checksums(task: ShardTask, on_progress: Progress) -> Iterator[tuple[int, in
             yield len(content), zlib.crc32(content)
 
 
-def _is_alike(plan: PackPlan, planned: PlannedSet, manifest: Manifest) -> bool:
-    """Whether a manifest fits a planned set; the samples are not compared."""
+def _fits_plan(plan: PackPlan, planned: PlannedSet, manifest: Manifest) -> bool:
+    """Whether a manifest could be that of a planned set; the samples are not compared."""
     packed = manifest.packed
     names = {shard_name(planned.prefix, number) for number in range(planned.shards)}
     held = {record.name for record in manifest.shards}

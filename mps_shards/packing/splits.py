@@ -14,7 +14,7 @@ from mps_shards.packing.sources.listing import Listing, Split
 from mps_shards.shards import keyed
 from mps_shards.wording import counted
 
-__all__ = ["shared_out", "split_listing", "subset_listing"]
+__all__ = ["share_out", "split_listing", "subset_listing"]
 
 
 def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
@@ -32,7 +32,7 @@ def split_listing(listing: Listing, text: str, *, seed: int) -> Listing:
         names = ", ".join(split.name for split in listing.splits)
         raise ConfigError(f"the source has splits of its own ({names}); leave --split out, or pack one of its folders")
     whole = listing.splits[0]
-    part_of = _drawn(_strata(whole), [*shares.values(), *([Fraction(rest)] if rest else [])], seed=seed)
+    part_of = _draw_parts(_strata(whole), [*shares.values(), *([Fraction(rest)] if rest else [])], seed=seed)
     counts = np.bincount(part_of, minlength=len(shares))
     for name, count in zip(shares, counts[: len(shares)], strict=True):
         if not count:
@@ -56,40 +56,42 @@ def subset_listing(listing: Listing, share: float, *, seed: int) -> Listing:
     fraction = parse_subset(share)
     splits = []
     for split in listing.splits:
-        part_of = _drawn(_strata(split), [fraction, 1 - fraction], seed=seed)
+        part_of = _draw_parts(_strata(split), [fraction, 1 - fraction], seed=seed)
         kept = np.flatnonzero(part_of == 0)
         if not len(kept):
-            raise ConfigError(f"a share of {share} of {counted(len(part_of), 'image')} is none; take a larger subset")
+            raise ConfigError(
+                f"a subset of {share} of {counted(len(part_of), 'image')} would be empty; choose a larger share"
+            )
         splits.append(replace(split, entries=split.entries.take(kept.tolist())))
     return replace(listing, splits=tuple(splits), notes=(*listing.notes, f"a subset of {share} of the images"))
 
 
 def _strata(split: Split) -> npt.NDArray[np.int32]:
     """Return the stratum of each image, int32 [n]: its class, or its set of classes in a multi-label set."""
-    if split.task != "multilabel" or not split.entries[0].note:  # samples of another set are not read for this
+    if split.task != "multilabel" or not split.entries[0].note:  # entries of a shard set have no note
         return split.entries.labels
     numbers: dict[bytes, int] = {}
     sets = (msgspec.json.decode(entry.note, type=dict[str, msgspec.Raw])["labels"] for entry in split.entries)
     return np.fromiter((numbers.setdefault(bytes(each), len(numbers)) for each in sets), np.int32, len(split.entries))
 
 
-def _drawn(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) -> npt.NDArray[np.intp]:
+def _draw_parts(labels: npt.NDArray[np.int32], shares: list[Fraction], *, seed: int) -> npt.NDArray[np.intp]:
     """Return the number of the part that each image goes to: intp [n]."""
     classes, class_of, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.lexsort((keyed.bits(keyed.Stream.SPLIT, len(labels), seed=seed), class_of))
-    counts = shared_out(sizes, shares)
+    counts = share_out(sizes, shares)
     part_of = np.empty(len(labels), np.intp)
     part_of[order] = np.repeat(np.tile(np.arange(len(shares)), len(classes)), counts.ravel())
     return part_of
 
 
-def shared_out(sizes: npt.NDArray[np.int64], shares: list[Fraction]) -> npt.NDArray[np.int64]:
+def share_out(sizes: npt.NDArray[np.int64], shares: list[Fraction]) -> npt.NDArray[np.int64]:
     """Return how many images of each class go to each part: int64 [classes, parts].
 
-    Rows add up to `sizes`, columns to the shares of all images, rounded by largest remainders; every number is within
-    one of its exact share. The images that whole shares leave over are assigned part by part to the classes with the
-    most images left, largest remainders first. This is the construction of Havel and Hakimi for a graph of given
-    degrees, so a solution is always found. With two parts it is the choice nearest to the exact shares.
+    Rows add up to `sizes`, and columns to the shares of all images, rounded by largest remainders. Every number is
+    within one of its exact share. The images that remain after rounding down are assigned part by part to the classes
+    with the most images left, largest remainders first. This is the construction of Havel and Hakimi for a graph of
+    given degrees, so a solution is always found. With two parts it is the solution nearest to the exact shares.
     """
     unit = lcm(*(share.denominator for share in shares))
     counts: npt.NDArray[np.int64]

@@ -26,7 +26,7 @@ _IMAGES = 48  # images to open, spread over all splits: 10 ms for common photogr
 _MASKS = 24
 _MOST_PIXELS = 30_000_000  # limit for all decoded masks together
 _SHOWN_CLASSES = 10
-_GAP = 16  # so many missing label ids between two that occur suggest that ids are not counted from 0
+_GAP = 16  # a gap of more missing label ids suggests that ids are not counted from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +53,10 @@ class Understanding:
 
     Attributes:
         layout: recognised layout of the source.
-        why: the reason for which this layout was recognised.
+        why: why this layout was recognised.
         labels_from: origin of the labels; "" without labels.
         columns: the role of each column of a list.
-        looked_at: number of images that were opened to find out formats, changes, rotated and label_ids.
+        looked_at: number of images that were opened for `formats`, `changes` and `rotated`.
         formats: number of opened images by format and mode.
         changes: number of opened images by what a conversion to 8-bit RGB would change.
         rotated: number of opened images with an EXIF orientation.
@@ -129,7 +129,7 @@ class Understanding:
 
     def _left_out(self) -> Iterator[str]:
         if self.empty:
-            yield f"  Left out, no images inside: {', '.join(self.empty)}"
+            yield f"  Left out, because they hold no images: {', '.join(self.empty)}"
         if self.unnamed:
             yield f"  Left out: {counted(self.unnamed, 'image')} that no list or annotation file names"
         if self.left_out:
@@ -148,7 +148,7 @@ def understand(
 
     Args:
         looks: whether to open images and masks at all.
-        skip_bad: whether images that would change are going to be left out, and therefore cause no doubt.
+        skip_bad: whether images that cannot become 8-bit RGB will be left out, and therefore cause no doubt.
 
     Raises:
         StorageError: a file cannot be read.
@@ -185,10 +185,10 @@ def understand(
 
 
 def refuse_doubts(understanding: Understanding) -> None:
-    """Raise the doubts as one error.
+    """Raise one error that lists every doubt.
 
     Raises:
-        ConfigError: there are any.
+        ConfigError: there is at least one doubt.
     """
     if understanding.doubts:
         lines = [f"{doubt.question}: {doubt.answer}" for doubt in understanding.doubts]
@@ -205,14 +205,14 @@ def _doubts_of_names(classes: Sequence[str]) -> Iterator[Doubt]:
         if other != name:
             yield Doubt(
                 f"the classes {other!r} and {name!r} differ only in spaces or in Unicode normal form",
-                "give both one name to make them one class, or accept two classes",
+                "rename one to make them one class, or accept two classes",
                 "content",
             )
             return
 
 
 class _Images:
-    """Findings in the opened images. `doubts` has one for each kind of change."""
+    """Findings in the opened images, with one doubt for each kind of change."""
 
     def __init__(self) -> None:
         self.formats: Counter[str] = Counter()
@@ -232,7 +232,7 @@ def _look_at_images(source: Source, listing: Listing, rules: FieldRules, *, skip
             header = read_header(image)
             losses = changes_to_rgb(image)
         except (DataError, ConfigError):
-            continue  # packing will name it
+            continue  # packing reports it
         try:
             rules.conversion.alters(image, losses, looks=rules.images.check)
         except DataError as error:
@@ -269,20 +269,20 @@ class _Masks:
         beyond = [number for number in ids if number >= classes] if classes else []
         if beyond:
             yield Doubt(
-                f"masks hold the label ids {_some(beyond)}, but there are {classes} classes, 0 to {classes - 1}",
-                "--map-ids changes label ids, --ignore-index names one that is not a class, or correct the class names",
+                f"masks hold the label ids {_shown_ids(beyond)}, but there are {classes} classes, 0 to {classes - 1}",
+                "change ids with --map-ids, name the id that is no class with --ignore-index, or correct the classes",
                 "content",
             )
         elif not classes and ids in ([0, 255], [255]):
             yield Doubt(
                 "masks hold the label ids 0 and 255",
-                "--map-ids binary makes 255 the class 1, --ignore-index 255 makes it no class",
+                "make 255 the class 1 with --map-ids binary, or exclude 255 from the classes with --ignore-index 255",
                 "content",
             )
         elif not classes and ids and (_has_gap(ids) or ids[-1] > 2 * len(ids) + _GAP):
             yield Doubt(
-                f"masks hold label ids with large gaps ({_some(ids)})",
-                "--map-ids changes them (255=1, or a file), --ignore-index names one that is not a class",
+                f"masks hold label ids with large gaps ({_shown_ids(ids)})",
+                "change them with --map-ids (255=1, or a file), or name the id that is no class with --ignore-index",
                 "content",
             )
 
@@ -303,7 +303,7 @@ def _look_at_masks(source: Source, listing: Listing, rules: FieldRules) -> _Mask
         except ShardsError as error:
             if "palette" in str(error) and rules.palette is None:
                 found.problem = f"{source.name}/{entry.mask} is a mask of colours"
-            continue  # packing will name it
+            continue  # packing reports it
         pixels += ids.size
         values, counts = np.unique(ids, return_counts=True)
         found.pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
@@ -312,9 +312,9 @@ def _look_at_masks(source: Source, listing: Listing, rules: FieldRules) -> _Mask
 
 def _notes_on_images(broken: int, several: int, looked_at: int) -> Iterator[str]:
     if several:
-        yield f"{several} of {looked_at} images have several frames or pages, of which training gets the first"
+        yield f"{several} of {looked_at} images have several frames or pages; training gets the first one"
     if broken:
-        yield f"{broken} of {looked_at} PNG images lose damaged or very long metadata; their pixels stay"
+        yield f"{broken} of {looked_at} PNG images lose damaged or very long metadata; their pixels do not change"
 
 
 def _doubt_of_image(path: str, error: DataError) -> Doubt:
@@ -340,5 +340,5 @@ def _id_share(each: LabelIdShare) -> str:
     return f"{each.id}{name} {each.share:.1%}"
 
 
-def _some(ids: Sequence[int]) -> str:
+def _shown_ids(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")

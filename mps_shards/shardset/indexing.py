@@ -11,7 +11,7 @@ from msgspec import UNSET
 from mps_shards.errors import ConfigError, DataError, ManifestError, ShardError, ShardsError, StorageError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Packed, SetDescription, Task
-from mps_shards.shards.name_folding import alike
+from mps_shards.shards.name_folding import find_colliding_names
 from mps_shards.shardset.contents import labels_in
 from mps_shards.shardset.opening import find_manifest, open_set
 from mps_shards.shardset.repeated_keys import repeated_keys_in
@@ -188,7 +188,7 @@ def _tars(location: Location) -> tuple[list[File], int]:
     names = [name for name in location.names or held if name.endswith((".tar", *_ENDINGS))]
     if not names:
         raise ConfigError(f"{folder} holds no *.tar; for a folder of images see mps-shards pack")
-    if pair := alike(names):
+    if pair := find_colliding_names(names):
         raise ConfigError(
             f"{pair[0]} and {pair[1]} in {folder} differ only in case or Unicode normal form, which some disks "
             "treat as equal; rename one of them"

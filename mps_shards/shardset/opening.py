@@ -19,7 +19,7 @@ from msgspec import UNSET
 from mps_shards.errors import ManifestError, ShardError, StorageError
 from mps_shards.shards.field_choice import FieldChoice
 from mps_shards.shards.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest
-from mps_shards.shards.name_folding import alike
+from mps_shards.shards.name_folding import find_colliding_names
 from mps_shards.shards.npy_file import array_in
 from mps_shards.shards.sample_index import INDEX_NAME, ROW, Rows, check_rows, index_bytes
 from mps_shards.shards.sample_labels import LABEL_TYPE, LABELS_NAME, Labels, labels_bytes
@@ -96,7 +96,7 @@ def _parsed_manifest(folder: Folder) -> Manifest | None:
 
 def _refuse_shared_files(folder: Folder, manifest: Manifest) -> None:
     """Raise ShardError if two shards are one file, because the disk does not distinguish their names."""
-    pair = alike(shard.name for shard in manifest.shards) if folder.path is not None else None
+    pair = find_colliding_names(each.name for each in manifest.shards) if folder.path is not None else None
     if pair and folder.path is not None:
         one, other = (folder.path / name for name in pair)
         if one.exists() and other.exists() and one.samefile(other):

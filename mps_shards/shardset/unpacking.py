@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mps_shards.errors import DataError, StorageError
 from mps_shards.native import is_tiled
 from mps_shards.shards.key_names import encode_key, key_to_path, split_member
-from mps_shards.shards.name_folding import folded
+from mps_shards.shards.name_folding import fold_name
 from mps_shards.shards.raw_sample import MASK_FIELD, Buffer, RawSample
 from mps_shards.shards.tar import members
 from mps_shards.shardset.opening import StoredSet, open_set, set_folders
@@ -101,7 +101,7 @@ def unpack(
         sets=tuple(str(stored.folder) for stored in sets),
         samples=sum(stored.manifest.samples for stored in sets),
         **written._asdict(),
-        clashes=len(writer.alike),
+        clashes=len(writer.colliding),
         seconds=time.monotonic() - began,
     )
 
@@ -206,7 +206,7 @@ class _Writer:
         self._folders: set[str] = set()
         self._owners: dict[int, object] = {}  # owner of each path, by hash of the path
         self._folded: dict[int, int] = {}  # hash of the path of a file or folder by that of its folded form
-        self.alike: set[str] = set()  # paths that some disk takes for earlier ones
+        self.colliding: set[str] = set()  # paths that some disk treats as equal to earlier ones
         self._probing = Lock()
 
     def write(self, path: str, content: Buffer, batch: FileBatch, *, part: str, where: str) -> "_Written":
@@ -243,20 +243,20 @@ class _Writer:
         owner = object()
         if self._owners.setdefault(hash(path), owner) is not owner:
             raise DataError(f"{where} would become {path!r}, and so would another sample")
-        self._check_alike(path, where, batch)
+        self._check_collision(path, where, batch)
 
-    def _check_alike(self, path: str, where: str, batch: FileBatch) -> None:
-        """Refuse a path that this disk takes for an earlier one; remember one that some other disk would."""
+    def _check_collision(self, path: str, where: str, batch: FileBatch) -> None:
+        """Refuse a path that this disk treats as equal to an earlier one, and record it if only other disks would."""
         whole = hash(path)
-        if self._folded.setdefault(hash(folded(path)), whole) == whole:
+        if self._folded.setdefault(hash(fold_name(path)), whole) == whole:
             return
-        self.alike.add(path)
+        self.colliding.add(path)
         if self._mixes_names():
             folder, _, name = path.rpartition("/")
             place = self._out / folder
             names = {*os.listdir(place), *batch.waiting(place)} if place.is_dir() else set()
             other = next(
-                (each for each in sorted(names) if each != name and folded(each) == folded(name)), "another one"
+                (each for each in sorted(names) if each != name and fold_name(each) == fold_name(name)), "another one"
             )
             raise DataError(
                 f"{where} would become {path!r}, and {self._out} is on a disk that treats this name as {other!r}: "
@@ -265,7 +265,7 @@ class _Writer:
             )
 
     def _mixes_names(self) -> bool:
-        """Whether the disk takes names for one that differ in case, or in Unicode normal form."""
+        """Whether the disk treats names as equal that differ only in case, or in Unicode normal form."""
         with self._probing, tempfile.NamedTemporaryFile(dir=self._out, prefix=".unpack-", suffix=_COMPOSED) as probe:
             name = os.path.basename(probe.name)
             others = (name.replace("unpack", "UNPACK"), name.replace(_COMPOSED, _DECOMPOSED))
@@ -276,7 +276,7 @@ class _Writer:
         if folder not in self._folders:
             step = self._out
             for depth, part in enumerate(parts := folder.split("/") if folder else []):
-                self._check_alike("/".join(parts[: depth + 1]), where, batch)
+                self._check_collision("/".join(parts[: depth + 1]), where, batch)
                 step = step / part
                 if step.is_symlink():
                     raise StorageError(f"{step} is a link; files are not unpacked through links")

@@ -156,7 +156,7 @@ def test_pack_prints_its_understanding_of_the_source_and_the_result(source: Path
         "  Task: classification",
         "  Classes (3), from the names of folders: class-0, class-1, class-2",
         "  Images (12 looked at): 12 JPEG RGB",
-        "  Left out, no images inside: nothing",
+        "  Left out, because they hold no images: nothing",
         "  Left out: 3 files of other kinds (2 .txt, 1 .csv)",
         "  Not used, though they look like annotations: class-1/notes.txt, class-2/notes.TXT, labels.csv",
         f"Next: mps-shards preview {tmp_path / 'imgs-shards'} -o sheet.png",

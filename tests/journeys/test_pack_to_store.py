@@ -208,7 +208,7 @@ def test_files_that_no_pack_wrote_are_never_overwritten(source: Path, url: str, 
 
     with pytest.raises(ConfigError, match="some shards is not empty"):
         pack(source, url, **OPTIONS)
-    with pytest.raises(ConfigError, match=f"{strange} was written by no pack and is not overwritten"):
+    with pytest.raises(ConfigError, match=f"{strange} was not written by a pack, so it is not overwritten"):
         pack(source, url, overwrite=True, **OPTIONS)
 
     assert stored(url) == {strange: b"x"}
@@ -246,7 +246,7 @@ def test_an_interrupted_pack_keeps_finished_shards_and_says_so(source: Path, url
     with pytest.raises(KeyboardInterrupt) as raised:
         pack(source, url, workers=1, on_progress=interrupt, **OPTIONS)
 
-    assert raised.value.__notes__ == [f"2 finished shards are kept in {url}; run the same command again to go on"]
+    assert raised.value.__notes__ == [f"2 finished shards are kept in {url}; run the same command again to continue"]
     assert pack(source, url, **OPTIONS).kept == 2
     assert stored(url) == local
 
@@ -358,7 +358,7 @@ def test_the_command_prints_the_url_without_secrets(source: Path, tmp_path: Path
         ("s3:/bucket/out", {}, "write a URL with s3://"),
         ("s3://", {}, "names no bucket"),
         ("nowhere://x/y", {}, "neither obstore nor fsspec supports nowhere:"),
-        ("here", {"work_dir": "there"}, "work_dir needs a URL"),
+        ("here", {"work_dir": "there"}, "work_dir is only for a destination with a URL"),
     ],
 )
 def test_invalid_destinations_are_refused(source: Path, out: str, options: dict, complaint: str):

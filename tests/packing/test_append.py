@@ -109,12 +109,20 @@ def test_a_set_without_labels_file_is_appended_to(tmp_path: Path, out: Path):
 @pytest.mark.parametrize(
     ("files", "options", "complaint"),
     [
-        ({"fox/1.jpg": tiny_jpeg(1), "cat/9.jpg": tiny_jpeg(9)}, {}, "has the class 'fox', and the set has cat, dog"),
-        ({"train/cat/9.jpg": tiny_jpeg(9)}, {}, "has a split 'train', and the pack has"),
-        ({"x.jpg": tiny_jpeg(1)}, {}, "is for unlabeled, and .* for classification"),
-        ({"cat/9.jpg": tiny_jpeg(9), "dog/9.jpg": tiny_jpeg(8)}, {"resize": 4}, "packed with resize = None, and .* 4"),
+        (
+            {"fox/1.jpg": tiny_jpeg(1), "cat/9.jpg": tiny_jpeg(9)},
+            {},
+            "has the class 'fox', but the set has only cat, dog",
+        ),
+        ({"train/cat/9.jpg": tiny_jpeg(9)}, {}, "has a split 'train', but the finished pack has"),
+        ({"x.jpg": tiny_jpeg(1)}, {}, "has the task unlabeled, but .* classification"),
+        (
+            {"cat/9.jpg": tiny_jpeg(9), "dog/9.jpg": tiny_jpeg(8)},
+            {"resize": 4},
+            "packed with resize = None, but .* with 4",
+        ),
         ({"cat/9.jpg": tiny_jpeg(9), "dog/9.jpg": tiny_jpeg(8)}, {"keys": "name"}, "packed with keys = 'stem'"),
-        ({"cat/9.jpg": tiny_jpeg(9)}, {"overwrite": True}, "append excludes overwrite"),
+        ({"cat/9.jpg": tiny_jpeg(9)}, {"overwrite": True}, "append cannot be combined with overwrite"),
     ],
 )
 def test_what_does_not_fit_the_set_is_refused(files: dict, options: dict, complaint: str, tmp_path: Path, out: Path):
@@ -129,7 +137,7 @@ def test_what_does_not_fit_the_set_is_refused(files: dict, options: dict, compla
 def test_another_image_of_the_same_name_is_refused(tmp_path: Path, out: Path):
     new = write(tmp_path / "day2", {"cat/1.jpg": tiny_jpeg(77, side=16), "dog/8.jpg": tiny_jpeg(3)})
 
-    with pytest.raises(DataError, match=r"day2/cat/1\.jpg has \d+ bytes, and the sample of this key .*another image"):
+    with pytest.raises(DataError, match=r"day2/cat/1\.jpg has \d+ bytes, but the sample with this .*different"):
         pack(new, out, append=True)
 
     assert labelled(out) == expected(FIRST)
@@ -238,5 +246,5 @@ def test_the_command_appends(tmp_path: Path, out: Path):
 def test_appending_to_a_set_in_a_store_is_refused_in_a_line(tmp_path: Path):
     source = write(tmp_path / "imgs", {"cat/0.jpg": tiny_jpeg()})
 
-    with pytest.raises(ConfigError, match=r"memory://bucket/imgs: images are appended to sets on this machine"):
+    with pytest.raises(ConfigError, match=r"memory://bucket/imgs: images can be appended only to sets on this machine"):
         pack(source, "memory://bucket/imgs", append=True)

@@ -71,7 +71,7 @@ def test_duplicates_are_found_across_splits(tmp_path: Path):
 def test_a_split_that_only_repeats_another_is_named(tmp_path: Path):
     source = write(tmp_path / "imgs", {"train/cat/a.jpg": ONE, "val/cat/a.jpg": ONE})
 
-    with pytest.raises(ConfigError, match="split 'val' is empty"):
+    with pytest.raises(ConfigError, match="split 'val' would be empty"):
         pack(source, drop_duplicates=True)
 
 

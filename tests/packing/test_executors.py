@@ -117,7 +117,7 @@ def test_a_failed_array_task_takes_nothing_back(source: Path, tmp_path: Path):
     [
         ({"executor": "spark"}, "executor must be one of 'local', 'ray', 'array', not 'spark'"),
         ({"executor": "array"}, "needs task_index and num_tasks"),
-        ({"executor": "array", "task_index": 2, "num_tasks": 2}, "task_index 2 is not in 0 to 1"),
+        ({"executor": "array", "task_index": 2, "num_tasks": 2}, "task_index must be from 0 to 1 for 2 tasks, not 2"),
         ({"executor": "array", "task_index": 0, "num_tasks": 2, "overwrite": True}, "cannot overwrite"),
         ({"task_index": 0}, "task_index and num_tasks go with executor 'array'"),
         ({"ray_address": "auto"}, "ray_address needs executor 'ray'"),

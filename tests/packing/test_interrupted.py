@@ -113,7 +113,7 @@ def test_a_signal_keeps_what_is_finished_and_says_so(source: Path, tmp_path: Pat
 
     assert ended == status
     assert "Traceback" not in said
-    assert f"1 finished shard is kept in {out}; run the same command again to go on" in said
+    assert f"1 finished shard is kept in {out}; run the same command again to continue" in said
     assert {name for name in left_in(out) if name.endswith((".tar", ".part"))} == {
         "manifest.json.part",
         "shard-000000.tar",
@@ -189,7 +189,7 @@ def test_on_a_full_disk_the_finished_shards_wait_for_room(tmp_path: Path, small_
     subprocess.run(["mount", "-o", "remount,size=8m,nr_inodes=100", small_disk], check=True)
 
     [note] = failure.value.__notes__
-    assert note.endswith(f"kept in {out}; run the same command again to go on")
+    assert note.endswith(f"kept in {out}; run the same command again to continue")
     assert pack(source, out, shard_samples=2).kept == 1
     pack(source, tmp_path / "undisturbed", shard_samples=2)
     assert contents(out) == contents(tmp_path / "undisturbed")

@@ -95,7 +95,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
 
 
 def test_what_is_neither_file_nor_name_says_the_names(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"ade20k is neither a file nor the name of a palette \(voc and cityscapes\)"):
+    with pytest.raises(ConfigError, match=r"ade20k is neither a file nor a known palette \(voc and cityscapes\)"):
         find_palette("ade20k")
     with pytest.raises(StorageError, match=r"cannot read .*: Is a directory"):
         find_palette(str(tmp_path))

@@ -156,7 +156,7 @@ def test_what_no_pack_wrote_is_never_overwritten(source: Path, tmp_path: Path, s
     out = pack(source, tmp_path / "out").out
     before = contents(write(out, strange))
 
-    with pytest.raises(ConfigError, match=r"was written by no pack and is not overwritten"):
+    with pytest.raises(ConfigError, match=r"was not written by a pack, so it is not overwritten"):
         pack(source, out, overwrite=True)
 
     assert contents(out) == before

@@ -74,7 +74,7 @@ def test_label_and_note_become_fields(tmp_path: Path):
 
 @pytest.mark.parametrize("note", ["[1]", "{", '{"a": \udcff}', '{"a": "\udcff"}', '{"a": 1} 2'])
 def test_a_note_that_is_no_json_object_is_refused(note: str, tmp_path: Path):
-    refused(r"x\.jpg: its metadata is not a JSON object", tmp_path, JPEG, rest={"note": note})
+    refused(r"x\.jpg: the metadata is not a JSON object", tmp_path, JPEG, rest={"note": note})
 
 
 def test_an_image_that_cannot_be_decoded_is_found_unless_not_looked_for(tmp_path: Path):
@@ -382,8 +382,8 @@ def test_shapes_that_do_not_fit_name_the_image(tmp_path: Path):
         ({"resize": -1}, "resize must be at least 1, not -1"),
         ({"quality": 0, "format": "jpeg"}, "quality must be from 1 to 100, not 0"),
         ({"quality": 101, "format": "jpeg"}, "quality must be from 1 to 100, not 101"),
-        ({"quality": 80}, "quality is for images that are re-encoded"),
-        ({"quality": 80, "format": "png"}, "quality is for images that are re-encoded as JPEG or WebP"),
+        ({"quality": 80}, "quality needs images that are re-encoded"),
+        ({"quality": 80, "format": "png"}, "quality needs images that are re-encoded as JPEG or WebP"),
         ({"format": "jpg"}, "format must be one of 'keep', 'jpeg', 'webp', 'png', not 'jpg'"),
         ({"ignore_index": -1}, "ignore_index must be from 0 to 65535"),
     ],

@@ -68,7 +68,7 @@ def test_a_pack_that_failed_goes_on_with_skipping(source: Path, tmp_path: Path):
     with pytest.raises(DataError, match=r"class-0/bad\.jpg is an HTML page") as failure:
         pack(source, tmp_path / "out", **options)
 
-    assert "go on with --on-bad-sample skip" in failure.value.__notes__[0]
+    assert "continue with --on-bad-sample skip" in failure.value.__notes__[0]
     assert pack(source, tmp_path / "out", on_bad_sample="skip", **options).kept >= 6
     pack(source, tmp_path / "undisturbed", on_bad_sample="skip", **options)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")

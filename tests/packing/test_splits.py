@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mps_shards.errors import ConfigError
 from mps_shards.packing.option_values import parse_shares
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
-from mps_shards.packing.splits import shared_out, split_listing
+from mps_shards.packing.splits import share_out, split_listing
 
 SHARES = st.lists(st.integers(1, 100), min_size=1, max_size=5).map(
     lambda parts: [Fraction(n, sum(parts)) for n in parts]
@@ -30,7 +30,7 @@ def numbers(split: Split) -> list[int]:
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), shares=SHARES)
 def test_every_class_and_the_whole_are_within_one_of_their_shares(sizes: list[int], shares: list[Fraction]):
-    counts = shared_out(np.array(sizes), shares)
+    counts = share_out(np.array(sizes), shares)
 
     exact = np.array([[size * share for share in shares] for size in sizes])
     assert (counts >= 0).all()
@@ -43,7 +43,7 @@ def test_every_class_and_the_whole_are_within_one_of_their_shares(sizes: list[in
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8), share=st.integers(1, 99).map(lambda n: Fraction(n, 100))
 )
 def test_two_parts_are_as_near_to_their_shares_as_can_be(sizes: list[int], share: Fraction):
-    counts = shared_out(np.array(sizes), [share, 1 - share])
+    counts = share_out(np.array(sizes), [share, 1 - share])
 
     off = sum(abs(count - size * share) for count, size in zip(counts[:, 0].tolist(), sizes, strict=True))
     best = {0: Fraction(0)}  # least deviation of the classes so far, by how many images are in the first part
@@ -58,7 +58,7 @@ def test_two_parts_are_as_near_to_their_shares_as_can_be(sizes: list[int], share
 
 
 def test_shares_that_go_out_evenly_are_exact():
-    counts = shared_out(np.array([10, 20, 130]), [Fraction("0.8"), Fraction("0.1"), Fraction("0.1")])
+    counts = share_out(np.array([10, 20, 130]), [Fraction("0.8"), Fraction("0.1"), Fraction("0.1")])
 
     assert counts.tolist() == [[8, 1, 1], [16, 2, 2], [104, 13, 13]]
 
@@ -85,7 +85,7 @@ def test_classes_keep_their_shares_in_each_part():
 
 
 @pytest.mark.parametrize("task", ["segmentation", "unlabeled"])
-def test_without_labels_the_whole_is_shared_out(task: str):
+def test_without_labels_all_images_are_shared_out(task: str):
     parts = split_listing(listing([-1] * 10, task=task), "train=0.7,val=0.2,test=0.1", seed=0).splits
 
     assert {split.name: len(split.entries) for split in parts} == {"train": 7, "val": 2, "test": 1}
@@ -118,7 +118,7 @@ def test_an_image_of_a_class_is_as_likely_to_be_drawn_as_any_other():
         ("train=1,", "'' is not a part"),
         ("train=x,val=1", "'train=x' is not a part"),
         ("train=1/0", "'train=1/0' is not a part"),
-        ("train=1.5,val=-0.5", "'val=-0.5' is not a part of a split: .* a share above 0"),
+        ("train=1.5,val=-0.5", "'val=-0.5' is not a part of a split; .* a share above 0"),
         ("../x=0.5,val=0.5", "'../x=0.5' is not a part"),
         ("=0.5,val=0.5", "'=0.5' is not a part"),
         ("train=1/999999999,val=999999998/999999999,test=0", "'test=0' is not a part"),

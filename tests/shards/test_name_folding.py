@@ -1,8 +1,8 @@
-"""Names that some disks take for one."""
+"""Names that collide on some disks."""
 
 import pytest
 
-from mps_shards.shards.name_folding import alike, folded
+from mps_shards.shards.name_folding import find_colliding_names, fold_name
 
 
 @pytest.mark.parametrize(
@@ -17,14 +17,14 @@ from mps_shards.shards.name_folding import alike, folded
     ],
 )
 def test_case_and_normal_form_do_not_count(one: str, other: str):
-    assert folded(one) == folded(other)
+    assert fold_name(one) == fold_name(other)
 
 
 @pytest.mark.parametrize(("one", "other"), [("a", "b"), ("a", "\u00e4"), ("train", "train "), ("\udcff", "\udcfe")])
 def test_other_differences_count(one: str, other: str):
-    assert folded(one) != folded(other)
+    assert fold_name(one) != fold_name(other)
 
 
 def test_the_first_pair_is_named():
-    assert alike(["b", "a", "c", "A", "B"]) == ("a", "A")
-    assert alike(["a", "b", "a"]) is None  # the same name is not another one
+    assert find_colliding_names(["b", "a", "c", "A", "B"]) == ("a", "A")
+    assert find_colliding_names(["a", "b", "a"]) is None  # the same name is not another one

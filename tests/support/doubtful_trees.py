@@ -202,7 +202,7 @@ DOUBTFUL = {
     "an animation": Case(
         {**images("cat/0.jpg"), "dog/1.gif": _animation()},
         {"": ("classification", CATS, 2)},
-        ("1 of 2 images have several frames or pages, of which training gets the first",),
+        ("1 of 2 images have several frames or pages; training gets the first one",),
     ),
     "no image of class 0": Case(
         listed("path,label", ["1", "2", "4"] * 2),

@@ -1,1 +1,1 @@
-"""The place that a pack writes to: a local folder or a prefix in a store, one file for each, behind one contract."""
+"""Destinations of a pack, which are local folders or prefixes in an object store, behind the contract `Destination`."""

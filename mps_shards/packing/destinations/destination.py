@@ -1,4 +1,4 @@
-"""The contract of a destination: what packing needs from the place that it writes to."""
+"""The contract of a destination, which is the place that packing writes to."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -46,10 +46,10 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Destination(Protocol):
-    """The place that a pack writes to, with its plan and completion records. Can be pickled: it keeps no file open."""
+    """The place that a pack writes to, with its plan and completion records. Can be pickled, as no file stays open."""
 
     def where(self, split: str = "") -> Path | str:
-        """Return the address of the destination, or of a set's folder in it, for messages."""
+        """Return the address of a set's folder, or of the destination itself, as messages show it."""
         ...
 
     def set_folder(self, split: str) -> Path | Folder:
@@ -70,7 +70,7 @@ class Destination(Protocol):
         """Reserve the destination for a plan, write the plan there, and yield the destination to work with.
 
         If the block fails, finished shards are kept. If no shard is finished, or the plan is not resumable, the
-        destination is left as destination is left as it was.
+        destination is left as it was.
 
         Args:
             shared: whether other processes work on the same plan meanwhile; then a failure removes nothing.
@@ -82,8 +82,8 @@ class Destination(Protocol):
         """
         ...
 
-    def anywhere(self) -> "Destination":
-        """Return the same destination with an absolute path, for processes with another working directory."""
+    def absolute(self) -> "Destination":
+        """Return this destination with an absolute path, for processes with another working directory."""
         ...
 
     def completion(self, shard: str) -> Completion | None:
@@ -99,11 +99,11 @@ class Destination(Protocol):
         ...
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:
-        """Return the completion records of the finished shards; only names and sizes of the shards are checked."""
+        """Return the completion records of those shards that are finished, without reading the shards."""
         ...
 
     def writing(self, split: str, shard: str) -> AbstractContextManager[BinaryIO]:
-        """Open a shard for writing. It appears, complete, when the block ends without an error."""
+        """Open a shard for writing. Its file appears when the block ends without an error."""
         ...
 
     def remove(self, split: str, shard: str) -> None:
@@ -119,5 +119,5 @@ class Destination(Protocol):
         ...
 
     def leave(self) -> None:
-        """Remove every file that is needed only while packing, because the sets are finished or were never begun."""
+        """Remove every file that is needed only while packing, after the sets are finished."""
         ...

@@ -37,7 +37,7 @@ def locked(folder: Path, *, shared: bool, what: str) -> Iterator[None]:
             continue
         try:
             _lock(descriptor, shared=shared, what=what)
-            if _lies_at(path, descriptor):
+            if _is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
                 yield
@@ -51,14 +51,16 @@ def _lock(descriptor: int, *, shared: bool, what: str) -> None:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         owner = os.pread(descriptor, 1000, 0).decode("utf-8", "replace") or "another process"
-        raise ConfigError(f"{what} is being packed by {owner}; wait for it, or name another place") from error
+        raise ConfigError(
+            f"{what} is being packed by {owner}; wait until it has finished, or name another place"
+        ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
 
 
-def _lies_at(path: Path, descriptor: int) -> bool:
-    """Whether the locked file still has this path; if not, its holder removed it, and others may lock a new file."""
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the locked file still has this path. Otherwise it was removed, and others may lock a new file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError
-from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, unknown_among
+from mps_shards.packing.destinations.claim import check_claim, check_overwritable, find_unknown, resume_hint
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.destinations.folder_lock import locked
 from mps_shards.packing.pack_report import PackPlan
@@ -39,7 +39,7 @@ class LocalDestination:
     def set_folder(self, split: str) -> Path:
         return self._out / split
 
-    def anywhere(self) -> "LocalDestination":
+    def absolute(self) -> "LocalDestination":
         return LocalDestination(self._out.absolute())
 
     def plan(self) -> PackPlan | None:
@@ -59,7 +59,7 @@ class LocalDestination:
             existed = out.exists()
         with contextlib.ExitStack() as held:
             with translated(out):
-                if not self._state.exists():  # otherwise checked under the lock, since another process may be packing
+                if not self._state.exists():  # otherwise checked only under the lock, as another process may be packing
                     self._check(plan, overwrite=overwrite)
                 held.enter_context(locked(self._state, shared=shared, what=str(out)))
                 held.callback(self._tidy, shared=shared, remove=not existed)
@@ -78,7 +78,7 @@ class LocalDestination:
             except BaseException as error:
                 finished = self._finished_count()
                 if finished and plan.is_resumable:
-                    error.add_note(how_to_go_on(out, finished, error))
+                    error.add_note(resume_hint(out, finished, error))
                 elif not shared and self._is_begun():
                     self._clear()
                 raise
@@ -174,7 +174,7 @@ class LocalDestination:
             sync_folder(folder)
 
     def _is_begun(self) -> bool:
-        """Whether there is a plan: without one, the sets are finished and only records were left to be removed."""
+        """Whether there is a plan. Without a plan the sets are finished, and at most completion records are left."""
         with translated(self._out):
             return self._plan.exists()
 
@@ -183,11 +183,11 @@ class LocalDestination:
             return sum(1 for _ in self._records.iterdir()) if self._records.is_dir() else 0
 
     def _part(self, name: str) -> Path:
-        """Return a new path to write an unfinished file to, so that two writers of one file do not collide."""
+        """Return a new path for an unfinished file, so that two processes can write the same file."""
         return self._state / f"{name}.{secrets.token_hex(4)}{PART}"
 
     def _sweep(self) -> None:
-        """Remove unfinished files of killed processes. Requires the exclusive lock."""
+        """Remove unfinished files that killed processes left. Requires the exclusive lock."""
         for left in self._state.glob(f"*{PART}"):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
@@ -201,7 +201,7 @@ class LocalDestination:
         self._sweep()
 
     def _tidy(self, *, shared: bool, remove: bool) -> None:
-        """Remove the state if there is no plan, and folders that this pack made and that are empty."""
+        """Remove the state if there is no plan; with `remove`, also the destination's folder if it is empty."""
         with translated(self._out):
             if not shared and not self._plan.exists():
                 self._forget()
@@ -210,7 +210,7 @@ class LocalDestination:
                     self._out.rmdir()
 
     def _check(self, plan: PackPlan, *, overwrite: bool = False) -> None:
-        """Refuse a folder that holds anything but an unfinished pack by this plan."""
+        """Refuse a folder that holds anything but an unfinished pack by this plan, or with `overwrite`, any pack."""
         if not self._out.is_dir():
             if self._out.exists():
                 raise ConfigError(f"{self._out} is not a directory; remove it or name another folder")
@@ -222,7 +222,7 @@ class LocalDestination:
             check_claim(self._out, names, self.plan(), plan)
 
     def _names(self) -> list[str]:
-        """Return relative paths of what OUT and the sets' folders hold, without the state; folders end with a slash."""
+        """Return the relative paths of all files and folders, without the state; folders end with a slash."""
         found = []
         for item in self._out.iterdir():
             if item.name == STATE and item.is_dir():
@@ -235,7 +235,7 @@ class LocalDestination:
 
     def _clear(self) -> None:
         """Remove everything that packs wrote to this folder, except the lock file."""
-        if unknown_among(self._names()):  # another process wrote a file meanwhile
+        if find_unknown(self._names()):  # another process wrote a file meanwhile
             return
         sets = [item for item in self._out.iterdir() if item.is_dir() and item != self._state]
         for folder in (*sets, self._out):

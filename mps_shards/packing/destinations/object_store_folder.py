@@ -8,7 +8,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from mps_shards.errors import ConfigError, DataError, ShardsError
-from mps_shards.packing.destinations.claim import check_claim, check_overwritable, how_to_go_on, unknown_among
+from mps_shards.packing.destinations.claim import check_claim, check_overwritable, find_unknown, resume_hint
 from mps_shards.packing.destinations.destination import MARKER, STATE, Completion
 from mps_shards.packing.pack_report import PackPlan
 from mps_shards.shards.manifest import MANIFEST_NAME, NOT_JSON
@@ -37,7 +37,7 @@ class StoreDestination:
         self._folder = folder
         self._work_dir = work_dir
         self._fingerprint = fingerprint
-        self._records = f"{STATE}/{fingerprint[:16]}"  # records of another plan are never mistaken for ours
+        self._records = f"{STATE}/{fingerprint[:16]}"  # so that records of another plan are not used
 
     def where(self, split: str = "") -> str:
         return str(self._folder / split)
@@ -45,7 +45,7 @@ class StoreDestination:
     def set_folder(self, split: str) -> Folder:
         return self._folder.folder(split) if split else self._folder
 
-    def anywhere(self) -> "StoreDestination":
+    def absolute(self) -> "StoreDestination":
         return self
 
     def plan(self) -> PackPlan | None:
@@ -69,9 +69,9 @@ class StoreDestination:
             place._begin(plan)
             yield place
         except BaseException as error:
-            with contextlib.suppress(ShardsError):  # the store may be what failed
+            with contextlib.suppress(ShardsError):  # the store itself may have failed
                 if plan.is_resumable and (finished := len(self._folder.below(place._records))):
-                    error.add_note(how_to_go_on(self.where(), finished, error))
+                    error.add_note(resume_hint(self.where(), finished, error))
                 elif not shared and place._is_ours():
                     place._clear()
             raise
@@ -100,7 +100,9 @@ class StoreDestination:
             if not done:
                 continue
             listed = stored.get(_path(split, name)) == Identity(done.size, done.tag)
-            if not done.samples or listed or self.holds(split, name, done):  # some stores list other etags
+            if (
+                not done.samples or listed or self.holds(split, name, done)
+            ):  # some stores list other etags than they return for a file
                 found[name] = done
         return found
 
@@ -163,7 +165,7 @@ class StoreDestination:
     def _clear(self) -> None:
         """Remove everything that packs wrote to this folder."""
         names = self._names()
-        if unknown_among(names):  # another process wrote a file meanwhile
+        if find_unknown(names):  # another process wrote a file meanwhile
             return
         manifests = [name for name in names if name.rpartition("/")[2] == MANIFEST_NAME]
         for name in manifests:  # the markers make the sets unfinished, even if this process is killed

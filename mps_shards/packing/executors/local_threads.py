@@ -1,4 +1,4 @@
-"""Packing on threads of this process: reading, hashing, decoding and encoding all release the GIL."""
+"""Packing on threads of this process; reading, hashing, decoding and encoding all release the GIL."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,6 +1,7 @@
 """Packing on the machines of a Ray cluster.
 
-All machines must see the source and a local OUT under the same paths. If OUT is in a store, all need its credentials.
+All machines must see the source, and an OUT that is a folder, under the same paths. If OUT is in a store, all machines
+need its credentials.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ __all__ = ["run_ray"]
 
 _RETRIES = 5  # for a task whose machine is lost; a task that raises an error is not repeated
 _AHEAD = 2  # tasks submitted per core: one runs, one waits
-_PATIENCE_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 
 
 def run_ray(tasks: Sequence[ShardTask], numbers: Sequence[int], on_progress: Progress, *, address: str | None) -> int:
@@ -41,7 +42,9 @@ def run_ray(tasks: Sequence[ShardTask], numbers: Sequence[int], on_progress: Pro
         kept = 0
         try:
             while True:
-                room = _AHEAD * int(ray.cluster_resources().get("CPU", 1)) - len(running)  # machines come and go
+                room = _AHEAD * int(ray.cluster_resources().get("CPU", 1)) - len(
+                    running
+                )  # the number of cores changes as machines come and go
                 running += [make.remote(tasks[number]) for number in islice(waiting, max(0, room))]
                 if not running:
                     return kept
@@ -72,7 +75,7 @@ def _make(task: ShardTask) -> tuple[int, int, bool]:
 
 @contextlib.contextmanager
 def _cluster(address: str | None) -> Any:
-    """Return the connected `ray` module. An existing connection is kept."""
+    """Connect to a cluster and yield the module `ray`. A connection that exists already is used and kept open."""
     try:
         import ray
     except ImportError as error:
@@ -100,7 +103,7 @@ def _cluster(address: str | None) -> Any:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Raise `OSError` if nothing listens at the address: Ray itself would try to connect for ever."""
+    """Raise `OSError` if nothing listens at the address; Ray itself would try to connect without end."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_S).close()
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
