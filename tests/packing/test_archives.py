@@ -265,6 +265,14 @@ def test_a_deflated_member_with_a_wrong_checksum_is_named(tmp_path: Path):
         pack(archive)
 
 
+def test_a_member_with_a_null_character_in_its_name_is_named(tmp_path: Path):
+    archive = zipped(write(tmp_path / "imgs", {"cat/xy.jpg": tiny_jpeg()}), tmp_path / "i.zip", zipfile.ZIP_STORED)
+    archive.write_bytes(archive.read_bytes().replace(b"cat/xy.jpg", b"cat/x\0.jpg"))
+
+    with pytest.raises(DataError, match=r"i\.zip: the name of the member 'cat/x\\x00\.jpg' contains a null character"):
+        pack(archive)
+
+
 def test_an_archive_can_be_sent_to_another_process(tmp_path: Path):
     class_folders(tmp_path / "imgs")
     for name, make in ARCHIVES.items():

@@ -38,8 +38,10 @@ def clean_path(name: str, *, where: str) -> str:
     """The path of a member: relative, with forward slashes, without empty parts and dots.
 
     Raises:
-        DataError: the name points outside the archive.
+        DataError: the name points outside the archive, or contains a null character.
     """
+    if "\0" in name:
+        raise DataError(f"{where}: the name of the member {name!r} contains a null character; make the archive again")
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
         raise DataError(
