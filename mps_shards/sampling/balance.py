@@ -1,7 +1,7 @@
-"""Class balance: how often each sample is used in an epoch, by equal classes or by weights of classes or samples.
+"""Class balance, which decides how often each sample is used in an epoch: by equal classes, or by weights.
 
-The numbers of uses within a class differ by at most one, and over the epochs every sample of the class gets the extra
-use equally often. Only the order is random. Balance is a pure function of (labels, options, seed, epoch).
+Within a class, the numbers of uses differ by at most one, and over the epochs each sample gets the additional use
+equally often. Only the order is random. The result is a pure function of (labels, options, seed, epoch).
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import ConfigError
+from mps_shards.sampling.apportionment import apportioned
 from mps_shards.sampling.random_ranks import RandomRanks
 from mps_shards.shards.keyed import Stream, bits
 
@@ -20,17 +21,17 @@ __all__ = ["Balance", "Draws"]
 
 Weights = Sequence[float] | npt.NDArray[np.floating]
 
-_CHUNK = 1 << 22  # samples whose weights are added up at a time
-_GOLDEN = 0.6180339887498949  # the multiples of the golden ratio, modulo 1, are spread evenly
+_CHUNK = 1 << 22  # number of samples whose weights are added up at a time
+_GOLDEN = 0.6180339887498949  # golden ratio; its multiples, modulo 1, are spread evenly over 0..1
 
 
 class Draws(NamedTuple):
     """The samples of one epoch before they are shuffled.
 
     Attributes:
-        numbers: Sample numbers in rounds: first all samples with a use, then all samples with a second use, and so on.
-            Each round is in the order of the set, so that the uses of a sample are spread over the epoch.
-        counts: Number of samples of each round.
+        numbers: sample numbers in rounds: first all samples that are used, then all samples that are used a second
+            time, and so on. Each round is in the order of the set, so that the uses of a sample are far apart.
+        counts: number of samples of each round.
     """
 
     numbers: npt.NDArray[np.integer]
@@ -49,12 +50,13 @@ class Balance:
     Attributes:
         classes: "equal", or a weight for each class, by name or in the order of the class indices. A weight of 0 leaves
             a class out. Samples without a class are left out.
-        samples: A weight for each sample, in the order of the set, instead of weights for classes.
-        replacement: Whether a sample may be used more than once in an epoch. If not, the rarest class limits the epoch.
-        length: Number of samples of an epoch.
+        samples: a weight for each sample, in the order of the set, instead of weights for classes.
+        replacement: whether a sample may be used more than once in an epoch. If not, the class with the fewest samples
+            for its weight limits the length of the epoch.
+        length: number of samples of an epoch.
 
     Raises:
-        ConfigError: One of the values cannot work.
+        ConfigError: an option has an invalid value.
     """
 
     classes: Literal["equal"] | Mapping[str, float] | Weights = "equal"
@@ -73,10 +75,10 @@ class Balance:
 
     @classmethod
     def of(cls, chosen: Any) -> "Balance | None":
-        """Return the `Balance` for a value of ``balance=``.
+        """Return the `Balance` for the argument ``balance=`` of a data set.
 
         Raises:
-            ConfigError: The value is neither None, "classes", weights nor a Balance.
+            ConfigError: the value is neither None, "classes", weights nor a Balance.
         """
         if chosen is None or isinstance(chosen, Balance):
             return chosen
@@ -90,7 +92,7 @@ class Balance:
         )
 
     def described(self) -> str:
-        """Return a short text that is equal for equal options."""
+        """Return a short text that identifies the options, for fingerprints; it is equal for equal options."""
         values: list[str] = [] if self.replacement else ["replacement=False"]
         if self.length is not None:
             values.append(f"length={self.length}")
@@ -104,17 +106,25 @@ class Balance:
         return text if len(text) <= 100 else hashlib.sha256(text.encode()).hexdigest()
 
     def class_weights(self, sizes: npt.NDArray[np.int64], names: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return a weight for each class.
+        """Return float64 [classes], the weight of each class.
+
+        Args:
+            sizes: number of samples of each class.
+            names: class names; empty if the classes have no names.
 
         Raises:
-            ConfigError: A class has no weight, or a class without samples has a positive weight.
+            ConfigError: a class has no weight, or a class without samples has a positive weight.
         """
         if isinstance(self.classes, str):
             return (sizes > 0).astype(np.float64)
         if isinstance(self.classes, Mapping):
             differ = sorted({str(name) for name in self.classes} ^ set(names))
             if differ:
-                raise ConfigError(f"balance needs a weight for each class and for nothing else; see {differ[0]!r}")
+                missing = differ[0] in names
+                raise ConfigError(
+                    f"balance needs a weight for each class and for nothing else, but {differ[0]!r} "
+                    f"{'has no weight' if missing else 'is not a class of the set'}"
+                )
             given = [self.classes[name] for name in names]
         else:
             given = list(self.classes)
@@ -124,11 +134,20 @@ class Balance:
         empty = np.flatnonzero((weights > 0) & (sizes == 0))
         if len(empty):
             name = names[empty[0]] if len(names) else empty[0]
-            raise ConfigError(f"class {name!r} has no samples here, so it cannot have a weight: set it to 0")
+            raise ConfigError(f"class {name!r} has no samples, so it cannot be balanced: set its weight to 0")
         return weights
 
     def epoch_length(self, labels: npt.NDArray[np.int32] | None, samples: int, names: Sequence[str]) -> int:
-        """Return the number of samples of an epoch."""
+        """Return the number of samples of an epoch.
+
+        Args:
+            labels: class index of each sample, -1 for none; only needed if classes have weights.
+            samples: number of samples of the set or subset.
+            names: class names.
+
+        Raises:
+            ConfigError: the weights do not fit the set, or `length` is not possible without replacement.
+        """
         if self.samples is not None:
             weights = np.asarray(self.samples)
             if len(weights) != samples:
@@ -144,24 +163,23 @@ class Balance:
         if self.replacement:
             return self.length or samples
         if self.length is not None and self.length > most:
-            raise ConfigError(f"length={self.length} needs replacement: no sample twice allows {most} samples an epoch")
+            raise ConfigError(
+                f"length={self.length} needs replacement=True: without it, an epoch has at most {most} samples"
+            )
         return self.length or most
 
     def draws(
         self, labels: npt.NDArray[np.int32] | None, samples: int, *, names: Sequence[str], seed: int, epoch: int
     ) -> Draws:
-        """Return the samples of an epoch.
-
-        Args:
-            labels: Class index of each sample, -1 for none; only needed if classes have weights.
-        """
+        """Return the samples of an epoch. The arguments are those of `epoch_length`, and the seed and the epoch."""
         length = self.epoch_length(labels, samples, names)
         if self.samples is not None:
             uses = _uses_by_sample(np.asarray(self.samples), length, seed=seed, epoch=epoch)
         else:
             assert labels is not None
             sizes = _sizes(labels, names)
-            totals = _shares(self.class_weights(sizes, names), length)
+            weights = self.class_weights(sizes, names)
+            totals = apportioned(weights / weights.sum() * length, length)
             uses = _uses_by_class(labels, sizes, totals, seed=seed, epoch=epoch)
         return _in_rounds(uses)
 
@@ -179,15 +197,6 @@ def _sizes(labels: npt.NDArray[np.int32], names: Sequence[str]) -> npt.NDArray[n
     return counts.astype(np.int64)
 
 
-def _shares(weights: npt.NDArray[np.float64], length: int) -> npt.NDArray[np.int64]:
-    """Return the number of samples of an epoch for each class, by largest remainders; they add up to `length`."""
-    exact = weights / weights.sum() * length
-    found = np.floor(exact).astype(np.int64)
-    found[np.argsort(found - exact, kind="stable")[: length - int(found.sum())]] += 1
-    shares: npt.NDArray[np.int64] = found
-    return shares
-
-
 def _uses_by_class(
     labels: npt.NDArray[np.int32],
     sizes: npt.NDArray[np.int64],
@@ -196,10 +205,10 @@ def _uses_by_class(
     seed: int,
     epoch: int,
 ) -> npt.NDArray[np.integer]:
-    """Return how often each sample is used, so that the uses within each class add up to the class's total."""
+    """Return how often each sample is used, given the sizes of the classes and the total uses of each class."""
     holds = np.maximum(sizes, 1)
     each, extra = totals // holds, totals % holds
-    # in a random order of the class, the samples with an extra use follow those of the previous epoch
+    # in a random order of the class, the samples with an additional use follow those of the previous epoch
     low = (np.uint64(epoch) % holds.astype(np.uint64)).astype(np.int64) * extra % holds
     groups: npt.NDArray[np.integer] = labels
     if len(labels) > int(sizes.sum()):  # samples without a class form one more class, which is not used
@@ -216,7 +225,7 @@ def _uses_by_class(
 def _uses_by_sample(
     weights: npt.NDArray[np.floating], length: int, *, seed: int, epoch: int
 ) -> npt.NDArray[np.integer]:
-    """Return how often each sample is used: the expected number, rounded down or up, by systematic sampling."""
+    """Return how often each sample is used: its expected number of uses, rounded down or up by systematic sampling."""
     first = float(bits(Stream.BALANCE, 1, seed=seed)[0]) / 2.0**64
     offset = (first + (epoch % (1 << 32)) * _GOLDEN) % 1.0
     scale = length / float(weights.sum(dtype=np.float64))
@@ -225,7 +234,7 @@ def _uses_by_sample(
     for start in range(0, len(weights), _CHUNK):
         part = np.cumsum(weights[start : start + _CHUNK] * scale, dtype=np.float64) + before
         if start + len(part) == len(weights):
-            part[-1] = length + offset  # exact in spite of rounding
+            part[-1] = length + offset  # removes the rounding error of the sum
         reached = np.floor(part).astype(np.int64)
         uses[start : start + len(part)] = np.diff(reached, prepend=taken)
         before, taken = float(part[-1]), int(reached[-1])

@@ -1,4 +1,4 @@
-"""The cursor: everything that resuming needs, in a few hundred bytes of JSON."""
+"""The cursor, which holds everything that resuming needs in a few hundred bytes of JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,19 +10,21 @@ from mps_shards.errors import ResumeMismatch
 __all__ = ["Cursor", "check_resume"]
 
 VERSION = 1
-_END = 1 << 64  # limit of the integers in `Progress` and in the keys of random numbers
+_END = 1 << 64  # end of the range of epochs and positions in `Progress` and in the keys of random numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cursor:
-    """A point in an epoch: every position before `position` was delivered, over all ranks.
+    """A point in an epoch: all samples before `position` have been delivered, over all ranks.
 
     Attributes:
-        fingerprint: Values that decide the sequence, by name: the set, seed, shuffle, remainder. Batch size and world
-            size are not included: a cursor may be resumed with others.
-        worker: (worker, number of workers, samples of a step over all ranks) for the state of a single DataLoader
-            worker, which torchdata's StatefulDataLoader requests. That worker's next batch is at `position`. None for
-            the state of a whole rank.
+        epoch: number of the epoch.
+        position: index of the next sample in the epoch's sequence.
+        fingerprint: values that decide the sequence, by name: the set, seed, shuffle, remainder. Batch size and world
+            size are not included, because they may change when resuming.
+        worker: for the state of a single DataLoader worker, which torchdata's StatefulDataLoader requests: the number
+            of the worker, the number of workers, and the number of samples of a batch over all ranks. `position` is
+            then that of the worker's next batch. None for the state of a complete rank.
     """
 
     epoch: int
@@ -31,15 +33,15 @@ class Cursor:
     worker: tuple[int, int, int] | None = None
 
     def state(self) -> dict[str, Any]:
-        """Return plain values for ``json.dump`` or ``torch.save``."""
+        """Return the cursor as plain values for ``json.dump`` or ``torch.save``."""
         return {"version": VERSION, **asdict(self), "worker": list(self.worker) if self.worker else None}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Cursor":
-        """Return the cursor that `state` was made from.
+        """Return the cursor of a result of `state`.
 
         Raises:
-            ResumeMismatch: The state is not a cursor of this version.
+            ResumeMismatch: the state is not a cursor of this version.
         """
         try:
             if state["version"] != VERSION:
@@ -48,7 +50,7 @@ class Cursor:
                 )
             epoch, position = index(state["epoch"]), index(state["position"])
             if not (0 <= epoch < _END and 0 <= position < _END):
-                raise ResumeMismatch(f"the state names epoch {epoch}, position {position}, which is out of range")
+                raise ResumeMismatch(f"the state has epoch {epoch} and position {position}, which are out of range")
             worker = None
             if state.get("worker") is not None:
                 number, workers, step = map(index, state["worker"])
@@ -60,14 +62,16 @@ class Cursor:
 
 
 def check_resume(cursor: Cursor, fingerprint: Mapping[str, Any], *, samples: int | None, strict: bool) -> list[str]:
-    """List the differences between a cursor and the data set that is to resume from it.
+    """Return descriptions of the differences between a cursor and the data set that is to resume from it.
 
     Args:
-        samples: Number of positions of an epoch, if known.
-        strict: Raise an error for any difference, instead of only for a position that the epoch does not have.
+        cursor: the cursor.
+        fingerprint: fingerprint of the data set.
+        samples: number of positions of an epoch; None if it is not known.
+        strict: raise an error for any difference, instead of only for a position that the epoch does not have.
 
     Raises:
-        ResumeMismatch: The cursor and the data set differ; the message names each difference with both values.
+        ResumeMismatch: the cursor and the data set differ; the message names each difference with both values.
     """
     names = sorted({*cursor.fingerprint, *fingerprint})
     differences = [
@@ -78,7 +82,7 @@ def check_resume(cursor: Cursor, fingerprint: Mapping[str, Any], *, samples: int
     if differences and strict:
         raise ResumeMismatch(
             f"the state belongs to another sequence: {'; '.join(differences)} "
-            "(load_state_dict(state, strict=False) resumes at its position all the same)"
+            "(load_state_dict(state, strict=False) resumes at the same position nevertheless)"
         )
     if samples is not None and cursor.position > samples:
         raise ResumeMismatch(f"the state is at position {cursor.position}, but this epoch has {samples} samples")

@@ -1,11 +1,11 @@
-"""Epoch and start of the next iteration, in memory that is shared with DataLoader workers.
+"""Epoch and start position of the next iteration, in memory that is shared with DataLoader workers.
 
-Workers hold copies of a data set, and persistent workers outlive an epoch. Without shared memory they would miss calls
-of `set_epoch`, and each new worker would begin again with epoch 0 or with a resumed position.
+DataLoader workers hold copies of a data set, and persistent workers outlive an epoch. Without shared memory they would
+miss calls of `set_epoch`, and each new worker would begin again with epoch 0 or with a resumed position.
 
-The rule: after an iteration that delivered a batch or reached its end, the next iteration reads the next epoch. It
-does not matter how the earlier one ended (exhausted, `break`, an exception), or whether it still runs. An iteration
-that delivered nothing is repeated. `move` takes precedence. All workers of one DataLoader iteration read one epoch.
+After an iteration that delivered a batch or reached its end, the next iteration reads the next epoch. It does not
+matter how the earlier iteration ended (exhausted, `break`, an exception), or whether it still runs. An iteration that
+delivered nothing is repeated. `move` takes precedence. All workers of one DataLoader iteration read the same epoch.
 """
 
 import ctypes
@@ -18,18 +18,20 @@ from mps_shards.sampling.worker_memory import WorkerMemory
 
 __all__ = ["Begun", "Progress"]
 
-_REMEMBERED = 16  # iterations; a worker that begins an older iteration would count as a new iteration
+_REMEMBERED = 16  # number of latest iterations on record; a worker that joins an older one would start a new iteration
 
 
 class _Iteration(ctypes.Structure):
-    """One iteration that has begun.
+    """Record of an iteration that has begun.
 
     Attributes:
-        number: Number of the iteration, from 1; 0 for an unused record.
-        moves: Number of calls of `move` before the iteration began.
-        delivered: Whether the iteration has delivered a batch, or reached its end.
-        num_workers: Number of DataLoader workers that make its batches; 0 for the main process.
-        base_seed, turn, first_process: Identify the workers' iteration, see `_Turn`.
+        epoch: epoch that the iteration reads.
+        start: position at which the iteration started.
+        number: number of the iteration, from 1; 0 for an unused record.
+        moves: number of calls of `move` before the iteration began.
+        delivered: whether the iteration has delivered a batch, or has reached its end.
+        num_workers: number of DataLoader workers that make its batches; 0 for the main process.
+        base_seed, turn, first_process: fields of the `_Turn` that identifies the iteration for its workers.
     """
 
     epoch: int
@@ -58,7 +60,14 @@ class _Iteration(ctypes.Structure):
 
 
 class _Memory(ctypes.Structure):
-    """The memory that all readers share: the last call of `move`, the number of calls, and the last iterations."""
+    """Memory that a process shares with its DataLoader workers.
+
+    Attributes:
+        epoch, start: arguments of the last call of `move`.
+        moves: number of calls of `move`.
+        latest: number of the latest iteration; 0 before the first one.
+        iterations: records of the latest iterations; that of iteration n is at n modulo their number.
+    """
 
     epoch: int
     start: int
@@ -75,10 +84,17 @@ class _Memory(ctypes.Structure):
 
 
 class _Turn(NamedTuple):
-    """Identifies a DataLoader's iteration for a worker: equal for all workers of that iteration.
+    """Identifies an iteration of a DataLoader for its workers; equal for all workers of that iteration.
 
-    The base seed alone would suffice, except for persistent workers, which keep their seed and count their turns, and
-    for programs that seed torch before each epoch. In these, the numbers of the processes distinguish iterations.
+    The base seed alone would suffice, with two exceptions. Persistent workers keep their seed, so they count their
+    iterations. Programs may seed torch before each epoch, so that the numbers of the processes must distinguish
+    iterations.
+
+    Attributes:
+        num_workers: number of workers of the DataLoader.
+        base_seed: see `DataLoaderWorker`.
+        turn: number of the iteration among those with this base seed, from 1.
+        first_process: number that multiprocessing gave to the first worker's process; 0 if it is not known.
     """
 
     num_workers: int
@@ -87,16 +103,16 @@ class _Turn(NamedTuple):
     first_process: int
 
     def is_of(self, iteration: _Iteration) -> bool:
-        """Whether the turn belongs to this iteration."""
+        """Whether this turn belongs to the iteration."""
         return (
             (iteration.num_workers, iteration.base_seed, iteration.turn) == self[:3]
-            # not compared for equality, since another thread may have started a process between two workers
+            # may differ a little, because another thread may have started a process between two workers
             and abs(iteration.first_process - self.first_process) < self.num_workers
         )
 
 
 class Begun(NamedTuple):
-    """An iteration that has begun: its number, its epoch and its start."""
+    """An iteration that has begun, or would begin now: its number, its epoch and its start position."""
 
     number: int
     epoch: int
@@ -104,12 +120,13 @@ class Begun(NamedTuple):
 
 
 class Progress:
-    """Epoch and start of the next iteration.
+    """Epoch and start position of the next iteration.
 
-    Shared with the DataLoader workers of the process that made it, and with no other process, see `WorkerMemory`.
+    The process that created this object shares it with its DataLoader workers, and with no other process; see
+    `WorkerMemory`.
 
     Args:
-        epoch: Epoch of the first iteration.
+        epoch: epoch of the first iteration.
     """
 
     def __init__(self, epoch: int):
@@ -118,13 +135,13 @@ class Progress:
         self._memory().epoch = epoch
 
     def move(self, epoch: int, start: int) -> None:
-        """Set the epoch and the start of the next iteration for every reader."""
+        """Set the epoch and the start position of the next iteration, also for DataLoader workers."""
         memory = self._memory()
         memory.epoch, memory.start = epoch, start
         memory.moves += 1
 
     def upcoming(self, worker: DataLoaderWorker | None = None) -> Begun:
-        """Return the iteration that would begin now."""
+        """Return the iteration that would begin now in the main process, or in a DataLoader worker if one is given."""
         memory = self._memory()
         if worker is not None:
             turn = self._turn(worker)
@@ -145,7 +162,8 @@ class Progress:
         lock for ever.
 
         Args:
-            epoch: Epoch from this worker's own state, which replaces the next epoch.
+            worker: the DataLoader worker in which the iteration begins; None in the main process.
+            epoch: epoch that a state of this worker alone names; it replaces the next epoch.
         """
         begun = self.upcoming(worker)
         memory = self._memory()
@@ -169,7 +187,7 @@ class Progress:
             record.delivered = 1
 
     def current(self) -> Begun:
-        """Return the last iteration that began since the last `move`; if none has begun, the next iteration."""
+        """Return the last iteration that began after the last `move`; if none did, the iteration that is next."""
         last = self._last()
         return self.upcoming() if last is None else Begun(last.number, last.epoch, last.start)
 
@@ -179,7 +197,7 @@ class Progress:
         return last is not None and last.num_workers > 0
 
     def latest_in_workers(self) -> int | None:
-        """Number of the last iteration that began, if DataLoader workers make its batches; else None."""
+        """Return the number of the last iteration, if DataLoader workers make its batches; otherwise None."""
         memory = self._memory()
         last: _Iteration = memory.iterations[memory.latest % _REMEMBERED]
         return last.number if last.number and last.num_workers else None
@@ -190,7 +208,7 @@ class Progress:
         return last if last.number and last.moves == memory.moves else None
 
     def _turn(self, worker: DataLoaderWorker) -> _Turn:
-        """Return the turn that this worker would take now."""
+        """Return the turn of the iteration that this worker would begin now."""
         base_seed, turns = self._turns.get(worker.number, (worker.base_seed, 0))
         number = re.search(r"\d+$", current_process().name)  # multiprocessing counts the processes that it starts
         first_process = max(0, int(number[0]) - worker.number) if number else 0

@@ -1,10 +1,10 @@
 """Mixing of several shard sets into one sequence by weights, as a pure function of (seed, epoch, position).
 
-An epoch has as many positions as the sets have samples together. Set i gets a share of the positions in proportion to
-its weight, exact to the sample. Its draws continue from epoch to epoch: a set that gets fewer positions than it has
-samples is read once over several epochs; a set that gets more is read several times per epoch, each time in a new
-order. So over the epochs every sample of a set is used equally often. With the default weights, the sets' sizes, an
-epoch holds every sample exactly once.
+An epoch has as many positions as the sets have samples together. Each set gets a share of the positions in proportion
+to its weight, exact to one sample. Reading a set continues from epoch to epoch: if a set gets fewer positions than it
+has samples, one pass over it takes several epochs; if it gets more, an epoch has several passes, each in a new order.
+So over the epochs every sample of a set is used equally often. With the default weights, which are the sizes of the
+sets, an epoch holds every sample exactly once.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from mps_shards.errors import ConfigError
+from mps_shards.sampling.apportionment import apportioned
 from mps_shards.sampling.order import Numbers, Order, Shuffle, order_of
 from mps_shards.shards import keyed
 
 __all__ = ["MixedOrder", "shares"]
 
-_GROUP = 1024  # positions; within each group, every set gets its share to within one or two samples
+_GROUP = 1024  # positions of a group; in each group, every set gets its share to within one or two samples
 
 
 def shares(sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
-    """Return how many positions of an epoch each set gets, by largest remainders; they add up to all samples.
+    """Return how many positions of an epoch each set gets; the sum is the number of all samples.
+
+    Args:
+        sizes: number of samples of each set.
+        weights: weight of each set; None for its size.
 
     Raises:
         ConfigError: a set has no weight or no samples, or a weight is not a positive number.
@@ -35,11 +40,7 @@ def shares(sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
     if not all(sizes):
         raise ConfigError(f"shard set number {list(sizes).index(0)} holds no samples, so it can have no weight")
     total, scale = sum(sizes), sum(weights)
-    exact = [total * weight / scale for weight in weights]
-    found = [int(share) for share in exact]
-    behind = sorted(range(len(sizes)), key=lambda i: (found[i] - exact[i], i))
-    for i in behind[: total - sum(found)]:
-        found[i] += 1
+    found: list[int] = apportioned(np.array([total * weight / scale for weight in weights]), total).tolist()
     return found
 
 
@@ -48,7 +49,8 @@ class MixedOrder:
 
     Args:
         counts: number of samples of each shard, for each set.
-        weights: weight of each set; None for the sets' sizes.
+        weights: weight of each set; None for its size.
+        shuffle: options of the shuffle; None for the order of packing.
     """
 
     def __init__(
@@ -84,13 +86,13 @@ class MixedOrder:
         return found
 
     def _taken(self, position: int) -> Numbers:
-        """Return the number of draws of each set before this position, a group's start or the epoch's end."""
+        """Return how many samples of each set come before a position, which is a group's start or the epoch's end."""
         taken = np.array([position * share // max(1, self.samples) for share in self._shares], dtype=np.int64)
         taken[self._largest] += position - taken.sum()
         return taken
 
     def _in_group(self, number: int) -> tuple[Numbers, Numbers]:
-        """Return for each position of a group its set, and the number of the set's draw in this epoch."""
+        """Return for each position of a group its set, and how many samples of that set precede it in this epoch."""
         found = self._groups.get(number)
         if found is None:
             first = number * self._group
@@ -100,7 +102,7 @@ class MixedOrder:
             if self._shuffle is not None:
                 order = keyed.permutation(keyed.Stream.MIX, len(chosen), seed=self._seed, epoch=self._epoch, a=number)
                 chosen = chosen[order]
-            else:  # evenly spread: the n-th of k draws of a set is at (n + 1/2) / k of the group
+            else:  # evenly spread: sample n of the k samples of a set is at (n + 1/2) / k of the group
                 spread = np.concatenate([(np.arange(k) + 0.5) / k for k in (after - before).tolist() if k] or [[]])
                 chosen = chosen[np.argsort(spread, kind="stable")]
             drawn = np.empty(len(chosen), dtype=np.int64)
@@ -127,7 +129,7 @@ class MixedOrder:
         return found
 
     def _pass(self, i: int, number: int) -> Order:
-        """Return the order in which set `i` is read for the `number`-th time."""
+        """Return the order of set `i` in pass `number` over the set, counted from 0 over all epochs."""
         found = self._passes.get((i, number))
         if found is None:
             found = order_of(self._counts[i], self._shuffle, seed=self._seed, epoch=number)

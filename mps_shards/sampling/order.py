@@ -1,14 +1,14 @@
-"""The order of samples: a pure function from a position in the epoch to a sample of the set.
+"""The order of samples, as a pure function from a position in the epoch to a sample of the set.
 
-1. Cut every shard into blocks of at most `block` samples. Blocks are smaller in a small set, so that each lane has 16
-   blocks (in a set of 1,000 samples, every sample is a block). Permute all blocks by (seed, epoch).
-2. Lay the blocks end to end. Lane l of C gets a contiguous part of that line; sizes differ by at most one, the longer
-   lanes first.
-3. Inside a lane, shuffle within windows of `window / C` samples by (seed, epoch, lane, window number).
-4. Deal the lanes round robin: position p is sample p // C of lane p % C.
+1. Each shard is cut into blocks of at most `block` samples. Blocks are smaller in a small set, so that each lane has 16
+   blocks (in a set of 1,000 samples, every sample is a block). All blocks are permuted by (seed, epoch).
+2. The blocks form one line, of which each of the C lanes gets a contiguous part. The lengths of the lanes differ by at
+   most one sample; the longer lanes come first.
+3. In each lane, samples are shuffled within windows of `window / C` samples, by (seed, epoch, lane, window number).
+4. Positions take the lanes in turn: position p is sample p // C of lane p % C.
 
-This module knows nothing about ranks, workers or batches, so the sequence cannot depend on them. Any position is found
-by arithmetic: resuming replays nothing.
+This module knows nothing about ranks, workers or batches, so the sequence cannot depend on them. The sample at any
+position is computed directly, so resuming does not replay earlier samples.
 """
 
 from collections import OrderedDict
@@ -25,19 +25,22 @@ __all__ = ["Numbers", "Order", "PackedOrder", "Shuffle", "ShuffledOrder", "order
 
 Numbers = npt.NDArray[np.int64]
 
-# Without this a small set would hardly be mixed: 1,000 samples would be 16 blocks of 64 neighbours. With 16 blocks
-# per lane, successive samples of a lane share a block 1 time in 16 (tools/bench/shuffle.py).
+# Blocks are made so small that each lane has this many. Otherwise a small set would hardly be mixed: 1,000 samples
+# would form 16 blocks of 64. With 16 blocks per lane, 1 in 16 successive samples of a lane shares its block with the
+# sample before it (tools/bench/shuffle.py).
 _BLOCKS_A_LANE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
-    """Options of the shuffle. They are part of a cursor's fingerprint, since other options give another sequence.
+    """Options of the shuffle. They are part of a cursor's fingerprint, because other options give another sequence.
 
     Attributes:
-        block: largest number of consecutive samples of a shard that move together; the unit of reading.
-        lanes: number of streams that are dealt round robin; a batch of this size has samples of different blocks.
-        window: number of samples, over all lanes, within which the order is random; a remote reader holds no more.
+        block: largest number of consecutive samples of a shard that stay together; the unit of reading.
+        lanes: number of streams from which samples are taken in turn. In a batch of this size, all samples are of
+            different blocks.
+        window: number of samples, over all lanes, within which the order is random. Reading from an object store holds
+            at most so many samples in memory.
     """
 
     block: int = 64
@@ -50,7 +53,7 @@ class Shuffle:
 
 
 class PackedOrder:
-    """The order in which the set was packed: positions are sample numbers."""
+    """The order of packing, in which positions are sample numbers."""
 
     def __init__(self, samples: int):
         self.samples = samples
@@ -61,9 +64,9 @@ class PackedOrder:
 
 
 class ShuffledOrder:
-    """The shuffled sequence of one epoch.
+    """The shuffled sequence of one epoch. It must not be shared between threads.
 
-    Takes 12 bytes per block, and the permutations of the windows in use. Not safe to share between threads.
+    It takes 12 bytes of memory per block, and the permutations of the windows in use.
 
     Args:
         counts: number of samples of each shard.
@@ -82,13 +85,12 @@ class ShuffledOrder:
         blocks = int(per_shard.sum())
         order = keyed.permutation(keyed.Stream.BLOCKS, blocks, seed=seed, epoch=epoch)
         self._blocks = order.astype(np.uint32 if blocks < 1 << 32 else np.int64)
-        del order  # a billion samples have 16 million blocks
+        del order  # saves memory: a billion samples have 16 million blocks
         lengths = np.full(blocks, self._block, dtype=np.uint32 if self.samples < 1 << 32 else np.int64)
         lasts = (self._first_block + per_shard - 1)[per_shard > 0]
         lengths[lasts] = (sizes - (per_shard - 1) * self._block)[per_shard > 0]
-        self._line_stop = np.cumsum(
-            lengths[self._blocks], dtype=np.int64
-        )  # start of each block in the line of permuted blocks
+        # end of each block in the line of permuted blocks
+        self._line_stop = np.cumsum(lengths[self._blocks], dtype=np.int64)
         self._windows: OrderedDict[tuple[int, int], Numbers] = OrderedDict()
 
     def at(self, positions: Numbers) -> Numbers:
@@ -115,12 +117,12 @@ class ShuffledOrder:
                 keyed.Stream.WINDOW, size, seed=self._seed, epoch=self._epoch, a=lane, b=number
             ).astype(np.int64)
             self._windows[key] = found
-            while len(self._windows) > 2 * self._shuffle.lanes:  # ranks and resuming need at most two windows per lane
+            while len(self._windows) > 2 * self._shuffle.lanes:  # an iteration needs at most two windows of each lane
                 self._windows.popitem(last=False)
         return found
 
     def _on_line(self, places: Numbers) -> Numbers:
-        """Return the sample numbers at these places of the line of permuted blocks."""
+        """Return the sample numbers at these places in the line of permuted blocks."""
         at = np.searchsorted(self._line_stop, places, side="right")
         block = self._blocks[at].astype(np.int64)
         start = np.where(at > 0, self._line_stop[at - 1], 0)

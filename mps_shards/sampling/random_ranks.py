@@ -1,7 +1,8 @@
-"""Random ranks of the samples within each class, for drawing a number of samples of each class.
+"""Random ranks of the samples within each class, for drawing a given number of samples from each class.
 
-Neither all samples are sorted nor all random numbers stored: a histogram of the keys of each class shows the bucket of
-its limit, and only the samples of these buckets are sorted. 100 million samples take seconds and one mask of memory.
+The samples are not sorted completely, and their random keys are not stored: a histogram of the keys shows in which
+bucket the limit of each class lies, and only the samples of these buckets are sorted. 100 million samples take seconds,
+and the memory of one mask.
 """
 
 from collections.abc import Iterator
@@ -15,17 +16,19 @@ __all__ = ["Mask", "RandomRanks"]
 
 Mask = npt.NDArray[np.bool_]
 
-_CHUNK = 1 << 20  # samples; their keys and buckets stay in the CPU's cache
-_CELLS, _FEWEST_CELLS = 1 << 21, 1 << 12  # cells of the histogram, over all groups; 16 MB at most
+_CHUNK = 1 << 20  # samples that are ranked at a time, so that their keys and buckets stay in the CPU's cache
+_CELLS, _FEWEST_CELLS = 1 << 21, 1 << 12  # most and fewest cells of the histogram over all groups; at most 16 MB
 
 
 class RandomRanks:
     """Ranks of samples within their groups, in a random order that depends only on `stream`, `seed` and `use`.
 
     Args:
-        groups: Group number of each sample, from 0; None if all samples form one group.
-        sizes: Number of samples of each group.
-        use: Number that distinguishes several uses of the same stream and seed.
+        groups: group number of each sample, from 0; None if all samples form one group.
+        sizes: number of samples of each group.
+        stream: purpose of the random numbers.
+        seed: seed of the random numbers.
+        use: number that distinguishes several uses of the same stream and seed.
     """
 
     def __init__(
@@ -46,7 +49,10 @@ class RandomRanks:
         self._histogram: npt.NDArray[np.int64] | None = None
 
     def between(self, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> Mask:
-        """Return a mask of the samples with a rank from `low` up to `high` in their group, wrapped at its size."""
+        """Return a mask of the samples with a rank from `low` up to, not including, `high` in their group.
+
+        Ranks wrap around: if `high` exceeds the size of a group, its lowest ranks are included.
+        """
         wraps = high > self._sizes
         mask = self.below(np.minimum(high, self._sizes)) & ~self.below(low)
         if wraps.any():
@@ -54,9 +60,9 @@ class RandomRanks:
         return mask
 
     def below(self, limits: npt.NDArray[np.int64]) -> Mask:
-        """Return a mask of the samples with a rank below the limit of their group."""
+        """Return a mask of the samples whose rank is below the limit of their group."""
         cumulative = np.cumsum(self._counted(), axis=1)
-        # the bucket of each group's limit, and how many of the bucket's samples are below the limit
+        # the bucket in which the limit of each group lies, and how many samples of this bucket are below the limit
         bucket = (cumulative <= limits[:, None]).sum(axis=1)
         before = np.where(bucket > 0, cumulative[np.arange(len(limits)), np.maximum(bucket - 1, 0)], 0)
         wanted = limits - before
@@ -88,7 +94,7 @@ class RandomRanks:
         return self._histogram
 
     def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-        """Yield chunks of samples: the first sample number, the groups and the keys."""
+        """Yield for each chunk of samples: the number of its first sample, their groups, and their random keys."""
         for number in range(-(-self._samples // _CHUNK)):
             first = number * _CHUNK
             size = min(_CHUNK, self._samples - first)

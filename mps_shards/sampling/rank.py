@@ -16,9 +16,15 @@ _LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One rank of a world, and within it one worker of a torch DataLoader.
+    """The share of one rank, and of one DataLoader worker of this rank.
 
-    The rank decides which samples are read. The worker only decides which of the rank's batches it makes.
+    The rank decides which samples are read. The worker decides which of the rank's batches this process makes.
+
+    Attributes:
+        rank: number of the rank, from 0.
+        world_size: number of ranks.
+        worker: number of the DataLoader worker, from 0.
+        num_workers: number of DataLoader workers; 1 without workers.
     """
 
     rank: int = 0
@@ -51,7 +57,7 @@ class Share:
     def detect(cls, environ: Mapping[str, str] = os.environ) -> "Share":
         """Detect rank and world size: from torch.distributed, else from the launcher's environment, else rank 0 of 1.
 
-        torch is not imported for this, since a process group cannot be initialised without it.
+        torch is not imported for this: without it, no process group can have been initialised.
 
         Raises:
             ConfigError: the environment names a rank that is not a number, or not below the world size.
@@ -71,18 +77,18 @@ class Share:
         return cls()
 
     def of_worker(self, worker: "DataLoaderWorker | None") -> "Share":
-        """Return the part of this share that a DataLoader worker makes; outside of a worker, the whole share."""
+        """Return the part of this share that a DataLoader worker makes; the complete share if `worker` is None."""
         return self if worker is None else replace(self, worker=worker.number, num_workers=worker.total)
 
 
 class DataLoaderWorker(NamedTuple):
-    """The torch DataLoader worker that this process is.
+    """Identity of a process that is a worker of a torch DataLoader.
 
     Attributes:
-        number: Number of the worker, from 0.
-        total: Number of workers of the DataLoader.
-        base_seed: A random number that the DataLoader draws for all workers of one iteration; persistent workers keep
-            their first one.
+        number: number of the worker, from 0.
+        total: number of workers of the DataLoader.
+        base_seed: random number that the DataLoader draws for all workers of one iteration; persistent workers keep
+            that of their first iteration.
     """
 
     number: int
@@ -91,7 +97,7 @@ class DataLoaderWorker(NamedTuple):
 
 
 def dataloader_worker() -> DataLoaderWorker | None:
-    """Return the DataLoader worker that this process is, or None."""
+    """Return the identity of this process as a DataLoader worker; None if it is none."""
     data = sys.modules.get("torch.utils.data")
     info = data.get_worker_info() if data is not None else None
     return None if info is None else DataLoaderWorker(info.id, info.num_workers, info.seed - info.id)

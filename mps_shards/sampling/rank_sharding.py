@@ -1,8 +1,9 @@
 """Distribution of an epoch's positions over ranks, batches and DataLoader workers by arithmetic.
 
-Rank r of R takes the positions start + r (mod R). A batch is `batch_size` consecutive positions of a rank. Worker w of
-W makes the batches w, w + W, …, which DataLoader's round robin puts back in order. Batch k of all ranks together is a
-slice of the epoch's sequence, so the numbers of ranks and workers only change which process reads which samples.
+Rank r of R takes the positions start + r, start + r + R, and so on. A batch consists of `batch_size` consecutive
+positions of a rank. Worker w of W makes the batches w, w + W, and so on; DataLoader takes batches from its workers in
+turn, so that they are in order again. The batches number k of all ranks together are a slice of the epoch's sequence,
+so the numbers of ranks and workers only decide which process reads which samples.
 """
 
 from collections.abc import Iterator
@@ -24,12 +25,13 @@ class Deal:
     """The batches of one share of an epoch.
 
     Attributes:
-        samples: Number of positions of the epoch; None if unknown, and then only `after` can be used.
-        start: Position at which the iteration begins.
-        batch_size: Number of samples of a batch on one rank.
-        remainder: Handling of the last samples if there are not enough for every rank. "pad" fills up with the epoch's
+        samples: number of positions of the epoch; None if it is unknown, and then only `after` can be used.
+        start: position at which the iteration begins.
+        batch_size: number of samples of a batch on one rank.
+        share: rank and DataLoader worker whose batches these are.
+        remainder: handling of the last samples if there are not enough for every rank. "pad" fills up with the epoch's
             first samples, "drop" leaves the last samples out, "keep" lets ranks differ by one sample.
-        drop_last: Leave out a last batch that is not full.
+        drop_last: whether a last batch that is not full is left out.
     """
 
     samples: int | None
@@ -60,16 +62,16 @@ class Deal:
         return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
 
     def positions(self, step: int) -> Numbers:
-        """Return the positions of this rank's batch number `step`, wrapped into the epoch."""
+        """Return int64 positions of this rank's batch number `step`; those of padding are at the epoch's start."""
         first, last = step * self.batch_size, min((step + 1) * self.batch_size, self.count)
         numbers = np.arange(first, last, dtype=np.int64)
         return (self.start + self.share.rank + numbers * self.share.world_size) % self._samples()
 
     def after(self, step: int) -> int:
-        """Return the position of the cursor once every rank has delivered this batch. It is equal on all ranks.
+        """Return the cursor's position once all ranks have delivered batch number `step`; it is equal on all ranks.
 
-        The last batch ends the epoch, even if samples after it are left out. With "keep", another rank may have one
-        more batch.
+        After the last batch, it is the end of the epoch, even if samples are left out. With remainder="keep", another
+        rank may have one more batch, so it is the position after this batch.
         """
         position = self.start + (step + 1) * self.batch_size * self.share.world_size
         if self.samples is None:

@@ -1,4 +1,4 @@
-"""Choice of a part of a shard set without repacking: a pure function of the set's labels and keys and the options."""
+"""Choice of a part of a shard set without repacking, as a pure function of the set's labels, its keys and options."""
 
 import hashlib
 import os
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mps_shards.errors import ConfigError
+from mps_shards.sampling.apportionment import apportioned
 from mps_shards.sampling.random_ranks import Mask, RandomRanks
 from mps_shards.shards.keyed import Stream, check_seed
 
@@ -18,33 +19,33 @@ __all__ = ["Subset"]
 Labels = npt.NDArray[np.int32]
 Selected = npt.NDArray[np.integer]
 
-_FOLD, _FRACTION, _PER_CLASS = range(3)  # each has its own random order
+_FOLD, _FRACTION, _PER_CLASS = range(3)  # numbers that give each option a random order of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subset:
-    """A part of a shard set.
+    """Options that choose a part of the samples of a shard set.
 
         ShardDataset(shards, batch_size=64, subset=Subset(fraction=0.1))
         train, held_out = ~Subset(fold=(0, 5)), Subset(fold=(0, 5))
 
-    Samples keep the order of the set. The choice depends only on the set and these options, so it is equal on all
-    ranks and machines. Options are applied in the order of this list. In sets for classification, `fold` and
+    Samples keep the order of the set. The choice depends only on the set and these options, so it is the same on all
+    ranks and machines. The options are applied in the order of this list. In sets for classification, `fold` and
     `fraction` are stratified: they take the same share of every class, to within one sample.
 
     Attributes:
-        classes: Keep only samples of these classes, by name or class index. Class indices stay those of the whole set.
-        keys: Keep only samples with these keys: a list, or the path of a text file with a key on each line.
-        fold: (number, count): keep one of `count` parts of equal size; numbers start at 0. The folds are disjoint and
-            together complete.
-        fraction: Keep this share of the samples, from 0 to 1.
-        per_class: Keep at most this many samples of each class.
-        complement: Keep the samples that `fold`, `fraction` and `per_class` leave out instead; without these options,
+        classes: keep only samples of these classes, given by name or class index. Class indices do not change.
+        keys: keep only samples with these keys: a list, or the path of a text file with one key on each line.
+        fold: (number, count): divide the samples into `count` folds of equal size, and keep only the fold with this
+            number, from 0. Each sample is in exactly one fold.
+        fraction: keep this share of the samples, from 0 to 1.
+        per_class: keep at most this many samples of each class.
+        complement: keep the samples that `fold`, `fraction` and `per_class` leave out instead; without these options,
             the samples that `classes` and `keys` leave out. ``~subset`` inverts this option.
-        seed: Seed of the draw. It is independent of the seed of the data set.
+        seed: seed of the random choice. It is independent of the seed of the data set.
 
     Raises:
-        ConfigError: One of the values cannot work.
+        ConfigError: an option has an invalid value, or no option is given.
     """
 
     classes: Sequence[str | int] | None = None
@@ -89,7 +90,7 @@ class Subset:
         return self.classes is not None or self.per_class is not None
 
     def key_list(self) -> list[str] | None:
-        """Return the named keys, in their order; None if no keys were named."""
+        """Return the keys of the option `keys`, in their order; None if the option is not given."""
         if self.keys is None or not isinstance(self.keys, str | os.PathLike):
             return None if self.keys is None else list(self.keys)
         try:
@@ -99,7 +100,7 @@ class Subset:
             raise ConfigError(f"keys={os.fspath(self.keys)!r} is not a text file that can be read: {error}") from error
 
     def described(self) -> str:
-        """Return a short text that is equal for equal options."""
+        """Return a short text that identifies the options, for fingerprints; it is equal for equal options."""
         values: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("classes", "fold", "fraction", "per_class")
@@ -116,13 +117,13 @@ class Subset:
         """Return the numbers of the chosen samples, ascending.
 
         Args:
-            samples: Number of samples of the set.
-            labels: Class index of each sample, -1 for none; None if the set has no classes.
-            names: Names of the classes.
-            keyed: Numbers of the samples with the named keys.
+            samples: number of samples of the set.
+            labels: class index of each sample, -1 for none; None if the set has no classes.
+            names: names of the classes.
+            keyed: numbers of the samples with the keys of the option `keys`; None if the option is not given.
 
         Raises:
-            ConfigError: A class does not exist, or no sample is left.
+            ConfigError: a class does not exist, or no sample is left.
         """
         eligible = self._eligible(samples, labels, names, keyed)
         kept = None if eligible is None and not self._draws else self._drawn(samples, labels, eligible)
@@ -134,24 +135,25 @@ class Subset:
         elif kept is not None:
             numbers = numbers[~kept if self.complement else kept]
         if not len(numbers):
-            raise ConfigError(f"Subset({self.described()}) leaves nothing of {samples} samples")
+            raise ConfigError(f"Subset({self.described()}) leaves none of the {samples} samples")
         return numbers
 
     def _eligible(
         self, samples: int, labels: Labels | None, names: Sequence[str], keyed: Selected | None
     ) -> Selected | None:
-        """Return the samples that `classes` and `keys` choose; None for all."""
+        """Return the numbers of the samples that `classes` and `keys` choose; None for all samples."""
         if self.classes is None:
             return keyed
         assert labels is not None
-        wanted = np.zeros(max(len(names), int(labels.max(initial=-1)) + 1) + 1, dtype=np.bool_)  # the last one for -1
+        # an entry for each class, and a last one that the label -1 selects
+        wanted = np.zeros(max(len(names), int(labels.max(initial=-1)) + 1) + 1, dtype=np.bool_)
         wanted[[_class_index(name, names) for name in self.classes]] = True
         if keyed is not None:
             return keyed[wanted[labels[keyed]]]
         return _flat(wanted[labels])
 
     def _drawn(self, samples: int, labels: Labels | None, eligible: Selected | None) -> Mask:
-        """Return a mask of the eligible samples that the fold, the fraction and the number per class keep."""
+        """Return a mask of the eligible samples that the options `fold`, `fraction` and `per_class` keep."""
         groups, sizes = _groups(labels, eligible, samples)
         kept = np.ones(int(sizes.sum()), dtype=np.bool_)
         if self.fold is not None:
@@ -160,19 +162,26 @@ class Subset:
             turned = (number + (np.cumsum(sizes) - sizes)) % count
             kept = self._ranks(groups, sizes, _FOLD).between(turned * sizes // count, (turned + 1) * sizes // count)
         if self.fraction is not None:
-            kept = self._among(kept, groups, sizes, _FRACTION, lambda left: _shares(left, self.fraction or 0.0))
+            kept = self._among(kept, groups, sizes, _FRACTION, self._fractions)
         if self.per_class is not None:
             most = self.per_class
             kept = self._among(kept, groups, sizes, _PER_CLASS, lambda left: np.minimum(left, most))
         return kept
 
     def _among(self, kept: Mask, groups: Any, sizes: npt.NDArray[np.int64], use: int, limits: Any) -> Mask:
-        """Return a mask of the kept samples with a rank below their group's limit."""
+        """Return a mask of the kept samples whose random rank is below the limit of their group."""
         left = groups[kept] if groups is not None else None
         counts = np.bincount(left, minlength=len(sizes)) if left is not None else np.array([kept.sum()])
         found = kept.copy()
         found[kept] = self._ranks(left, counts.astype(np.int64), use).below(limits(counts))
         return found
+
+    def _fractions(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return how many samples of each class make up the fraction, exact in total."""
+        fraction = self.fraction or 0.0
+        chosen = apportioned(counts * fraction, round(int(counts.sum()) * fraction))
+        limited: npt.NDArray[np.int64] = np.minimum(chosen, counts)
+        return limited
 
     def _ranks(self, groups: Any, sizes: npt.NDArray[np.int64], use: int) -> RandomRanks:
         return RandomRanks(groups, sizes, stream=Stream.SUBSET, seed=self.seed, use=use)
@@ -181,23 +190,13 @@ class Subset:
 def _groups(
     labels: Labels | None, eligible: Selected | None, samples: int
 ) -> tuple[npt.NDArray[np.integer] | None, npt.NDArray[np.int64]]:
-    """Return the class of each eligible sample, with a further class for samples without one, and the class sizes."""
+    """Return the class of each eligible sample, and the sizes of the classes; samples without a class form one more."""
     if labels is None:
         return None, np.array([samples if eligible is None else len(eligible)], dtype=np.int64)
     groups = labels if eligible is None else labels[eligible]
     if groups.min(initial=0) < 0:
         groups = np.where(groups < 0, groups.max() + 1, groups)
     return groups, np.bincount(groups, minlength=1).astype(np.int64)
-
-
-def _shares(counts: npt.NDArray[np.int64], fraction: float) -> npt.NDArray[np.int64]:
-    """Return how many samples of each class make up a fraction; the total is exact, by largest remainders."""
-    exact = counts * fraction
-    found = np.floor(exact).astype(np.int64)
-    missing = round(int(counts.sum()) * fraction) - int(found.sum())
-    found[np.argsort(found - exact, kind="stable")[: max(0, missing)]] += 1
-    shares: npt.NDArray[np.int64] = np.minimum(found, counts)
-    return shares
 
 
 def _class_index(named: str | int, names: Sequence[str]) -> int:

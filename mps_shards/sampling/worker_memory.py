@@ -16,13 +16,13 @@ _alive: "weakref.WeakSet[WorkerMemory]" = weakref.WeakSet()
 
 
 class WorkerMemory:
-    """A ctypes structure that DataLoader workers read and write as well, whether they are forked or spawned.
+    """A ctypes structure that a process and its DataLoader workers read and write, whether these are forked or spawned.
 
     Any other process that inherits or unpickles it, such as each rank that ``torch.multiprocessing.spawn`` starts, gets
-    a copy at first use, and before it forks workers of its own.
+    a copy at first use, or before it forks workers of its own.
 
     Args:
-        kind: The structure; all its bytes are 0 at first.
+        kind: type of the structure; all its bytes are 0 at first.
     """
 
     def __init__(self, kind: type[ctypes.Structure]):
@@ -31,7 +31,7 @@ class WorkerMemory:
         _alive.add(self)
 
     def content(self) -> Any:
-        """The structure."""
+        """Return the structure, after copying it if this process must not share it."""
         if self._owner != os.getpid() and dataloader_worker() is None:
             self._copy(bytes(self._shared))
         return self._shared
@@ -42,7 +42,7 @@ class WorkerMemory:
         ctypes.memmove(ctypes.addressof(self._shared), content, len(content))
 
     def __getstate__(self) -> dict[str, Any]:
-        if multiprocessing.context.get_spawning_popen() is not None:  # a worker gets the memory itself
+        if multiprocessing.context.get_spawning_popen() is not None:  # a process that is spawned shares the memory
             return {"kind": self._kind, "shared": self.content(), "owner": self._owner}
         return {"kind": self._kind, "content": bytes(self.content())}
 
@@ -60,5 +60,6 @@ def _claim() -> None:
         memory.content()
 
 
-# a rank that was forked may never read the memory itself, and its workers cannot tell whose it is
+# Every fork first makes the copies that are due: a forked rank may not have used the memory before it forks workers,
+# and the workers could not tell that the memory belongs to another process.
 os.register_at_fork(before=_claim)

@@ -1,7 +1,8 @@
-"""The choice of the fields of a sample that are its image and its target, for sets that other tools wrote.
+"""Choice of the fields of a sample that are its image and its target, for sets that other tools wrote.
 
-Examples: `image="jpg;png"`, `target="cls"`, `"seg.png"` or `"json:label"`. Alternatives are separated by ";", and the
-first one that a sample holds is taken, as in webdataset. Fields that are not named are guessed if there is no doubt.
+Examples are `image="jpg;png"`, `target="cls"`, `target="seg.png"` and `target="json:label"`. Alternatives are separated
+by ";"; the first one that a sample holds is taken, as in webdataset. Fields that are not named are guessed if only one
+guess is possible.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from mps_shards.shards.target_values import caption, checked_ids, json_value, nu
 
 __all__ = ["CAPTION_FIELD", "NO_TARGET", "FieldChoice", "is_mask"]
 
-_MAX_LABEL, _MAX_JSON = 256, 1 << 24  # bytes
+_MAX_LABEL, _MAX_JSON = 256, 1 << 24  # most bytes that are read of a label, and of a JSON or text field
 CAPTION_FIELD: Final = "txt"
 _KINDS: Final = ("multilabel", "regression", "captions")
 _FIELD_OF: Final[Mapping[Task, str]] = MappingProxyType(
@@ -36,14 +37,15 @@ NO_TARGET: Final = "none"  # value of `target` that makes samples unlabeled, wha
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChoice:
-    """The fields to take for image and target.
+    """The fields of a sample that are its image and its target.
 
     Attributes:
-        image: field names, in the order of preference; if empty, the only field that is named like an image.
-        target: field names, or ``json:label`` for what a JSON file holds; empty: ``cls``, ``mask.png``, or without
-            either, a caption in ``txt``.
+        image: field names, in order of preference. If empty, the image is the only field with the name of an image
+            format.
+        target: field names, or names such as ``json:label`` for a value in a JSON field, in order of preference. If
+            empty, the target is ``cls`` or ``mask.png``, or a caption in ``txt`` if the sample has neither.
         classes: class numbers by class name, for labels that are names.
-        kind: task of the targets, if their names do not tell it: "multilabel", "regression", "captions".
+        kind: task of the targets, if their field names do not show it: "multilabel", "regression" or "captions".
         columns: names of the numbers in the JSON field, for "regression".
         keeps_all: leave samples unchanged, with all their fields.
     """
@@ -57,9 +59,14 @@ class FieldChoice:
 
     def __post_init__(self) -> None:
         if (self.kind == "regression") != bool(self.columns):
-            raise ConfigError(f"regression needs the names of its columns: columns={self.columns}, task={self.kind}")
+            raise ConfigError(
+                f"columns are needed for regression, and only for regression, but columns={self.columns} were given "
+                f"with task={self.kind}"
+            )
         if len({_kind(name) for name in self.target}) > 1:
-            raise ConfigError(f"target={';'.join(self.target)!r} names masks and labels; a set has one kind of target")
+            raise ConfigError(
+                f"target={';'.join(self.target)!r} names both masks and labels, but a set has one kind of target"
+            )
 
     @classmethod
     def parsed(
@@ -68,11 +75,13 @@ class FieldChoice:
         """Parse a user's choice; return None if the user chose nothing.
 
         Args:
-            task: task of the targets, if their names do not tell it.
+            image: field names of the image, separated by ";".
+            target: field names of the target, separated by ";".
+            task: task of the targets, if their field names do not show it.
             columns: names of the numbers in the JSON field, which make the task "regression".
 
         Raises:
-            ConfigError: a name is empty, masks and labels are mixed, or the names do not go with the task.
+            ConfigError: a name is empty, masks and labels are mixed, or the names do not fit the task.
         """
         if image is None and target is None and task is None and not columns:
             return None
@@ -80,19 +89,19 @@ class FieldChoice:
         task = task or ("regression" if columns else None)
         if task in ("classification", "segmentation", "unlabeled"):
             if names and _kind(names[0]) != task:
-                raise ConfigError(f"target={target!r} is a target for {_kind(names[0])}, not for {task}")
+                raise ConfigError(f"target={target!r} is for {_kind(names[0])}, not for {task}")
             names = names or (_FIELD_OF[task],)
             task = None
         return cls(image=_names("image", image), target=names, kind=task, columns=tuple(columns))
 
     @classmethod
     def recorded(cls, options: Mapping[str, Any]) -> "FieldChoice | None":
-        """Return the choice that a manifest's options record."""
+        """Return the choice that the options in a manifest record; None if they record none."""
         image, target = (options.get(name) for name in ("image", "target"))
         return cls.parsed(*(value if isinstance(value, str) else None for value in (image, target)))
 
     def over(self, other: "FieldChoice | None") -> "FieldChoice":
-        """Return this choice, completed by another choice where this one leaves fields open."""
+        """Return this choice; an image or target that it leaves open is taken from another choice."""
         if other is None:
             return self
         image = self.image or other.image
@@ -105,21 +114,21 @@ class FieldChoice:
         return replace(self, classes={name: number for number, name in enumerate(classes)})
 
     def of_kind(self, task: Task, columns: tuple[str, ...]) -> "FieldChoice":
-        """Return this choice for a set of this task, which its manifest records."""
+        """Return this choice for a set whose manifest records this task and these columns."""
         return replace(self, kind=task, columns=columns) if task in _KINDS else self
 
     @property
     def task(self) -> Task | None:
-        """The task that follows from the named target; None if the target is guessed."""
+        """The task of the chosen target; None if the target is guessed."""
         return self.kind or (_kind(self.target[0]) if self.target else None)
 
     def kind_of(self, target: str | None) -> Task:
-        """Return the task of a set whose samples have this target, one of the names in `target`."""
+        """Return the task of a set whose samples have this target; None stands for samples without a target."""
         return self.kind or ("unlabeled" if target is None else _kind(target))
 
     @property
     def has_other_targets(self) -> bool:
-        """Whether targets are neither class numbers nor label maps: multi-label, numbers or captions."""
+        """Whether the targets are multi-label class ids, regression numbers or captions."""
         return self.task in _KINDS
 
     def options(self) -> dict[str, str | None]:
@@ -127,7 +136,7 @@ class FieldChoice:
         return {"image": ";".join(self.image) or None, "target": ";".join(self.target) or None}
 
     def label_bytes(self) -> dict[str, int]:
-        """Return the fields that may hold the label, and the number of bytes to read of each."""
+        """Return the names of the fields that may hold the label, and how many bytes of each to read at most."""
         names = self.target or (_FIELD_OF[self.kind or "classification"],)
         most = _MAX_JSON if self.has_other_targets else _MAX_LABEL
         found = {name.partition(":")[0]: _MAX_JSON if ":" in name else most for name in names if not is_mask(name)}
@@ -148,17 +157,17 @@ class FieldChoice:
         found = [name for name in raw.fields if name in IMAGE_FIELDS and name not in taken]
         if len(found) != 1:
             count = f"{len(found)} images" if found else "no image"
-            # never guessed: the dot may be part of a file name, and then two pictures would share a key
+            # fields such as "a.jpg" are never guessed: the dot may be part of a file name, so that images share a key
             named = found or [name for name in raw.fields if _extension(name) in IMAGE_FIELDS and name not in taken]
-            hint = f'; say which it is: image="{named[0]}"' if named else ""
+            hint = f'; name the field of the image, such as image="{named[0]}"' if named else ""
             raise DecodeError(f"{raw} holds {count} (fields: {raw.listed_fields()}){hint}")
         return found[0]
 
     def target_field(self, raw: RawSample) -> str | None:
-        """Return which of the names in `target` a sample has; None for a sample without a target.
+        """Return the name in `target` that a sample has, or the guessed name; None for a sample without a target.
 
         Raises:
-            DecodeError: the sample lacks the chosen targets, or has several targets and no choice.
+            DecodeError: the sample lacks the chosen targets, or has several targets and none was chosen.
         """
         if self.target == (NO_TARGET,):
             return None
@@ -173,11 +182,11 @@ class FieldChoice:
             return CAPTION_FIELD
         if len(found) > 1:
             held = f"{len(found)} targets (fields: {raw.listed_fields()})"
-            raise DecodeError(f'{raw} holds {held}; say which it is: target="{found[0]}"')
+            raise DecodeError(f'{raw} holds {held}; name the field of the target, such as target="{found[0]}"')
         return found[0] if found else None
 
     def label(self, raw: RawSample, target: str) -> int:
-        """Return the class number in this target, which is a number or one of the names in `classes`.
+        """Return the class number in the target of a sample, which is a number or one of the names in `classes`.
 
         Raises:
             DecodeError: the target is neither.
@@ -204,7 +213,7 @@ class FieldChoice:
         raise DecodeError(f"{raw}: {target} is {str(value)[:40]!r}, which is not a class number ({known})")
 
     def value(self, raw: RawSample, target: str) -> Any:
-        """Return a sample's target: the JSON value that our own sets store, a caption, or a class number.
+        """Return the target of a sample as this package stores it: a JSON value, a caption, or a class number.
 
         Raises:
             DecodeError: the target is missing or malformed.
@@ -219,7 +228,7 @@ class FieldChoice:
         return caption(raw, name) if self.kind_of(target) == "captions" else self.label(raw, target)
 
     def class_number(self, raw: RawSample, target: str | None) -> int:
-        """Check a sample's target, unless it is a label map; return its class number, -1 for targets of other kinds.
+        """Check the target of a sample unless it is a label map, and return its class number; -1 for other kinds.
 
         Raises:
             DecodeError: the target is malformed.
@@ -230,7 +239,7 @@ class FieldChoice:
         return value if type(value) is int else -1
 
     def plain(self, raw: RawSample) -> RawSample:
-        """Return the sample with the fields of our own sets: its image, and its target as ``cls`` or ``mask.png``.
+        """Return the sample with the fields that this package's own sets have: the image, and ``cls`` or ``mask.png``.
 
         Raises:
             DecodeError: image or target are missing or ambiguous; the error names the sample, its fields and a remedy.
@@ -251,7 +260,7 @@ class FieldChoice:
 
 
 def is_mask(target: str) -> bool:
-    """Whether a target of this name is a label map."""
+    """Whether a target with this name is a label map."""
     return _kind(target) == "segmentation"
 
 
@@ -266,13 +275,15 @@ def _kind(target: str) -> Task:
 def _names(argument: str, text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    # field names are read in lower case, names inside JSON unchanged
+    # webdataset lowers the case of field names; keys in a JSON keep theirs
     parts = [part.strip().partition(":") for part in text.split(";")]
     names = tuple(name.lower().lstrip(".") + colon + path for name, colon, path in parts)
     if not all(name and not name.startswith(":") and not name.endswith(":") for name in names):
-        raise ConfigError(f'{argument}={text!r} names no field: give one as "png", or several as "jpg;png"')
+        raise ConfigError(
+            f'{argument}={text!r} has an empty field name: give one field, such as "png", or several, such as "jpg;png"'
+        )
     if argument == "image" and any(":" in name for name in names):
-        raise ConfigError(f"image={text!r}: an image is a field of its own, not a part of one")
+        raise ConfigError(f"image={text!r} names a value in a JSON field, but an image must be a field of its own")
     return names
 
 
@@ -281,4 +292,4 @@ def _extension(name: str) -> str:
 
 
 def _missing(raw: RawSample, argument: str, names: tuple[str, ...]) -> DecodeError:
-    return DecodeError(f"{raw} has no {' or '.join(names)}, which {argument} asks for (fields: {raw.listed_fields()})")
+    return DecodeError(f"{raw} has no {' or '.join(names)}, which {argument}= names (fields: {raw.listed_fields()})")

@@ -1,9 +1,9 @@
-"""Key names: the conversion of a file's path to the member name in a tar, and back.
+"""Keys: the conversion of a file's path to the name of a tar member, and back.
 
 WebDataset groups members by their name up to the first dot of the base name, and skips names that begin with
 ``__something__`` (webdataset/tariterators.py: ``base_plus_ext`` and ``skip_meta``). A dot in a stem, as in
-``v1.2_a.jpg``, would cut the key short and mix samples. Keys are therefore percent-encoded where needed, and
-decoding gives the original path.
+``v1.2_a.jpg``, would cut the key short and mix samples. Such characters are therefore percent-encoded, and decoding a
+key gives the original path.
 """
 
 import re
@@ -13,7 +13,8 @@ from mps_shards.errors import DataError
 
 __all__ = ["encode_key", "is_hidden", "key_to_path", "member_name", "split_member"]
 
-# A dot ends a key, percent is our escape, backslashes separate folders on Windows, control characters break listings.
+# A dot ends a key, "%" is the escape character, a backslash separates folders on Windows, and control characters and
+# lone surrogates (bytes that are not UTF-8) break listings.
 _UNSAFE = re.compile(r"[%.\\\x00-\x1f\x7f\ud800-\udfff]")
 _META = re.compile(r"__[^/]*__($|/)")
 _MEMBER = re.compile(r"^((?:.*/|)[^.]+)[.]([^/]*)$", re.DOTALL)
@@ -26,11 +27,11 @@ def encode_key(path: str) -> str:
         path: relative path with forward slashes; bytes that are not UTF-8 appear as Python's surrogate escapes.
 
     Returns:
-        A key without dots, which WebDataset keeps complete and `key_to_path` decodes.
+        A key without dots, which WebDataset does not cut and `key_to_path` decodes.
     """
     key = _UNSAFE.sub(_percent, path)
     if _META.match(key):
-        key = "%5F" + key[1:]  # webdataset silently skips names like __meta__/x
+        key = "%5F" + key[1:]  # webdataset silently skips names such as __meta__/x
     return key
 
 
@@ -39,7 +40,7 @@ def _percent(match: re.Match[str]) -> str:
 
 
 def key_to_path(key: str) -> str:
-    """Return the source path, without its extension, from which `encode_key` made this key."""
+    """Return the path without extension that `encode_key` turned into this key."""
     return unquote_to_bytes(key).decode("utf-8", "surrogateescape")
 
 
@@ -49,9 +50,9 @@ def member_name(key: str, field: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a member is a file that operating systems add, such as macOS's ``._x.jpg`` and ``.DS_Store``.
+    """Whether the base name of a member begins with a dot, such as macOS's ``._x.jpg`` and ``.DS_Store``.
 
-    By WebDataset's rule, all such files of a folder would share one key.
+    Operating systems add such files. By WebDataset's rule, all of them in a folder would share one key.
     """
     if name[:1] != "." and "/." not in name and "\\." not in name:
         return False
@@ -65,9 +66,9 @@ def split_member(name: str) -> tuple[str, str]:
     Raises:
         DataError: the base name has no dot, or nothing before its first dot.
     """
-    if "\\" in name:  # written on Windows: WebDataset would take its folders for a part of the name
+    if "\\" in name:  # written on Windows; WebDataset would treat its folders as a part of the base name
         name = name.replace("\\", "/")
     match = _MEMBER.match(name)
     if not match:
-        raise DataError(f"member {name!r} has no key and field; WebDataset names are key.field")
+        raise DataError(f"the member name {name!r} has no key or no field; WebDataset names have the form key.field")
     return match[1], match[2].lower()

@@ -1,4 +1,4 @@
-"""``manifest.json`` describes a shard set. It is written last: a set without a manifest is not finished."""
+"""``manifest.json``, which describes a shard set. It is written last, so a set without a manifest is not finished."""
 
 import hashlib
 from typing import Annotated, Final, Literal
@@ -23,29 +23,27 @@ __all__ = [
 
 MANIFEST_NAME: Final = "manifest.json"
 VERSION: Final = 1
-NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what msgspec raises for malformed JSON
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # errors of msgspec for malformed JSON
 
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-# A plain file name: never a path, never hidden, so that a hostile manifest cannot point outside its folder; and without
-# control characters, which could rewrite what a terminal shows of a message.
+# A plain file name. Paths and hidden files are excluded, so that a hostile manifest cannot point outside its folder, as
+# are control characters, which could change how a terminal shows a message.
 FileName = Annotated[str, msgspec.Meta(pattern=r"\A[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*\Z", max_length=255)]
 ClassNames = Annotated[tuple[str, ...], msgspec.Meta(max_length=1 << 20)]
 ColumnNames = Annotated[tuple[Annotated[str, msgspec.Meta(min_length=1)], ...], msgspec.Meta(max_length=1 << 16)]
 Id = Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)]  # label id of a mask, an int32
 
-# Tasks, and the field of a sample that holds the target: a class number in ``.cls``; ascending class numbers in
-# ``.json``, as {"labels": […]}; a number for each of `Manifest.columns` in ``.json``; a text in ``.txt``; a label map
-# in ``.mask.png``; none.
+# Kinds of targets, in this order: a class number in ``.cls``; ascending class numbers in ``.json``, as {"labels": […]};
+# a number for each of `Manifest.columns` in ``.json``; a text in ``.txt``; a label map in ``.mask.png``; no target.
 Task = Literal["classification", "multilabel", "regression", "captions", "segmentation", "unlabeled"]
-
 
 Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 Colours = Annotated[tuple[tuple[Byte, Byte, Byte], ...], msgspec.Meta(max_length=1 << 16)]
 
 
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One tar file of the set."""
+    """One tar file of a shard set: its name, number of samples, size in bytes and SHA-256."""
 
     name: FileName
     samples: Count
@@ -54,7 +52,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the set was made: only options that decide its bytes, without times, paths or numbers of workers."""
+    """How a shard set was made: only options that decide its bytes, without times, paths or numbers of workers."""
 
     version: str
     layout: str
@@ -63,7 +61,7 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class SetDescription(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a manifest that the tars themselves cannot prove; see `Manifest`."""
+    """The fields of a `Manifest` that cannot be computed from the tars."""
 
     task: Task
     classes: ClassNames = ()
@@ -79,16 +77,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Optional fields that are not used are left out of the file, so that older sets keep their bytes.
 
     Attributes:
-        task: Kind of the targets.
-        classes: Class names; a label is an index into this list. Empty if there are no labels or no names.
-        ignore_index: Mask value that stands for no class, or None.
-        columns: Names of the numbers that are a sample's target, for "regression"; see also `column_names`.
-        colours: Red, green and blue of the label ids 0, 1, …, as a palette gives them; used when label maps are drawn.
-        samples: Number of samples in all shards together.
-        bytes: Size of all shards together.
+        format, version: constants that identify the file format.
+        task: kind of the targets.
+        classes: class names; a label is an index into this list. Empty if there are no labels or no names.
+        ignore_index: label id that is not a class, or None.
+        columns: names of the numbers that are a sample's target, for "regression"; see also `column_names`.
+        colours: red, green and blue of the label ids 0, 1, …, for drawing label maps; see also `palette`.
+        samples: number of samples of all shards together.
+        bytes: size of all shards together.
+        shards: the tar files, in order.
         index_sha256: SHA-256 of ``index.npy``.
         labels_sha256: SHA-256 of ``labels.npy``, if the set has this file.
-        fingerprint: SHA-256 over everything that decides which samples the set holds and in which order.
+        packed: how the set was made.
+        fingerprint: SHA-256 of everything that decides which samples the set holds, and in which order.
     """
 
     format: Literal["mps-shards"] = "mps-shards"
@@ -108,21 +109,21 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def description(self) -> SetDescription:
-        """Return the part of the manifest that the tars themselves cannot prove."""
+        """The fields that cannot be computed from the tars."""
         return SetDescription(**{name: getattr(self, name) for name in SetDescription.__struct_fields__})
 
     @property
     def palette(self) -> tuple[tuple[int, int, int], ...]:
-        """The colours of label ids; empty if the manifest has none."""
+        """Red, green and blue of the label ids 0, 1, …; empty if the manifest has no colours."""
         return () if self.colours is msgspec.UNSET else self.colours
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """The names of the columns; empty if the manifest has none."""
+        """Names of the numbers that are a sample's target; empty if the manifest has no columns."""
         return () if self.columns is msgspec.UNSET else self.columns
 
     def computed_fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of task, classes, columns, shards and index, without how the set was packed."""
+        """Return the SHA-256 (hexadecimal) of task, classes, ignore_index, columns, shards and index."""
         content: tuple[object, ...] = (self.task, self.classes, self.ignore_index, self.shards, self.index_sha256)
         if self.columns is not msgspec.UNSET:
             content = (*content, self.columns)
@@ -130,7 +131,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """Return the content of the file, indented, with its fingerprint filled in."""
+    """Return the content of ``manifest.json`` as indented JSON, with the fingerprint."""
     sealed = msgspec.structs.replace(manifest, fingerprint=manifest.computed_fingerprint())
     return msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n"
 
@@ -139,10 +140,11 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
     """Parse a manifest and check its types, totals, names and fingerprint.
 
     Args:
-        where: The file's path, for messages.
+        content: content of the file.
+        where: path of the file, for messages.
 
     Raises:
-        ManifestError: The manifest is malformed; the message names the file and the field.
+        ManifestError: the manifest is malformed; the message names the file and the field.
     """
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
@@ -151,15 +153,20 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
     for total in ("samples", "bytes"):
         stated, summed = getattr(manifest, total), sum(getattr(shard, total) for shard in manifest.shards)
         if stated != summed:
-            raise ManifestError(f"{where} states {stated} {total}, its shards add up to {summed}")
+            raise ManifestError(f"{where} states {stated} {total}, but its shards add up to {summed}")
     for shard in manifest.shards:
         if shard.samples * BLOCK > shard.bytes:
-            # memory for an epoch's order grows with the number of samples, so a huge number needs as many bytes
-            raise ManifestError(f"{where}: {shard.bytes} bytes of {shard.name} cannot hold {shard.samples} samples")
+            # memory for an epoch's order grows with the number of samples, so a false huge number could exhaust it
+            raise ManifestError(
+                f"{where} states {shard.samples} samples for {shard.name}, but its {shard.bytes} bytes cannot hold them"
+            )
     if len({shard.name for shard in manifest.shards}) != len(manifest.shards):
         raise ManifestError(f"{where} names a shard twice")
     if (manifest.task == "regression") != bool(manifest.column_names):
-        raise ManifestError(f"{where}: the task is {manifest.task}, with {len(manifest.column_names)} columns")
+        raise ManifestError(
+            f"{where} states the task {manifest.task} with {len(manifest.column_names)} columns, but only regression, "
+            "and every regression, has columns"
+        )
     if manifest.fingerprint != manifest.computed_fingerprint():
-        raise ManifestError(f"{where}: its fingerprint does not match its content; was it edited by hand?")
+        raise ManifestError(f"{where} has a fingerprint that does not match its content; was the file edited by hand?")
     return manifest

@@ -1,4 +1,4 @@
-"""Reading of arrays in ``.npy`` files, without unpickling."""
+"""Reading of arrays from the bytes of ``.npy`` files, without unpickling."""
 
 import io
 import math
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["array_in"]
 
-# NumPy reads a header by ast.literal_eval, which sometimes fails before CPython 3.11.8 when several threads use it
-# (SystemError, python/cpython#106905).
+# NumPy reads a header with ast.literal_eval, which may raise SystemError before CPython 3.11.8 if several threads call
+# it at once (python/cpython#106905).
 _reading_header = Lock()
 os.register_at_fork(
     before=_reading_header.acquire, after_in_parent=_reading_header.release, after_in_child=_reading_header.release
@@ -25,7 +25,7 @@ def array_in(content: bytes | memoryview) -> "npt.NDArray[Any]":
     """Return the array in the bytes of a ``.npy`` file, as a read-only view of the bytes.
 
     Raises:
-        ValueError: The bytes are not a ``.npy`` file, or are fewer than the header says.
+        ValueError: the bytes are not a ``.npy`` file, hold Python objects, or are fewer than the header states.
     """
     import numpy as np
     from numpy.lib import format as npy
@@ -39,7 +39,7 @@ def array_in(content: bytes | memoryview) -> "npt.NDArray[Any]":
             elif version == (2, 0):
                 shape, fortran, dtype = npy.read_array_header_2_0(header)
             else:
-                raise ValueError(f"its version {version} is not known")
+                raise ValueError(f"its format version {version} is unknown")
     except ValueError:
         raise
     except Exception as error:  # NumPy raises TokenError, SyntaxError, TypeError, MemoryError and more
@@ -47,7 +47,7 @@ def array_in(content: bytes | memoryview) -> "npt.NDArray[Any]":
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never unpickled")
     if any(length < 0 for length in shape):
-        raise ValueError(f"its shape is {shape}")
+        raise ValueError(f"its shape {shape} has a negative length")
     size = math.prod(shape)
     if not size:
         return np.empty(shape, dtype)

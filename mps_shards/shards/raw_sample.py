@@ -1,4 +1,4 @@
-"""One undecoded sample: a key and its encoded fields."""
+"""A sample before decoding: its key and its encoded fields."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -10,7 +10,7 @@ __all__ = ["IMAGE_FIELDS", "MASK_FIELD", "Buffer", "RawSample"]
 Buffer: TypeAlias = bytes | memoryview
 
 # Extensions of image files, which are also the field names in shards, in order of preference. HEIC and JPEG XL need
-# optional packages; such files are found and named where the package is missing.
+# optional packages; without its package, such a file is an error that names the package.
 IMAGE_FIELDS = (
     *("jpg", "jpeg", "png", "webp", "ppm", "pgm", "bmp", "tif", "tiff", "gif"),
     *("jfif", "avif", "heic", "heif", "jxl"),
@@ -18,7 +18,7 @@ IMAGE_FIELDS = (
 MASK_FIELD = "mask.png"
 
 
-@dataclass(slots=True, kw_only=True)  # frozen would take twice the time, and one object is made for each sample
+@dataclass(slots=True, kw_only=True)  # not frozen, which would take twice the time for each sample
 class RawSample:
     """The members of a tar that share a key.
 
@@ -34,7 +34,7 @@ class RawSample:
     fields: dict[str, Buffer] = field(repr=False)
 
     def __str__(self) -> str:
-        """What messages call the sample."""
+        """Return the name of the sample for messages."""
         return f"sample {self.key!r} of shard {self.shard}"
 
     def listed_fields(self) -> str:
@@ -42,7 +42,7 @@ class RawSample:
         return ", ".join(self.fields) or "nothing"
 
     def image(self) -> tuple[str, Buffer]:
-        """Return field name and encoded bytes of the image.
+        """Return the field name and the encoded bytes of the image.
 
         Raises:
             DecodeError: the sample has no image, or more than one.
@@ -56,7 +56,7 @@ class RawSample:
     def label(self) -> int:
         """Return the class index in the field ``cls`` (ASCII digits), or -1 for a sample without this field.
 
-        torchvision's STL10 uses -1 in the same way for its unlabelled part.
+        torchvision's STL10 uses -1 for its unlabelled samples, too.
 
         Raises:
             DecodeError: ``cls`` is not a whole number of at least 0.

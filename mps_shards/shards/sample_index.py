@@ -1,7 +1,7 @@
-"""``index.npy``: one row per sample with its byte range inside its shard and the CRC-32 of those bytes.
+"""``index.npy``, which has a row for each sample: its byte range in its shard, and the CRC-32 of those bytes.
 
-Rows follow the manifest's order of shards, and inside a shard the order of its bytes. A row takes 16 bytes. The file
-has NumPy's own format, so it can be memory-mapped, or read in ranges from a store.
+Rows are in the order of the shards in the manifest, and within a shard in the order of its bytes. A row takes 16 bytes.
+The file has NumPy's own format, so that it can be memory-mapped, or read in ranges from an object store.
 """
 
 import io
@@ -21,20 +21,20 @@ Rows = npt.NDArray[np.void]
 
 
 def rows(entries: list[tuple[int, int, int]]) -> Rows:
-    """Return the rows of one shard from (offset, size, crc32) of each sample."""
+    """Return the index rows of a shard, from the (offset, size, crc32) of each of its samples."""
     return np.array(entries, dtype=ROW)
 
 
 def index_bytes(shards: list[Rows]) -> bytes:
-    """Return the content of the file, from the rows of each shard in the manifest's order."""
+    """Return the content of ``index.npy``, from the rows of each shard in the manifest's order."""
     stream = io.BytesIO()
-    # .npy version 1.0 has a fixed header, so equal rows give equal bytes
+    # version 1.0 of the format is fixed here, so that equal rows always give equal bytes
     np.lib.format.write_array(stream, np.concatenate([np.empty(0, ROW), *shards]), version=(1, 0), allow_pickle=False)
     return stream.getvalue()
 
 
 def check_rows(shard: str, found: Rows, *, shard_bytes: int) -> None:
-    """Check that the rows of one shard are inside the shard, ascending, on block boundaries, and do not overlap.
+    """Check that the byte ranges of one shard's rows are ascending, within the shard and on block boundaries.
 
     Raises:
         ManifestError: a row is wrong; the message names the shard and the first such row.
@@ -46,6 +46,6 @@ def check_rows(shard: str, found: Rows, *, shard_bytes: int) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         raise ManifestError(
-            f"index row {row} of shard {shard} names bytes {int(start[row])} to {int(stop[row])}, "
-            f"which cannot be right for a shard of {shard_bytes} bytes: run 'mps-shards repair'"
+            f"index row {row} of shard {shard} states bytes {int(start[row])} to {int(stop[row])}, which cannot be "
+            f"correct for a shard of {shard_bytes} bytes: run 'mps-shards repair'"
         )

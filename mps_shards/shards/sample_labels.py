@@ -1,7 +1,7 @@
-"""``labels.npy``: the class id of each sample, so that subsets and class balance need no tars.
+"""``labels.npy``, which holds the class id of each sample, so that subsets and class balance do not read the tars.
 
-One int32 a sample in the order of the index, -1 for a sample without a class. The file is optional: only sets for
-classification have it, and the manifest holds its SHA-256.
+It has one int32 for each sample in the order of the index, -1 for a sample without a class. Only sets for
+classification have this file; the manifest holds its SHA-256.
 """
 
 import io
@@ -19,14 +19,15 @@ Labels: TypeAlias = npt.NDArray[np.int32]
 
 
 def labels_bytes(shards: Sequence[npt.NDArray[Any]]) -> bytes | None:
-    """Return the whole file from the labels of each shard in the manifest's order.
+    """Return the content of ``labels.npy``, from the labels of each shard in the manifest's order.
 
-    Returns None if a class number exceeds int32: such numbers are not class ids, and the set gets no such file.
+    Returns:
+        The content; None if a number exceeds int32, because it is then not a class id, and the set gets no such file.
     """
     labels = np.concatenate([np.empty(0, np.int64), *shards])
     if labels.max(initial=-1) > np.iinfo(np.int32).max:
         return None
     stream = io.BytesIO()
-    # .npy version 1.0 has a fixed header, so equal labels give equal bytes
+    # version 1.0 of the format is fixed here, so that equal labels always give equal bytes
     np.lib.format.write_array(stream, labels.astype(LABEL_TYPE), version=(1, 0), allow_pickle=False)
     return stream.getvalue()

@@ -1,7 +1,8 @@
-"""Values of targets other than class numbers and label maps, as the sets of this package hold them.
+"""Parsing of the targets for multi-label classification, regression and captions in this package's shard sets.
 
-Multi-label: ``.json`` with {"labels": [class ids, ascending]}. Regression: ``.json`` with one number for each column.
-Captions: ``.txt``. Further keys of a ``.json`` are other columns of the source, and are left alone.
+A multi-label sample has a ``.json`` with {"labels": [class ids, ascending]}, a regression sample a ``.json`` with one
+number for each column, and a caption is a ``.txt``. Further keys of a ``.json`` are other columns of the source, and
+are ignored.
 """
 
 import math
@@ -18,7 +19,7 @@ __all__ = ["caption", "checked_ids", "class_ids", "json_value", "numbers"]
 
 
 def class_ids(raw: RawSample, *, classes: int = 0) -> tuple[int, ...]:
-    """Return the class ids of a multi-label sample, ascending; empty for a sample without any.
+    """Return the class ids of a multi-label sample, ascending; empty if the sample belongs to no class.
 
     Args:
         classes: number of classes of the set; 0 if it is not known.
@@ -30,7 +31,7 @@ def class_ids(raw: RawSample, *, classes: int = 0) -> tuple[int, ...]:
 
 
 def numbers(raw: RawSample, columns: Sequence[str]) -> tuple[float, ...]:
-    """Return the numbers of a regression sample, one for each column.
+    """Return the target of a regression sample, one finite number for each column.
 
     Raises:
         DecodeError: a number is missing, or is not finite.
@@ -39,7 +40,7 @@ def numbers(raw: RawSample, columns: Sequence[str]) -> tuple[float, ...]:
     for column in columns:
         value = json_value(raw, "json", column)
         if type(value) not in (int, float) or not math.isfinite(value):
-            raise DecodeError(f"{raw}: {column} is {str(value)[:40]!r} in its .json, which is no finite number")
+            raise DecodeError(f"{raw}: {column} is {str(value)[:40]!r} in its .json, which is not a finite number")
         values.append(float(value))
     return tuple(values)
 
@@ -59,7 +60,18 @@ def caption(raw: RawSample, field: str = "txt") -> str:
 def checked_ids(
     raw: RawSample, value: Any, where: str, names: Mapping[str, int], *, classes: int = 0
 ) -> tuple[int, ...]:
-    """Return the class ids in a list of numbers or names, ascending and each once; raises DecodeError."""
+    """Return the class ids of a list of class ids or class names, ascending and without repetitions.
+
+    Args:
+        raw: sample that holds the list, for messages.
+        value: the list, as parsed from JSON.
+        where: name of the target that holds the list, for messages.
+        names: class ids by class name; empty if names are not accepted.
+        classes: number of classes of the set; 0 if it is not known.
+
+    Raises:
+        DecodeError: the value is not a list, or an item is not a class.
+    """
     if not isinstance(value, list):
         raise DecodeError(f"{raw}: {where} is {str(value)[:40]!r}, which is not a list of classes")
     found = set()
@@ -73,7 +85,7 @@ def checked_ids(
 
 
 def json_value(raw: RawSample, field: str, path: str) -> Any:
-    """Return the value of a JSON field under a key, or under nested keys: ``"pose.x"``.
+    """Return the value in a JSON field at a key, or at nested keys that dots separate, such as ``"pose.x"``.
 
     Raises:
         DecodeError: the field is missing, malformed, or has no such key.
@@ -86,8 +98,8 @@ def json_value(raw: RawSample, field: str, path: str) -> Any:
         for name in path.split("."):
             value = value[name]
     except (*NOT_JSON, KeyError, TypeError) as error:
-        reason = "it is not JSON" if isinstance(error, NOT_JSON) else f"its JSON has no {path!r}"
-        raise DecodeError(f"{raw}: {reason}") from error
+        reason = "is not JSON" if isinstance(error, NOT_JSON) else f"has no {path!r}"
+        raise DecodeError(f"{raw}: its .{field} {reason}") from error
     return value
 
 

@@ -287,7 +287,7 @@ def test_info_of_a_folder_that_is_not_a_set_says_why(source: Path, tmp_path: Pat
     assert refused("info", tmp_path / "file") == f"{tmp_path / 'file'} is a file; name the folder of a shard set"
     assert refused("info", source) == f"{source} has no manifest.json; it is not a finished shard set"
     manifest.write_bytes(manifest.read_bytes().replace(b'"samples": 12', b'"samples": 11', 1))
-    assert refused("info", tmp_path / "out") == f"{manifest} states 11 samples, its shards add up to 12"
+    assert refused("info", tmp_path / "out") == f"{manifest} states 11 samples, but its shards add up to 12"
     manifest.write_bytes(b"{")
     assert refused("info", tmp_path / "out").startswith(f"{manifest}: ")
     assert "Traceback" in said("--debug", "info", tmp_path / "out").stderr

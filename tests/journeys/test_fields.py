@@ -123,7 +123,7 @@ def test_an_ambiguous_sample_is_a_bad_sample(tmp_path):
         list(ShardDataset(folder, batch_size=None))
     skipping = ShardDataset(folder, batch_size=None, keys=True, on_bad_sample=SkipRules(max_bad=1))
     assert [row[0] for row in rows(skipping)] == ["b"] and skipping.skipped.count == 1
-    with pytest.raises(ConfigError, match="names masks and labels"):
+    with pytest.raises(ConfigError, match="names both masks and labels"):
         ShardDataset(folder, batch_size=None, target="cls;mask.png")
 
 

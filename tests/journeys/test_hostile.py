@@ -127,7 +127,7 @@ def claiming(folder: Path, count: int, *, size: int | None = None) -> Path:
 
 
 def test_samples_that_no_shard_could_hold_are_refused_when_opened(tmp_path: Path, little_memory: None):
-    with pytest.raises(ManifestError, match=f"bytes of s-000000.tar cannot hold {2**61} samples"):
+    with pytest.raises(ManifestError, match=f"states {2**61} samples for s-000000.tar"):
         ShardDataset(claiming(tmp_path, 2**61), batch_size=8, shuffle=True)
 
 
@@ -252,7 +252,7 @@ def same_name_for_all(path: Path) -> None:
         (sparse_pax, "is a sparse file, which shards cannot hold"),
         (large_pax, f"has {1 << 40} bytes, but at most {1 << 30} are accepted"),
         (large_plain, f"has {1 << 40} bytes, but at most {1 << 30} are accepted"),
-        (same_name_for_all, "gives all members one name or size"),
+        (same_name_for_all, "states one name or size for all members"),
     ],
 )
 def test_a_sparse_member_is_refused(make: Callable[[Path], None], complaint: str, tmp_path: Path, little_memory: None):

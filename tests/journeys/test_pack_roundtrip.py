@@ -231,5 +231,5 @@ def test_a_damaged_byte_of_a_header_is_an_error_when_it_is_read(shards: Path, tm
     content[30] ^= 1
     tar.write_bytes(content)
 
-    with pytest.raises(ShardError, match=r"shard shard-000000\.tar: header at byte 0 has a wrong checksum"):
+    with pytest.raises(ShardError, match=r"shard shard-000000\.tar: the header at byte 0 has a wrong checksum"):
         list(ShardDataset(copy, batch_size=1))

@@ -57,19 +57,29 @@ def test_labels_may_be_names_where_the_classes_are_named(target, fields):
 @pytest.mark.parametrize(
     ("fields", "image", "target", "complaint"),
     [
-        ({"jpg": b"", "png": b""}, None, None, r"holds 2 images \(fields: jpg, png\); say which it is: image=\"jpg\""),
-        ({"v2__jpg": b""}, None, None, r"holds no image \(fields: v2.jpg\); say which it is: image=\"v2.jpg\""),
+        (
+            {"jpg": b"", "png": b""},
+            None,
+            None,
+            r"holds 2 images \(fields: jpg, png\); name the field of the image, such as image=",
+        ),
+        (
+            {"v2__jpg": b""},
+            None,
+            None,
+            r"holds no image \(fields: v2.jpg\); name the field of the image, such as image=\"v2.jpg",
+        ),
         (
             {"jpg": b"", "cls": b"1", "mask__png": b""},
             None,
             None,
-            r"holds 2 targets .*; say which it is: target=\"cls\"",
+            r"holds 2 targets .*; name the field of the target, such as target=\"cls\"",
         ),
-        ({"jpg": b""}, "png;webp", None, r"has no png or webp, which image asks for \(fields: jpg\)"),
-        ({"jpg": b""}, None, "json:label", r"has no json:label, which target asks for \(fields: jpg\)"),
-        ({"jpg": b"", "json": b"{"}, None, "json:label", "it is not JSON"),
-        ({"jpg": b"", "json": b'{"a": 1}'}, None, "json:label", "its JSON has no 'label'"),
-        ({"jpg": b"", "json": b"[1]"}, None, "json:label", "its JSON has no 'label'"),
+        ({"jpg": b""}, "png;webp", None, r"has no png or webp, which image= names \(fields: jpg\)"),
+        ({"jpg": b""}, None, "json:label", r"has no json:label, which target= names \(fields: jpg\)"),
+        ({"jpg": b"", "json": b"{"}, None, "json:label", "its .json is not JSON"),
+        ({"jpg": b"", "json": b'{"a": 1}'}, None, "json:label", "its .json has no 'label'"),
+        ({"jpg": b"", "json": b"[1]"}, None, "json:label", "its .json has no 'label'"),
         *(
             ({"jpg": b"", "json": b'{"label": %s}' % value}, None, "json:label", "is not a class number")
             for value in (b"-1", b"1.0", b"true", b"null", b"[1]", b'"cat"', b"1000000000000000000")
@@ -84,12 +94,12 @@ def test_a_sample_in_doubt_is_an_error_that_names_it_and_the_argument(fields, im
 @pytest.mark.parametrize(
     ("image", "target", "complaint"),
     [
-        ("", None, "names no field"),
-        ("jpg;;png", None, "names no field"),
+        ("", None, "has an empty field name"),
+        ("jpg;;png", None, "has an empty field name"),
         ("json:image", None, "a field of its own"),
-        (None, "json:", "names no field"),
-        (None, ":label", "names no field"),
-        (None, "cls;mask.png", "names masks and labels"),
+        (None, "json:", "has an empty field name"),
+        (None, ":label", "has an empty field name"),
+        (None, "cls;mask.png", "names both masks and labels"),
     ],
 )
 def test_a_choice_that_cannot_work_is_refused(image, target, complaint):

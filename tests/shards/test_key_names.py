@@ -119,7 +119,7 @@ def test_a_member_splits_as_webdataset_splits_it(name: str, key: str, field: str
 @pytest.mark.parametrize("name", ["", "x", "a.b/x", ".jpg"])
 def test_a_member_without_key_and_field_is_an_error_that_names_it(name: str):
     assert base_plus_ext(name) == (None, None)
-    with pytest.raises(DataError, match="no key and field"):
+    with pytest.raises(DataError, match="has no key or no field"):
         split_member(name)
 
 

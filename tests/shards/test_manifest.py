@@ -1,4 +1,4 @@
-"""A manifest comes back as it was written; one that cannot be right is refused by file and field."""
+"""A manifest is read as it was written; a wrong one is refused, with the names of the file and the field."""
 
 import json
 from typing import Any
@@ -133,7 +133,7 @@ def test_columns_come_back_and_change_the_fingerprint():
 def test_columns_go_with_regression_alone(task, columns):
     content = manifest_bytes(manifest_of([ONE], task=task, columns=columns))
 
-    with pytest.raises(ManifestError, match=rf"the task is {task}, with \d columns"):
+    with pytest.raises(ManifestError, match=rf"states the task {task} with \d columns"):
         parse_manifest(content, where="manifest.json")
 
 
@@ -175,8 +175,8 @@ def shard(**fields: Any) -> list[dict[str, Any]]:
         (edited(samples="7"), r"Expected `int`, got `str` - at `\$\.samples`"),
         (edited(samples=-1), r"at `\$\.samples`"),
         (edited(samples=2**63), r"at `\$\.samples`"),
-        (edited(samples=8), r"states 8 samples, its shards add up to 7"),
-        (edited(bytes=1), r"states 1 bytes, its shards add up to 6144"),
+        (edited(samples=8), r"states 8 samples, but its shards add up to 7"),
+        (edited(bytes=1), r"states 1 bytes, but its shards add up to 6144"),
         (edited(index_sha256="abc"), r"at `\$\.index_sha256`"),
         (edited(shards=shard(sha256="G" * 64)), r"at `\$\.shards\[0\]\.sha256`"),
         (edited(shards=shard(samples=-3)), r"at `\$\.shards\[0\]\.samples`"),
@@ -191,14 +191,20 @@ def shard(**fields: Any) -> list[dict[str, Any]]:
         (edited(shards=shard(name="a\n.tar")), r"at `\$\.shards\[0\]\.name`"),
         (edited(shards=shard(name="a.tar\n")), r"at `\$\.shards\[0\]\.name`"),
         (edited(shards=shard(name="a\x1b[2J.tar")), r"at `\$\.shards\[0\]\.name`"),
-        (edited(samples=2**61 + 4, shards=shard(samples=2**61)), f"2048 bytes of s-000000.tar cannot hold {2**61}"),
+        (
+            edited(samples=2**61 + 4, shards=shard(samples=2**61)),
+            f"states {2**61} samples for s-000000.tar, but its 2048 bytes",
+        ),
         (edited(classes=["x"] * (2**20 + 1)), r"length <= 1048576 - at `\$\.classes`"),
         (edited(ignore_index=2**31), r"at `\$\.ignore_index`"),
         (b'{"classes":' + b"[" * 10**6, r"at `\$\.classes\[0\]`"),
         (edited(shards=shard(name=TWO.name)), "names a shard twice"),
-        (edited(classes=["dog", "cat"]), "its fingerprint does not match its content; was it edited by hand"),
-        (edited(fingerprint="0" * 64), "its fingerprint does not match"),
-        (edited(fingerprint=None), "its fingerprint does not match"),
+        (
+            edited(classes=["dog", "cat"]),
+            "has a fingerprint that does not match its content; was the file edited by hand",
+        ),
+        (edited(fingerprint="0" * 64), "does not match its content"),
+        (edited(fingerprint=None), "does not match its content"),
     ],
 )
 def test_a_manifest_that_cannot_be_right_is_refused_by_file_and_field(content: bytes, complaint: str):

@@ -1,4 +1,4 @@
-"""The index is a plain .npy file; rows that cannot be right are refused by shard and row."""
+"""The index is a plain .npy file; a row that cannot be correct is refused by its shard and number."""
 
 import io
 
@@ -79,5 +79,5 @@ def test_rows_as_packing_makes_them_pass(found: list[tuple[int, int]]):
     ],
 )
 def test_a_row_that_cannot_be_right_is_named(made: list[tuple[int, int, int]], row: int):
-    with pytest.raises(ManifestError, match=f"index row {row} of shard s.tar names bytes .* of 4096 bytes"):
+    with pytest.raises(ManifestError, match=f"index row {row} of shard s.tar states bytes .* of 4096 bytes"):
         check_rows("s.tar", rows(made), shard_bytes=4096)

@@ -109,7 +109,7 @@ def test_an_empty_file_of_old_whose_name_ends_in_a_slash_is_a_folder():
     ids=["with data", "named a file"],
 )
 def test_what_is_a_folder_to_one_reader_and_a_file_to_another_is_refused(tar: bytes):
-    with pytest.raises(ShardError, match=r"x\.tar: header at byte \d+ is of a folder and of a file at once"):
+    with pytest.raises(ShardError, match=r"x\.tar: the header at byte \d+ may mean a folder or a file"):
         walked(tar + END)
 
 
@@ -149,15 +149,15 @@ def test_a_checksum_over_signed_bytes_is_accepted_as_tarfile_does():
         (field(PLAIN, 124, b"\x81\0\0\0\0\0\0\0\0\0\0\3") + b"abc" + padding(3), "no tar header at byte 0"),
         (field(PLAIN, 156, b"S") + b"abc" + padding(3), "member at byte 0 is a sparse file"),
         (field(PLAIN, 124, b"-0000000777\0") + bytes(BLOCK), "no tar header at byte 0"),
-        (field(PLAIN, 124, b"00000010000\0") + bytes(BLOCK), "member at byte 0 needs 4096 bytes, only 512 are there"),
-        (field(PLAIN, 124, b"\x80\0\0\0\0\0\0\xff\0\0\0\0") + bytes(BLOCK), "needs .* bytes, only 512"),
+        (field(PLAIN, 124, b"00000010000\0") + bytes(BLOCK), "member at byte 0 needs 4096 bytes, but only 512 follow"),
+        (field(PLAIN, 124, b"\x80\0\0\0\0\0\0\xff\0\0\0\0") + bytes(BLOCK), "needs .* bytes, but only 512"),
         (field(PLAIN, 156, b"L") + b"name" + bytes(508), None),
-        (field(field(PLAIN, 156, b"L"), 124, b"77777777777\0") + bytes(BLOCK), "claims a name of"),
-        (field(field(PLAIN, 156, b"x"), 124, b"77777777777\0") + bytes(BLOCK), "claims a name of"),
+        (field(field(PLAIN, 156, b"L"), 124, b"77777777777\0") + bytes(BLOCK), "states a name of"),
+        (field(field(PLAIN, 156, b"x"), 124, b"77777777777\0") + bytes(BLOCK), "states a name of"),
         (packed([("a.jpg", b"abc")])[:-1024] + PLAIN[:100] + b"?" * 412 + bytes(BLOCK), "at byte 1024"),
         (PLAIN + b"abc", None),
-        (PLAIN, "member at byte 0 needs 3 bytes, only 0 are there"),
-        (PLAIN + b"ab", "member at byte 0 needs 3 bytes, only 2 are there"),
+        (PLAIN, "member at byte 0 needs 3 bytes, but only 0 follow"),
+        (PLAIN + b"ab", "member at byte 0 needs 3 bytes, but only 2 follow"),
     ],
 )
 def test_damage_is_an_error_that_names_the_place(tar: bytes, complaint: str | None):
@@ -292,7 +292,7 @@ def test_a_header_that_claims_megabytes_of_names_is_refused(kind: int):
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
 
-    with pytest.raises(ShardError, match="claims a name of 1048577 bytes"):
+    with pytest.raises(ShardError, match="states a name of 1048577 bytes"):
         data_size(bytes(block), where="s.tar", position=0)
 
 
@@ -302,7 +302,7 @@ def test_an_empty_long_name_is_refused(kind: bytes, content: bytes):
     naming.type, naming.size = kind, len(content)
     before = naming.tobuf(tarfile.GNU_FORMAT) + content + padding(len(content))
 
-    with pytest.raises(ShardError, match="x: the header before byte 1024 gives an empty name"):
+    with pytest.raises(ShardError, match="x: the header before byte 1024 states an empty name"):
         members(before + header("a.cls", 1) + b"5" + padding(1), where="x")
 
 
@@ -317,7 +317,7 @@ def test_an_empty_long_name_is_refused(kind: bytes, content: bytes):
     ids=["pax", "gnu", "gnu after pax", "pax after gnu"],
 )
 def test_a_member_that_two_headers_name_is_refused(headers: bytes):
-    with pytest.raises(ShardError, match=r"two headers before byte \d+ name one member"):
+    with pytest.raises(ShardError, match=r"two headers before byte \d+ name the same member"):
         walked(headers + PLAIN + b"abc" + padding(3) + END)
 
 
@@ -348,8 +348,8 @@ def test_a_pax_header_of_either_kind_names_a_member_past_a_global_one(kind: byte
 @pytest.mark.parametrize(
     ("kind", "content", "complaint"),
     [
-        (b"g", b"12 path=a.b\n", "gives all members one name or size"),
-        (b"g", b"9 size=1\n", "gives all members one name or size"),
+        (b"g", b"12 path=a.b\n", "states one name or size for all members"),
+        (b"g", b"9 size=1\n", "states one name or size for all members"),
         (b"x", b"22 GNU.sparse.major=1\n", "is a sparse file, which shards cannot hold"),
         (b"g", b"22 GNU.sparse.major=1\n", "is a sparse file, which shards cannot hold"),
     ],

@@ -25,9 +25,9 @@ def test_class_ids_come_ascending_and_once():
         (b'{"labels": [1.0]}', r"holds '1\.0', which is not a class"),
         (b'{"labels": [true]}', "holds 'True', which is not a class"),
         (b'{"labels": "cat"}', "json:labels is 'cat', which is not a list of classes"),
-        (b'{"label": [1]}', "its JSON has no 'labels'"),
-        (b"[1]", "its JSON has no 'labels'"),
-        (b"{", "it is not JSON"),
+        (b'{"label": [1]}', "its .json has no 'labels'"),
+        (b"[1]", "its .json has no 'labels'"),
+        (b"{", "its .json is not JSON"),
     ],
 )
 def test_what_is_no_list_of_classes_is_named(json: bytes, complaint: str):
@@ -43,7 +43,7 @@ def test_numbers_come_in_the_order_of_the_columns():
 
 @pytest.mark.parametrize("value", [b'"23"', b"null", b"true", b"[1]"])
 def test_what_is_no_number_is_named(value: bytes):
-    with pytest.raises(DecodeError, match="which is no finite number"):
+    with pytest.raises(DecodeError, match="which is not a finite number"):
         numbers(sample(json=b'{"age": ' + value + b"}"), ["age"])
 
 
@@ -76,9 +76,9 @@ def test_a_choice_turns_foreign_targets_into_those_of_our_sets():
 @pytest.mark.parametrize(
     ("target", "task", "columns", "complaint"),
     [
-        (None, "regression", [], "regression needs the names of its columns"),
-        (None, "captions", ["age"], "regression needs the names of its columns"),
-        ("seg.png", "classification", [], "is a target for segmentation, not for classification"),
+        (None, "regression", [], "columns are needed for regression"),
+        (None, "captions", ["age"], "columns are needed for regression"),
+        ("seg.png", "classification", [], "is for segmentation, not for classification"),
         ("cls;txt", None, [], "a set has one kind of target"),
     ],
 )

@@ -99,7 +99,7 @@ def test_the_size_of_reads_does_not_change_the_result(
         (b"", "damaged", "ends at byte 0 without the two zero blocks"),
         (b"\xff\xd8\xff" * 400, "damaged", "no tar header at byte 0"),
         (tar(("a.jpg", b"x"), end=b""), "damaged", "ends at byte 1024 without the two zero blocks"),
-        (tar(("a.jpg", b"x" * 900))[:1000], "damaged", "needs 900 bytes, only 488 are there"),
+        (tar(("a.jpg", b"x" * 900))[:1000], "damaged", "needs 900 bytes, but only 488 follow"),
         (tar(("a.jpg", b"x")) + b"more", "bytes after the end", "content ends at byte 1024, but other bytes follow"),
         (tar(("a.jpg", b"x"), ("a.JPG", b"y")), "field twice", "sample 'a' holds the field 'jpg' twice"),
         (tar(("a.cls", b"1")), "no one image", "sample 'a' of shard x.tar holds no image (fields: cls)"),
@@ -110,7 +110,7 @@ def test_the_size_of_reads_does_not_change_the_result(
         ),
         (tar(("a.cls", b"one"), ("a.jpg", b"x")), "bad label", "label b'one' is not a class number"),
         (tar(("a.jpg", b"x"), ("b.jpg", b"x"), ("a.jpg", b"y")), "duplicate key", "the key 'a' occurs twice"),
-        (tar(("readme", b"x"), ("a.jpg", b"y")), "unusable name", "member 'readme' has no key and field"),
+        (tar(("readme", b"x"), ("a.jpg", b"y")), "unusable name", "the member name 'readme' has no key or no field"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

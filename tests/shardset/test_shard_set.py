@@ -134,7 +134,7 @@ def test_an_index_row_outside_of_its_shard_is_refused(folder, field, value):
     assert found.read(3).key == "s00003"
     for number in (4, 5):  # of the same shard: none of its rows can be trusted
         with pytest.raises(
-            ManifestError, match=r"index row 1 of shard s-000003.tar names bytes .*: run 'mps-shards repair'"
+            ManifestError, match=r"index row 1 of shard s-000003.tar states bytes .*: run 'mps-shards repair'"
         ):
             found.read(number)
 
@@ -160,11 +160,11 @@ def member(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (sample_bytes("a", 0) + sample_bytes("b", 1), "samples 'a' and 'b' in one index row"),
-        (bytes(1024), "an index row without a sample"),
+        (sample_bytes("a", 0) + sample_bytes("b", 1), "an index row covers two samples, 'a' and 'b'"),
+        (bytes(1024), "an index row covers no sample"),
         (member("a.jpg") + member("a.jpg"), "holds the field 'jpg' twice"),
-        (member("noextension"), "has no key and field"),
-        (sample_bytes("a", 0)[:-512], "needs .* bytes, only .* are there"),
+        (member("noextension"), "has no key or no field"),
+        (sample_bytes("a", 0)[:-512], "needs .* bytes, but only .* follow"),
     ],
 )
 def test_bytes_that_are_not_a_single_sample_are_refused(content, complaint):

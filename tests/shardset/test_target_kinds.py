@@ -113,7 +113,7 @@ def test_verify_finds_missing_targets(folder: Path):
 
     found = {problem.kind: problem.detail for problem in verify(folder).problems}
 
-    assert "age is 'None' in its .json, which is no finite number" in found["bad label"]
+    assert "age is 'None' in its .json, which is not a finite number" in found["bad label"]
 
 
 @pytest.mark.parametrize(

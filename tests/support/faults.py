@@ -226,7 +226,7 @@ def _faults() -> list[Fault]:
     found += _disk(
         "zeroed first header of a sample",
         zero(BLOCK, lambda info: info.offset, member=2),
-        Outcome("read", "an index row without a sample", (1,)),
+        Outcome("read", "an index row covers no sample", (1,)),
         crc,
         foreign=goes_on,
     )
@@ -270,9 +270,9 @@ def _faults() -> list[Fault]:
     found += _disk("shard shrunk while open", lambda folder: os.truncate(folder / FIRST, 1024), rest, late=True)
     found += _disk("shard replaced while open", rewritten(lambda tar: bytes(len(tar))), HARMLESS, late=True)
     digest = Outcome("open", "has SHA-256 .*, but its manifest says .*: run 'mps-shards repair'")
-    moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, only|in one index row", (1, 2, 3))
+    moved = Outcome("read", "no tar header|wrong checksum|needs .* bytes, but only|covers two samples", (1, 2, 3))
     found += _disk("stale index", stale_index, moved, digest)
-    bad_row = Outcome("read", "index row 1 of shard .* names bytes .*: run 'mps-shards repair'", SHARD)
+    bad_row = Outcome("read", "index row 1 of shard .* states bytes .*: run 'mps-shards repair'", SHARD)
     found += _disk("index row out of the shard", edited_index("offset", 1, 1 << 40), bad_row, digest)
     found += _disk("index rows that overlap", edited_index("offset", 1, 0), bad_row, digest)
     found += _disk(
@@ -285,7 +285,7 @@ def _faults() -> list[Fault]:
     found += _disk(
         "manifest edited",
         rewritten(lambda text: text.replace(b'"cat"', b'"owl"'), MANIFEST_NAME),
-        Outcome("open", "its fingerprint does not match"),
+        Outcome("open", "has a fingerprint that does not match"),
     )
     found += _disk("manifest cut off", rewritten(lambda text: text[:-9], MANIFEST_NAME), Outcome("open", "truncated"))
 
