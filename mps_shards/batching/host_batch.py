@@ -1,8 +1,8 @@
-"""A batch in its host buffer: worker threads write samples into its rows, in any order.
+"""A batch in its host buffer, into whose rows worker threads write samples in any order.
 
-If a batch stays on the CPU, workers convert its pixels like ToTensor while the pixels are in the CPU's cache:
-``x / 255`` in float32. (``x * (1 / 255)`` differs on 126 of 256 values, as does torchvision's ``ToDtype(scale=True)``.)
-For another device the pixels stay uint8, a quarter of the bytes, and the device divides.
+If a batch stays on the CPU, the workers convert its pixels as ToTensor does, ``x / 255`` in float32, while the pixels
+are in the CPU's cache. (``x * (1 / 255)`` differs for 126 of 256 values, as does torchvision's
+``ToDtype(scale=True)``.) For another device the pixels stay uint8, a quarter of the bytes, and the device divides.
 """
 
 import ctypes
@@ -25,10 +25,9 @@ from mps_shards.vision.normalization import Normalize, mean_and_std
 __all__ = ["RENDERED", "HostBatch", "ImageFormat", "Sample"]
 
 _ALIGNMENT = 64  # bytes; every tensor in a host buffer begins at a cache line
-_WHITE = torch.tensor(255.0)  # a tensor, since torch would convert a number in each call
+_WHITE = torch.tensor(255.0)  # a tensor, because torch would convert a number in each call
 
-
-RENDERED: Any = object()  # stands for an image that was written into its row already, see `HostBatch.image_rows`
+RENDERED: Any = object()  # replaces an image that has been written into its row already, see `HostBatch.image_rows`
 
 
 class Sample(NamedTuple):
@@ -37,6 +36,7 @@ class Sample(NamedTuple):
     Attributes:
         image: uint8 or float32 tensor, or a tree of such tensors, or `RENDERED`. uint8 values are pixels, 0..255.
         target: an integer, an integer or float32 tensor, or a tree of such values.
+        key: key of the sample.
     """
 
     image: Any
@@ -46,12 +46,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFormat:
-    """Properties of the images in a batch beside their size.
+    """Format of the images in a batch, apart from their size.
 
     Attributes:
         normalize: mean and standard deviation, each float32 [3, 1, 1], applied to float32 pixels as torchvision's
-            `normalize` does: ``(x - mean) / std``.
-        channels_last: store images as [batch, height, width, 3] in memory, while their shape has the channels first.
+            `normalize` does: ``(x - mean) / std``. None leaves the pixels in 0..1.
+        channels_last: whether images are [batch, height, width, 3] in memory, although their shape has the channels
+            first.
     """
 
     normalize: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -62,7 +63,7 @@ class ImageFormat:
         """Return the image format for a user's options.
 
         Raises:
-            ConfigError: normalize is not a known name, nor three means and three positive standard deviations.
+            ConfigError: `normalize` is neither a known name nor three means and three positive standard deviations.
         """
         if normalize is None:
             return cls(channels_last=channels_last)
@@ -71,7 +72,14 @@ class ImageFormat:
 
 
 class _FastPath(NamedTuple):
-    """Rows of a batch whose samples consist of one image and one integer, the most common case."""
+    """Rows of a batch whose samples consist of one image and one integer, the most common case.
+
+    Attributes:
+        shape, dtype: shape and dtype of an image as the transform returns it.
+        images: row of each image.
+        targets: list that receives the integers.
+        converts: whether uint8 images are converted to float32.
+    """
 
     shape: torch.Size
     dtype: torch.dtype
@@ -81,26 +89,27 @@ class _FastPath(NamedTuple):
 
 
 class HostBatch:
-    """Rows of one batch. Any thread calls `put` or `skip` once for each row; other methods are called afterwards.
+    """The rows of one batch. Any thread calls `put` or `skip` once for each row; other methods are called afterwards.
 
     Args:
         plan: plan of the samples of the batch; its length is the number of rows.
         allocate: function from bytes to uint8 host memory of at least that size, called once, at the first `put`.
-        pixels: the dtype in which uint8 images are stored: float32 if workers convert them, uint8 if the device
-            converts them.
-        image_format: further properties of images, applied by the workers or the device with the conversion.
+        pixels: dtype in which uint8 images are stored: float32 if workers convert them, uint8 if the device converts
+            them.
+        image_format: normalisation and memory layout of images, applied together with the conversion.
 
     Attributes:
         buffer: host buffer of the batch; set and guarded by the worker threads.
-        reserve: function that waits until so many bytes for this batch fit into memory. It returns the limit if the
-            limit is smaller. Set by the worker threads if memory is limited.
+        reserve: function that waits until a number of bytes for this batch fits into memory, or returns the limit if it
+            never fits. Set by the worker threads if memory is limited.
         rows: number of samples; smaller than planned once `complete` has closed the gaps of skipped samples.
         keys: keys of the samples, in order.
         leaves: one tensor for each leaf of a sample, [rows, ...], all views of the allocated memory.
         conversions: for each leaf, its conversion on the device after the copy.
+        nbytes: size of all leaves in bytes.
         next_row: the first row that no worker has taken yet.
         rows_left: number of unfinished rows; the batch is ready at 0.
-        failure: the error of the first row that failed; it is raised in the place of the batch.
+        failure: the error of the first row that failed, which is raised instead of delivering the batch.
     """
 
     def __init__(
@@ -126,7 +135,7 @@ class HostBatch:
         self._allocate, self._pixels = allocate, pixels
         self._lock = threading.Lock()
         self._layout: list[Leaf] | None = None
-        self._structure: Any = None  # structure of a sample: a tree of None
+        self._structure: Any = None  # structure of a sample, as a tree whose leaves are None
         self._fast_path: _FastPath | None = None
         self._rows_of_leaves: list[Any] = []  # rows of each leaf: views, or a list of numbers
         self._first_key = ""
@@ -134,13 +143,13 @@ class HostBatch:
 
     @classmethod
     def failed(cls, error: BaseException) -> "HostBatch":
-        """Return a batch that stands for an error and was never planned."""
+        """Return an empty batch whose only purpose is to deliver an error."""
         batch = cls((), torch.empty, pixels=torch.uint8)
         batch.failure = error
         return batch
 
     def fail(self, row: int, error: BaseException) -> None:
-        """Store the error of a row, unless an earlier row failed."""
+        """Record the error of a row, unless an earlier row has failed."""
         if self.failure is None or row < self._failed_row:
             self.failure, self._failed_row = error, row
 
@@ -185,7 +194,7 @@ class HostBatch:
     def image_rows(
         self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8
     ) -> npt.NDArray[Any] | None:
-        """Return the memory of all rows, for images of one shape that are written there without `put`.
+        """Return the memory of the images of all rows, for writing images of one shape into it directly.
 
         After writing a row, call `put` with a `Sample` whose image is `RENDERED` and whose target is an integer.
 
@@ -207,19 +216,19 @@ class HostBatch:
         return _array_of(self.leaves[0])
 
     def _convert(self, pixels: torch.Tensor, row: torch.Tensor) -> None:
-        """Write the pixels into a row with ToTensor's division, uint8 -> float32."""
+        """Write uint8 pixels into a row as float32, divided by 255 and normalised."""
         torch.div(pixels, _WHITE, out=row)
         if self.image_format.normalize is not None:
             mean, std = self.image_format.normalize
             row.sub_(mean).div_(std)
 
     def skip(self, row: int) -> None:
-        """Leave this row out; the batch becomes shorter."""
+        """Leave a row out, so that the batch becomes shorter."""
         with self._lock:
             self._skipped_rows.append(row)
 
     def complete(self) -> int:
-        """Close the gaps of skipped rows, and return their number; `rows` becomes the number of remaining rows."""
+        """Close the gaps of skipped rows, and return their number. `rows` becomes the number of remaining rows."""
         for leaf, rows in zip(self.leaves, self._rows_of_leaves, strict=True):
             if leaf.ndim == 1:
                 leaf.copy_(torch.tensor(rows, dtype=leaf.dtype))
@@ -243,7 +252,7 @@ class HostBatch:
         return not self.rows
 
     def arranged(self, number: int, leaf: torch.Tensor) -> torch.Tensor:
-        """Return a leaf with its dimensions in the order that users see, which may differ from the order in memory."""
+        """Return leaf `number`, given in its order in memory, with its dimensions in the order that users see."""
         turned = self.image_format.channels_last and number < self._image_leaves and leaf.ndim == 4
         return leaf.permute(0, 3, 1, 2) if turned else leaf
 
@@ -253,7 +262,7 @@ class HostBatch:
         return tree.rebuilt(self._structure, arranged)
 
     def delivered_leaves(self, delivered: Any) -> list[torch.Tensor]:
-        """Return the leaves of a result of `rebuilt`, in the order of `leaves`."""
+        """Return the tensors in a result of `rebuilt`, in the order of the attribute `leaves`."""
         return tree.leaves(delivered)
 
     def _checked_leaves(self, sample: Sample) -> list[Any]:
@@ -299,7 +308,7 @@ class HostBatch:
             memory[start : start + size].view(leaf.dtype).view(self.rows, *shape)
             for leaf, shape, start, size in zip(layout, shapes, starts, sizes, strict=True)
         ]
-        # views of all rows, made in one call; numbers are collected in a list, which `complete` writes in one call
+        # one call makes the views of all rows; numbers are collected in a list, which `complete` writes in one call
         self._rows_of_leaves = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
         if self.image_format.channels_last:
             for number in range(image_leaves):
@@ -316,14 +325,14 @@ class HostBatch:
 
 
 def _no_limit(nbytes: int) -> None:
-    """Memory is not limited."""
+    """Return None, because memory is not limited."""
 
 
 def _array_of(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """Return the memory of a dense tensor as an array, valid as long as the tensor lives.
+    """Return the memory of a dense uint8 or float32 tensor as an array, which is valid as long as the tensor lives.
 
-    `Tensor.numpy` would make Python a co-owner of the memory: then a device's copy could drop the last reference in a
-    thread that does not hold the GIL.
+    `Tensor.numpy` would make Python a co-owner of the memory. The copy to a device could then drop the last reference
+    in a thread that does not hold the GIL.
     """
     memory: Any = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
     array = np.frombuffer(memory, np.uint8)

@@ -1,4 +1,4 @@
-"""Reusable host memory: the buffers of a loader, and the recycled memory of batches that stay on the CPU."""
+"""Reusable host memory: the host buffers of a loader, and recycled memory for batches that stay on the CPU."""
 
 import enum
 import mmap
@@ -15,12 +15,15 @@ __all__ = ["PAGE_BYTES", "BufferState", "HostBuffer", "Recycler", "page_aligned"
 PAGE_BYTES = 16384
 # NumPy asks Linux for huge pages from this size on.
 _HUGE_PAGE_BYTES = 4 << 20
-# The result of sys.getrefcount for an object that only a list refers to. It differs between versions of Python.
+# The result of sys.getrefcount for an object that only a list refers to, which differs between versions of Python.
 _REFERENCES_OF_IDLE = next(map(sys.getrefcount, [object()]))
 
 
 class BufferState(enum.Enum):
-    """States of a buffer: FREE -> FILLING -> READY -> IN_FLIGHT -> FREE, or QUARANTINED for ever after a failure."""
+    """States of a host buffer, in order: FREE, FILLING, READY, IN_FLIGHT, and FREE again.
+
+    After a failure the state is QUARANTINED, and the buffer is never used again.
+    """
 
     FREE = "free"
     FILLING = "filling"
@@ -32,8 +35,13 @@ class BufferState(enum.Enum):
 class HostBuffer:
     """Host memory that holds one batch at a time. Guarded by the lock of the worker threads.
 
+    Args:
+        number: number of the buffer, for messages.
+        allocate: function from bytes to uint8 host memory of at least that size.
+
     Attributes:
-        nbytes: size of the batch in the buffer; 0 while FREE.
+        state: state of the buffer.
+        nbytes: size in bytes of the batch in the buffer; 0 while FREE.
     """
 
     def __init__(self, number: int, allocate: Callable[[int], torch.Tensor]):
@@ -44,9 +52,9 @@ class HostBuffer:
         self._memory: torch.Tensor | None = None
 
     def memory(self, nbytes: int) -> torch.Tensor:
-        """Return at least `nbytes` of memory, allocated again if the buffer is too small. Only while FILLING."""
+        """Return uint8 memory of at least `nbytes`, allocated anew if the buffer is too small. Only while FILLING."""
         if self._memory is None or self._memory.numel() < nbytes:
-            self._memory = None  # before allocating, since both together may not fit
+            self._memory = None  # freed before allocating, because both together may not fit into memory
             self._memory = self._allocate(nbytes)
         return self._memory
 
@@ -56,7 +64,7 @@ class HostBuffer:
         return 0 if self._memory is None else self._memory.numel()
 
     def detach(self) -> None:
-        """Give up the memory, so that the next batch gets other memory."""
+        """Drop the memory, so that the next batch gets other memory."""
         self._memory = None
 
     def __repr__(self) -> str:
@@ -76,22 +84,22 @@ def page_aligned(nbytes: int) -> torch.Tensor:
 
 
 class Recycler:
-    """Memory for tensors that are delivered on the CPU, used again once nothing refers to the tensors any more.
+    """Memory for tensors that are delivered on the CPU, which is reused once nothing refers to the tensors any more.
 
-    A fresh buffer costs page faults: 0.2 ms for one 224x224 image, more than its conversion to float32. torch keeps a
-    reference to the NumPy array that a tensor was made from for as long as any tensor shares the storage, so the
-    array's reference count says whether it is idle. (A finalizer would run earlier, but a KeyboardInterrupt raised in a
-    finalizer is lost.)
+    New memory causes page faults, which take 0.2 ms for a 224x224 image, longer than its conversion to float32. torch
+    keeps a reference to the NumPy array of a tensor for as long as any tensor shares the storage, so the reference
+    count of the array shows whether it is idle. (A finalizer would run earlier, but a KeyboardInterrupt that is raised
+    in a finalizer is lost.)
 
-    On a free-threaded build of Python the count may be too high for a while, since a reference that another thread
-    dropped is subtracted when the array's own thread runs next. The count is never too low. So memory may be allocated
-    although an idle array exists, but memory in use is never given out twice.
+    On a free-threaded build of Python, the count may be too high for a while, because a reference that another thread
+    dropped is subtracted only when the thread that owns the array runs next. It is never too low. So memory may be
+    allocated although an idle array exists, but memory in use is never given out twice.
 
-    Safe to call from any thread, because a thread removes an array from the queue before it looks at the array. There
-    is no lock, which a fork could leave locked.
+    All methods may be called from any thread, because a thread removes an array from the queue before it examines the
+    array. There is no lock that a fork could leave locked.
 
     Args:
-        keep: half of the number of arrays to keep.
+        keep: half of the number of arrays that are kept.
     """
 
     def __init__(self, *, keep: int):
@@ -99,7 +107,7 @@ class Recycler:
         self._arrays: deque[Any] = deque(maxlen=2 * keep)  # arrays that tensors use, and idle ones
 
     def empty_copy(self) -> "Recycler":
-        """One that remembers as many, and has none yet."""
+        """Return a recycler that keeps as many arrays, but has none yet."""
         return Recycler(keep=self._keep)
 
     def lease(self, nbytes: int) -> torch.Tensor:
@@ -129,7 +137,7 @@ class Recycler:
 
 
 def _new_array(nbytes: int) -> Any:
-    """Return a uint8 array in small pages: huge pages delay the first batch by 25 ms and gain 1 % later (measured)."""
+    """Return a uint8 array in small pages, because huge pages delay the first batch by 25 ms and gain 1 % later."""
     import numpy as np
 
     if nbytes < _HUGE_PAGE_BYTES:

@@ -1,4 +1,4 @@
-"""Batches of images of unequal sizes: each image is padded at the right and the bottom to a common size."""
+"""Batches of images of different sizes, which are padded at the right and the bottom to a common size."""
 
 import threading
 from collections.abc import Callable, Sized
@@ -14,13 +14,15 @@ __all__ = ["PaddedBatch"]
 
 
 class PaddedBatch(HostBatch):
-    """Keeps the samples until all of them are made, since their sizes decide the size of the batch, then writes them.
+    """A batch that keeps its samples until all of them are made, and then pads and writes them.
 
-    Images are padded with 0 and label maps with `ignore_index`. Targets become (targets, sizes), where sizes is
-    int64 [batch, 2]: the height and width of each image before padding.
+    The size of the batch is only known then. Images are padded with 0 and label maps with `ignore_index`. Targets
+    become (targets, sizes), where sizes is int64 [batch, 2], the height and width of each image before padding.
 
     Args:
+        plan, allocate, pixels, image_format: as for `HostBatch`.
         multiple: height and width of the batch are rounded up to a multiple of this number.
+        ignore_index: label id of the padding of label maps.
     """
 
     def __init__(
@@ -42,10 +44,10 @@ class PaddedBatch(HostBatch):
         self._values_bytes = 0  # largest number of bytes per pixel so far: all channels and the label map
 
     def image_rows(self, shape: tuple[int, int, int], key: str, dtype: torch.dtype = torch.uint8) -> None:
-        """Return None: the size of a row is not known before all samples are made."""
+        """Return None, because the size of a row is unknown until all samples are made."""
 
     def put(self, row: int, sample: Sample) -> None:
-        """Keep a sample.
+        """Keep a sample until `complete`.
 
         Raises:
             ConfigError: the image is not one tensor [channels, height, width], or the padded batch would take more
@@ -53,9 +55,11 @@ class PaddedBatch(HostBatch):
         """
         image, target = sample.image, sample.target
         if not isinstance(image, torch.Tensor) or image.ndim != 3:
-            raise ConfigError(f"pad needs an image [channels, height, width], unlike that of sample {sample.key!r}")
+            raise ConfigError(
+                f"pad needs one image tensor [channels, height, width] per sample, which sample {sample.key!r} has not"
+            )
         self._make_room(sample)
-        # cloned, since a transform may reuse the memory of its result
+        # cloned, because a transform may reuse the memory of its result
         self._samples[row] = sample._replace(
             image=image.clone(), target=target.clone() if isinstance(target, torch.Tensor) else target
         )
@@ -88,12 +92,12 @@ class PaddedBatch(HostBatch):
             )
 
     def complete(self) -> int:
-        """Write all samples, padded."""
+        """Pad and write all samples, and return the number of skipped rows."""
         kept = [sample for sample in self._samples if sample is not None]
         skipped, self.rows = self.rows - len(kept), len(kept)
         self._samples, self._skipped_rows, self.keys = [], [], [""] * len(kept)
         for row in range(len(kept)):
-            sample, kept[row] = kept[row], None  # type: ignore[call-overload]  # written samples are not kept longer
+            sample, kept[row] = kept[row], None  # type: ignore[call-overload]  # frees each sample after it is written
             sizes = torch.tensor(sample.image.shape[1:])
             image = self._padded(sample.image, 0)
             target = self._padded(sample.target, self._ignore_index) if _is_label_map(sample) else sample.target

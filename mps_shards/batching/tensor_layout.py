@@ -1,4 +1,4 @@
-"""Memory layout of a batch: the shape and dtype of each leaf, and errors for unsupported values."""
+"""Memory layout of a batch: the shape and dtype of each tensor of a sample, and errors for unsupported values."""
 
 import enum
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ __all__ = ["Conversion", "Leaf", "describe_difference", "image_leaf", "target_le
 
 
 class Conversion(enum.Enum):
-    """Conversion of a leaf on the device, after the copy."""
+    """Conversion of a tensor on the device, after the copy."""
 
     NONE = "none"
     TO_FLOAT = "ToTensor's division, uint8 -> float32"
@@ -19,7 +19,13 @@ class Conversion(enum.Enum):
 
 
 class Leaf(NamedTuple):
-    """One tensor of a sample, as it lies in a host buffer."""
+    """Layout of one tensor of a sample in a host buffer.
+
+    Attributes:
+        shape: shape of the tensor, without the batch dimension.
+        dtype: dtype in the host buffer.
+        conversion: conversion on the device, after the copy.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -27,7 +33,12 @@ class Leaf(NamedTuple):
 
 
 def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
-    """Return the layout of an image: uint8 is stored with the dtype `pixels`, float32 unchanged.
+    """Return the layout of an image.
+
+    Args:
+        leaf: uint8 or float32 tensor; float32 is stored unchanged.
+        pixels: dtype in which uint8 images are stored: float32, or uint8 to convert them on the device.
+        key: key of the sample, for messages.
 
     Raises:
         ConfigError: the image is anything else.
@@ -43,7 +54,12 @@ def image_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
 
 
 def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
-    """Return the layout of a target: integers become int64, label maps stay uint8 during the copy, float32 is kept.
+    """Return the layout of a target: integers become int64, and floats float32.
+
+    Args:
+        leaf: a number, or an integer or float32 tensor.
+        pixels: uint8 if the device converts images; label maps uint8 are then copied as uint8 and converted there, too.
+        key: key of the sample, for messages.
 
     Raises:
         ConfigError: the target is anything else.
@@ -66,7 +82,7 @@ def target_leaf(leaf: Any, pixels: torch.dtype, key: str) -> Leaf:
 
 
 def describe_difference(first_key: str, layout: list[Leaf], second_key: str, other: list[Leaf]) -> str:
-    """Return the error message for two samples that cannot be in one batch."""
+    """Return the error message for two samples whose layouts differ, so that they cannot be in one batch."""
     for one, two in zip(layout, other, strict=False):
         if one != two:
             return (

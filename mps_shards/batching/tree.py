@@ -1,4 +1,4 @@
-"""Trees of values: tuples, lists and dicts of tensors and numbers, taken apart and put together again."""
+"""Functions for trees of values, which are tuples, lists and dicts of tensors and numbers."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,7 @@ __all__ = ["leaves", "path_of", "rebuilt"]
 
 
 def leaves(tree: Any) -> list[Any]:
-    """Return the leaves of a tree, depth first; dict values in the order of their keys as text."""
+    """Return the leaves of a tree, depth first; the values of a dict are in the order of its keys as strings."""
     if isinstance(tree, Mapping):
         return [leaf for key in sorted(tree, key=str) for leaf in leaves(tree[key])]
     if isinstance(tree, tuple | list):
@@ -17,7 +17,7 @@ def leaves(tree: Any) -> list[Any]:
 
 
 def path_of(tree: Any, number: int, root: str = "batch") -> str:
-    """Return the Python expression for leaf `number`, such as ``batch[0]['image']``."""
+    """Return the Python expression for leaf `number` of the tree `root`, such as ``batch[0]['image']``."""
     if isinstance(tree, Mapping):
         items = [(f"[{key!r}]", tree[key]) for key in sorted(tree, key=str)]
     elif isinstance(tree, tuple | list):
@@ -33,7 +33,7 @@ def path_of(tree: Any, number: int, root: str = "batch") -> str:
 
 
 def rebuilt(tree: Any, new: Iterator[Any] | list[Any]) -> Any:
-    """Return a tree of the same structure with other leaves, given in the order of `leaves`."""
+    """Return a tree of the same structure with the leaves `new`, which are in the order of `leaves`."""
     return _rebuilt(tree, iter(new).__next__)
 
 
@@ -42,7 +42,7 @@ def _rebuilt(tree: Any, next_leaf: Callable[[], Any]) -> Any:
         items = {key: _rebuilt(tree[key], next_leaf) for key in sorted(tree, key=str)}
         if type(tree) is dict:
             return {key: items[key] for key in tree}
-        other = copy.copy(tree)  # like torch, which copies and fills mappings of other types
+        other = copy.copy(tree)  # torch copies and fills mappings of other types in the same way
         for key in tree:
             other[key] = items[key]  # type: ignore[index]
         return other

@@ -1,4 +1,4 @@
-"""Batches of any structure from an iterable, copied into a host buffer unchanged for the transfer to the device."""
+"""Copying of finished batches of any structure into host buffers, for the transfer to a device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ __all__ = ["PulledBatch", "TreeBatch"]
 _ALIGNMENT = 64  # bytes; every tensor in a host buffer begins at a cache line
 _WHITE = torch.tensor(255.0)
 _CHANNELS = (1, 2, 3, 4)  # gray, gray and alpha, RGB, RGBA
-# MPS raises TypeError for these. float16, bfloat16 and unsigned integers work since torch 2.9 and macOS 14.
+# dtypes for which MPS raises TypeError. float16, bfloat16 and unsigned integers work since torch 2.9 and macOS 14.
 _LACKED_BY_MPS = (torch.float64, torch.complex128)
 
 
 @dataclass(slots=True)
 class PulledBatch:
-    """A batch as it came from the iterable. It counts as one row, so that one worker copies all of it.
+    """A batch that was taken from a user's iterable. It counts as one row, so that one worker copies all of it.
 
     Attributes:
         number: number of the batch in this iteration, from 0.
-        content: the batch; dropped once it was copied.
-        state: state of the iterable after this batch, if the iterable has a state.
+        content: the batch; None once it has been copied.
+        state: state of the iterable after this batch; None if the iterable has no state.
         remarks: properties that slow down the transfer of the batch to a device, each with a remedy.
     """
 
@@ -42,13 +42,17 @@ class PulledBatch:
 
 
 class TreeBatch(HostBatch):
-    """A finished batch: a tree of tensors and other values. Tensors go to the device; other values stay unchanged.
+    """The host buffer's copy of a finished batch, which is a tree of tensors and other values.
 
-    Values, dtypes and the order of dimensions in memory (such as torch.channels_last) arrive unchanged.
+    Tensors are sent to the device; other values stay unchanged. The values of tensors, their dtypes and the order of
+    their dimensions in memory (such as torch.channels_last) arrive unchanged.
 
     Args:
+        plan: the batch.
+        allocate: function from bytes to uint8 host memory of at least that size.
+        pixels: dtype in which images are stored if `to_float` is set.
         device: torch's name of the kind of device that the batch goes to: mps, cuda, cpu.
-        to_float: deliver uint8 images [batch, channels, height, width] as ToTensor does.
+        to_float: deliver uint8 images [batch, channels, height, width] as float32 0..1, as ToTensor does.
     """
 
     def __init__(
@@ -62,13 +66,13 @@ class TreeBatch(HostBatch):
     ):
         super().__init__(plan, allocate, pixels=pixels)
         self._pulled, self._device, self._to_float = plan, device, to_float
-        self._numbers: list[int] = []  # numbers of the sent leaves among all leaves
-        self._permutations: list[list[int]] = []  # for each sent leaf, its dimensions from memory to the user's order
-        self._likes: list[torch.Tensor | None] = []  # for each sent leaf, a tensor of the user's class
+        self._numbers: list[int] = []  # for each tensor that is sent, its index among all leaves of the batch
+        self._permutations: list[list[int]] = []  # for each tensor that is sent, its dimensions in the user's order
+        self._likes: list[torch.Tensor | None] = []  # for each tensor that is sent, a tensor of the user's class
 
     @property
     def is_empty(self) -> bool:
-        """Return False: every batch of the iterable is delivered."""
+        """False, because every batch of the iterable is delivered."""
         return False
 
     def put(self, row: int, sample: Sample) -> None:
@@ -91,15 +95,15 @@ class TreeBatch(HostBatch):
         self._structure = tree.rebuilt(content, [None if n in set(self._numbers) else v for n, v in enumerate(values)])
 
     def complete(self) -> int:
-        """Return 0: no row is ever skipped."""
+        """Return 0, because no row is ever skipped."""
         return 0
 
     def arranged(self, number: int, leaf: torch.Tensor) -> torch.Tensor:
-        """Return a leaf with its dimensions in the user's order."""
+        """Return a sent tensor, given in the order of memory, with its dimensions in the user's order."""
         return leaf.permute(self._permutations[number])
 
     def rebuilt(self, leaves: list[torch.Tensor]) -> Any:
-        """Return the batch with its tensors on the device."""
+        """Return the batch in the user's structure, with the tensors that were sent to the device."""
         values = tree.leaves(self._structure)
         for place, number, leaf in zip(range(len(leaves)), self._numbers, leaves, strict=True):
             values[number] = _as_class_of(self._likes[place], self.arranged(place, leaf))
@@ -107,7 +111,7 @@ class TreeBatch(HostBatch):
         return content
 
     def delivered_leaves(self, delivered: Any) -> list[torch.Tensor]:
-        """Return the tensors that were sent, out of a batch that `rebuilt` returned."""
+        """Return the tensors that were sent to the device, taken from a batch that `rebuilt` returned."""
         values = tree.leaves(delivered)
         return [values[number].as_subclass(torch.Tensor) for number in self._numbers]
 
@@ -134,29 +138,33 @@ class TreeBatch(HostBatch):
         self.nbytes = sum(sizes)
 
     def _is_sent(self, number: int, value: Any) -> bool:
-        """Whether a leaf goes to the device.
+        """Whether a value is sent to the device.
 
         Raises:
-            ConfigError: the leaf should go to the device, but cannot.
+            ConfigError: the value should be sent to the device, but cannot.
         """
         if type(value).__module__.startswith("PIL."):
             raise self._error(number, "is a PIL image", "add v2.ToImage() or ToTensor() to the transform")
         if isinstance(value, np.ndarray):
-            self._remark(number, "is a NumPy array and stays one", "collate it with torch.from_numpy")
+            self._remark(
+                number, "is a NumPy array, which is not sent to the device", "collate it with torch.from_numpy"
+            )
         if not isinstance(value, torch.Tensor):
             return False
         if value.device.type != "cpu":
             if value.device.type == self._device:
                 return False  # the tensor is on the device already
-            raise self._error(number, f"is on {value.device} already", "let the iterable return tensors on the CPU")
+            raise self._error(number, f"is already on {value.device}", "let the iterable return tensors on the CPU")
         if value.layout != torch.strided or value.is_quantized:
             raise self._error(number, f"is a tensor of layout {value.layout}", "collate it with .to_dense()")
         if value.dtype in _LACKED_BY_MPS and self._device == "mps":
-            raise self._error(number, f"is {value.dtype}, which MPS lacks", "convert it with .to(torch.float32)")
+            raise self._error(
+                number, f"is {value.dtype}, which MPS does not support", "convert it with .to(torch.float32)"
+            )
         if not value.is_contiguous() and not _is_dense(value):
             self._remark(
                 number,
-                "is not contiguous, so that a plain .to(device) clones it on the CPU first, and blocks on MPS",
+                "is not contiguous, so that .to(device) would first clone it on the CPU, and block on MPS",
                 "end the transform or the collate function with .contiguous()",
             )
         return True
@@ -181,7 +189,7 @@ class TreeBatch(HostBatch):
 
 
 def _memory_order(tensor: torch.Tensor) -> list[int]:
-    """Return the dimensions in their order in memory, the outermost first."""
+    """Return the dimensions of a tensor in their order in memory, the outermost first."""
     if tensor.is_contiguous() or not _is_dense(tensor):
         return list(range(tensor.ndim))
     strides = tensor.stride()
@@ -189,7 +197,7 @@ def _memory_order(tensor: torch.Tensor) -> list[int]:
 
 
 def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether the elements fill their memory without gaps or overlap, in any order of dimensions."""
+    """Whether the elements of a tensor fill their memory without gaps or overlap, in any order of dimensions."""
     sides = sorted(((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size != 1))
     expected = 1
     for stride, size in sides:

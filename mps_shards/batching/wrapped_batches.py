@@ -1,4 +1,4 @@
-"""Iterables of batches as a source for `DeviceLoader`: a torch DataLoader, a generator, a list."""
+"""Iterables of finished batches as a source for `DeviceLoader`, such as a torch DataLoader, a generator or a list."""
 
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -17,12 +17,12 @@ __all__ = ["WrappedBatches"]
 
 
 class WrappedBatches:
-    """A `BatchSource` over an iterable of finished batches.
+    """An iterable of finished batches, with the methods of a data set that `DeviceLoader` needs.
 
     Args:
         batches: iterable of trees of tensors: tuples, lists, dicts, named tuples.
         device: torch's name of the kind of device that the batches go to: mps, cuda, cpu.
-        to_float: deliver uint8 images [batch, channels, height, width] as ToTensor does.
+        to_float: deliver uint8 images [batch, channels, height, width] as float32 0..1, as ToTensor does.
 
     Attributes:
         remarks: properties of batches that slow down their transfer to a device, each with a remedy.
@@ -43,10 +43,10 @@ class WrappedBatches:
         return batches
 
     def started(self) -> Iterator[Any]:
-        """Return an iterator over the iterable.
+        """Return a new iterator over the iterable.
 
         Raises:
-            ConfigError: the iterable is an iterator, which can be iterated only once, and was begun before.
+            ConfigError: the iterable can be iterated only once, and has been begun before.
         """
         iterator = iter(self.batches)
         if iterator is self.batches:
@@ -74,10 +74,10 @@ class WrappedBatches:
         return dataset
 
     def set_epoch(self, epoch: int) -> None:
-        """Call `set_epoch` of the iterable, its data set or its sampler, whichever has it.
+        """Call `set_epoch` of the iterable, its data set and its samplers, of those that have this method.
 
         Raises:
-            ConfigError: none of the three has `set_epoch`.
+            ConfigError: none of them has this method.
         """
         takers: list[Any] = [self.batches]
         takers += [getattr(self.batches, name, None) for name in ("dataset", "sampler", "batch_sampler")]
@@ -119,7 +119,7 @@ class WrappedBatches:
         return hasattr(self.batches, "state_dict") and hasattr(self.batches, "load_state_dict")
 
     def close(self) -> None:
-        """Do nothing: no file is open between iterations."""
+        """Do nothing, because no file is open between iterations."""
 
     def __repr__(self) -> str:
         return repr(self.batches)
@@ -132,15 +132,15 @@ class WrappedIteration:
         self._source = source
         self._state: dict[str, Any] | None = None
         self._moves = source.moves
-        self._delivered = False  # before that, the account may be that of the epoch before
+        self._delivered = False  # until the first batch, the data set may still report the skips of the last epoch
 
     def begin(self) -> None:
-        """Start the iterable, in the consumer's thread: a DataLoader starts its worker processes."""
+        """Start the iterable in the consumer's thread, because a DataLoader starts its worker processes here."""
         self._iterator: Any = self._source.started()
 
     def plans(self) -> Generator[PulledBatch, None, None]:
-        """Take the batches from the iterable one after the other, in worker threads."""
-        iterator, self._iterator = self._iterator, None  # else the iterator would live as long as this iteration
+        """Yield the batches of the iterable. Runs in worker threads, in one at a time."""
+        iterator, self._iterator = self._iterator, None  # otherwise the iterator would live as long as this iteration
         number = 0
         try:
             while True:
@@ -156,7 +156,7 @@ class WrappedIteration:
                 if content is None:
                     raise ConfigError(f"batch {number} of this {type(self._source.batches).__name__} is None")
                 plan = PulledBatch(number, content, self._source.state_dict() if self._source.is_stateful else None, [])
-                del content  # else this frame would keep the batch until the next one
+                del content  # otherwise this frame would keep the batch until the next one
                 yield plan
                 number += 1
         finally:
@@ -164,15 +164,15 @@ class WrappedIteration:
                 iterator.close()
 
     def sample_maker(self, times: StageTimes) -> Any:
-        """Return a function that yields the batch as one row, since the batch is finished already."""
+        """Return a function that yields the finished batch as the only row of its plan."""
         return lambda batch, first, last: iter([Sample(batch.plan.content, None, "")])
 
     def new_batch(self, plan: PulledBatch, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
-        """Return a `TreeBatch` that will hold the batch in its host buffer."""
+        """Return an empty `TreeBatch`, into which the batch will be copied."""
         return TreeBatch(plan, allocate, pixels=pixels, device=self._source.device, to_float=self._source.to_float)
 
     def deliver(self, plan: PulledBatch, tensors: Any, keys: list[str]) -> Any:
-        """Return the batch with its tensors on the device. Warns about slow batches, once for each remark."""
+        """Return the batch, whose tensors are on the device. Warns once about each property that slows batches down."""
         for remark in plan.remarks:
             if remark not in self._source.remarks:
                 self._source.remarks.append(remark)
@@ -181,21 +181,24 @@ class WrappedIteration:
         return tensors
 
     def end(self) -> None:
-        """Set the state to that after the end of the iterable."""
+        """Drop the state of this iteration, so that the state of the iterable counts, which is at its end."""
         self._state = None
 
     def cancel(self) -> None:
-        """Do nothing: an iterable cannot be interrupted, so its next batch is waited for."""
+        """Do nothing, because an iterable cannot be interrupted; closing waits for its next batch."""
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state of the iterable after the last delivered batch, although later batches were taken."""
+        """Return the state of the iterable after the last delivered batch, even if later batches have been taken.
+
+        Returns None if the current state of the iterable is valid instead.
+        """
         return self._state if self._moves == self._source.moves else None
 
     def skips(self) -> SkipReport:
-        """What the data set of a DataLoader skipped so far, also in its workers, if it keeps account of that."""
+        """Return the samples that the data set of a DataLoader, also in its workers, reports as skipped so far."""
         report = getattr(getattr(self._source.batches, "dataset", None), "skipped", None) if self._delivered else None
         return report if isinstance(report, SkipReport) else SkipReport()
 
     def traffic(self) -> Traffic:
-        """Return empty counts: the iterable does not report its requests."""
+        """Return empty counts, because the iterable does not report its requests."""
         return Traffic()

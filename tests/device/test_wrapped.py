@@ -229,7 +229,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: {"x": [torch.zeros(2, dtype=torch.complex128)]}, r"batch\['x'\]\[0\] of batch 0 is torch.complex128"),
     (lambda: [kernels.to_pil_image(images(0)[0])], r"batch\[0\] of batch 0 is a PIL image: add v2.ToImage"),
     (lambda: torch.zeros(3, 3).to_sparse(), r"batch of batch 0 is a tensor of layout torch.sparse_coo.*to_dense"),
-    (lambda: torch.zeros(3, device="meta"), r"batch of batch 0 is on meta already"),
+    (lambda: torch.zeros(3, device="meta"), r"batch of batch 0 is already on meta"),
     (lambda: None, r"batch 0 of this list is None"),
 ]
 
@@ -255,7 +255,7 @@ def test_float64_goes_to_devices_that_have_it() -> None:
     ("make", "remark"),
     [
         (lambda: torch.arange(12).view(3, 4)[:, ::2], r"batch is not contiguous.*\.contiguous\(\)"),
-        (lambda: {"a": np.zeros(3)}, r"batch\['a'\] is a NumPy array and stays one: .*from_numpy"),
+        (lambda: {"a": np.zeros(3)}, r"batch\['a'\] is a NumPy array, which is not sent to the device: .*from_numpy"),
     ],
 )
 def test_what_is_slow_or_stays_behind_is_said_once(make: Callable[[], Any], remark: str) -> None:
