@@ -132,7 +132,9 @@ class DeviceLoader:
         iteration.begin()
         self._begun = iteration
         self._prepare_device()
-        engine = engine_for(self.choice, self._checked_device, ahead=self._device_batches, recycler=self._recycler)
+        engine = engine_for(
+            self.choice, self._checked_device, device_batches=self._device_batches, recycler=self._recycler
+        )
         count = self._host_batches + self._device_batches + _SPARE_BUFFERS
         workers = Workers(
             iteration,
@@ -190,6 +192,7 @@ class DeviceLoader:
             check_arrived(self._checked_device, batch, delivered, number=number)
 
     def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration read this epoch from its start. See `ShardDataset.set_epoch`."""
         self._source.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -201,6 +204,7 @@ class DeviceLoader:
         return self._source.state_dict() if state is None else state
 
     def load_state_dict(self, state: Mapping[str, Any], *, strict: bool = True) -> None:
+        """Let the next iteration continue after the batch of `state`. See `ShardDataset.load_state_dict`."""
         self._source.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:

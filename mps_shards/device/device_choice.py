@@ -1,4 +1,4 @@
-"""Choice of the device and the transfer engine, with reasons."""
+"""Choice of the device and the transfer engine, with the reasons for the choice."""
 
 import platform
 import warnings
@@ -18,7 +18,7 @@ from mps_shards.errors import ConfigError
 
 __all__ = ["ENGINES", "Choice", "choose", "engine_for", "missing_mps", "with_check_result"]
 
-# Values of DeviceLoader(transfer=...). "-blocking" after a name makes copies block.
+# Values of DeviceLoader(transfer=...); with "-blocking" after the name, copies block
 ENGINES = ("cpu", "inline", "thread")
 _DEFAULTS = {"cpu": "cpu", "mps": "inline", "cuda": "thread"}
 
@@ -28,11 +28,12 @@ class Choice:
     """The chosen device and transfer engine, and how they are used.
 
     Attributes:
+        device: device to which batches are sent.
         engine: name of the engine, one of `ENGINES`.
-        non_blocking: whether a copy may still read its host buffer after it was issued.
-        host_conversion: whether the workers convert pixels to float32.
+        non_blocking: whether copies are non-blocking, so that they may read their host buffers after they are issued.
+        host_conversion: whether the workers convert pixels to float32, instead of the device.
         verify: number of first batches that are compared with their host buffers after the copy.
-        reasons: reasons for the choice, to be shown.
+        reasons: reasons for the choice, for `DeviceLoader.explain`.
     """
 
     device: torch.device
@@ -52,38 +53,39 @@ class Choice:
 def choose(
     device: str | torch.device, transfer: str | None, *, verify: int = 0, torch_version: str = torch.__version__
 ) -> Choice:
-    """Choose the device and transfer engine for a user's options.
+    """Return the device and the transfer engine for a user's options.
 
     Args:
-        device: "auto" takes MPS, else CUDA, else the CPU.
-        transfer: an engine's name, followed by ``-blocking`` for copies that block; None for the device's default.
+        device: a torch device, or "auto" for MPS, or CUDA if there is no MPS, or otherwise the CPU.
+        transfer: name of an engine, followed by ``-blocking`` for copies that block; None for the device's default.
         verify: number of first batches to compare with their host buffers after the copy.
+        torch_version: version of torch, which decides about known defects.
 
     Raises:
-            ConfigError: this machine has no such device, or the engine does not support the device.
+        ConfigError: this machine has no such device, or the engine does not support the device.
     """
     reasons: list[str] = []
     chosen = _device(device, reasons)
     version = parse_version(torch_version)
     if chosen.type != "cpu" and torch.utils.data.get_worker_info() is not None:
-        reasons.append(f"inside a DataLoader worker, where {chosen.type} must not be touched")
+        reasons.append(f"this process is a DataLoader worker, which must not use {chosen.type}")
         chosen = torch.device("cpu")
     name, blocking, rest = (transfer or _DEFAULTS[chosen.type]).partition("-blocking")
     usable = {"cpu": ("cpu", "inline", "thread"), "mps": ("inline", "thread"), "cuda": ("inline", "thread")}
     if name not in usable[chosen.type] or rest:
         raise ConfigError(
-            f"transfer={transfer!r} cannot serve {chosen}: use {', '.join(usable[chosen.type])}, "
-            f"or leave it out for {_DEFAULTS[chosen.type]!r}"
+            f"transfer={transfer!r} is not available for {chosen}: use {', '.join(usable[chosen.type])}, or leave "
+            f"transfer= out for {_DEFAULTS[chosen.type]!r}"
         )
     if name == "thread" and chosen.type == "mps":
         reasons.append("a second thread on MPS can crash torch 2.14 (pytorch#197805)")
-        warnings.warn(f"transfer='thread': {reasons[-1]}; leave it out for the default", stacklevel=3)
+        warnings.warn(f"transfer='thread': {reasons[-1]}; leave transfer= out for the default engine", stacklevel=3)
     non_blocking = not blocking and non_blocking_is_safe(chosen.type, version)
     if chosen.type != "cpu":
         reasons.append(f"torch {torch_version}")
         if version is None or version > LAST_KNOWN:
             verify = max(verify, 1)
-            reasons.append(f"later than {LAST_KNOWN[0]}.{LAST_KNOWN[1]}, so the first batch is verified")
+            reasons.append(f"the version is later than {LAST_KNOWN[0]}.{LAST_KNOWN[1]}, so the first batch is verified")
     return Choice(
         device=chosen,
         engine=name,
@@ -95,30 +97,37 @@ def choose(
 
 
 def with_check_result(choice: Choice, result: CheckResult) -> Choice:
-    """Return the choice, adjusted to the result of the start-up check of this device."""
+    """Return the choice, changed to what works by the result of the start-up check."""
     reasons = choice.reasons
     if result.wrong_values:
-        reasons += (f"the device gets {result.wrong_values} of 256 values of x / 255 wrong",)
+        reasons += (f"the device computes {result.wrong_values} of 256 values of x / 255 wrongly",)
     if choice.non_blocking and not result.non_blocking:
-        reasons += ("non-blocking copies did not arrive unaltered",)
+        reasons += ("non-blocking copies changed values",)
     return replace(choice, non_blocking=result.non_blocking, host_conversion=result.host_conversion, reasons=reasons)
 
 
-def engine_for(choice: Choice, device: Device | None, *, ahead: int, recycler: Recycler) -> Engine:
+def engine_for(choice: Choice, device: Device | None, *, device_batches: int, recycler: Recycler) -> Engine:
     """Return a new engine for this choice.
 
     Args:
+        choice: device and engine, and how they are used.
         device: device to copy to; None if the batches stay on the CPU.
+        device_batches: number of batches to send to the device before the oldest one is delivered.
         recycler: memory in which batches that stay on the CPU are delivered.
     """
     if choice.engine == "cpu" or device is None:
         return CpuEngine(recycler)
     kind = ThreadEngine if choice.engine == "thread" else InlineEngine
-    return kind(device, ahead=ahead, non_blocking=choice.non_blocking, host_conversion=choice.host_conversion)
+    return kind(
+        device,
+        device_batches=device_batches,
+        non_blocking=choice.non_blocking,
+        host_conversion=choice.host_conversion,
+    )
 
 
 def missing_mps() -> str | None:
-    """Return why torch cannot use MPS on this machine; None if it can."""
+    """Return the reason why torch cannot use MPS on this machine; None if it can."""
     if torch.backends.mps.is_available():
         return None
     if not torch.backends.mps.is_built():
@@ -130,7 +139,11 @@ def _device(device: str | torch.device, reasons: list[str]) -> torch.device:
     if str(device) == "auto":
         missing = missing_mps()
         device = "mps" if missing is None else "cuda" if torch.cuda.is_available() else "cpu"
-        reasons.append("the first of MPS, CUDA and CPU" if device != "cpu" else f"no MPS: {missing}; no CUDA device")
+        reasons.append(
+            "the first available device of MPS, CUDA and CPU"
+            if device != "cpu"
+            else f"there is no MPS, because {missing}, and no CUDA device"
+        )
     try:
         chosen = torch.device(device)
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """Restriction of MPS to one thread of a process at a time, and to processes that were not forked.
 
-A second thread crashes the process on torch 2.14 (pytorch#197805), and Metal does not work in a forked child. Both
-rules concern the whole process, so the owner is a global variable.
+A second thread that uses MPS crashes the process on torch 2.14 (pytorch#197805), and Metal does not work in a forked
+child. Both rules concern the complete process, so the owner is stored in a global variable.
 """
 
 import os
@@ -16,10 +16,10 @@ _owners: dict[str, tuple[int, threading.Thread]] = {}
 
 
 def claim(kind: str) -> None:
-    """Make the current thread the one that uses devices of this kind.
+    """Make the current thread the only one that may use devices of a kind, such as "mps".
 
     Raises:
-        ConfigError: another living thread uses such devices, or this process was forked from a process that did.
+        ConfigError: another thread that is alive uses such devices, or this process was forked from one that used them.
     """
     current = threading.current_thread()
     with _lock:
@@ -31,7 +31,7 @@ def claim(kind: str) -> None:
             )
         if owner is not current and owner.is_alive():
             raise ConfigError(
-                f"thread {owner.name!r} already loads to {kind}, and a second one ({current.name!r}) can crash the "
-                "process (pytorch#197805); iterate in one thread"
+                f"thread {owner.name!r} already loads batches to {kind}, and a second thread ({current.name!r}) can "
+                "crash the process (pytorch#197805); iterate in one thread"
             )
         _owners[kind] = pid, current

@@ -1,4 +1,4 @@
-"""Checks that a device receives batches unchanged: once at the start, and on request for every batch."""
+"""Checks that batches arrive on a device unchanged: once at the start, and on request for each batch."""
 
 import warnings
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class CheckResult:
 
     Attributes:
         non_blocking: whether non-blocking copies were requested and arrive unchanged.
-        host_conversion: whether workers must convert pixels, since the device's division differs from ToTensor's.
-        wrong_values: number of byte values 0..255 that the device's division gets wrong.
+        host_conversion: whether workers must convert pixels, because the device's division differs from ToTensor's.
+        wrong_values: number of the values 0..255 for which the device's division is wrong.
     """
 
     non_blocking: bool
@@ -31,31 +31,43 @@ class CheckResult:
 
 
 def check_device(device: Device, *, non_blocking: bool) -> CheckResult:
-    """Copy all 256 byte values, a random batch and labels to the device and back, and compare them with ToTensor.
+    """Check that a device receives random bytes and labels unchanged, and divides by 255 as ToTensor does.
 
-    Warns and falls back to copies that block, or to conversion by the workers, if the faster way is not exact.
+    If the faster way is not exact, a warning is given, and the result requests copies that block, or conversion by the
+    workers.
+
+    Args:
+        device: the device.
+        non_blocking: whether non-blocking copies are to be used.
 
     Raises:
-        DataError: even copies that block arrive changed.
+        DataError: even copies that block change values.
     """
     if non_blocking and not _copies(device, non_blocking=True):
-        warnings.warn(f"non-blocking copies to {device.kind} do not arrive unaltered: copies will block", stacklevel=2)
+        warnings.warn(f"non-blocking copies to {device.kind} change values: copies will block instead", stacklevel=2)
         non_blocking = False
     if not non_blocking and not _copies(device, non_blocking=False):
-        raise DataError(f"copies to {device.kind} do not arrive unaltered: this device cannot be trusted")
+        raise DataError(f"copies to {device.kind} change values: use another device or another version of torch")
     wrong = _wrong_values(device, non_blocking=non_blocking)
     if wrong:
         warnings.warn(
-            f"{device.kind} gets {wrong} of 256 values of x / 255 wrong: workers will convert instead", stacklevel=2
+            f"{device.kind} computes {wrong} of 256 values of x / 255 wrongly: workers will convert pixels instead",
+            stacklevel=2,
         )
     return CheckResult(non_blocking=non_blocking, host_conversion=bool(wrong), wrong_values=wrong)
 
 
 def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number: int) -> None:
-    """Compare a delivered batch with its host buffer. Waits for the device.
+    """Compare a delivered batch with its host buffer, bit for bit. Waits for the device.
+
+    Args:
+        device: the device.
+        batch: the batch, whose host buffer still holds it.
+        delivered: the batch on the device, as the training loop gets it.
+        number: number of the batch in the iteration, for messages.
 
     Raises:
-        DataError: values differ; the error names the batch and how many.
+        DataError: values differ; the message names the batch and the number of wrong values.
     """
     for number_of_leaf, (sent, tensor) in enumerate(zip(batch.leaves, batch.delivered_leaves(delivered), strict=True)):
         back = device.read_back(tensor)
@@ -69,7 +81,7 @@ def check_arrived(device: Device, batch: HostBatch, delivered: object, *, number
         different = int((back != expected).sum())
         if different:
             raise DataError(
-                f"batch {number} arrived altered on {device.kind}: {different} of {back.numel()} values differ "
+                f"batch {number} changed on its way to {device.kind}: {different} of {back.numel()} values differ "
                 f"(samples {batch.keys[0]!r} to {batch.keys[-1]!r})"
             )
 

@@ -1,4 +1,4 @@
-"""Known defects of torch versions that concern the transfer of batches to a device.
+"""Known defects of versions of torch that concern the transfer of batches to a device.
 
 Numbers with # are issues and pull requests of pytorch/pytorch.
 """
@@ -19,8 +19,11 @@ class Hazard:
     """A defect of some versions of torch, and what this package does about it.
 
     Attributes:
-        since, before: the versions that have the defect; `before` is None where no version has mended it.
-        issues: issues in which the defect is described.
+        device: kind of device that is affected.
+        since, before: first version with the defect, and first version without it; None if no version is without it.
+        issues: issues that describe the defect.
+        what: the defect.
+        remedy: how this package avoids the defect.
     """
 
     device: str
@@ -63,7 +66,7 @@ HAZARDS = (
     Hazard(
         device="cuda",
         issues=(),
-        what="dividing by a Python number multiplies by its reciprocal, wrong on 126 of 256 values",
+        what="dividing by a Python number multiplies by its reciprocal, which is wrong for 126 of 256 values",
         remedy="the divisor is a tensor on the device",
     ),
 )
@@ -76,7 +79,7 @@ def parse_version(text: str) -> Version | None:
 
 
 def hazards_of(device: str, version: Version | None) -> list[Hazard]:
-    """Return the known defects of this device in this version; for an unknown version, all of the device's defects."""
+    """Return the known defects of a kind of device in a version of torch; all of its defects if the version is None."""
     return [
         hazard
         for hazard in HAZARDS
@@ -86,7 +89,7 @@ def hazards_of(device: str, version: Version | None) -> list[Hazard]:
 
 
 def non_blocking_is_safe(device: str, version: Version | None) -> bool:
-    """Whether non-blocking copies are safe, given that a host buffer is not reused before its event."""
+    """Whether non-blocking copies are safe, provided that a host buffer is not reused before its copy has finished."""
     if device == "mps":
         return version is None or version >= (2, 13)
     return device == "cuda"

@@ -15,17 +15,20 @@ from mps_shards.errors import ShutdownTimeout
 
 __all__ = ["TransferQueue"]
 
-_TIMEOUT_S = 60.0  # wait for the device to finish a copy that was issued
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.0002, 0.002  # pauses between two queries of events
-_ABANDONED: list[Flight] = []  # memory that a device may still read is never freed
+_TIMEOUT_S = 60.0  # longest time that a device may take for a copy that was issued
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.0002, 0.002  # shortest and longest pause between two queries of events
+_ABANDONED: list[Flight] = []  # copies that timed out; their memory is never freed, because a device may still read it
 
 
 class TransferQueue:
-    """Sends the batches of worker threads through an engine. Used by the consumer's thread alone.
+    """Sends the batches of worker threads through an engine. Only the consumer's thread may use it.
 
     Args:
-        verify: called with (batch, delivered tensors, number of the batch) before each delivery; None for no check.
-        timeout_s: longest time that an issued copy may take.
+        workers: threads that make the batches.
+        engine: engine that sends the batches.
+        verify: function that is called with (batch, delivered tensors, number of the batch) before each delivery; None
+            for no check.
+        timeout_s: longest time in seconds that an issued copy may take.
     """
 
     def __init__(
@@ -38,21 +41,21 @@ class TransferQueue:
     ):
         self._workers, self._engine, self._verify, self._timeout_s = workers, engine, verify, timeout_s
         self._stats = workers.stats
-        self._issued: deque[Flight] = deque()  # copies that were not delivered yet
-        self._in_flight: list[Flight] = []  # copies that are not known to be finished
+        self._issued: deque[Flight] = deque()  # batches that have been sent, but not delivered
+        self._in_flight: list[Flight] = []  # batches whose copies are not known to be finished
 
     def deliveries(self) -> Generator[tuple[HostBatch, Any], None, None]:
-        """Yield every batch in order, with its tensors on the device; then raise the error, if there was one.
+        """Yield every batch in order, with its tensors on the device; an error is raised after the batches before it.
 
-        The tensors are None if every sample of a batch was skipped. Before a batch is returned, up to `engine.ahead`
-        later batches are issued if they are ready. Waits for a batch only when none is issued.
+        The tensors are None if every sample of a batch was skipped. Before a batch is yielded, up to
+        `engine.device_batches` later batches are sent if they are ready. Waits for a batch only if none has been sent.
         """
         failure: BaseException | None = None
         number = 0
         try:
             while True:
                 self._free_finished()
-                while failure is None and len(self._issued) <= self._engine.ahead:
+                while failure is None and len(self._issued) <= self._engine.device_batches:
                     batch = self._next_batch()
                     if batch is None:
                         break
@@ -74,7 +77,7 @@ class TransferQueue:
                 raise
 
     def _close(self) -> None:
-        if self._workers.is_forked:  # the copies and the engine's thread belong to the parent
+        if self._workers.is_forked:  # the copies and the engine's thread belong to the parent process
             return
         self._issued.clear()
         self._wait_for_all()
@@ -106,7 +109,7 @@ class TransferQueue:
         return flight
 
     def _sent_again(self, batch: HostBatch) -> Flight:
-        """Send a batch once more after the device ran out of memory, when all other copies are finished."""
+        """Send a batch again after the device ran out of memory: wait for all other copies, then copy and block."""
         self._stats.retries += 1
         self._wait_for_all()
         return self._engine.send(batch, blocking=True)
@@ -132,7 +135,7 @@ class TransferQueue:
         return batch, tensors
 
     def _next_batch(self) -> HostBatch | None:
-        """Return the next batch if it is ready; wait for it only if no issued batch can be returned."""
+        """Return the next batch if it is ready; wait for it only if no sent batch can be delivered meanwhile."""
         if self._issued:
             return self._workers.take(wait_s=0)
         if not self._in_flight:
@@ -151,9 +154,9 @@ class TransferQueue:
         return self._workers.take(wait_s=None)
 
     def _free_finished(self) -> int:
-        """Free the buffers whose copies are finished, and return their number.
+        """Free the host buffers whose copies are finished, and return their number.
 
-        A copy that failed, or that is to be verified, keeps its buffer until it is received.
+        A batch whose copy failed, or that is to be verified, keeps its buffer until it is delivered.
         """
         waiting = {id(flight) for flight in self._issued}
         finished = [
@@ -168,7 +171,7 @@ class TransferQueue:
         return len(finished)
 
     def _wait_for_all(self) -> None:
-        """Wait until the device has finished all copies. Memory of copies that time out is never freed."""
+        """Wait until the device has finished all copies. If a copy times out, its memory is never freed."""
         deadline, pause = time.monotonic() + self._timeout_s, _FIRST_PAUSE_S
         while not all(self._engine.finished(flight) for flight in self._in_flight):
             if time.monotonic() > deadline:

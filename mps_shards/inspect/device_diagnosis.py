@@ -67,7 +67,7 @@ def diagnose(device: str = "auto", transfer: str | None = None, *, on: Device | 
             wrong = result.wrong_values
             if choice.engine != "cpu":
                 choice = with_check_result(choice, result)
-            with contextlib.closing(engine_for(choice, checked, ahead=0, recycler=Recycler(keep=1))) as engine:
+            with contextlib.closing(engine_for(choice, checked, device_batches=0, recycler=Recycler(keep=1))) as engine:
                 batch_ms = _round_trip_ms(engine, checked)
         except (ShardsError, RuntimeError, TypeError) as error:
             problems.append(str(error))

@@ -67,10 +67,14 @@ def test_the_user_overrides_the_table(on_a_mac: None) -> None:
 @pytest.mark.parametrize(
     ("device", "transfer", "message"),
     [
-        ("mps", "cpu", r"transfer='cpu' cannot serve mps: use inline, thread"),
-        ("cpu", "alias", r"transfer='alias' cannot serve cpu: use cpu, inline, thread, or leave it out for 'cpu'"),
-        ("cpu", "inline-fast", "cannot serve cpu"),
-        ("cpu", "inline-blocking-twice", "cannot serve cpu"),
+        ("mps", "cpu", r"transfer='cpu' is not available for mps: use inline, thread"),
+        (
+            "cpu",
+            "alias",
+            r"transfer='alias' is not available for cpu: use cpu, inline, thread, or leave transfer= out for 'cpu'",
+        ),
+        ("cpu", "inline-fast", "is not available for cpu"),
+        ("cpu", "inline-blocking-twice", "is not available for cpu"),
         ("meta", None, "device 'meta' cannot be used: only MPS, CUDA and the CPU are supported"),
         ("gpu", None, "unknown device 'gpu': use auto, mps, cuda, cuda:1 or cpu"),
     ],
@@ -87,7 +91,7 @@ def test_mps_that_is_absent_is_explained() -> None:
     with pytest.raises(ConfigError, match=r"'mps' cannot be used: torch .* use device='auto' or 'cpu'"):
         choose("mps", None)
 
-    assert "no MPS: torch" in str(choose("auto", None)) or torch.cuda.is_available()
+    assert "no MPS, because torch" in str(choose("auto", None)) or torch.cuda.is_available()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
@@ -115,7 +119,7 @@ def test_in_a_dataloader_worker_no_device_is_touched(on_a_mac: None, monkeypatch
     found = choose("mps", None)
 
     assert (found.device.type, found.engine) == ("cpu", "cpu")
-    assert "inside a DataLoader worker, where mps must not be touched" in str(found)
+    assert "this process is a DataLoader worker, which must not use mps" in str(found)
 
 
 def test_hazards_are_those_of_the_version() -> None:

@@ -42,10 +42,10 @@ def rigged(name: str, **fake: Any) -> Iterator[Rig]:
         yield Rig(CpuEngine(Recycler(keep=5)), None)
     elif where == "fake":
         with FakeDevice(transfer_thread=kind == "thread", **fake) as device:
-            yield Rig(KINDS[kind](device, ahead=1, non_blocking=True), device)
+            yield Rig(KINDS[kind](device, device_batches=1, non_blocking=True), device)
     else:
         device = TorchDevice(torch.device(where))
-        yield Rig(KINDS[kind](device, ahead=1, non_blocking=where != "cpu"), device)
+        yield Rig(KINDS[kind](device, device_batches=1, non_blocking=where != "cpu"), device)
 
 
 ENGINES = [

@@ -130,7 +130,7 @@ def test_second_consumer_thread_on_mps_is_refused() -> None:
     thread.start()
     claimed.wait()
     try:
-        with pytest.raises(ConfigError, match=r"'trainer' already loads to fake-mps.*pytorch#197805"):
+        with pytest.raises(ConfigError, match=r"'trainer' already loads batches to fake-mps.*pytorch#197805"):
             owner.claim("fake-mps")
     finally:
         release.set()
@@ -150,7 +150,7 @@ def test_mps_after_fork_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kernel_in_the_transfer_thread() -> None:
     with FakeDevice(transfer_thread=True) as device:
-        found = list(deliveries(ThreadEngine(device, ahead=1), drafts(10)))
+        found = list(deliveries(ThreadEngine(device, device_batches=1), drafts(10)))
         with device.side(), pytest.raises(AssertionError, match="copies only"):
             device.to_float(torch.zeros(3, dtype=torch.uint8))
 
@@ -232,7 +232,7 @@ def test_device_out_of_memory_is_tried_once_more_when_the_rest_has_landed(kind: 
         return RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)") if number == 7 else None
 
     with FakeDevice(fail=fail, transfer_thread=True) as device:
-        found = list(deliveries(kind(device, ahead=1, non_blocking=True), drafts(10), stats=stats))
+        found = list(deliveries(kind(device, device_batches=1, non_blocking=True), drafts(10), stats=stats))
         device.drain()
 
     assert stats.retries == 1
@@ -250,7 +250,7 @@ def test_device_that_stays_out_of_memory_is_an_error_after_what_arrived(kind: An
         FakeDevice(fail=fail, transfer_thread=True) as device,
         pytest.raises(RuntimeError, match="MPS backend out of memory"),
     ):
-        for delivery in deliveries(kind(device, ahead=0, non_blocking=True), drafts(10)):
+        for delivery in deliveries(kind(device, device_batches=0, non_blocking=True), drafts(10)):
             received.append(delivery.token)
 
     assert received == [0, 1, 2]
@@ -261,7 +261,7 @@ def test_an_error_quarantines_its_slot(device: FakeDevice) -> None:
     device.fail = lambda number: ValueError("the copy failed") if number == 5 else None
 
     with pytest.raises(ValueError, match="the copy failed"):
-        list(deliveries(inline(device, ahead=0), drafts(10), on_workers=seen.append))
+        list(deliveries(inline(device, device_batches=0), drafts(10), on_workers=seen.append))
 
     states = [buffer.state for buffer in seen[0].buffers]
     assert states.count(BufferState.QUARANTINED) == 1

@@ -13,7 +13,7 @@ from tools.support.feeding import deliveries, drafts, inline
 
 def test_inexact_conversion_is_found_and_left_to_the_workers() -> None:
     with FakeDevice(reciprocal=True) as device:
-        with pytest.warns(UserWarning, match="126 of 256 values of x / 255 wrong: workers will convert"):
+        with pytest.warns(UserWarning, match="126 of 256 values of x / 255 wrongly: workers will convert"):
             found = check_device(device, non_blocking=True)
         engine = inline(device, host_conversion=found.host_conversion)
         (delivery,) = deliveries(engine, drafts(1, 256))
@@ -32,7 +32,7 @@ def test_an_exact_device_passes_the_start_up_check(device: FakeDevice) -> None:
 def test_non_blocking_copies_that_do_not_arrive_become_blocking() -> None:
     with (
         FakeDevice(corrupt=lambda number, non_blocking: non_blocking) as device,
-        pytest.warns(UserWarning, match="non-blocking copies to fake do not arrive unaltered"),
+        pytest.warns(UserWarning, match="non-blocking copies to fake change values"),
     ):
         found = check_device(device, non_blocking=True)
 
@@ -43,7 +43,7 @@ def test_a_device_that_alters_every_copy_is_refused() -> None:
     with (
         FakeDevice(corrupt=lambda number, non_blocking: True) as device,
         pytest.warns(UserWarning),
-        pytest.raises(DataError, match="this device cannot be trusted"),
+        pytest.raises(DataError, match="use another device or another version of torch"),
     ):
         check_device(device, non_blocking=True)
 
@@ -56,8 +56,8 @@ def test_verify_transfer_notices_an_altered_batch() -> None:
             check_arrived(device, batch, tensors, number=number)
 
         received = []
-        with pytest.raises(DataError, match=r"batch 1 arrived altered on fake: 1 of 240 values differ .*'key-4'"):
-            for delivery in deliveries(inline(device, ahead=0), drafts(3), verify=verify):
+        with pytest.raises(DataError, match=r"batch 1 changed on its way to fake: 1 of 240 values differ .*'key-4'"):
+            for delivery in deliveries(inline(device, device_batches=0), drafts(3), verify=verify):
                 received.append(delivery.token)
 
     assert received == [0]

@@ -150,7 +150,7 @@ def test_an_error_of_the_iterable_comes_after_every_batch_before_it(transfer: st
 def test_a_device_that_alters_a_batch_is_noticed_on_request() -> None:
     with FakeDevice(corrupt=lambda number, non_blocking: number == 3) as device:
         loader = fake_loader(batches(4), device, verify_transfer=9)
-        with pytest.raises(DataError, match=r"batch 1 arrived altered on fake: 1 of 420 values differ"):
+        with pytest.raises(DataError, match=r"batch 1 changed on its way to fake: 1 of 420 values differ"):
             list(loader)
 
 

@@ -25,7 +25,9 @@ def test_a_device_that_divides_by_the_reciprocal_is_found() -> None:
         found = diagnose("cpu", "inline", on=device)
 
     assert found.wrong_values == 126
-    assert found.problems == ("fake gets 126 of 256 values of x / 255 wrong: workers will convert instead",)
+    assert found.problems == (
+        "fake computes 126 of 256 values of x / 255 wrongly: workers will convert pixels instead",
+    )
     assert found.batch_ms is not None  # with conversion by the workers all arrives well
 
 
@@ -33,7 +35,7 @@ def test_a_device_that_alters_copies_is_found() -> None:
     with FakeDevice(corrupt=lambda number, non_blocking: True) as device:
         found = diagnose("cpu", "inline", on=device)
 
-    assert found.problems == ("copies to fake do not arrive unaltered: this device cannot be trusted",)
+    assert found.problems == ("copies to fake change values: use another device or another version of torch",)
 
 
 def test_a_batch_that_cannot_be_sent_is_found_and_leaves_no_thread() -> None:

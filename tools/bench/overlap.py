@@ -37,7 +37,7 @@ def loading(device: FakeDevice, engine: str, batches: int, load_s: float) -> Ite
         time.sleep(pause)
         return Sample(torch.full((3, 8, 8), number % 256, dtype=torch.uint8), number, str(number))
 
-    kind = ENGINES[engine](device, ahead=1, non_blocking=True)
+    kind = ENGINES[engine](device, device_batches=1, non_blocking=True)
     return deliveries(kind, drafts(batches, ROWS), make=make, threads=THREADS)
 
 

@@ -113,4 +113,4 @@ def deliveries(
 
 def inline(device: Any, **options: Any) -> InlineEngine:
     """Return an inline engine with one batch ahead and non-blocking copies, unless `options` change that."""
-    return InlineEngine(device, **{"ahead": 1, "non_blocking": True, **options})
+    return InlineEngine(device, **{"device_batches": 1, "non_blocking": True, **options})

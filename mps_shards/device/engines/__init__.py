@@ -1,4 +1,4 @@
-"""Transfer engines, which copy a batch from a host buffer to a device. One file for each, behind one contract."""
+"""Transfer engines, which copy batches from host buffers to a device: one file for each, and their contract."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,14 +13,15 @@ __all__ = ["Engine", "Flight"]
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """A batch that is being copied to the device, or has arrived.
+    """A batch that is being copied to the device, or has arrived there.
 
     Attributes:
-        batch: the batch that is sent. Its buffer must not be written or freed before `Engine.finished`. The batch
-            keeps the host tensors, so that the source of a copy lives as long as this flight.
-        device_tensors: one tensor for each leaf of a sample, until the batch is received.
-        event: event that is recorded on the device after the copy; None if the copy was not issued yet, or needs none.
-        failure: an error of another thread, kept until the batch is received and raised then.
+        batch: the batch. Its host buffer must not be written or freed before `Engine.finished`. The batch refers to the
+            host tensors, so that the source of a copy lives as long as this object.
+        device_tensors: one tensor on the device for each leaf of a sample, until the batch is received.
+        event: event that is recorded on the device after the copy; None before the copy is issued, or if it needs none.
+        failure: error of another thread, which is raised when the batch is received.
+        sent_at: time at which the batch was sent, by `time.perf_counter`.
     """
 
     batch: HostBatch
@@ -31,34 +32,34 @@ class Flight:
 
 
 class Engine(Protocol):
-    """Moves batches to one device. Called from the consumer's thread, except for `allocate`.
+    """Moves batches to one device. All methods except `allocate` are called from the consumer's thread.
 
     Attributes:
         name: name of the engine for `DeviceLoader(transfer=...)`.
         pixels: dtype of pixels in host buffers: float32 if workers convert them, uint8 if the device does.
-        ahead: number of batches to issue before the oldest batch is returned.
+        device_batches: number of batches to send to the device before the oldest one is delivered.
     """
 
     name: str
     pixels: torch.dtype
-    ahead: int
+    device_batches: int
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Return memory for a host buffer: uint8, at least `nbytes`. Called from worker threads."""
+        """Return uint8 memory of at least `nbytes` for a host buffer. Called from worker threads."""
         ...
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
-        """Issue the copy of a batch. Does not wait for the copy, unless `blocking`."""
+        """Issue the copy of a batch. Waits until the copy is finished only if `blocking` is set."""
         ...
 
     def receive(self, flight: Flight) -> Any:
-        """Return the user's batch, such as (images, targets). The caller may use the tensors on the device at once."""
+        """Return the batch as the user gets it, such as (images, targets). Its tensors may be used at once."""
         ...
 
     def finished(self, flight: Flight) -> bool:
-        """Whether the host buffer may be written again. Never waits, and adds nothing to the device's queue."""
+        """Whether the host buffer may be written again. Does not wait, and adds nothing to the device's queue."""
         ...
 
     def close(self) -> None:
-        """End the threads of the engine. Called when no copy is in flight."""
+        """End the threads of the engine. Called after all copies have finished."""
         ...

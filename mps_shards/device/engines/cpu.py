@@ -1,4 +1,4 @@
-"""The engine for the CPU: workers write float32 into host buffers, whose memory is delivered without a copy."""
+"""The engine for the CPU, which delivers the memory of host buffers without a copy."""
 
 from typing import Any
 
@@ -12,17 +12,23 @@ __all__ = ["CpuEngine"]
 
 
 class CpuEngine:
-    """Gives the memory of host buffers to the user; the memory is reused once no tensor shares it any more."""
+    """Delivers the memory of host buffers, into which workers write float32. See `Engine`.
+
+    The memory is reused once no tensor shares it any more.
+
+    Args:
+        recycler: keeper of the memory.
+    """
 
     name = "cpu"
     pixels = torch.float32
-    ahead = 0
+    device_batches = 0
 
     def __init__(self, recycler: Recycler):
         self._recycler = recycler
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Return recycled or fresh memory."""
+        """Return recycled memory if there is any, or otherwise new memory."""
         return self._recycler.lease(nbytes)
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
@@ -32,13 +38,13 @@ class CpuEngine:
         return Flight(batch)
 
     def receive(self, flight: Flight) -> Any:
-        """Return the user's batch in the detached memory."""
+        """Return the batch as the user gets it, in the memory that `send` detached."""
         leaves, flight.batch.leaves = flight.batch.leaves, []
         return flight.batch.rebuilt(leaves)
 
     def finished(self, flight: Flight) -> bool:
-        """Return True: the host buffer no longer holds the memory."""
+        """Return True, because the host buffer no longer holds the memory."""
         return True
 
     def close(self) -> None:
-        """Do nothing: this engine starts no thread."""
+        """Do nothing, because this engine starts no thread."""

@@ -1,8 +1,8 @@
-"""The engine whose copies, conversions and events are issued by the consumer's thread: the default on MPS.
+"""The engine that issues copies, conversions and events in the consumer's thread, which is the default on MPS.
 
-MPS has one in-order queue for the whole process, so a copy that another thread issues would not overlap any better,
-and on torch 2.14 a second thread that uses MPS crashes the process (pytorch#197805). Decoding runs in the background;
-issuing a batch takes about 0.1 ms.
+MPS has one in-order queue for the complete process, so a copy that another thread issues would not overlap any better,
+and on torch 2.14 a second thread that uses MPS crashes the process (pytorch#197805). Issuing a batch takes about
+0.1 ms; decoding still runs in worker threads.
 """
 
 from typing import Any
@@ -18,26 +18,28 @@ __all__ = ["InlineEngine", "converted"]
 
 
 class InlineEngine:
-    """Copies each leaf in its own dtype, then converts on the device.
+    """Copies each tensor of a batch in its dtype, and converts it on the device. See `Engine`.
 
     Args:
+        device: device to copy to.
+        device_batches: number of batches to send to the device before the oldest one is delivered.
         non_blocking: let the device read the host buffer later, when it executes the copy and then records the event.
         host_conversion: let the workers convert pixels, because the device's division is not exact.
     """
 
     name = "inline"
 
-    def __init__(self, device: Device, *, ahead: int, non_blocking: bool, host_conversion: bool = False):
+    def __init__(self, device: Device, *, device_batches: int, non_blocking: bool, host_conversion: bool = False):
         self.pixels = torch.float32 if host_conversion else torch.uint8
-        self.ahead = ahead
+        self.device_batches = device_batches
         self._device, self._non_blocking = device, non_blocking
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Return memory on separate pages, owned by torch."""
+        """Return the host memory from which the device copies fastest."""
         return self._device.host_memory(nbytes)
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
-        """Issue the copies, then the conversions, then the event."""
+        """Issue the copies, the conversions, and an event that follows them."""
         non_blocking = self._non_blocking and not blocking
         flight = Flight(batch)
         uploaded = [self._device.upload(leaf, non_blocking=non_blocking) for leaf in batch.leaves]
@@ -46,7 +48,7 @@ class InlineEngine:
         return flight
 
     def receive(self, flight: Flight) -> Any:
-        """Return the tensors at once: the device queues the caller's work after the copies."""
+        """Return the batch without waiting, because the device executes the caller's work after the copies."""
         device_tensors, flight.device_tensors = flight.device_tensors, []
         return flight.batch.rebuilt(device_tensors)
 
@@ -55,11 +57,11 @@ class InlineEngine:
         return bool(flight.event.query())
 
     def close(self) -> None:
-        """Do nothing: this engine starts no thread."""
+        """Do nothing, because this engine starts no thread."""
 
 
 def converted(device: Device, batch: HostBatch, uploaded: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Return the leaves to deliver: pixels as float32, label maps as int64, all others as they were uploaded."""
+    """Return the tensors to deliver, from those on the device: pixels become float32, and label maps int64."""
     delivered = []
     for number, (leaf, conversion) in enumerate(zip(uploaded, batch.conversions, strict=True)):
         if conversion is Conversion.TO_FLOAT:

@@ -1,6 +1,7 @@
-"""The engine whose thread issues the copies on a side stream, from pinned host buffers: the default on CUDA.
+"""The engine that issues copies in a thread of its own and on a side stream, which is the default on CUDA.
 
-Conversion kernels run in the caller's thread and stream, which waits for the copy on the device.
+The host buffers are pinned. Conversion kernels are issued in the consumer's thread and stream; the stream waits for the
+copy on the device.
 """
 
 import threading
@@ -19,33 +20,35 @@ from mps_shards.storage.interrupts import WakeUp, uninterrupted
 
 __all__ = ["ThreadEngine"]
 
-_TIMEOUT_S = 60.0  # wait for the thread to issue a copy, or to end
-_POLL_S = 0.5  # interval at which the idle thread checks that its owner is alive
+_TIMEOUT_S = 60.0  # longest time that the thread may take to issue a copy, or to end
+_POLL_S = 0.5  # interval at which the idle thread checks that the consumer's thread is alive
 
 
 class ThreadEngine:
-    """Like `InlineEngine`, but a thread of the engine issues the copies. The thread lives until `close`."""
+    """Copies batches as `InlineEngine` does, with the same arguments, but in a thread that lives until `close`."""
 
     name = "thread"
 
-    def __init__(self, device: Device, *, ahead: int, non_blocking: bool = True, host_conversion: bool = False):
+    def __init__(
+        self, device: Device, *, device_batches: int, non_blocking: bool = True, host_conversion: bool = False
+    ):
         self.pixels = torch.float32 if host_conversion else torch.uint8
-        self.ahead = ahead
+        self.device_batches = device_batches
         self._device, self._non_blocking = device, non_blocking
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)  # the engine's thread waits on it
-        self._issued = WakeUp()  # the receiver waits on it
+        self._changed = threading.Condition(self._lock)  # wakes the engine's thread
+        self._issued = WakeUp()  # wakes the consumer's thread
         self._jobs: deque[tuple[Flight, bool]] = deque()
         self._closed = False
         self._owner = threading.current_thread()
         self._thread: threading.Thread | None = None
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Return memory from which the device copies asynchronously: pinned on CUDA."""
+        """Return memory from which the device can copy asynchronously, which is pinned on CUDA."""
         return self._device.host_memory(nbytes)
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
-        """Queue the copy for the thread, which starts with the first copy."""
+        """Queue a batch for the thread, which is started for the first batch."""
         if self._thread is None:
             with uninterrupted():
                 self._thread = threading.Thread(target=self._work, name="mps-shards-transfer")
@@ -58,16 +61,18 @@ class ThreadEngine:
         return flight
 
     def receive(self, flight: Flight) -> Any:
-        """Wait until the copy was issued (not until it is finished), then convert the tensors.
+        """Wait until the copy has been issued (it need not be finished), and return the converted batch.
 
         Raises:
             ShutdownTimeout: the thread did not issue the copy in time.
-            An error of the copy is raised as it is.
+            Exception: the copy failed; its error is raised unchanged.
         """
         deadline = time.monotonic() + _TIMEOUT_S
         while flight.event is None and flight.failure is None:
             if not self._issued.wait(deadline - time.monotonic()):
-                raise ShutdownTimeout(f"a copy was not issued in {_TIMEOUT_S:.0f} s ({flight.batch.buffer!r})")
+                raise ShutdownTimeout(
+                    f"a copy to the device was not issued within {_TIMEOUT_S:.0f} s ({flight.batch.buffer!r})"
+                )
         if flight.failure is not None:
             raise flight.failure
         uploaded, flight.device_tensors = flight.device_tensors, []
@@ -79,7 +84,7 @@ class ThreadEngine:
         return flight.failure is not None or (flight.event is not None and bool(flight.event.query()))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and wait for its end. Raises ShutdownTimeout if it does not end in time."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
@@ -103,7 +108,7 @@ class ThreadEngine:
                         self._device.upload(leaf, non_blocking=non_blocking) for leaf in flight.batch.leaves
                     ]
                     event = self._device.record()
-            except BaseException as error:  # raised in the consumer's thread, where the batch is received
+            except BaseException as error:  # raised in the consumer's thread, when it receives the batch
                 flight.failure = error
             else:
                 flight.event = event

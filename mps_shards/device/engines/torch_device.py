@@ -1,4 +1,4 @@
-"""The contract of a device for transfer engines, which also run on the simulated device of the tests."""
+"""The contract of a device for transfer engines, and its implementation by torch. Tests also use a simulated device."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -12,23 +12,24 @@ __all__ = ["Device", "Event", "TorchDevice"]
 
 
 class Event(Protocol):
-    """A mark in a device's queue."""
+    """A mark in the queue of a device."""
 
     def query(self) -> bool:
-        """Whether the device has passed the mark. Does not wait."""
+        """Whether the device has reached the mark. Does not wait."""
         ...
 
 
 class Device(Protocol):
     """A device that executes work asynchronously, in the order in which the work is issued.
 
-    `kind` is torch's name for the device: mps, cuda, cpu.
+    Attributes:
+        kind: torch's name for this kind of device: mps, cuda, cpu.
     """
 
     kind: str
 
     def host_memory(self, nbytes: int) -> torch.Tensor:
-        """Return the host memory that is fastest to copy from: uint8, owned by torch, starting at a page boundary."""
+        """Return the host memory that is fastest to copy from: uint8, owned by torch, beginning at a page boundary."""
         ...
 
     def upload(self, source: torch.Tensor, *, non_blocking: bool) -> torch.Tensor:
@@ -36,15 +37,15 @@ class Device(Protocol):
         ...
 
     def to_float(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Apply ToTensor to uint8 on the device: return a new float32 tensor, exactly x / 255."""
+        """Return a new float32 tensor on the device, exactly ``pixels / 255``, for uint8 pixels on the device."""
         ...
 
     def widen(self, labels: torch.Tensor) -> torch.Tensor:
-        """Convert uint8 on the device to a new int64 tensor."""
+        """Return a new int64 tensor on the device, for a uint8 tensor on the device."""
         ...
 
     def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Compute ``(images - mean) / std`` in place. `mean` and `std` are on the host and the same in every call."""
+        """Compute ``(images - mean) / std`` in place. `mean` and `std` are on the host, and the same in every call."""
         ...
 
     def read_back(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -52,7 +53,7 @@ class Device(Protocol):
         ...
 
     def record(self) -> Event:
-        """Mark this point of the queue."""
+        """Return an event that marks this point of the queue."""
         ...
 
     def side(self) -> AbstractContextManager[Any]:
@@ -60,12 +61,12 @@ class Device(Protocol):
         ...
 
     def follow(self, event: Event, tensors: list[torch.Tensor]) -> None:
-        """Let the caller's work wait for an event of the side queue, and keep `tensors` alive for that work."""
+        """Let the caller's later work wait for an event of the side queue, and keep `tensors` alive for that work."""
         ...
 
 
 class TorchDevice:
-    """MPS, CUDA, or the CPU as a device whose copies block. See `Device` for the methods."""
+    """MPS, CUDA, or the CPU as a device whose copies block. `Device` describes the methods."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -76,34 +77,35 @@ class TorchDevice:
         self._normal: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def host_memory(self, nbytes: int) -> torch.Tensor:
-        """See `Device`. Pinned on CUDA, where copies become asynchronous; not on MPS, which gains nothing (#181720)."""
+        """Return page-aligned memory, pinned on CUDA so that copies are asynchronous; on MPS, pinning does not help.
+
+        See pytorch#181720 about MPS.
+        """
         memory = page_aligned(nbytes)
         return memory.pin_memory() if self.kind == "cuda" else memory
 
     def upload(self, source: torch.Tensor, *, non_blocking: bool) -> torch.Tensor:
-        """See `Device`. The dtype is kept, since a converting copy would send four times the bytes."""
+        """Return a copy on the device. The dtype is kept, because a converting copy would send four times the bytes."""
         return source.to(self.device, non_blocking=non_blocking, copy=True)
 
     def to_float(self, pixels: torch.Tensor) -> torch.Tensor:
-        """One division."""
         return pixels.to(torch.float32).div_(self._divisor)
 
     def widen(self, labels: torch.Tensor) -> torch.Tensor:
-        """One cast."""
         return labels.to(torch.int64)
 
     def normalize(self, images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """See `Device`. `mean` and `std` are sent only once, since a copy that blocks would drain the queue."""
+        """Normalise in place. `mean` and `std` are sent only once, because a copy that blocks would drain the queue."""
         if self._normal is None:
             self._normal = mean.to(self.device), std.to(self.device)
         images.sub_(self._normal[0]).div_(self._normal[1])
 
     def read_back(self, tensor: torch.Tensor) -> torch.Tensor:
-        """See `Device`. Uses plain ``.cpu()``: reading into another dtype can be wrong on MPS (#189563, #197715)."""
+        """Return the tensor on the host in its dtype, because MPS may convert it wrongly (pytorch#189563, #197715)."""
         return tensor.cpu()
 
     def record(self) -> Event:
-        """Return a recorded event; an event that was not recorded answers True."""
+        """Return an event that has been recorded, because torch treats an event that was never recorded as reached."""
         if self.kind == "cpu":
             return _Passed()
         event: Any = torch.mps.Event() if self.kind == "mps" else torch.cuda.Event()  # type: ignore[no-untyped-call]
@@ -111,7 +113,7 @@ class TorchDevice:
         return event  # type: ignore[no-any-return]  # torch's events have no types
 
     def side(self) -> AbstractContextManager[Any]:
-        """See `Device`. A stream on CUDA; on MPS the only queue of the process."""
+        """Return the context of a side stream on CUDA; MPS has only one queue, so its context does nothing."""
         if self.kind != "cuda":
             return contextlib.nullcontext()
         if self._side is None:
@@ -119,7 +121,7 @@ class TorchDevice:
         return torch.cuda.stream(self._side)
 
     def follow(self, event: Event, tensors: list[torch.Tensor]) -> None:
-        """See `Device`. Prevents that memory of the side stream is reused while the caller's kernels read it."""
+        """Let the current stream wait for the event, and keep the memory of `tensors` until that stream has read it."""
         if self.kind == "cuda":
             current = torch.cuda.current_stream(self.device)
             current.wait_event(event)  # type: ignore[arg-type]  # a CUDA event
