@@ -13,7 +13,7 @@ import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mps_shards.packing import pack  # at once: the function must win over the folder of the same name
+from mps_shards.packing import pack  # imported at once, because it loads no slow package
 
 if TYPE_CHECKING:
     from mps_shards.dataset import ShardDataset

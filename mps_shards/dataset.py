@@ -1,4 +1,4 @@
-"""`ShardDataset`: a shard set as a torch IterableDataset, assembled from webdataset pipeline stages."""
+"""`ShardDataset`, a torch IterableDataset over shard sets, assembled from webdataset's pipeline stages."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NoReturn, Self
@@ -47,7 +47,7 @@ _OWN_STAGES = 2  # stages of the pipeline before those of users: the iterations,
 
 
 def _unsupported(name: str, instead: str) -> Callable[..., NoReturn]:
-    """Return a method that refuses a call of webdataset's pipelines which this data set does not support."""
+    """Return a method that replaces an unsupported method of webdataset's pipelines and raises ConfigError."""
 
     def method(self: object, *args: object, **kwargs: object) -> NoReturn:
         raise ConfigError(f"ShardDataset has no {name}(): {instead}")
@@ -57,70 +57,73 @@ def _unsupported(name: str, instead: str) -> Callable[..., NoReturn]:
 
 
 class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdataset ships no types
-    """Batches of a shard set, in an order that depends only on the set, `seed` and the epoch.
+    """An iterable data set over the batches of a shard set, in an order that depends only on set, seed and epoch.
 
         data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
         for images, labels in data: ...
 
-    Yields (images, targets), and with ``keys=True`` also the list of keys. images: float32 [batch, 3, height, width],
-    RGB, 0..1. targets depend on the task of the set: class indices int64 [batch], -1 in a set without labels; label
-    maps int64 [batch, height, width]; several classes per sample as float32 [batch, classes] of 0 and 1; numbers as
-    float32 [batch, columns]; captions as a list of str.
-    Images are, bit for bit, what torchvision's ToTensor gives for Pillow's RGB image, after `transform`.
+    It yields (images, targets), and with ``keys=True`` also the list of keys. images: float32 [batch, 3, height,
+    width], RGB, 0..1. targets depend on the task of the set: class indices int64 [batch], -1 in a set without labels;
+    label maps int64 [batch, height, width]; several classes per sample as float32 [batch, classes] of 0 and 1; numbers
+    as float32 [batch, columns]; captions as a list of str. After `transform`, images are bit for bit the result of
+    torchvision's ToTensor for Pillow's RGB image.
 
-    Works alone, in `DeviceLoader`, in ``DataLoader(data, batch_size=None, num_workers=n)`` and in torchdata's
-    StatefulDataLoader, with the same batches. Every rank gets its share of each global batch. There may be more ranks
-    or workers than shards.
+    The batches are the same if the data set is used alone, in `DeviceLoader`, in
+    ``DataLoader(data, batch_size=None, num_workers=n)`` or in torchdata's StatefulDataLoader. Every rank gets its share
+    of each global batch. There may be more ranks or workers than shards.
 
-    Epochs advance automatically: an iteration that begins after one that delivered a batch reads the next epoch, with a
-    new order and new augmentation, however the earlier one ended: exhausted, by `break` or by an exception. Of two
-    simultaneous iterations, the one that begins second reads the next epoch. `set_epoch` and `load_state_dict` take
+    Epochs advance automatically. After an iteration has delivered a batch, the next iteration reads the next epoch,
+    with a new order and new augmentation, whether the earlier one was exhausted or ended by `break` or an exception. Of
+    two simultaneous iterations, the one that begins second reads the next epoch. `set_epoch` and `load_state_dict` take
     precedence. With ``shuffle=False`` the order is always that of packing, so that evaluation is repeatable.
 
-    A skipped sample keeps its position, so its batch is shorter and ranks stay in step. A batch whose samples are all
-    skipped is omitted; with several ranks or DataLoader workers this is an error, because they would disagree on the
-    number of batches.
+    A skipped sample keeps its position, so that its batch is shorter, and all ranks have the same number of batches. A
+    batch whose samples are all skipped is omitted; with several ranks or DataLoader workers this is an error, because
+    their numbers of batches would differ.
 
     Args:
-        shards: A folder with a manifest, some of its tars, a brace pattern, tars without a manifest, or a list of
+        shards: a folder with a manifest, some of its tars, a brace pattern, tars without a manifest, or a list of
             these. Several sets are mixed; an epoch has as many samples as they have together. A mapping
             ``{"set-a": 3, "set-b": 1}`` mixes them by these weights instead of by their sizes.
-        batch_size: Number of samples of a batch on this rank. None yields single samples without the batch dimension.
-        transform: One of `classify` or `segment`, any transform of torchvision (v1 or v2) or albumentations, or a
+        batch_size: number of samples of a batch on this rank. None yields single samples without the batch dimension.
+        transform: one of `classify` or `segment`, any transform of torchvision (v1 or v2) or albumentations, or a
             callable with the arguments (image), (image, target) or (image, target, rng). It gets an image uint8
-            [3, height, width] and may return uint8 or float32. Its random draws, also from the global generators of
-            torch, NumPy and Python, depend on (seed, epoch, position, view) alone. A tuple of transforms gives one view
-            for each transform: images are then a tuple of batches.
-        views: How often each image is transformed. More than 1 yields a tuple of batches of images.
+            [3, height, width] and may return uint8 or float32. Its random numbers, also those from the global
+            generators of torch, NumPy and Python, depend on (seed, epoch, position, view) alone. A tuple of transforms
+            returns one view for each transform, so that images are a tuple of batches.
+        views: number of times that each image is transformed. More than 1 yields images as a tuple of batches.
         shuffle: True, or `Shuffle(…)` to set how far samples move. Tars without a manifest are shuffled in a buffer.
-        seed: Seed of the order and of the augmentation.
-        epoch: The first epoch; 0 by default.
-        rank, world_size: Rank of this process, and number of ranks; by default detected from torch.distributed or the
+        seed: seed of the order and of the augmentation.
+        epoch: number of the first epoch; 0 by default.
+        rank, world_size: rank of this process, and number of ranks; by default detected from torch.distributed or the
             launcher's environment.
-        remainder: Handling of the last samples of an epoch if there are not enough for every rank: "pad" fills up with
+        remainder: handling of the last samples of an epoch if there are not enough for every rank: "pad" fills up with
             the epoch's first samples, "drop" leaves the last samples out, "keep" lets ranks differ by one sample.
-        drop_last: Leave out a last batch that is not full.
-        on_bad_sample: Handling of a sample that cannot be read or decoded: "raise", "skip", a callable that gets the
-            error and returns True to skip the sample, or `SkipRules(…)` for other limits and a log. Of a damaged tar
-            without a manifest, all remaining samples are skipped.
-        keys: Yield the keys of the samples as well.
+        drop_last: whether a last batch that is not full is left out.
+        on_bad_sample: handling of a sample that cannot be read or decoded: "raise", "skip", a callable that gets the
+            error and returns True to skip the sample, or `SkipRules(…)` for other limits and a log. If a tar without a
+            manifest is damaged, all its remaining samples are skipped.
+        keys: whether the keys of the samples are yielded as well.
         normalize: "imagenet", "inception", "clip", or (means, standard deviations) of the channels, applied as
             ``(x - mean) / std`` after ToTensor, on the device if there is one. The transform must then return uint8.
-        image, target: Fields of tars that other tools wrote, such as ``image="jpg;png"`` and ``target="cls"``,
-            ``"json:label"``, ``"seg.png"`` or ``"none"``. The first alternative that a sample holds is taken. By
-            default the fields that the manifest records, or else guessed if there is no doubt.
-        fields: Yield a dict of several values by name: ``{"image": "jpg", "caption": "txt", "age": "json:age"}``.
-            Kinds: "cls" (class index), "txt" (list of str), "json:key" (float32; "json:key:int" as int64; a list of
-            numbers as float32 [batch, n]; text as list of str), "npy" (an array), a label map such as "mask.png".
-        subset: `Subset(…)`, which keeps some classes, a fraction, a fold, a few samples of each class, or some keys.
-        balance: "classes" uses each class equally often, ``{"cat": 1, "dog": 3}`` by weights; `Balance(…)` has weights
-            of samples and more. The uses of the samples of a class differ by at most one in an epoch. An epoch keeps
-            its length.
-        collate: `Collate(…)`, options for padding, MixUp and CutMix, and memory layout.
-        read_options: `ReadOptions(…)`, options for caches, checks, memory for samples from stores, scaled decoding.
+        image, target: fields of tars that other tools wrote, such as ``image="jpg;png"`` and ``target="cls"``,
+            ``"json:label"``, ``"seg.png"`` or ``"none"``. Of several alternatives, the first one that a sample holds is
+            taken. By default, the fields are those that the manifest records, or they are guessed if only one guess is
+            possible.
+        fields: yield a dict of several values by name, such as
+            ``{"image": "jpg", "caption": "txt", "age": "json:age"}``. The kinds of fields are "cls" (class index),
+            "txt" (list of str), "json:key" (a number as float32, a list of numbers as float32 [batch, n], or a text as
+            list of str), "json:key:int" (int64), "npy" (an array), and a label map such as "mask.png".
+        subset: `Subset(…)`, which keeps some classes, a fraction, a fold, some samples of each class, or some keys.
+        balance: "classes" uses each class equally often, and ``{"cat": 1, "dog": 3}`` by these weights; `Balance(…)`
+            has further options, such as weights of samples. In an epoch, the numbers of uses of samples of the same
+            class differ by at most one. The length of an epoch stays the same.
+        collate: `Collate(…)`, with options for padding, MixUp and CutMix, and memory layout.
+        read_options: `ReadOptions(…)`, with options for caches, checks, object stores and scaled decoding.
 
     Raises:
-        ConfigError, ManifestError, ShardError, StorageError: A fault can be found without reading samples.
+        ConfigError, ManifestError, ShardError, StorageError: an argument or the set is wrong, as far as this can be
+            found without reading samples.
     """
 
     def __init__(
@@ -174,12 +177,12 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     # Iterating
 
     def __iter__(self) -> Iterator[Any]:
-        """Return an iteration. It begins with its first batch, so `set_epoch` may be called until then."""
+        """Return a new iteration. It begins with its first batch, so `set_epoch` may be called until then."""
         self.position.new_iteration()
         return iter(super().__iter__())
 
     def iteration(self) -> EpochIteration:
-        """Return an iteration for `DeviceLoader`. From then on, `state_dict` returns its start."""
+        """Return a new iteration for `DeviceLoader`. `state_dict` returns its start until it delivers a batch."""
         return EpochIteration(
             self.source,
             samples=self._samples,
@@ -189,7 +192,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         )
 
     def apply_stages(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Apply the stages that `map`, `select` and `compose` added to the batches."""
+        """Return the batches after the stages that `map`, `select` and `compose` added."""
         for stage in self.pipeline[_OWN_STAGES:]:
             batches = self.invoke(stage, batches)
         return batches
@@ -218,16 +221,16 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
             iteration.end()
 
     def __len__(self) -> int:
-        """Number of batches (of samples, for ``batch_size=None``) of an epoch on this rank, over all its workers.
+        """Return the number of batches (or samples, for ``batch_size=None``) of an epoch on this rank.
 
         ``len(DataLoader(data, batch_size=None))`` returns this number, too. The number of samples is `num_samples`.
 
         Raises:
-            TypeError: The number is not known before the end: for tars without a manifest, and after `select`.
+            TypeError: the number is not known before the end, as for tars without a manifest, and after `select`.
         """
         if self.source.samples is None or not self._exact_length:
-            what = "a selection has" if self.source.samples is not None else "tars without a manifest have"
-            raise TypeError(f"{what} no length that is known before the end")
+            what = "after select()" if self.source.samples is not None else "of tars without a manifest"
+            raise TypeError(f"the number of batches {what} is not known before the end of an epoch")
         return len(self.position)
 
     # What the set holds
@@ -244,9 +247,9 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
 
     @property
     def skipped(self) -> SkipReport:
-        """The samples that the current iteration skipped so far, or the last one.
+        """The samples that the current or last iteration skipped so far.
 
-        DataLoader workers report theirs to the main process: all of the count, and the first sample of each worker.
+        With DataLoader workers, the main process gets the number of all skipped samples, and the first of each worker.
         """
         return self.position.skips()
 
@@ -255,19 +258,19 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration read this epoch from its start, also in DataLoader workers that are running.
 
-        If the next iteration reads this epoch anyway, nothing changes: a loaded position is kept.
+        If the next iteration reads this epoch anyway, nothing changes, so that a loaded position is kept.
         """
         check_seed(self.seed, epoch)
         self.position.set_epoch(epoch)
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
-        """Return the state after the last delivered batch, as plain values (JSON-able, under 1 kB).
+        """Return the state after the last delivered batch, as plain values for JSON of less than 1 kB.
 
-        Once an iteration has ended, as in a ``for`` loop, the state is the start of the next epoch.
+        After an iteration is exhausted, the state is the start of the next epoch.
 
         Args:
-            batches: Return the state after this many batches of the running iteration instead. A plain DataLoader with
-                workers needs this, because its main process only knows how many batches it received.
+            batches: return the state after this number of batches of the running iteration instead. A plain DataLoader
+                with workers needs this, because only the training loop knows how many batches it has used.
 
         Raises:
             ConfigError: DataLoader workers made the batches, so `batches` must be given.
@@ -278,53 +281,58 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
         """Let the next iteration continue after the batch of `state`. Batch size and world size may have changed.
 
         Args:
-            strict: False resumes at the same position although seed, shuffle, remainder or data set differ, and warns
+            state: result of `state_dict`.
+            strict: False resumes at the same position even if seed, shuffle, remainder or data set differ, and warns
                 about the differences. Samples may then be seen twice or not at all.
 
         Raises:
-            ResumeMismatch: The state belongs to another sequence; the message names each difference with both values.
+            ResumeMismatch: the state belongs to another sequence; the message names each difference with both values.
         """
         self.position.load(state, strict=strict)
 
     # Stages, as in webdataset
 
     def compose(self, *stages: Any) -> Self:
-        """Return this data set with further pipeline stages at the end; both data sets share one position."""
+        """Return a data set with further pipeline stages at the end, which shares the position of this one."""
         composed = type(self).__new__(type(self))
         composed.__dict__.update(self.__dict__)
         composed.pipeline = [*self.pipeline, *stages]
         return composed
 
     def map(self, function: Callable[[Any], Any]) -> Self:
-        """Return this data set with `function` applied to each batch (on the device, in `DeviceLoader`)."""
+        """Return a data set that applies a function to each batch; in `DeviceLoader`, to batches on the device."""
         return self.compose(map_stage(function))
 
     def select(self, predicate: Callable[[Any], bool]) -> Self:
-        """Return this data set with only the batches for which `predicate` is true; its length is not known."""
+        """Return a data set with only the batches for which `predicate` is true, so that its length is unknown."""
         selected = self.compose(select_stage(predicate))
         selected._exact_length = False
         return selected
 
     with_epoch = _unsupported("with_epoch", "take fewer batches of an epoch with itertools.islice(data, n)")
-    repeat = _unsupported("repeat", "iterate several times, since each iteration reads the next epoch")
-    with_length = _unsupported("with_length", "len(data) is exact already")
-    shuffle = _unsupported("shuffle", "pass shuffle=True, or shuffle=Shuffle(window=…), when it is made")
-    batched = _unsupported("batched", "pass batch_size= when it is made")
-    decode = _unsupported("decode", "samples are decoded already; image=, target= and fields= choose what is read")
-    to_tuple = _unsupported("to_tuple", "it yields (images, targets); fields= names other values")
+    repeat = _unsupported("repeat", "iterate several times, because each iteration reads the next epoch")
+    with_length = _unsupported("with_length", "len(data) is already exact")
+    shuffle = _unsupported("shuffle", "pass shuffle=True or shuffle=Shuffle(window=…) to ShardDataset")
+    batched = _unsupported("batched", "pass batch_size= to ShardDataset")
+    decode = _unsupported("decode", "samples are already decoded; image=, target= and fields= choose what is read")
+    to_tuple = _unsupported("to_tuple", "the data set yields (images, targets); fields= names other values")
     __getitem__ = _unsupported(
         "__getitem__",
-        "it is iterated; ShardSamples reads samples by number, for random_split and samplers; subset=Subset(…) splits",
+        "use ShardSamples to read samples by number, for random_split and samplers, or subset=Subset(…) to split a set",
     )
-    append = _unsupported("append", "use map(), select() or compose(), which give a new data set")
+    append = _unsupported("append", "use map(), select() or compose(), which return a new data set")
 
     def preview(self, count: int = 8, *, times: int = 3) -> Any:
-        """Return a Pillow image of random samples, as they are stored and `times` times after the transform.
+        """Return a Pillow image that shows random samples, each as it is stored and after the transform.
+
+        Args:
+            count: number of samples.
+            times: how often each sample is transformed.
 
         Raises:
-            ConfigError: The tars have no index, so their samples cannot be read one by one.
+            ConfigError: the tars have no index, so that their samples cannot be read one by one.
         """
-        from mps_shards.inspect.gallery import preview_of  # above this module, and only drawn on request
+        from mps_shards.inspect.gallery import preview_of  # imported here, because it is a layer above this module
 
         return preview_of(self, count=count, times=times)
 
@@ -343,7 +351,7 @@ def _sample_options(
     fields: Mapping[str, str] | None,
     reading: ReadOptions,
 ) -> SampleOptions:
-    """How samples of a source are decoded and transformed."""
+    """Return the options for decoding and transforming the samples of a source."""
     targets, task = target_reader(source, fields, max_pixels=reading.max_pixels)
     sample_transform = recognise(
         transform, views=views, task=task, classes=len(source.classes), ignore_index=source.ignore_index

@@ -1,18 +1,18 @@
 """Every error that this package raises on purpose, as one tree.
 
     ShardsError
-    ├── ConfigError (ValueError)         invalid argument or option
+    ├── ConfigError (ValueError)         an argument or option is invalid
     ├── DataError                        content that was read is wrong
-    │   ├── ManifestError                missing or wrong manifest.json, index.npy or labels.npy
-    │   ├── ShardError                   missing or damaged tar file
-    │   └── DecodeError                  image, label map or target that cannot be decoded
-    ├── StorageError (OSError)           disk or object store failed
-    ├── ResumeMismatch                   cursor of another data set, seed or shuffle
-    └── ShutdownTimeout (TimeoutError)   thread or device that did not finish in time
+    │   ├── ManifestError                manifest.json, index.npy or labels.npy is missing or wrong
+    │   ├── ShardError                   a tar file is missing or damaged
+    │   └── DecodeError                  an image, label map or target cannot be decoded
+    ├── StorageError (OSError)           a disk or an object store failed
+    ├── ResumeMismatch                   a cursor belongs to another data set, seed or shuffle
+    └── ShutdownTimeout (TimeoutError)   a thread or a device did not finish in time
 
 A message names the thing, both numbers and the next step: ``shard train-000012.tar holds 998 samples, but its manifest
 says 1000: run 'mps-shards verify imgs-shards'``. Errors of other libraries are translated with ``raise … from`` where
-they enter the package. Errors of a user's own code keep their type and gain a note.
+the package calls those libraries. Errors of a user's own code keep their type and gain a note.
 """
 
 __all__ = [
@@ -33,7 +33,7 @@ class ShardsError(Exception):
 
 
 class ConfigError(ShardsError, ValueError):
-    """An argument or option is invalid; the message names it and what is accepted."""
+    """An argument or option is invalid; the message names it and the accepted values."""
 
 
 class DataError(ShardsError):

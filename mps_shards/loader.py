@@ -1,4 +1,4 @@
-"""`DeviceLoader`: batches on a device, made by threads ahead of the training loop."""
+"""`DeviceLoader`, which delivers batches on a device; threads make them ahead of the training loop."""
 
 import contextlib
 import logging
@@ -31,43 +31,45 @@ __all__ = ["DeviceLoader"]
 
 _log = logging.getLogger("mps_shards")
 
-_REPORT_EVERY_S = 1.0  # often enough for a curve or a live line, too seldom to cost anything
-_SPARE_BUFFERS = 2  # one buffer that is filled while all others are full, and one that is delivered
+_REPORT_EVERY_S = 1.0  # interval of calls of on_stats: short enough for a curve, and too long to slow down training
+_SPARE_BUFFERS = 2  # one buffer that is filled while all others are full, and one whose batch is being delivered
 
 
 class DeviceLoader:
     """Iterates over the batches of a `ShardDataset` like a DataLoader, and delivers them on a device.
 
     It also takes a torch DataLoader, or any other iterable of batches (tuples, lists and dicts of tensors), and moves
-    them to the device in the background. Other values in a batch are not changed.
+    the tensors to the device in the background. Other values in a batch are not changed.
 
         data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
         for images, targets in DeviceLoader(data, device="auto"):
             ...
 
-    Threads read, decode and fill host buffers ahead of the training loop. Then the transfer engine for the device
-    and this version of torch moves each batch (`explain()` says which engine and why). A delivered batch belongs to the
-    caller and is never written again. Batches and their order are those of the data set, for any number of threads.
+    Threads read and decode samples and fill host buffers ahead of the training loop. A transfer engine, chosen by the
+    device and the version of torch, then moves each batch (`explain()` names the engine and the reasons). A delivered
+    batch belongs to the caller and is never written again. Batches and their order are those of the data set, for any
+    number of threads.
 
-    Every iteration has its own threads and host buffers. They end with the iteration: if it is exhausted or closed, on
-    `break`, on an error, or when nothing refers to the iterator any more.
+    Every iteration has its own threads and host buffers. They end with the iteration: when it is exhausted or closed,
+    on `break`, on an error, or when nothing refers to the iterator any more.
 
     Args:
-        device: "auto" (MPS, else CUDA, else the CPU), or a torch device.
+        batches: a `ShardDataset`, a torch DataLoader, or another iterable of batches.
+        device: a torch device, or "auto" for MPS, or CUDA if there is no MPS, or otherwise the CPU.
         num_threads: number of threads that read and decode; by default the number of available cores.
         host_batches: number of finished batches that may wait in host memory.
         device_batches: number of batches to send to the device before the next one is delivered.
         memory: limit in bytes for all host buffers together; a single batch may be larger. A batch with ``pad=`` counts
             together with its samples, and is refused if it is larger than the limit.
-        transfer: a transfer engine ("inline", "thread", "cpu") instead of the device's default, followed by "-blocking"
-            for copies that block.
-        verify_transfer: read this many batches of each iteration back from the device, and compare them bit for bit
-            with their host buffers. Waits for the device each time.
-        to_float: for a DataLoader or another iterable: deliver uint8 images [batch, channels, height, width] as
-            float32, exactly as ToTensor does, converted on the device. A quarter of the bytes is sent.
-        on_stats: called with `stats()` about once a second, in the training loop's thread while it takes a batch, and
-            once more when an iteration is exhausted. An error that it raises ends the iteration. `metrics.scalars_to`
-            makes a callback for TensorBoard.
+        transfer: name of a transfer engine ("inline", "thread", "cpu") instead of the device's default, followed by
+            "-blocking" for copies that block.
+        verify_transfer: number of first batches of each iteration that are read back from the device and compared bit
+            for bit with their host buffers. Waits for the device each time.
+        to_float: deliver uint8 images [batch, channels, height, width] of a DataLoader or another iterable as float32,
+            exactly as ToTensor does, converted on the device, so that only a quarter of the bytes is sent.
+        on_stats: function that is called with `stats()` about once a second, in the training loop's thread while it
+            takes a batch, and once more when an iteration is exhausted. An error that it raises ends the iteration.
+            `mps_shards.scalars_to` returns such a function for TensorBoard.
 
     Raises:
         ConfigError: this machine has no such device, or a number is out of range.
@@ -90,16 +92,16 @@ class DeviceLoader:
         _check_at_least(1, num_threads=num_threads, host_batches=host_batches, memory=memory)
         _check_at_least(0, device_batches=device_batches, verify_transfer=verify_transfer)
         if on_stats is not None and not callable(on_stats):
-            raise ConfigError(f"on_stats must be a function that is given the stats, not {on_stats!r}")
+            raise ConfigError(f"on_stats must be a function of the statistics, not {on_stats!r}")
         self.choice = choose(device, transfer, verify=verify_transfer)
         self.device = self.choice.device
         self._source = _source_of(batches, self.device.type, to_float=to_float)
         self._checked_device: Device | None = None
-        # one thread copies finished batches faster than any loader makes them
+        # finished batches are only copied, which one thread does faster than any loader makes them
         self._num_threads = num_threads or (1 if isinstance(self._source, WrappedBatches) else available_cores())
         self._host_batches, self._device_batches, self._memory = host_batches, device_batches, memory
         self._on_stats = on_stats
-        # idle memory does not count towards the limit, so with a limit no memory is kept
+        # idle memory would not count towards the limit, so none is kept if there is a limit
         self._recycler = Recycler(keep=host_batches + device_batches + _SPARE_BUFFERS if memory is None else 0)
         self._stats = LoaderStats()
         self._workers: Callable[[], Workers | None] = _no_workers
@@ -114,15 +116,15 @@ class DeviceLoader:
         return self._source.apply_stages(batches)
 
     def __len__(self) -> int:
-        """Batches of an epoch on this rank. See `ShardDataset.__len__`."""
+        """Return the number of batches of an epoch on this rank. Raises TypeError if the number is not known."""
         return len(self._source)
 
     @property
     def dataset(self) -> Any:
-        """The data set with its length in samples, so that ``len(loader.dataset)`` is the divisor of an accuracy.
+        """The data set, whose length is its number of samples, as in torch: ``correct / len(loader.dataset)``.
 
-        Other attributes are those of the data set, such as ``loader.dataset.classes``. For a loader over a torch
-        DataLoader, the DataLoader's data set.
+        Other attributes are those of the data set, such as ``loader.dataset.classes``. A loader over a torch DataLoader
+        returns the data set of the DataLoader.
         """
         return self._source.dataset if isinstance(self._source, WrappedBatches) else _CountedInSamples(self._source)
 
@@ -132,9 +134,7 @@ class DeviceLoader:
         iteration.begin()
         self._begun = iteration
         self._prepare_device()
-        engine = engine_for(
-            self.choice, self._checked_device, device_batches=self._device_batches, recycler=self._recycler
-        )
+        engine = engine_for(self.choice, self._checked_device, self._device_batches, self._recycler)
         count = self._host_batches + self._device_batches + _SPARE_BUFFERS
         workers = Workers(
             iteration,
@@ -163,8 +163,8 @@ class DeviceLoader:
                     yield content.pop()
                 if workers.is_forked:
                     raise ConfigError(
-                        "this process was forked in the middle of an iteration, whose threads are in the parent: "
-                        "start an iteration of its own here, with iter(loader)"
+                        "this process was forked during an iteration, whose threads are in the parent process: start a "
+                        "new iteration in this process, with iter(loader)"
                     )
             iteration.end()
             _measure(stats, began, iteration)
@@ -174,12 +174,12 @@ class DeviceLoader:
         finally:
             try:
                 _shut_down(deliveries, iteration, workers)
-            except (KeyboardInterrupt, SystemExit):  # raised while shutting down, which must not be left half-done
+            except (KeyboardInterrupt, SystemExit):  # interrupted while shutting down, which must be completed
                 _shut_down(deliveries, iteration, workers)
                 raise
 
     def _prepare_device(self) -> None:
-        """Check that the consumer's thread may use the device, and that batches arrive on the device unchanged."""
+        """Raise an error unless this thread may use the device, and batches arrive on the device unchanged."""
         if self.device.type == "mps":
             claim("mps")
         if self.choice.engine != "cpu" and self._checked_device is None:
@@ -196,9 +196,9 @@ class DeviceLoader:
         self._source.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the cursor after the last batch that this loader delivered; batches made ahead do not count.
+        """Return the state after the last batch that this loader delivered; batches that are made ahead do not count.
 
-        Other loaders and iterations over the same data set do not change it.
+        Other loaders and iterations over the same data set do not change the state.
         """
         state = self._iteration.state_dict() if self._iteration is not None else None
         return self._source.state_dict() if state is None else state
@@ -208,7 +208,7 @@ class DeviceLoader:
         self._source.load_state_dict(state, strict=strict)
 
     def stats(self) -> LoaderStats:
-        """Return a copy of the statistics of the current or last iteration so far."""
+        """Return a copy of the statistics so far of the current or last iteration."""
         workers = self._workers()
         filling, ready, in_flight = workers.levels() if workers is not None else (0, 0, 0)
         skips = self._begun.skips() if self._begun is not None else SkipReport()
@@ -217,9 +217,9 @@ class DeviceLoader:
         )
 
     def explain(self) -> str:
-        """Describe the device, engine, copies and conversion with reasons, and whether the native kernel decodes.
+        """Return a description of device, engine, copies and conversion with reasons, and of the native kernel.
 
-        The start-up check adds what it finds when the first iteration begins.
+        The start-up check adds its findings when the first iteration begins.
         """
         return f"{self.choice}; {native.advice()}"
 
@@ -235,7 +235,7 @@ class DeviceLoader:
         self._source.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        # a copy begins anew: threads, memory and what the device was found to do stay here
+        # a copy starts without iterations, memory and results of the start-up check
         idle: dict[str, Any] = {
             "_workers": _no_workers,
             "_iteration": None,
@@ -262,11 +262,13 @@ def _source_of(batches: Any, device: str, *, to_float: bool) -> ShardDataset | W
     """
     if isinstance(batches, ShardDataset):
         if to_float:
-            raise ConfigError("to_float is for other iterables: the images of a ShardDataset are float32 already")
+            raise ConfigError(
+                "to_float is for other iterables; the images of a ShardDataset are float32 already: leave to_float out"
+            )
         return batches
     if isinstance(batches, torch.utils.data.Dataset) and not isinstance(batches, torch.utils.data.IterableDataset):
         raise ConfigError(
-            f"a {type(batches).__name__} holds samples, and DeviceLoader takes batches: "
+            f"a {type(batches).__name__} holds samples, but DeviceLoader takes batches: "
             "pass DataLoader(dataset, batch_size=...)"
         )
     if isinstance(batches, str | bytes | Mapping | torch.Tensor) or not hasattr(batches, "__iter__"):
@@ -286,7 +288,7 @@ class _CountedInSamples(torch.utils.data.IterableDataset[Any]):
     def __len__(self) -> int:
         samples = self._data.num_samples
         if samples is None:
-            raise TypeError("tars without a manifest have no number of samples that is known before the end")
+            raise TypeError("the number of samples of tars without a manifest is not known before the end of an epoch")
         return samples
 
     def __iter__(self) -> Iterator[Any]:
@@ -302,7 +304,7 @@ class _CountedInSamples(torch.utils.data.IterableDataset[Any]):
 
 
 def _no_workers() -> None:
-    """Before the first iteration."""
+    """Return None, as before the first iteration there are no workers."""
 
 
 def _measure(stats: LoaderStats, began: float, iteration: Iteration[Any]) -> None:
@@ -315,7 +317,7 @@ def _measure(stats: LoaderStats, began: float, iteration: Iteration[Any]) -> Non
 def _shut_down(deliveries: Generator[Any, None, None], iteration: Iteration[Any], workers: Workers) -> None:
     with contextlib.ExitStack() as ending:
         ending.callback(workers.stop)
-        ending.callback(iteration.cancel)  # before the threads are joined: one may be waiting for a store
+        ending.callback(iteration.cancel)  # before the threads are joined, because one may be waiting for a store
         ending.callback(deliveries.close)
 
 

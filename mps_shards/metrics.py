@@ -1,7 +1,7 @@
-"""Measurements of a loader: plain numbers, added up by the threads that do the work.
+"""Measurements of a loader, which are plain numbers that the threads of the loader add up.
 
-Nothing in this module locks. A `StageTimes` belongs to one thread. A `LoaderStats` is written by the worker threads
-under their lock and by the one thread that takes batches, each in separate fields, and is read as a copy.
+Nothing in this module takes a lock. A `StageTimes` belongs to one thread. The fields of a `LoaderStats` are written
+either by the worker threads, under their lock, or by the thread that takes batches; users get a copy.
 """
 
 from collections.abc import Callable
@@ -18,17 +18,17 @@ Bottleneck: TypeAlias = Literal["nothing", "loop", "transfer"] | Stage
 
 STAGES: tuple[Stage, ...] = ("read", "decode", "transform", "assemble")
 
-_WAITS = 0.05  # share of the time; a loop that waits less than this is not limited by the loader
-_SENDS = 0.3  # share of the time; a loop that spends more than this on sending is limited by it
+_WAITS = 0.05  # a training loop that waits for less than this share of the time is not limited by the loader
+_SENDS = 0.3  # a training loop that spends more than this share of the time on sending batches is limited by sending
 
 
 class Skip(NamedTuple):
-    """A bad sample that was left out.
+    """A bad sample that was skipped, or the rest of a foreign shard.
 
     Attributes:
         key: key of the sample; None if it could not be read.
-        shard: name of the sample's tar.
-        position: position in the epoch's sequence; None for all remaining samples of a foreign tar.
+        shard: name of the tar that holds the sample.
+        position: position in the epoch's sequence; None for the rest of a foreign shard.
         reason: message of the error.
     """
 
@@ -44,7 +44,12 @@ class Skip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SkipReport:
-    """Samples that an iteration skipped: their number, and the first hundred of them."""
+    """The samples that an iteration skipped.
+
+    Attributes:
+        count: number of skipped samples.
+        first: the first hundred of them.
+    """
 
     count: int = 0
     first: tuple[Skip, ...] = ()
@@ -52,7 +57,7 @@ class SkipReport:
 
 @dataclass(slots=True)
 class StageTimes:
-    """Seconds that one worker spent in each stage. Each worker has its own and passes on copies."""
+    """Seconds that one worker thread spent in each stage, and the number of bytes that it read."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -72,27 +77,29 @@ class StageTimes:
 class LoaderStats:
     """Statistics of the current or last iteration of a `DeviceLoader`. Times are in seconds.
 
-    ``print(stats)`` gives a short table; `verdict` says in one line what limits the speed.
+    ``print(stats)`` prints a short table; `verdict` names in one line what limits the speed.
 
     Attributes:
         batches, images: numbers of delivered batches and images.
         skipped: number of samples that ``on_bad_sample`` skipped, also of batches that are not delivered yet.
         skips: the first hundred of the skipped samples.
         elapsed_s: time since the iteration began, up to its end.
-        starved_s: time that the training loop waited for batches.
-        blocked_s: time that the workers waited for a free host buffer, summed, because the training loop was slower.
-        read_s, decode_s, transform_s, assemble_s: time of the workers in each stage, summed. Work before pixels are
-            decoded (the size of an image, its class, the crop) counts as reading. One call of the native kernel
-            decodes, transforms and assembles, and counts as decoding.
+        starved_s: time for which the training loop waited for batches.
+        blocked_s: time for which workers waited for a free host buffer, because the training loop was slower, added up
+            over all workers.
+        read_s, decode_s, transform_s, assemble_s: time that workers spent in each stage, added up over all workers.
+            Work before pixels are decoded (finding the size of an image, its class, the crop) counts as reading. One
+            call of the native kernel decodes, transforms and assembles, and counts as decoding.
         bytes_read: number of bytes of samples that were read.
-        requests, bytes_fetched, request_retries: numbers of requests to stores, bytes received, and repeated requests.
-        cache_hits: number of files that were in the cache already.
-        waited_s: the part of `read_s` in which workers waited for bytes of an object store.
+        requests, bytes_fetched, request_retries: number of requests to object stores, of bytes received, and of
+            requests that were repeated.
+        cache_hits: number of files that the cache already held.
+        waited_s: the part of `read_s` in which workers waited for bytes from an object store.
         bytes_sent: number of bytes of host memory that were sent to the device, or delivered on the CPU.
         send_s: time that the training loop's thread spent on issuing transfers.
-        flight_s: time from issuing a transfer to noticing its end, summed over the batches.
-        retries: number of transfers that were issued again after the device ran out of memory.
-        ready, filling, in_flight: numbers of batches that are in this state now.
+        flight_s: time from issuing a transfer until its end was noticed, added up over all batches.
+        retries: number of transfers that were repeated after the device ran out of memory.
+        ready, filling, in_flight: number of batches that are now ready, being filled, or being transferred.
         workers: number of worker threads.
     """
 
@@ -129,23 +136,26 @@ class LoaderStats:
 
     @property
     def starved(self) -> float:
-        """Share of the time, 0..1, that the training loop waited for a batch."""
+        """Share of the time, 0..1, for which the training loop waited for a batch."""
         return self.starved_s / self.elapsed_s if self.elapsed_s else 0.0
 
     @property
     def blocked(self) -> float:
-        """Share of the workers' time, 0..1, that they waited for a free host buffer."""
+        """Share of the workers' time, 0..1, for which they waited for a free host buffer."""
         return self.blocked_s / (self.elapsed_s * self.workers) if self.elapsed_s and self.workers else 0.0
 
     def add(self, times: StageTimes) -> None:
-        """Add the times of a worker."""
+        """Add the times and the bytes of a worker."""
         for stage in STAGES:
             name = f"{stage}_s"
             setattr(self, name, getattr(self, name) + getattr(times, stage))
         self.bytes_read += times.bytes_read
 
     def since(self, earlier: "LoaderStats") -> "LoaderStats":
-        """Return the difference to an earlier copy of the same iteration; the states of batches are not subtracted."""
+        """Return the statistics since an earlier copy of the same iteration.
+
+        The numbers of workers and of ready, filling and in-flight batches are not subtracted.
+        """
         left = replace(self)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -154,25 +164,25 @@ class LoaderStats:
         return left
 
     def shares(self) -> dict[str, float]:
-        """Return the share of each stage, 0..1, in the time that workers were busy."""
+        """Return the share, 0..1, that each stage has in the time for which workers were busy."""
         spent = {stage: float(getattr(self, f"{stage}_s")) for stage in STAGES}
         busy = sum(spent.values()) or 1.0
         return {stage: seconds / busy for stage, seconds in spent.items()}
 
     def bottleneck(self) -> Bottleneck:
-        """The part that limits the speed: a stage of the workers, the transfer, or the training loop."""
+        """Return what limits the speed: a stage of the workers, "transfer", or "loop" for the training loop."""
         if not self.batches:
             return "nothing"
         if self.starved < _WAITS:
             sending = self.send_s / self.elapsed_s if self.elapsed_s else 0.0
             return "transfer" if sending > _SENDS else "loop"
-        if self.blocked > 0.5:  # workers wait for buffers and the loop waits for batches: copies hold the buffers
+        if self.blocked > 0.5:  # workers wait for buffers and the loop waits for batches, so copies hold the buffers
             return "transfer"
         shares = self.shares()
         return max(STAGES, key=lambda stage: shares[stage])
 
     def verdict(self) -> str:
-        """Return one line that names what limits the speed: a stage of the loader, the transfer, or the loop."""
+        """Return one line that names what limits the speed: a stage of the workers, the transfer, or the loop."""
         limit = self.bottleneck()
         waited = f"the training loop waited {self.starved:.0%} of the time"
         if limit == "nothing":
@@ -185,7 +195,7 @@ class LoaderStats:
         return f"loader-bound: {waited}; {self.shares()[limit]:.0%} of the workers' time went into {limit}"
 
     def summary(self) -> str:
-        """Return one line: images, speed, how long the training loop waited, and how many samples were skipped."""
+        """Return one line with the number of images, the speed, the share of waiting, and the skipped samples."""
         skipped = f", {counted(self.skipped, 'sample')} skipped" if self.skipped else ""
         return (
             f"{counted(self.images, 'image')} in {self.elapsed_s:.1f} s, {self.images_per_s:,.0f} images/s, "
@@ -193,7 +203,7 @@ class LoaderStats:
         )
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return names and values of the table that ``print(stats)`` shows, without events that did not occur."""
+        """Return the names and values of the table that ``print(stats)`` prints, without events that did not occur."""
         rows = [
             ("delivered", f"{counted(self.images, 'image')} in {counted(self.batches, 'batch')}"),
             ("time", f"{self.elapsed_s:.1f} s, {self.images_per_s:,.0f} images/s"),
@@ -228,7 +238,7 @@ class LoaderStats:
 
 
 def html_table(rows: list[tuple[str, str]]) -> str:
-    """Return names and values as a table in HTML."""
+    """Return an HTML table with a row for each name and its value."""
     lines = (
         f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
     )
@@ -239,8 +249,9 @@ def scalars_to(writer: Any, *, tag: str = "loader") -> Callable[[LoaderStats], N
     """Return a callback for ``DeviceLoader(on_stats=...)`` that writes speed and waiting of each interval as scalars.
 
     Args:
-        writer: object with a method ``add_scalar(name, value, step)``, such as TensorBoard's SummaryWriter. A step is
-            a delivered batch; steps continue over the epochs.
+        writer: object with a method ``add_scalar(name, value, step)``, such as TensorBoard's SummaryWriter. Each
+            delivered batch is a step; steps continue over the epochs.
+        tag: prefix of the names of the scalars.
     """
     last, done = LoaderStats(), 0
 

@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar on a terminal, elsewhere a line every few seconds."""
+"""Display of progress on stderr: a bar on a terminal, and otherwise a line every few seconds."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ from mps_shards.wording import megabytes
 
 __all__ = ["Bar"]
 
-_EVERY_S = 5.0
+_EVERY_S = 5.0  # interval of the lines if stderr is not a terminal
 
 
 class Bar:
@@ -20,8 +20,9 @@ class Bar:
             verify(folder, on_start=bar.expect, on_progress=bar.advance)
 
     Args:
-        label: verb that names the work.
-        unit: plural noun of the counted things; "bytes" are shown as sizes.
+        label: verb that names the work, such as "verify".
+        unit: plural noun of what is counted, such as "images"; "bytes" are shown as sizes.
+        total: number of units of the complete work; None if it is not known yet.
         quiet: show nothing.
     """
 
@@ -59,9 +60,11 @@ class Bar:
             self._rich.update(self._task, total=total)
 
     def advance(self, amount: int, size: int = 0) -> None:
-        """Add finished work to the display: its amount, and its bytes if the unit is another one.
+        """Add finished work to the display. May be called from any thread; the display may lag slightly behind.
 
-        May be called from any thread; a line may then show slightly less than is finished.
+        Args:
+            amount: number of finished units.
+            size: number of bytes of these units, unless bytes are the unit.
         """
         self._done += amount
         self._size += size
@@ -73,7 +76,7 @@ class Bar:
             click.echo(f"{self._label}: {self._so_far()}" + (f", {left:,.0f} s left" if left > 0 else ""), err=True)
 
     def _so_far(self) -> str:
-        """Return the progress in words: ``12 of 400 images, 1.3 MB, 310 images/s, 33.0 MB/s``."""
+        """Return the progress as a text, such as ``12 of 400 images, 1.3 MB, 310 images/s, 33.0 MB/s``."""
         passed = max(time.monotonic() - self._began, 1e-3)
         size = self._done if self._unit == "bytes" else self._size
         sizes = [megabytes(size)] if size else []

@@ -1,7 +1,7 @@
-"""`ShardSamples`: a shard set as a torch map-style Dataset, any sample by its number."""
+"""`ShardSamples`, a torch map-style Dataset, which reads any sample of a shard set by its number."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -24,34 +24,37 @@ from mps_shards.vision.transforms.sample_transform import ThreadTransform, Trans
 __all__ = ["ShardSamples"]
 
 _WHITE = torch.tensor(255.0)
-_MOST_BYTES = 64 << 20  # limit for adjacent samples that one request fetches from a store
+_MOST_BYTES = 64 << 20  # limit for the bytes of adjacent samples that one request fetches from an object store
 
 
 class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
-    """The samples of a shard set by number, in the order of packing: for notebooks and for torch's samplers.
+    """A map-style data set, whose samples are read by number in the order of packing, for notebooks and samplers.
 
         samples = ShardSamples("imgs-shards")
         image, label = samples[0]
         train, held_out = torch.utils.data.random_split(samples, [0.9, 0.1])
 
     ``samples[i]`` is (image, target). image: float32 [3, height, width], RGB, 0..1, equal to torchvision's ToTensor.
-    target: the class index, -1 in an unlabelled set; or a label map, int64 [height, width]. A slice is another
-    ShardSamples over the same set. Each sample is one ranged read. If a DataLoader requests a batch
-    (``__getitems__``), one request reads adjacent samples of a store.
+    target: the class index, -1 in a set without labels; a label map, int64 [height, width]; or another target as in
+    `ShardDataset`. A slice is another ShardSamples over the same set.
 
-    Safe to use from any thread, in DataLoader workers, and to pickle.
+    Each sample is read by one ranged read. If a DataLoader requests a batch (``__getitems__``), one request reads
+    adjacent samples from an object store. A ShardSamples may be used from any thread and in DataLoader workers, and may
+    be pickled.
 
     Args:
-        shards: As for `ShardDataset`; sets with a manifest and an index, or a list of such sets.
-        transform: As for `ShardDataset`. uint8 images that it returns become float32 0..1.
-        seed: Without a seed, a transform draws new numbers in each access, from torch's generator, which a DataLoader
-            seeds in each worker. With a seed, its draws depend on (seed, number of the sample) alone.
+        shards: a shard set with a manifest and an index, or a list of such sets, as for `ShardDataset`.
+        transform: transform of each sample, as for `ShardDataset`. uint8 images that it returns become float32 0..1.
+        seed: seed of the random numbers of the transform, which then depend on the seed and the number of the sample
+            alone. Without a seed they are new in each access, from torch's generator, which a DataLoader seeds in each
+            worker.
         subset: `Subset(…)`, as for `ShardDataset`.
-        image, target: As for `ShardDataset`.
-        read_options: As for `ShardDataset`; scaled decoding is not available.
+        image, target: fields of tars that other tools wrote, as for `ShardDataset`.
+        read_options: `ReadOptions(…)`, as for `ShardDataset`; scaled decoding is not available.
 
     Raises:
-        ConfigError, ManifestError, ShardError, StorageError: A fault can be found without reading samples.
+        ConfigError, ManifestError, ShardError, StorageError: an argument or the set is wrong, as far as this can be
+            found without reading samples.
     """
 
     source: IndexedSource
@@ -69,13 +72,14 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
     ):
         check_seed(seed or 0)
         if isinstance(shards, Mapping):
-            raise ConfigError("ShardSamples has each sample once: give a list of sets, without weights")
+            raise ConfigError("ShardSamples holds each sample once: give a list of sets, without weights")
         if read_options.decode != "exact":
-            raise ConfigError("decode='scaled' is for ShardDataset; ShardSamples decodes exactly")
+            raise ConfigError("decode='scaled' is only available in ShardDataset; ShardSamples decodes exactly")
         source = open_source(shards, read_options, subset=subset, choice=FieldChoice.parsed(image, target))
         if not isinstance(source, IndexedSource):
             raise ConfigError(
-                "ShardSamples needs an index, so that any sample can be read: run 'mps-shards index' on it"
+                "ShardSamples needs a shard set with an index, so that any sample can be read: run 'mps-shards index' "
+                "on these tars"
             )
         self.source, self.transform = source, transform
         self._transform = recognise(
@@ -98,8 +102,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
             part = type(self).__new__(type(self))
             part.__dict__.update(self.__dict__, _numbers=self._numbers[index], _of_thread=threading.local())
             return part
-        number = self._number(index)
-        return self._made(number, lambda: self.source.read(number))
+        return self._made(self._number(index), None)
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """Return the samples of a batch for torch's DataLoader; one request reads adjacent samples of a store."""
@@ -107,7 +110,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         raw: dict[int, RawSample] = {}
         if any(one.remote for one in self.source.sets):
             raw = self.source.read_runs(sorted(set(numbers)), max_bytes=_MOST_BYTES)
-        return [self._made(number, self._reader(number, raw)) for number in numbers]
+        return [self._made(number, raw.get(number)) for number in numbers]
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[index] for index in range(len(self)))
@@ -121,7 +124,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         """The class index of each sample, -1 for none, as in torchvision's ImageFolder. Reads no images.
 
         Raises:
-            ConfigError: The set is not for classification.
+            ConfigError: the set is not for classification.
         """
         found = self.source.labels()[np.asarray(self._numbers, dtype=np.int64)].tolist()
         return list(map(int, found))
@@ -131,23 +134,21 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         return f"ShardSamples({str(self.source.sets[0].folder)!r}, {self.source.task}{classes}, {len(self):,} samples)"
 
     def _number(self, index: int) -> int:
-        """The sample's number in the sets. Raises IndexError or TypeError, as a list does."""
+        """Return the number of a sample over all sets. Raises IndexError or TypeError, as a list does."""
         if not hasattr(index, "__index__"):
             raise TypeError(
-                f"samples are read by number, not by {index!r}: samples[3], samples[2:9], or torch.utils.data.Subset("
-                "samples, [1, 5]); subset=Subset(keys=[…]) chooses by key"
+                f"samples are read by number, not by {index!r}: use samples[3], samples[2:9], or "
+                "torch.utils.data.Subset(samples, [1, 5]); subset=Subset(keys=[…]) chooses samples by key"
             )
         if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
+            raise IndexError(f"sample {index} does not exist: there are {len(self)} samples")
         return int(self._numbers[index])
 
-    def _reader(self, number: int, raw: dict[int, RawSample]) -> Callable[[], RawSample]:
-        return lambda: raw[number] if number in raw else self.source.read(number)
-
-    def _made(self, number: int, read: Callable[[], RawSample]) -> tuple[Any, Any]:
+    def _made(self, number: int, raw: RawSample | None) -> tuple[Any, Any]:
+        """Return a sample, which is read now unless `raw` is given."""
         source = self.source
         try:
-            raw = read()
+            raw = raw or source.read(number)
             image, target = self._targets.decoded(raw, self._targets.opened(raw, source.task))
         except ShardsError as error:
             error.add_note(f"in sample {number} of shard {source.name(number).shard}")
@@ -163,7 +164,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
         if not self._transform.adapters:
             return image, target
         transform = getattr(self._of_thread, "transform", None)
-        if transform is None:  # one for each thread, since its generator is set for each sample
+        if transform is None:  # one for each thread, because its random generator is set for each sample
             transform = self._of_thread.transform = ThreadTransform(self._transform, seed=self._seed or 0)
         draw = 0 if self._seed is not None else int(torch.empty((), dtype=torch.int64).random_())
         made: tuple[Any, Any] = transform(image, target, draw, number)
@@ -177,7 +178,7 @@ class ShardSamples(SetProperties, Dataset[tuple[Any, Any]]):
 
 
 def _floated(image: Any) -> Any:
-    """Apply ToTensor's division to uint8 images, for several views to each view."""
+    """Return an image, or a tuple of several views, as float32, with ToTensor's division for uint8."""
     if isinstance(image, tuple):
         return tuple(map(_floated, image))
     if image.dtype == torch.uint8:
@@ -186,7 +187,7 @@ def _floated(image: Any) -> Any:
 
 
 def _widened(target: Any) -> Any:
-    """Convert label maps to int64, as in batches."""
+    """Return a target as in batches, where label maps and other integer tensors are int64."""
     if isinstance(target, torch.Tensor) and not target.is_floating_point():
         return target.long()
     return target

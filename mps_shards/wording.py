@@ -1,4 +1,4 @@
-"""Numbers and names as people read them: in errors, tables and reports."""
+"""Formatting of numbers and names for errors, tables and reports."""
 
 __all__ = ["counted", "megabytes", "printable"]
 
@@ -15,5 +15,5 @@ def counted(number: int, noun: str) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Return a number of bytes as ``"25.6 MB"`` (decimal), from 10 GB on in GB."""
+    """Return a number of bytes in decimal megabytes, such as ``"25.6 MB"``, or in gigabytes from 10 GB on."""
     return f"{size / 1e9:,.1f} GB" if size >= 10**10 else f"{size / 1e6:,.1f} MB"

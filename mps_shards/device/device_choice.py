@@ -106,7 +106,7 @@ def with_check_result(choice: Choice, result: CheckResult) -> Choice:
     return replace(choice, non_blocking=result.non_blocking, host_conversion=result.host_conversion, reasons=reasons)
 
 
-def engine_for(choice: Choice, device: Device | None, *, device_batches: int, recycler: Recycler) -> Engine:
+def engine_for(choice: Choice, device: Device | None, device_batches: int, recycler: Recycler) -> Engine:
     """Return a new engine for this choice.
 
     Args:

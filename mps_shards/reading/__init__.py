@@ -1,4 +1,4 @@
-"""Reading of the samples of one epoch from shards: sources of samples, making of samples, handling of bad samples.
+"""Reading of the samples of an epoch from shards, decoding and transforming them, and handling of bad samples.
 
 Only this package uses webdataset's readers.
 """

@@ -1,4 +1,4 @@
-"""Checks of the arguments of `ShardDataset`, and their display."""
+"""Checks of the arguments of `ShardDataset`, and their form in messages."""
 
 import os
 import warnings
@@ -32,7 +32,12 @@ def check_arguments(
     read_options: ReadOptions,
     **switches: bool,
 ) -> None:
-    """Raise ConfigError for invalid values; the message names the accepted values."""
+    """Raise ConfigError if an argument has an invalid value; the message names the accepted values.
+
+    Args:
+        batch_size, shuffle, remainder, collate, subset, read_options: arguments of `ShardDataset`.
+        switches: further arguments, which must be True or False.
+    """
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise ConfigError(f"batch_size must be a whole number from 1, or None for single samples, not {batch_size!r}")
     for name, value in switches.items():
@@ -40,7 +45,7 @@ def check_arguments(
             raise ConfigError(f"{name} must be True or False, not {value!r}")
     if not isinstance(collate, Collate):
         raise ConfigError(
-            f"collate must be Collate(…), such as Collate(pad=32), not {collate!r}; a function of batches is for map()"
+            f"collate must be Collate(…), such as Collate(pad=32), not {collate!r}; map() applies a function to batches"
         )
     if not isinstance(read_options, ReadOptions):
         raise ConfigError(f"read_options must be ReadOptions(…) from mps_shards, not {read_options!r}")
@@ -58,23 +63,26 @@ def check_arguments(
 
 
 def plain_integer(value: Any) -> Any:
-    """A whole number of NumPy as Python's; any other value as it is."""
+    """Return a NumPy integer as an int, and any other value unchanged."""
     return int(value) if isinstance(value, np.integer) else value
 
 
 def chosen_fields(
     image: str | None, target: str | None, fields: Mapping[str, str] | None, collate: Collate
 ) -> FieldChoice | None:
-    """The fields of a sample that are read; with `fields`, all of them.
+    """Return the choice of the fields that are read; None if nothing is chosen.
+
+    Args:
+        image, target, fields, collate: arguments of `ShardDataset`. With `fields`, samples keep all of their fields.
 
     Raises:
-        ConfigError: `image`, `target` and `fields` exclude each other, or are no names of fields.
+        ConfigError: the arguments exclude each other, or do not name fields.
     """
     for name, value in (("image", image), ("target", target)):
         if value is not None and not isinstance(value, str):
             raise ConfigError(
                 f'{name} must name a field, such as {name}="{"jpg" if name == "image" else "json:label"}", not '
-                f"{value!r}; what a sample becomes is up to the transform, or to map()"
+                f"{value!r}; to change samples, use transform= or map()"
             )
     if fields is not None and (image is not None or target is not None):
         raise ConfigError("fields names the image and all targets: leave out image= and target=")
@@ -84,7 +92,7 @@ def chosen_fields(
 
 
 def warn_of_no_batches(position: ReadPosition) -> None:
-    """Warn if `drop_last` leaves no batch of an epoch that has samples."""
+    """Warn if an epoch has samples, but `drop_last` leaves no batch."""
     sequence = position.sequence
     if not sequence.drop_last or not sequence.samples or len(position):
         return
@@ -98,7 +106,7 @@ def warn_of_no_batches(position: ReadPosition) -> None:
 
 
 def shown(shards: Shards) -> str:
-    """Return the shards in short, as text of about one path."""
+    """Return the argument `shards` as a short text, about as long as one path, without secrets."""
     if isinstance(shards, str | os.PathLike):
         return repr(without_secrets(str(shards)))
     names = [repr(without_secrets(str(each))) for each in shards]

@@ -1,6 +1,6 @@
-"""Handling of bad samples: the rules, the account of one iteration, and the report of skipped samples.
+"""Handling of bad samples: the rules, and the account of an iteration.
 
-`SkipRules` are constant. All threads of an iteration share a `BadSamples`; only bad samples take its lock.
+`SkipRules` are constant. All threads of an iteration share a `BadSamples`, whose lock is taken only for bad samples.
 """
 
 import json
@@ -21,9 +21,9 @@ __all__ = ["BadSamples", "Policy", "SkipRules"]
 
 Policy: TypeAlias = Literal["raise", "skip"] | Callable[[DataError], bool]
 
-_KEPT = 100  # limit for records in memory and logged warnings; the count and the log file have no limit
-# If the number of an epoch's samples is unknown, a share refers to at least this many samples: otherwise a bad first
-# sample would be a share of 1.
+_KEPT = 100  # limit for skipped samples in memory and in warnings; the count and the log file have no limit
+# If the number of samples of an epoch is unknown, a share refers to at least this many samples. Otherwise, if the first
+# sample is bad, the share would be 1.
 _FEWEST = 1000
 
 _log = logging.getLogger("mps_shards")
@@ -37,29 +37,31 @@ class SkipRules:
 
     Attributes:
         policy: "raise", "skip", or a callable that gets the error and returns True to skip the sample, like
-            webdataset's handlers. Several threads may call it at once.
-        max_bad: Number of samples that may be skipped before an error is raised: a float is a share of the epoch's
-            samples on this rank, 0.0 to 1.0; an int is a count; None is no limit. Each DataLoader worker counts alone.
-        log: File that gets a line of JSON for each skipped sample. All ranks and workers may share the file.
+            webdataset's handlers. Several threads may call it at the same time.
+        max_bad: number of samples that may be skipped before an error is raised: a float is a share of the epoch's
+            samples on this rank, 0.0 to 1.0; an int is a count; None sets no limit. Each DataLoader worker counts
+            separately.
+        log: file to which a line of JSON is appended for each skipped sample. All ranks and workers may share the file.
 
     Raises:
-        ConfigError: One of the values cannot work.
+        ConfigError: an option has an invalid value, or the folder of the log does not exist.
     """
 
     policy: Policy = "skip"
-    max_bad: float | int | None = 0.1  # far above the damage of real sets, far below what training would survive
+    max_bad: float | int | None = 0.1  # far more than in real sets, and far less than what would spoil a training
     log: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in ("raise", "skip") and not callable(self.policy):
             raise ConfigError(
-                f"on_bad_sample must be 'raise', 'skip', a callable that is given the error, or SkipRules(…), "
-                f"not {self.policy!r}"
+                f"on_bad_sample must be 'raise', 'skip', a function of the error, or SkipRules(…), not {self.policy!r}"
             )
         most = self.max_bad
         fits = isinstance(most, float) and 0 <= most <= 1
         if not (most is None or fits or (type(most) is int and most >= 0)):
-            raise ConfigError(f"max_bad must be a share from 0.0 to 1.0, a whole number, or None, not {most!r}")
+            raise ConfigError(
+                f"max_bad must be a float from 0.0 to 1.0 (a share), a whole number (a count), or None, not {most!r}"
+            )
         if self.log is not None:
             log = Path(self.log).absolute()
             if not log.parent.is_dir():
@@ -68,29 +70,33 @@ class SkipRules:
 
     @classmethod
     def of(cls, chosen: "Policy | SkipRules") -> "SkipRules":
-        """Return the rules for a value of `on_bad_sample`."""
+        """Return the rules for the argument ``on_bad_sample=`` of a data set."""
         return chosen if isinstance(chosen, SkipRules) else cls(policy=chosen)
 
 
 class BadSamples:
-    """The bad samples of one iteration. All methods may be called from any thread.
+    """Account of the bad samples of one iteration. All methods may be called from any thread.
 
     Args:
-        share: Share of the samples that is read. Each DataLoader worker has its own account.
-        samples: Number of samples of this share in an epoch; None if it is not known before the end.
+        rules: rules for skipping bad samples.
+        share: share of the samples that is read; each DataLoader worker has a separate account.
+        epoch: number of the epoch.
+        samples: number of samples of this share in an epoch; None if it is not known before the end.
 
     Attributes:
-        tell: Called with the count after each skip, and with the first one; one thread at a time.
+        tell: function that is called after each skip, by one thread at a time, with the number of skipped samples, and
+            with the skipped sample if it is the first one, or otherwise None.
+        seen: number of samples that were planned so far.
     """
 
     def __init__(self, rules: SkipRules, *, share: Share, epoch: int, samples: int | None):
         self._rules, self._share, self._epoch, self._samples = rules, share, epoch, samples
         self._lock = threading.Lock()
         self._count = 0
-        self._shards_lost = 0.0  # share of all shards
+        self._shards_lost = 0.0  # number of damaged shards, as a share of all shards
         self._first: list[Skip] = []
         self.tell: Callable[[int, Skip | None], None] | None = None
-        self.seen = 0  # samples that were planned; written by the one thread that pulls batches
+        self.seen = 0  # written only by the thread that plans batches
 
     def leave_out(
         self,
@@ -101,15 +107,19 @@ class BadSamples:
         position: int | None = None,
         share: float = 0.0,
     ) -> bool:
-        """Decide whether to continue without a sample. If False is returned, the caller raises the error.
+        """Return whether to skip a bad sample and continue; if not, the caller raises the error.
 
         Args:
-            share: If the rest of a shard is skipped, the shard's share of all shards, 0..1. The number of samples is
-                unknown: the rest counts as one sample, or as the whole shard if `max_bad` is a share.
+            error: error of the sample.
+            shard: name of the shard that holds it.
+            key: key of the sample, if it is known.
+            position: position of the sample; None if the rest of a shard is skipped.
+            share: share of the shard in all shards, 0..1, if the rest of the shard is skipped. How many samples it
+                holds is unknown, so it counts as one sample, or as the complete shard if `max_bad` is a share.
 
         Raises:
-            DataError: Too many samples have been skipped.
-            StorageError: The log file cannot be written.
+            DataError: too many samples have been skipped.
+            StorageError: the log file cannot be written.
         """
         policy = self._rules.policy
         if policy == "raise" or not isinstance(error, DataError):  # a broken disk is not a broken sample
@@ -120,14 +130,14 @@ class BadSamples:
         return True
 
     def report(self) -> SkipReport:
-        """Return the samples skipped so far. Takes no lock, which could be held for ever in a forked child."""
+        """Return the samples skipped so far. No lock is taken, because a forked child could find it locked for ever."""
         return SkipReport(self._count, tuple(self._first))
 
     def finish(self) -> None:
         """Log the number of skipped samples, if there are any, and check the limit for the last time.
 
         Raises:
-            DataError: Too many samples were skipped, in an epoch whose length was not known.
+            DataError: too many samples were skipped in an epoch whose length was unknown before its end.
         """
         with self._lock:
             if self._count:
@@ -149,10 +159,10 @@ class BadSamples:
             if self._rules.log is not None:
                 append_line(Path(self._rules.log), json.dumps(self._line(skip)))
             if kept:
-                # text alone: a handler that keeps records would keep the error's frames too, and the open shards
+                # the error is not passed: a handler that keeps records would also keep its frames and open shards
                 _log.warning("skipped %s", skip)
                 if len(self._first) == _KEPT:
-                    _log.warning("skipped %d samples: more of this epoch are counted without a line each", _KEPT)
+                    _log.warning("skipped %d samples: further ones in this epoch are counted, but not logged", _KEPT)
             try:
                 self._check_budget(self._samples or max(self.seen, _FEWEST))
             except DataError as too_many:
@@ -167,10 +177,10 @@ class BadSamples:
         if most is not None and skipped > most:
             raise DataError(
                 f"{self._sum()}, more than max_bad={most} allows; the first was {self._first[0]}; "
-                "repair the set, or allow more"
+                "repair the set, or raise max_bad"
             )
 
     def _sum(self) -> str:
-        lost = f" (parts of {self._shards_lost:.0%} of the shards among them)" if self._shards_lost else ""
+        lost = f", including parts of {self._shards_lost:.0%} of the shards" if self._shards_lost else ""
         samples = f"{self._samples} samples" if self._samples is not None else f"{self.seen} samples so far"
         return f"skipped {self._count} of {samples}{lost}"

@@ -1,4 +1,4 @@
-"""Options for the assembly of batches, as one value that users pass."""
+"""`Collate`, the options for the assembly of batches."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,15 @@ class Collate:
         ShardDataset(shards, batch_size=8, collate=Collate(pad=32))
 
     Attributes:
-        pad: Pad images of unequal sizes at the right and the bottom to the largest of the batch, rounded up to a
-            multiple of it. Targets become (targets, sizes); sizes: int64 [batch, 2], heights and widths before.
-        mix: `classify.mix(…)`, which applies MixUp or CutMix to each batch on the device. Labels become class shares.
-        channels_last: Whether images are stored in memory as torch.channels_last.
+        pad: pad images at the right and the bottom to the largest height and width in the batch, rounded up to a
+            multiple of this number. Targets become (targets, sizes), where sizes is int64 [batch, 2], the height and
+            width of each image before padding.
+        mix: `classify.mix(…)`, which applies MixUp or CutMix to each batch on the device. Labels become float32
+            [batch, classes], the shares of the classes.
+        channels_last: whether images are stored in memory as torch.channels_last.
 
     Raises:
-        ConfigError: One of the values cannot work.
+        ConfigError: `pad` is not a whole number of at least 1.
     """
 
     pad: int | None = None
@@ -30,4 +32,6 @@ class Collate:
 
     def __post_init__(self) -> None:
         if self.pad is not None and (type(self.pad) is not int or self.pad < 1):
-            raise ConfigError(f"pad is the multiple that sizes are rounded up to, at least 1, not {self.pad!r}")
+            raise ConfigError(
+                f"pad must be a whole number of at least 1, not {self.pad!r}: sizes are rounded up to a multiple of it"
+            )

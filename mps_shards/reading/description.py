@@ -1,4 +1,4 @@
-"""Short description of a data set, for `repr` and as a table in notebooks."""
+"""Short description of a data set, for `repr` and for a table in notebooks."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ _ALONE = ("shards", "task", "classes", "samples")  # facts that are shown withou
 
 
 def facts(data: "ShardDataset", shards: str) -> list[tuple[str, str]]:
-    """Return names and values of the facts about a data set."""
+    """Return the names and values that describe a data set; `shards` is the text for its shards."""
     share, _ = data.position.share()
     skipped = data.skipped.count
     return [
@@ -33,5 +33,5 @@ def facts(data: "ShardDataset", shards: str) -> list[tuple[str, str]]:
 
 
 def described(facts: list[tuple[str, str]]) -> str:
-    """Return the facts on one line."""
+    """Return the result of `facts` on one line, such as ``ShardDataset('imgs-shards', classification, seed=0)``."""
     return f"ShardDataset({', '.join(value if name in _ALONE else f'{name}={value}' for name, value in facts)})"

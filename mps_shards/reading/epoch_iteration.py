@@ -1,4 +1,4 @@
-"""One iteration over one rank's share of an epoch, run by the loader's threads or by a plain loop."""
+"""An iteration over one rank's share of an epoch, which a loader's threads or a plain loop may run."""
 
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -32,13 +32,15 @@ __all__ = ["BatchOptions", "EpochIteration"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """Options of batches; equal for all epochs.
+    """Options for assembling batches, the same in all epochs.
 
     Attributes:
-        single: Yield samples without the batch dimension.
-        keys: Yield the list of keys as well.
-        names: Names of the values, in order, if samples are dicts of several values; None for (image, target).
-        pad: Multiple to which the sizes of unequal images are padded; None to refuse unequal images.
+        single: yield single samples, without the batch dimension.
+        keys: yield the keys as well.
+        names: names of the values, in order, if samples are dicts of several values; None for (image, target).
+        image_format: normalisation and memory layout of the images.
+        mix: MixUp or CutMix; None for neither.
+        pad: multiple to which images of different sizes are padded; None to refuse different sizes.
     """
 
     single: bool
@@ -52,7 +54,7 @@ class BatchOptions:
     def of(
         cls, collate: Collate, *, single: bool, keys: bool, fields: Iterable[str] | None, normalize: Normalize | None
     ) -> Self:
-        """The options from the arguments of a data set. Raises ConfigError for a `normalize` that cannot work."""
+        """Return the options for the arguments of a data set. Raises ConfigError if `normalize` is invalid."""
         return cls(
             single=single,
             keys=keys,
@@ -64,11 +66,14 @@ class BatchOptions:
 
 
 class EpochIteration:
-    """An iteration, see `mps_shards.batching.batch_source.Iteration`.
+    """An iteration over a `ShardDataset`, see `mps_shards.batching.batch_source.Iteration`.
 
     Args:
-        rules: Rules for skipping bad samples.
-        position: Position of the data set, which gives the start of the iteration and is updated with each batch.
+        source: source of the samples.
+        samples: options for making samples.
+        batches: options for assembling batches.
+        rules: rules for skipping bad samples.
+        position: position of the data set, at which the iteration starts, and which advances with each batch.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class EpochIteration:
         self._moves = 0
 
     def begin(self) -> None:
-        """Fix epoch, position and rank, and begin to count bad samples."""
+        """Fix the epoch, the start position and the rank, and begin to count bad samples."""
         self._start = self._position.begin()
         request, samples = self._start.request, self._source.samples
         epoch = replace(request, start=0).deal(samples)
@@ -108,11 +113,11 @@ class EpochIteration:
             yield plan
 
     def sample_maker(self, times: StageTimes) -> ThreadSampleMaker:
-        """Return a maker of samples for one thread."""
+        """Return a function that makes samples in one thread, and adds its seconds to `times`."""
         return ThreadSampleMaker(self._start.request, self._samples, bad=self._bad, times=times)
 
     def new_batch(self, plan: BatchPlan, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
-        """Return an empty batch, to be filled by one thread or by several."""
+        """Return an empty batch for a plan, which one or several threads may fill."""
         options = self._batches
         if options.pad is None:
             return HostBatch(plan, allocate, pixels=pixels, image_format=options.image_format)
@@ -127,19 +132,19 @@ class EpochIteration:
         )
 
     def deliver(self, plan: BatchPlan, tensors: tuple[Any, Any] | None, keys: list[str]) -> Any | None:
-        """Return the batch for users; None if every sample was skipped.
+        """Return the batch as users get it, and advance the cursor; None if every sample was skipped.
 
         Raises:
-            DataError: Every sample of a batch was skipped, but other ranks or workers deliver this batch.
+            DataError: every sample of the batch was skipped, but other ranks or workers deliver this batch.
         """
         share = self._start.request.share
         if tensors is None and (share.world_size > 1 or self._start.worker is not None):
             raise DataError(
-                f"all {len(plan)} samples of a batch (positions {plan.positions[0]} to {plan.positions[-1]}) "
-                "were skipped; with several ranks or DataLoader workers that would put them out of step"
+                f"all {len(plan)} samples of a batch (positions {plan.positions[0]} to {plan.positions[-1]}) were "
+                "skipped, so that ranks or DataLoader workers would have different numbers of batches: repair the set"
             )
         content = None if tensors is None else self._content(self._mixed(plan, tensors), keys)
-        # a worker's next batch follows those of all other workers
+        # each of the other workers delivers a batch before this worker's next batch
         self._move(self._start.cursor(plan.next_position, batches_ahead=share.num_workers - 1))
         self._position.delivered(self._start)
         return content
@@ -148,21 +153,22 @@ class EpochIteration:
         """Move the cursor to the start of the next epoch.
 
         Raises:
-            DataError: More samples were skipped than the rules allow.
+            DataError: more samples were skipped than the rules allow.
         """
         self._bad.finish()
         self._position.delivered(self._start)
-        if self._start.worker is None:  # torchdata itself keeps track of workers that have ended
+        if self._start.worker is None:  # torchdata keeps track of workers that have ended
             self._move(self._start.sequence.cursor(self._start.request.epoch + 1, 0))
 
     def cancel(self) -> None:
-        """Wake every thread that waits for bytes, since these samples are no longer needed."""
+        """Wake every thread that waits for bytes, because the samples are no longer needed."""
         self._source.stop(self._start.request)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the cursor after the last batch that this iteration delivered; None if the data set's cursor is valid.
+        """Return the cursor after the last batch that this iteration delivered, as plain values.
 
-        That is the case before the first batch, and after `set_epoch` or `load_state_dict` of the data set.
+        Returns None if the cursor of the data set is valid instead: before `begin`, and after `set_epoch` or
+        `load_state_dict` of the data set.
         """
         return self._cursor.state() if self._cursor is not None and self._moves == self._position.moves else None
 
@@ -180,7 +186,7 @@ class EpochIteration:
         self._position.moved(self._number, cursor)
 
     def _mixed(self, plan: BatchPlan, tensors: tuple[Any, Any]) -> tuple[Any, Any]:
-        """Return the batch after MixUp or CutMix (if set), with random numbers keyed by its first position."""
+        """Return the batch after MixUp or CutMix, if chosen; random numbers depend on the batch's first position."""
         if self._batches.mix is None:
             return tensors
         request = self._start.request
@@ -188,7 +194,7 @@ class EpochIteration:
         return self._batches.mix(*tensors, int(key[0] >> np.uint64(1)))
 
     def _content(self, tensors: tuple[Any, Any], keys: list[str]) -> Any:
-        """Return the value to yield: with keys if requested, without batch dimension for ``batch_size=None``."""
+        """Return the batch as users get it: with keys if requested, and without batch dimension for single samples."""
         options = self._batches
         if options.single:
             tensors = tree.rebuilt(tensors, [leaf[0] for leaf in tree.leaves(tensors)])

@@ -1,4 +1,4 @@
-"""The source of tars without a manifest, which are streamed from their start."""
+"""Source of samples from foreign shards (tars without a manifest), which are streamed from their start."""
 
 import contextlib
 import logging
@@ -22,14 +22,14 @@ __all__ = ["ForeignSource"]
 # Number of samples in the shuffle buffer of foreign tars: 0.1 s of reading, 110 MB at ImageNet's sizes.
 _SHUFFLE_BUFFER = 1000
 
-# Number of samples without a target after which a set counts as unlabelled: 7 MB at ImageNet's sizes.
+# Number of first samples without a target after which a set counts as unlabelled: 7 MB at ImageNet's sizes.
 _LOOKED_AT = 64
 
 _log = logging.getLogger("mps_shards")
 
 
 class _Look(NamedTuple):
-    """The fields of a sample, and which of them are image and target."""
+    """The fields of a sample, the name of its image, and the name of its target; None if it has no target."""
 
     fields: Set[str]
     image: str
@@ -37,7 +37,7 @@ class _Look(NamedTuple):
 
 
 class ForeignPlan:
-    """A `BatchPlan` of samples that were read already, with their tar."""
+    """A `BatchPlan` whose samples have been read already, as part of their tar."""
 
     __slots__ = ("_choice", "_samples", "next_position", "positions", "task")
 
@@ -51,7 +51,7 @@ class ForeignPlan:
         return len(self.positions)
 
     def read(self, row: int) -> RawSample:
-        """See `BatchPlan`. The sample has been read already."""
+        """Return the sample of a row, with the fields that the choice of fields names."""
         sample = self._samples[row]
         if isinstance(sample, Repeated):
             raise ShardError(str(sample))
@@ -59,8 +59,8 @@ class ForeignPlan:
         if self.task in ("unlabeled", "captions") and (held := plain.fields.keys() & {"cls", MASK_FIELD}):
             raise ConfigError(
                 f"sample {sample.key!r} of shard {sample.shard} has a target ({held.pop()}), but none of the first "
-                f"{_LOOKED_AT} samples had such a one: name it with target=, so that samples without it are bad "
-                'samples, or read all of them without: target="none"'
+                f"{_LOOKED_AT} samples had such a target: name it with target=, so that samples without it are bad "
+                'samples, or ignore all targets with target="none"'
             )
         return plain
 
@@ -70,10 +70,13 @@ class ForeignPlan:
 
 
 class ForeignSource:
-    """Tars without a manifest.
+    """Source that reads foreign shards (tars without a manifest).
 
     Args:
-        choice: Fields to take for image and target; fields that are left open are guessed from the first samples.
+        locations: tar files, or folders of tar files.
+        shuffle: shuffle the order of the tars, and the samples in a buffer; None keeps the order.
+        cache: cache for complete tars; None for no cache.
+        choice: fields to take for image and target; fields that it leaves open are guessed from the first samples.
     """
 
     def __init__(
@@ -91,10 +94,10 @@ class ForeignSource:
         self.ignore_index: int | None = None
         self.columns: tuple[str, ...] = ()
         self.fingerprint: dict[str, Any] = {"set": self._shards.fingerprint}
-        self._guess_was_logged = self._choice.keeps_all  # then no field is guessed
+        self._guess_was_logged = self._choice.keeps_all  # no field is guessed if all fields are kept
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """See `Source`. Reads from the epoch's start, and skips samples before `request.start`."""
+        """Yield the plans of the batches of one share. Reads from the epoch's start, and skips earlier samples."""
         share, number = request.share, 0
         positions: list[int] = []
         samples: list[Streamed] = []
@@ -115,14 +118,15 @@ class ForeignSource:
                 positions, samples = [], []
                 number += 1
         if samples and not request.drop_last and number % share.num_workers == share.worker:
-            # the position after a full batch, since with "keep" another rank may have more samples
+            # the position after a full batch, because with remainder="keep" another rank may have more samples
             yield ForeignPlan(self._choice, self.task, positions, samples, request.deal(None).after(number))
 
     def _settled(self, sequence: Iterator[Streamed]) -> Iterator[Streamed]:
-        """Pass on the samples, after settling the kind of targets by the first sample that has a target.
+        """Yield the samples unchanged, after deciding the kind of the targets by the first sample that has a target.
 
-        All ranks see the same samples, so they agree. A sample without a target, or with a text that nobody asked for,
-        settles it only if the first `_LOOKED_AT` have no other: it may be a damaged sample of a set with labels.
+        All ranks see the same samples, so they decide equally. A sample without a target, or with a text that was not
+        chosen, decides it only if none of the first `_LOOKED_AT` samples has another target, because it may be a
+        damaged sample of a set with labels.
         """
         held: list[Streamed] = []
         without: _Look | None = None
@@ -151,13 +155,13 @@ class ForeignSource:
         yield from sequence
 
     def _look(self, sample: Streamed) -> _Look | None:
-        """Return which fields of a sample are image and target; None if the target is in doubt."""
+        """Return which fields of a sample are image and target; None if it is unclear which field is the target."""
         if isinstance(sample, Repeated):
             sample = RawSample(key=sample.key, shard=sample.shard, fields=dict.fromkeys(sample.fields, b""))
         image = "in doubt"
         try:
             target = self._choice.target_field(sample)
-            with contextlib.suppress(DecodeError):  # the plan raises it when this very sample is read
+            with contextlib.suppress(DecodeError):  # raised when the sample is read through its plan
                 image = self._choice.image_field(sample)
         except DecodeError:
             return None
@@ -167,20 +171,20 @@ class ForeignSource:
         self.task = self._choice.kind_of(found.target)
         unused = sorted(found.fields - {found.image, (found.target or "").partition(":")[0]})
         aside = f"; not used: {', '.join(unused)}" if unused else ""
-        # labels that nobody asked for are seldom missed, but those that were overlooked or taken for captions are
+        # a warning if labels may have been overlooked or mistaken for captions; otherwise the guess is only logged
         guessed = self._choice.task is None and (self.task == "captions" or (found.target is None and unused))
         level = logging.WARNING if guessed else logging.INFO
         if guessed:
-            aside += '; target= names another, such as "json:label", or "none"'
+            aside += '; to choose another target, pass target=, such as "json:label" or "none"'
         target = found.target or NO_TARGET
         _log.log(level, "reading as %s: image %s, target %s%s", self.task, found.image, target, aside)
         self._guess_was_logged = True
 
     def stop(self, request: Request) -> None:
-        """See `Source`. No thread waits to read a sample."""
+        """Do nothing, because no thread waits to read a sample."""
 
     def traffic(self) -> Traffic:
         return self._shards.traffic()
 
     def close(self) -> None:
-        """See `Source`. No file stays open."""
+        """Do nothing, because no file stays open."""

@@ -1,4 +1,4 @@
-"""Options for fetching, checking and decoding shards, as one value that users pass."""
+"""`ReadOptions`, the options for fetching, checking and decoding samples."""
 
 import os
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ __all__ = ["ReadOptions"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """Options for fetching, checking and decoding shards.
+    """Options for fetching, checking and decoding samples.
 
         ShardDataset("s3://bucket/set", batch_size=64, read_options=ReadOptions(cache="/nvme/shards"))
 
     Attributes:
-        cache: Folder in which whole shards of a store or a slow disk are cached. All processes of a machine may share
-            the folder.
-        cache_bytes: Limit for the bytes in the cache, which evicts the least recently opened shards.
-        ahead_bytes: Limit for the bytes of samples from stores that each process holds in memory ahead of need. A
-            shuffled reader that cannot hold a window of samples (see `Shuffle`) makes more and smaller requests.
-        index: Folder with the manifest and index of these tars, to which ``mps-shards index --out`` wrote them.
-        verify: Compare the CRC-32 of every sample that is read with the index. A sample that differs is a bad sample.
-        max_pixels: Limit for the pixels of an image or a mask. A larger one is a bad sample and is not decoded.
-        decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size if the transform shows even fewer pixels. This is
-            faster for large photographs but not exact: the mean error is 0.4 to 1.5 of 255.
-        store: `StoreOptions(…)`, time-outs and retries of stores.
+        cache: folder in which complete shards of an object store or a slow disk are cached. All processes of a machine
+            may share the folder.
+        cache_bytes: limit for the bytes in the cache, which evicts the least recently opened shards.
+        ahead_bytes: limit for the bytes of samples that each process fetches from object stores in advance. A shuffled
+            reader that cannot hold a window of samples (see `Shuffle`) makes more and smaller requests.
+        index: folder to which ``mps-shards index --out`` wrote the manifest and the index of the tars.
+        verify: compare the CRC-32 of every sample that is read with the index. A sample that differs is a bad sample.
+        max_pixels: limit for the pixels of an image or a mask. A larger one is a bad sample and is not decoded.
+        decode: "scaled" decodes a JPEG at 1/2, 1/4 or 1/8 of its size if the transform needs even fewer pixels. This is
+            faster for large photographs, but not exact: the mean error is 0.4 to 1.5 of 255.
+        store: `StoreOptions(…)`, with time-outs and retries for object stores.
 
     Raises:
-        ConfigError: One of the values cannot work.
+        ConfigError: an option has an invalid value.
     """
 
     cache: str | os.PathLike[str] | None = None
     cache_bytes: int | None = None
-    ahead_bytes: int = 2 << 30  # a whole default window of ImageNet's 110 KB
+    ahead_bytes: int = 2 << 30  # enough for the default window with ImageNet's 110 KB per sample
     index: str | os.PathLike[str] | None = None
     verify: bool = False
     max_pixels: int = MAX_PIXELS
@@ -51,5 +51,5 @@ class ReadOptions:
             raise ConfigError(f"cache_bytes={self.cache_bytes} needs a folder: cache=…")
 
     def open_cache(self) -> Cache | None:
-        """Open the cache, if a cache folder is set."""
+        """Return the cache in the cache folder; None if no folder is given."""
         return Cache.open(self.cache, self.cache_bytes)

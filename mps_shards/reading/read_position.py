@@ -1,4 +1,4 @@
-"""The position of a data set: its next iteration, and the states for resuming."""
+"""The position of a data set, which decides where the next iteration starts, and the states for resuming."""
 
 import os
 import warnings
@@ -23,11 +23,14 @@ __all__ = ["ReadPosition", "SampleSequence", "Start"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSequence:
-    """All options that decide the samples of each batch; equal for all epochs.
+    """Everything that decides which samples are in each batch, apart from the epoch and the rank.
 
     Attributes:
-        samples: Number of samples of an epoch; None if it is not known.
-        fingerprint: Values on which the order of the samples depends, by name.
+        seed: seed of the order and of the augmentation.
+        batch_size: number of samples of a batch on one rank.
+        remainder, drop_last: handling of the last samples of an epoch, see `Deal`.
+        samples: number of samples of an epoch; None if it is not known.
+        fingerprint: values on which the order of the samples depends, by name.
     """
 
     seed: int
@@ -48,7 +51,7 @@ class SampleSequence:
         remainder: Remainder,
         drop_last: bool,
     ) -> Self:
-        """The sequence of a source's samples."""
+        """Return the sequence of the samples of a source."""
         fingerprint = {
             **source.fingerprint,
             "samples": source.samples,
@@ -66,7 +69,7 @@ class SampleSequence:
         )
 
     def request(self, share: Share, epoch: int, start: int) -> Request:
-        """Return the part of an epoch that belongs to a share."""
+        """Return the request for the part of an epoch that belongs to a share, from a position on."""
         return Request(
             seed=self.seed,
             epoch=epoch,
@@ -78,11 +81,11 @@ class SampleSequence:
         )
 
     def deal(self, share: Share, start: int) -> Deal:
-        """Return all batches of a rank, over all its workers."""
+        """Return all batches of a rank from a position on, over all its workers."""
         return self.request(replace(share, worker=0, num_workers=1), 0, start).deal(self.samples)
 
     def cursor(self, epoch: int, position: int, worker: tuple[int, int, int] | None = None) -> Cursor:
-        """Return the cursor at a position."""
+        """Return the cursor at a position of an epoch."""
         return Cursor(epoch=epoch, position=position, fingerprint=self.fingerprint, worker=worker)
 
 
@@ -90,8 +93,10 @@ class Start(NamedTuple):
     """The start of an iteration.
 
     Attributes:
-        number: Number of the iteration, see `Progress`.
-        worker: Number of the DataLoader worker that this process is; None outside of one.
+        sequence: sequence of the samples.
+        request: the part of the epoch that the iteration reads.
+        number: number of the iteration, see `Progress`.
+        worker: number of this process as a DataLoader worker; None if it is none.
     """
 
     sequence: SampleSequence
@@ -100,7 +105,12 @@ class Start(NamedTuple):
     worker: int | None
 
     def cursor(self, position: int, *, batches_ahead: int) -> Cursor:
-        """The cursor at a position. A DataLoader worker's next batch comes some batches of other workers later."""
+        """Return the cursor at a position, or for a DataLoader worker at the worker's next batch.
+
+        Args:
+            position: position in the epoch.
+            batches_ahead: number of batches of other workers that come before this worker's next batch.
+        """
         if self.worker is None:
             return self.sequence.cursor(self.request.epoch, position)
         share = self.request.share
@@ -111,20 +121,22 @@ class Start(NamedTuple):
         return self.sequence.cursor(self.request.epoch, position, (self.worker, share.num_workers, step))
 
     def first_cursor(self) -> Cursor:
-        """The cursor before the first batch."""
+        """Return the cursor before the first batch."""
         return self.cursor(self.request.start, batches_ahead=self.request.share.worker)
 
 
 class ReadPosition:
-    """The position of a data set. Data sets composed from it share the position; a pickled copy has its own.
+    """The position of a data set. Data sets composed from it share the position; a pickled copy has a separate one.
 
     Args:
-        share: Rank and world size; None to detect them.
-        workers_skip: Whether DataLoader workers may skip samples, of which the main process is to know.
+        sequence: sequence of the samples.
+        progress: epoch and start of the next iteration, shared with DataLoader workers.
+        share: rank and world size; None to detect them.
+        workers_skip: whether DataLoader workers may skip samples, so that the main process must learn about it.
 
     Attributes:
-        moves: How often the position was set; states of iterations that began before the last time are invalid.
-        bad: Account of the samples that the last iteration skipped.
+        moves: how often the position was set; states of iterations that began before are invalid.
+        bad: account of the samples that the last iteration skipped; None before the first iteration.
     """
 
     def __init__(
@@ -146,13 +158,13 @@ class ReadPosition:
     # Iterations
 
     def new_iteration(self) -> int:
-        """Return the number of a new iteration. Until it begins, the state is the iteration's start."""
+        """Return the number of a new iteration. Until it delivers a batch, the state is its start."""
         self._live = None
         self._iterations += 1
         return self._iterations
 
     def begin(self) -> Start:
-        """Fix epoch, start and rank of the iteration that begins."""
+        """Return the epoch, the start position and the share of the iteration that begins now."""
         share, worker = self.share()
         own = self._own
         start = self._start(share, worker, self._progress.begin(worker, epoch=None if own is None else own.epoch))
@@ -160,7 +172,7 @@ class ReadPosition:
         return start
 
     def moved(self, iteration: int, cursor: Cursor) -> None:
-        """Record the cursor of an iteration. Only the latest iteration moves the data set."""
+        """Record the cursor of an iteration as the state of the data set, if no later iteration exists."""
         if iteration == self._iterations:
             self._live = cursor
 
@@ -169,14 +181,14 @@ class ReadPosition:
         self._progress.delivered(start.number)
 
     def share(self) -> tuple[Share, DataLoaderWorker | None]:
-        """Return this process's share of the reading, and the DataLoader worker that this process is."""
+        """Return this process's share of the reading, and its identity as a DataLoader worker, if it is one."""
         worker = dataloader_worker()
-        # a rank that was spawned with this data set must detect its own share, and so must the workers that it forks
+        # a rank that was spawned with this data set must detect its share, and so must the workers that it forks
         inherited = self._inherited if worker is not None and self._inherited_by == os.getpid() else None
         return (self._chosen or inherited or Share.detect()).of_worker(worker), worker
 
     def skips(self) -> SkipReport:
-        """What the current iteration skipped so far, or the last one; also in DataLoader workers."""
+        """Return the samples that the current or last iteration skipped so far, also in DataLoader workers."""
         if self._worker_skips is not None and dataloader_worker() is None:
             number = self._progress.latest_in_workers()
             if number is not None:
@@ -184,7 +196,7 @@ class ReadPosition:
         return SkipReport() if self.bad is None else self.bad.report()
 
     def count_skips(self, start: Start, bad: BadSamples) -> None:
-        """Take the account of an iteration that begins as that of the data set."""
+        """Make `bad`, the account of the iteration that begins at `start`, the account of the data set."""
         self.bad = bad
         if self._worker_skips is not None and start.worker is not None:
             bad.tell = partial(self._worker_skips.record, start.number, start.worker)
@@ -198,16 +210,23 @@ class ReadPosition:
 
     @property
     def epoch(self) -> int:
-        """Return the epoch of the next iteration."""
+        """Epoch of the next iteration."""
         return self._progress.upcoming().epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration read this epoch. If it does so already, a loaded position is kept."""
+        """Let the next iteration read this epoch from its start. Does nothing if it reads this epoch anyway."""
         if epoch != self.epoch:
             self._move(epoch, 0)
 
     def state(self, batches: int | None) -> Cursor:
-        """Return the cursor after the last delivered batch, or after so many batches of the running iteration."""
+        """Return the cursor after the last delivered batch.
+
+        Args:
+            batches: return the cursor after this number of batches of the running iteration instead.
+
+        Raises:
+            ConfigError: DataLoader workers made the batches, so `batches` must be given.
+        """
         worker = dataloader_worker()
         if batches is not None:
             running = self._progress.current()
@@ -215,20 +234,28 @@ class ReadPosition:
             return self.sequence.cursor(running.epoch, deal.after(batches - 1) if batches else running.start)
         if worker is None and self._progress.in_workers():
             raise ConfigError(
-                "a DataLoader's workers made the batches, and this process does not know how many were used: save "
-                "state_dict(batches=n) after n of them, or use DeviceLoader or torchdata's StatefulDataLoader"
+                "DataLoader workers made the batches, and this process does not know how many of them were used: save "
+                "state_dict(batches=n) after n batches, or use DeviceLoader or torchdata's StatefulDataLoader"
             )
         if self._live is not None:
             return self._live
         return self._start(*self.share(), self._progress.upcoming(worker)).first_cursor()
 
     def load(self, state: Mapping[str, Any], *, strict: bool) -> None:
-        """Let the next iteration continue at the cursor in `state`."""
+        """Let the next iteration continue at the cursor in `state`.
+
+        Args:
+            state: a state of this data set, or of another one with the same samples.
+            strict: raise an error for every difference between the data sets, instead of a warning.
+
+        Raises:
+            ResumeMismatch: the state belongs to another sequence, or to another DataLoader worker.
+        """
         cursor = Cursor.from_state(state)
         sequence = self.sequence
         differences = check_resume(cursor, sequence.fingerprint, samples=sequence.samples, strict=strict)
         if differences:
-            warnings.warn(f"resuming although {'; '.join(differences)}", stacklevel=3)
+            warnings.warn(f"resuming from a state of another sequence: {'; '.join(differences)}", stacklevel=3)
         share, worker = self.share()
         step = sequence.batch_size * share.world_size
         here = None if worker is None else (share.worker, share.num_workers, step)
@@ -241,10 +268,10 @@ class ReadPosition:
             saved = "worker {} of {} with {} samples a step".format(*cursor.worker)
             current = "worker {} of {} with {} samples a step".format(*here) if here else "not a worker"
             raise ResumeMismatch(
-                f"this is the state of DataLoader {saved} (over all ranks), but this process is {current}; keep "
-                "num_workers and batch size times ranks, or save dataset.state_dict(batches=n) in the main process"
+                f"this is the state of DataLoader {saved} (over all ranks), but this process is {current}; use the "
+                "same num_workers and global batch size, or save dataset.state_dict(batches=n) in the main process"
             )
-        # for this worker alone: what the main process sets for the next epochs must reach it all the same
+        # kept in this worker alone, so that epochs which the main process sets later still reach it
         self._live = self._own = cursor
         self.moves += 1
 
@@ -256,14 +283,14 @@ class ReadPosition:
     def _start(self, share: Share, worker: DataLoaderWorker | None, begun: Begun) -> Start:
         number, epoch, start = begun
         own = self._own
-        if own is not None:  # this worker's own next batch is the first of its new count, and then every W-th
+        if own is not None:  # from this worker's next batch on, every W-th batch is this worker's
             epoch, start = own.epoch, own.position
             share = replace(share, worker=0)
         request = self.sequence.request(share, epoch, start)
         return Start(self.sequence, request, number, None if worker is None else worker.number)
 
     def __getstate__(self) -> dict[str, Any]:
-        # a spawned DataLoader worker has no process group that could be asked for the rank
+        # a spawned DataLoader worker has no process group from which it could detect the rank
         return {
             "sequence": self.sequence,
             "_progress": self._progress,

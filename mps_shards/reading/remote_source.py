@@ -1,13 +1,13 @@
-"""The source of shard sets in stores, whose blocks are fetched before their samples are needed.
+"""Source of samples from shard sets in object stores, which fetches blocks before their samples are needed.
 
-A request fetches all samples of a unit that an epoch still needs: 64 adjacent samples of a shard (the block of
-`Shuffle`), or 8 MiB of smaller samples. The samples stay in memory in one piece, or copied one by one if memory is
-short, until they are taken; samples that are being decoded may keep the bytes of their request for that time.
+One request fetches all samples of a unit that an epoch still needs: 64 adjacent samples of a shard (the block of
+`Shuffle`), or 8 MiB of smaller samples. The bytes stay in memory in one piece until the samples are taken; if memory is
+short, samples are copied one by one. Samples that are being decoded may keep the bytes of their request.
 
-A shuffled reader needs memory for a window of samples, and each of R ranks for an R-th of a window. With 16,384 samples
-of ImageNet's 110 KB, 2 GiB allow 51 samples per request, 1.5 GiB 30, and 1 GiB 7; with `Shuffle(window=4096)` 0.5 GiB
-allow 36. If the number of ranks or DataLoader workers does not divide the lanes, or the order is that of packing, each
-reads only its own samples, by smaller requests.
+A shuffled reader needs memory for a window of samples, and each of R ranks for 1/R of a window. With 16,384 samples of
+ImageNet's 110 KB, a request has 51 samples with 2 GiB of memory, 30 with 1.5 GiB, and 7 with 1 GiB; with
+`Shuffle(window=4096)` it has 36 with 0.5 GiB. If the lanes cannot be divided by the number of ranks or DataLoader
+workers, or the order is that of packing, each process reads only its own samples, by smaller requests.
 """
 
 from collections import deque
@@ -28,12 +28,18 @@ from mps_shards.storage.read_ahead import REQUEST_BYTES, Piece, ReadAhead
 
 __all__ = ["RemoteSource"]
 
-_LONGEST_WINDOW = 1 << 16
-_HURRIED = 64  # samples, or two larger batches, that are fetched before their turn where memory is short
+_LONGEST_WINDOW = 1 << 16  # most samples that are planned in advance
+_URGENT = 64  # number of next samples (or two larger batches) that are fetched first if memory is short
 
 
 class _Ahead(NamedTuple):
-    """A sample that is fetched ahead: its ticket, its set and its number in the set."""
+    """A sample that is fetched in advance.
+
+    Attributes:
+        ticket: number of the sample in the order in which the iteration needs samples.
+        at: index of its shard set.
+        number: number of the sample in the set.
+    """
 
     ticket: int
     at: int
@@ -41,7 +47,12 @@ class _Ahead(NamedTuple):
 
 
 class _AheadPlan(IndexedPlan):
-    """A `BatchPlan` whose samples of stores are fetched ahead, by row; those of local disks are read by number."""
+    """A `BatchPlan` whose samples in object stores are fetched in advance; samples on local disks are read by number.
+
+    Args:
+        ahead: reader that fetches samples in advance.
+        fetched: samples that are fetched in advance, by row.
+    """
 
     __slots__ = ("_ahead", "_fetched")
 
@@ -59,7 +70,7 @@ class _AheadPlan(IndexedPlan):
         self._ahead, self._fetched = ahead, fetched
 
     def read(self, row: int) -> RawSample:
-        """See `BatchPlan`. Waits for a sample that has not arrived yet."""
+        """Return the sample of a row; waits until it has arrived."""
         sample = self._fetched.get(row)
         if sample is None:
             return super().read(row)
@@ -67,10 +78,11 @@ class _AheadPlan(IndexedPlan):
 
 
 class RemoteSource(IndexedSource):
-    """Shard sets of which at least one is in a store.
+    """Source that reads shard sets, of which at least one is in an object store.
 
     Args:
-        max_bytes: Limit for the bytes of samples in memory or in flight, for each iteration.
+        selection: samples of each epoch.
+        max_bytes: limit for the bytes of samples in memory or in flight, for each iteration.
     """
 
     def __init__(self, selection: Selection, *, max_bytes: int):
@@ -103,12 +115,12 @@ class RemoteSource(IndexedSource):
         super().close()
 
     def _planned(self, request: Request, ahead: ReadAhead) -> Iterator[BatchPlan]:
-        """Yield the plans of batches. A unit is fetched when it is needed within a window."""
+        """Yield the plans of batches. A unit is fetched once one of its samples is needed within a window."""
         window = -(-self._window // (request.share.world_size * request.share.num_workers))
         coming = self._batches(request)
         planned: deque[_AheadPlan] = deque()
-        first = ticket = 0  # tickets of the next batch, and of the next planned sample
-        span, ended = 1, False  # the first batch is planned alone, so that it arrives soon
+        first = ticket = 0  # ticket of the first sample of the next batch, and of the next sample to plan
+        span, ended = 1, False  # the first batch is planned alone, so that it arrives early
         try:
             while True:
                 pieces: list[Piece] = []
@@ -120,7 +132,7 @@ class RemoteSource(IndexedSource):
                         planned.append(self._plan(*batch, ahead, ticket, pieces))
                         ticket += len(planned[-1])
                 ahead.plan(pieces, known=ticket if ended or span == 1 else ticket - 2 * window)
-                ahead.prioritise(range(first, first + max(_HURRIED, 2 * request.batch_size)))
+                ahead.prioritise(range(first, first + max(_URGENT, 2 * request.batch_size)))
                 if not planned:
                     break
                 plan = planned.popleft()
@@ -141,7 +153,16 @@ class RemoteSource(IndexedSource):
         ticket: int,
         pieces: list[Piece],
     ) -> _AheadPlan:
-        """Return the plan of a batch whose samples have these numbers; adds the pieces to read to `pieces`."""
+        """Return the plan of a batch, and append the byte ranges to fetch to `pieces`.
+
+        Args:
+            positions: positions of the samples.
+            listed: numbers of the samples over all sets.
+            next_position: position of the cursor after the batch.
+            ahead: reader that fetches the samples.
+            ticket: ticket of the first sample.
+            pieces: list to which the byte ranges of samples in object stores are appended.
+        """
         fetched: dict[int, _Ahead] = {}
         here: list[Piece] = []
         numbers = np.asarray(listed, dtype=np.int64)
@@ -169,7 +190,7 @@ class RemoteSource(IndexedSource):
 
 
 class _Units:
-    """Units of samples that are fetched together: a block of the order, or adjacent samples if they are small."""
+    """Units of samples that one request fetches: a block of the order, or several blocks if samples are small."""
 
     def __init__(self, one: ShardSet, block: int):
         self._set = one
@@ -178,6 +199,6 @@ class _Units:
         self._first = np.cumsum([0, *(-(-count // self._rows) for count in one.counts)])
 
     def of(self, numbers: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Return shards, units, first bytes and end bytes of the samples of these numbers."""
+        """Return the shards, the units, and the first and end bytes of the samples with these numbers."""
         shards, inside, starts, stops = self._set.spans(numbers)
         return shards, self._first[shards] + inside // self._rows, starts, stops

@@ -1,7 +1,7 @@
 """The contract of a source of samples, which plans the batches of an epoch in order.
 
-There are three sources: shard sets on a local disk (`indexed_source`), shard sets in a store, whose samples are fetched
-ahead of need (`remote_source`), and tars without a manifest, which are streamed (`foreign_source`).
+There are three sources: shard sets on a local disk (`indexed_source`), shard sets in an object store, whose samples are
+fetched in advance (`remote_source`), and foreign shards, which are streamed (`foreign_source`).
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,16 @@ __all__ = ["Damaged", "Request", "Source", "refused"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The requested part of an epoch. `batch_size` is the number of samples of a batch on one rank."""
+    """The part of an epoch that an iteration reads.
+
+    Attributes:
+        seed: seed of the order and of the augmentation.
+        epoch: number of the epoch.
+        start: position at which the iteration begins.
+        batch_size: number of samples of a batch on one rank.
+        share: rank, and DataLoader worker if there are any.
+        remainder, drop_last: handling of the last samples of the epoch, see `Deal`.
+    """
 
     seed: int
     epoch: int
@@ -31,7 +40,7 @@ class Request:
     drop_last: bool
 
     def deal(self, samples: int | None) -> Deal:
-        """Return the batches of this request in an epoch of so many samples; None if their number is not known."""
+        """Return the batches of this request; `samples` is the number of samples of the epoch, or None if unknown."""
         return Deal(
             samples=samples,
             start=self.start,
@@ -46,25 +55,25 @@ class Damaged(Protocol):
     """A function that decides whether to continue after a damaged shard."""
 
     def __call__(self, error: ShardError, *, shard: str, share: float) -> bool:
-        """Return whether to continue with the next shard; the damaged one is `share` of all shards, 0..1."""
+        """Return whether to continue with the next shard; `share` is 1 / (number of shards)."""
         ...
 
 
 def refused(error: ShardError, *, shard: str, share: float) -> bool:
-    """Never continue."""
+    """Return False, so that the error of a damaged shard is raised."""
     return False
 
 
 class Source(Protocol):
-    """A source of samples by position.
+    """A source of the samples of epochs.
 
     Attributes:
-        samples: Number of samples of an epoch; None if it is not known before the end.
-        task: Kind of the targets; None until the first sample was seen.
-        ignore_index: Mask value that is not a class, if known.
-        classes: Class names; a label is an index into this list. Empty if unknown.
-        columns: Names of the numbers that are the target, for regression.
-        fingerprint: Values that identify the data and their order, without the seed.
+        samples: number of samples of an epoch; None if it is not known before the end.
+        task: kind of the targets; None if it is not known before the first sample.
+        classes: class names; a label is an index into this list. Empty if they are not known.
+        ignore_index: label id that is not a class; None if there is none.
+        columns: names of the numbers that are the target of a regression set.
+        fingerprint: values that identify the data and their order, by name, without the seed.
     """
 
     samples: int | None
@@ -75,19 +84,20 @@ class Source(Protocol):
     fingerprint: dict[str, Any]
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
-        """Yield the plans of the batches of one share. Runs in one thread at a time.
+        """Yield the plans of the batches of a request, in order. Runs in one thread at a time.
 
         Args:
-            damaged: Decides whether to continue if the rest of a foreign shard is damaged.
+            request: the part of an epoch to read.
+            damaged: function that decides whether to continue after a damaged foreign shard.
         """
         ...
 
     def stop(self, request: Request) -> None:
-        """Wake every thread that waits to read a sample of this request, whose plans are no longer needed."""
+        """Wake every thread that waits to read a sample of a request, because its samples are no longer needed."""
         ...
 
     def traffic(self) -> Traffic:
-        """Return the counts of this process's requests to stores so far."""
+        """Return the counts of this process's requests to object stores so far."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The samples of an epoch and how often each is used, after a subset and a balance are applied."""
+"""Selection of the samples of an epoch, and of how often each is used, by a subset, a balance and weights of sets."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,19 +17,24 @@ __all__ = ["Selection"]
 
 
 class Selection:
-    """The samples of an epoch, in an order that is computed before reading.
+    """The samples of each epoch, in an order that is computed without reading samples.
 
-    Labels and keys are read when the selection is created, and again in each process that unpickles it.
+    Labels and keys that a subset or a balance needs are read when the selection is created, and again in each process
+    that unpickles it.
 
     Args:
-        sets: Shard sets. Samples are numbered through all sets in this order.
-        weights: Weights of the sets; None weights the sets by their sizes.
+        sets: shard sets. Samples are numbered through all sets in this order.
+        weights: weights of the sets; None weights the sets by their sizes.
+        shuffle: options of the shuffle; None for the order of packing.
+        subset: options that choose a part of the samples; None for all samples.
+        balance: options for how often each sample is used; None for once.
 
     Attributes:
-        samples: Number of samples of an epoch.
+        samples: number of samples of an epoch.
 
     Raises:
-        ConfigError: The sets differ in task or classes, lack labels or keys that are needed, or no samples are left.
+        ConfigError: the sets differ in task or classes, labels or keys that are needed are missing, the options
+            exclude each other, or no samples are left.
     """
 
     def __init__(
@@ -42,9 +47,11 @@ class Selection:
         balance: Balance | None,
     ):
         _check_alike(sets)
-        shares([len(one) for one in sets], weights)  # raises if the weights are not possible
+        shares([len(one) for one in sets], weights)  # raises ConfigError if the weights are not possible
         if balance is not None and weights is not None:
-            raise ConfigError("balance and weights of the sets exclude each other: both say how often samples are used")
+            raise ConfigError(
+                "balance and weights of the sets exclude each other, because both decide how often samples are used"
+            )
         if balance is not None and shuffle is None:
             raise ConfigError("balance needs shuffle=True")
         self.sets, self.weights, self.shuffle = sets, weights, shuffle
@@ -77,16 +84,16 @@ class Selection:
                 )
 
     def numbers(self) -> npt.NDArray[np.integer]:
-        """Numbers of the samples in the subset, in the order of the sets."""
+        """Return the numbers of the samples in the subset, in the order of the sets."""
         return np.arange(sum(map(len, self.sets))) if self._numbers is None else self._numbers
 
     def fingerprint(self) -> dict[str, Any]:
-        """The part of the cursor's fingerprint that describes the selection; empty if all samples are read once."""
+        """Return the part of a cursor's fingerprint that describes subset and balance; empty without them."""
         found = {"subset": self._subset, "balance": self._balance}
         return {name: each.described() for name, each in found.items() if each is not None}
 
     def order(self, *, seed: int, epoch: int) -> "Order | MixedOrder | _Selected":
-        """The order of the samples in an epoch."""
+        """Return the order of the samples in an epoch."""
         if self._balance is not None:
             draws = self._balance.draws(
                 self._labels, sum(map(sum, self._counts)), names=self._names, seed=seed, epoch=epoch
@@ -101,13 +108,17 @@ class Selection:
         return order if self._numbers is None else _Selected(self._numbers, order)
 
     def _all_labels(self) -> npt.NDArray[np.int32] | None:
-        """Class of every sample; None if the classes are not needed, or missing and optional."""
+        """Return the class index of every sample; None if the labels are not needed, or there are none.
+
+        Raises:
+            ConfigError: labels are needed, but the sets are not for classification.
+        """
         subset, balance = self._subset, self._balance
         needed = (subset is not None and subset.needs_labels) or (balance is not None and balance.samples is None)
         if self.sets[0].task != "classification":
             if needed:
                 raise ConfigError(
-                    f"{self.sets[0].folder} is for {self.sets[0].task}: a choice by class needs a set for "
+                    f"{self.sets[0].folder} is for {self.sets[0].task}, but a choice by class needs a set for "
                     "classification; use keys, fold or fraction, or Balance(samples=…)"
                 )
             return None
@@ -117,7 +128,7 @@ class Selection:
         return labels[0] if len(labels) == 1 else np.concatenate(labels)
 
     def _numbers_of(self, keys: list[str] | None) -> npt.NDArray[np.integer] | None:
-        """Numbers of the samples with these keys."""
+        """Return the numbers of the samples with these keys, ascending; None if no keys are given."""
         if keys is None:
             return None
         missing = set(keys)
@@ -139,7 +150,7 @@ class Selection:
         return np.array(numbers, dtype=np.int64)
 
     def _counts_of(self, numbers: npt.NDArray[np.integer]) -> list[list[int]]:
-        """Number of these samples in each shard of each set."""
+        """Return how many of these samples are in each shard of each set."""
         stops = np.cumsum([0, *(count for one in self.sets for count in one.counts)])
         counts = iter(np.diff(np.searchsorted(numbers, stops)).tolist())
         return [[next(counts) for _ in one.counts] for one in self.sets]
@@ -164,12 +175,12 @@ def _check_alike(sets: Sequence[ShardSet]) -> None:
 
 
 class _Selected:
-    """An order of a subset of the samples. Sample numbers are those of the full set."""
+    """Order of a subset of the samples, which returns sample numbers of the complete sets."""
 
     def __init__(self, numbers: npt.NDArray[np.integer], order: Order | MixedOrder):
         self._numbers, self._order = numbers, order
         self.samples = order.samples
 
     def at(self, positions: Numbers) -> Numbers:
-        """Sample numbers at these positions of the epoch."""
+        """Return the sample numbers at these positions of the epoch."""
         return self._numbers[self._order.at(positions)].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Properties of the shard sets of a data set, shared by `ShardDataset` and `ShardSamples`."""
+"""Properties that `ShardDataset` and `ShardSamples` share."""
 
 from mps_shards.reading.sample_sources import Source
 from mps_shards.shards.manifest import Task
@@ -7,33 +7,37 @@ __all__ = ["SetProperties"]
 
 
 class SetProperties:
-    """Properties of the shard sets behind a data set."""
+    """Properties of the shard sets of a data set.
+
+    Attributes:
+        source: source from which the data set reads its samples.
+    """
 
     source: Source
 
     @property
     def classes(self) -> list[str]:
-        """Class names; a label is an index into this list. Empty if the set has none."""
+        """Class names; a label is an index into this list. Empty if the set has no class names."""
         return list(self.source.classes)
 
     @property
     def task(self) -> Task | None:
-        """What the targets are; None for tars without a manifest until the first sample was read."""
+        """Kind of the targets, such as "classification"; None for tars without a manifest before the first sample."""
         return self.source.task
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where they are not known."""
+        """Number of classes; 0 if the classes are not known."""
         return len(self.source.classes)
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """Class names to class indices."""
+        """Class indices by class name."""
         return {name: number for number, name in enumerate(self.source.classes)}
 
     @property
     def ignore_index(self) -> int | None:
-        """Value in label maps that is not a class; None if there is no such value."""
+        """Label id in label maps that is not a class; None if there is no such id."""
         return self.source.ignore_index
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Open what a user named: shard sets with a manifest, on a disk or in a store, or tars without one."""
+"""Opening of the shards that a user names: shard sets with a manifest, or foreign shards."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ __all__ = ["expanded", "open_source"]
 
 
 def expanded(shards: Path | Iterable[Path]) -> list[Path]:
-    """The names that were given, with brace patterns expanded as webdataset expands them."""
+    """Return the shards that a user names as a list, with brace patterns expanded as in webdataset."""
     from webdataset.shardlists import expand_urls
 
     named = [shards] if isinstance(shards, str | os.PathLike) else list(shards)
@@ -43,16 +43,19 @@ def open_source(
     balance: Balance | None = None,
     choice: FieldChoice | None = None,
 ) -> Source:
-    """Open shard sets where there are manifests, else foreign tars.
+    """Return the source of samples for the shards that a user names.
 
     Args:
-        shards: Shards, as for `ShardDataset`; the values of a mapping are the weights of its sets.
-        subset, balance: Options for which samples an epoch has, and how often.
-        choice: The fields to take for image and target.
+        shards: shards, as for `ShardDataset`; the values of a mapping are the weights of its sets.
+        reading: options for fetching, checking and decoding samples.
+        shuffle: options of the shuffle; None for the order of packing.
+        subset, balance: options for which samples an epoch has, and how often.
+        choice: fields to take for image and target.
 
     Raises:
-        ConfigError: Both kinds were named together, or foreign tars with weights, `subset`, `balance` or `verify`.
-        ManifestError: A manifest is malformed, or a folder holds neither a manifest nor tars.
+        ConfigError: shard sets and foreign shards are mixed, or foreign shards are named with weights, `subset`,
+            `balance` or `verify`, which need an index.
+        ManifestError: a manifest is malformed, or a folder holds neither a manifest nor tars.
     """
     locations = locate(expanded(shards), index=reading.index, options=reading.store)
     weights = list(shards.values()) if isinstance(shards, Mapping) else None
@@ -69,14 +72,19 @@ def open_source(
         return IndexedSource(selection)
     if any(manifests):
         odd = locations[manifests.index(None)]
-        raise ConfigError(f"{odd.folder} has no {MANIFEST_NAME}, the other sets have: they cannot be read together")
+        raise ConfigError(
+            f"{odd.folder} has no {MANIFEST_NAME}, but other sets have one, so they cannot be read together: run "
+            "'mps-shards index' on it"
+        )
     if verify:
-        raise ConfigError(f"verify=True needs an index, {locations[0].folder} has none: run 'mps-shards index' on it")
+        raise ConfigError(
+            f"verify=True needs an index, but {locations[0].folder} has none: run 'mps-shards index' on it"
+        )
     for name, value in (("weights", weights), ("subset", subset), ("balance", balance)):
         if value is not None:
             raise ConfigError(
-                f"{name} need{'s' * (name != 'weights')} shard sets with a {MANIFEST_NAME}, {locations[0].folder} has "
-                "none: run 'mps-shards index' on it"
+                f"{name} need{'s' * (name != 'weights')} shard sets with a {MANIFEST_NAME}, but {locations[0].folder} "
+                "has none: run 'mps-shards index' on it"
             )
     return ForeignSource(locations, shuffle, cache, choice)
 

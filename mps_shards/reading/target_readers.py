@@ -1,4 +1,4 @@
-"""Readers of targets: the only target of a sample, or several values by name."""
+"""Readers of targets, which return the only target of a sample, or several values by name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class SampleKey(str):
     """A key that carries the texts of its sample through batch assembly, because tensors cannot hold texts.
 
     Attributes:
-        texts: Texts by field name; "" names the only target of a sample.
+        texts: texts by the name of their value; the name of an only target is "".
     """
 
     __slots__ = ("texts",)
@@ -34,7 +34,10 @@ class SampleKey(str):
 
 
 def with_texts(key: str, target: Any) -> tuple[str, Any]:
-    """The key with the texts of a target, and the target with 0 in the place of each text."""
+    """Return the key, as a `SampleKey` with the texts of the target, and the target with 0 instead of each text.
+
+    A key and a target without texts are returned unchanged.
+    """
     values = target if isinstance(target, dict) else {"": target}
     texts = {name: value for name, value in values.items() if isinstance(value, str)}
     if not texts:
@@ -45,10 +48,10 @@ def with_texts(key: str, target: Any) -> tuple[str, Any]:
 
 
 class TargetReader(Protocol):
-    """Reads the targets of samples. Safe to use from any thread."""
+    """Reads the targets of samples. All methods may be called from any thread."""
 
     def opened(self, raw: RawSample, task: Task | None) -> Opened:
-        """The sample without decoded pixels; its target is None if the target depends on pixels."""
+        """Return the parts of a sample that are known without decoding pixels; a target that needs them is None."""
         ...
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
@@ -58,7 +61,7 @@ class TargetReader(Protocol):
     def transformed(
         self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
     ) -> tuple[Any, Any]:
-        """Return image and target after the transform."""
+        """Return the image and the target after the transform."""
         ...
 
 
@@ -67,8 +70,10 @@ class SetTargets:
     """Reads the target of each sample according to the task of its set.
 
     Attributes:
-        classes: Number of classes of the set; 0 if unknown.
-        columns: Names of the target numbers for regression.
+        classes: number of classes of the set; 0 if it is not known.
+        ignore_index: label id that is not a class; None if there is none.
+        columns: names of the numbers that are the target of a regression set.
+        max_pixels: limit for the pixels of an image or a mask.
     """
 
     classes: int
@@ -91,20 +96,22 @@ class SetTargets:
 
 
 class NamedFields:
-    """Reads several values of a sample by name, as ``fields=`` defines them.
+    """Reads several values of a sample by name, as the argument ``fields=`` of a data set defines them.
 
     Args:
-        fields: "image" and the field that it is in, such as "jpg" or "jpg;png"; and for each other name "cls" (class
-            index), "txt" (text), "json:age" (a number as float32, a list of numbers, a text; "json:id:int" as int64),
-            "npy" (an array without pickle), or a label map such as "mask.png".
-        classes: Class names of the set, for labels that are names. Label maps are checked against these classes.
+        fields: name of each value, and the field that holds it. The value "image" is in a field such as "jpg", or in
+            the first of several such as "jpg;png". Fields of other values are "cls" (class index), "txt" (text),
+            "json:age" (a number as float32, a list of numbers, or a text), "json:id:int" (int64), "npy" (an array
+            without pickle), or a label map such as "mask.png".
+        classes: class names of the set, for labels that are names. Label maps are checked against these classes.
+        ignore_index: label id in label maps that is not a class; None if there is none.
+        max_pixels: limit for the pixels of an image or a mask.
 
     Attributes:
-        image: The fields that the image may be in.
-        mask: Name of the value that is a label map; None without one.
+        mask: name of the value that is a label map; None if there is none.
 
     Raises:
-        ConfigError: There is no image, more than one label map, or a field of an unknown kind.
+        ConfigError: `fields` names no image, more than one label map, or a field of an unknown kind.
     """
 
     def __init__(self, fields: Any, *, classes: tuple[str, ...], ignore_index: int | None, max_pixels: int):
@@ -114,9 +121,7 @@ class NamedFields:
             )
         if "image" not in fields:
             raise ConfigError(f'fields must name the image: {{"image": "jpg", …}}, not {dict(fields)!r}')
-        self.names = list(fields)
-        self.image = fields["image"]
-        self._choice = FieldChoice.parsed(self.image, None) or FieldChoice()
+        self._choice = FieldChoice.parsed(fields["image"], None) or FieldChoice()
         self._labels = FieldChoice().naming(classes)
         self._fields = {name: field.lstrip(".") for name, field in fields.items() if name != "image"}
         masks = [name for name, field in self._fields.items() if is_mask(field)]
@@ -127,8 +132,8 @@ class NamedFields:
             known = field in ("cls", "txt", "npy") or field.endswith((".txt", ".npy")) or field.startswith("json:")
             if not known and not is_mask(field):
                 raise ConfigError(
-                    f'fields[{name!r}]={field!r} has an unknown kind: give "cls", "txt", "json:key", "npy" or a label '
-                    'map such as "mask.png"'
+                    f'fields[{name!r}]={field!r} is not supported: give "cls", "txt", "json:key", "npy" or a label map '
+                    'such as "mask.png"'
                 )
         self._classes, self._ignore_index, self._max_pixels = len(classes), ignore_index, max_pixels
 
@@ -157,7 +162,7 @@ class NamedFields:
     def transformed(
         self, transform: ThreadTransform, image: torch.Tensor, target: Any, epoch: int, position: int
     ) -> tuple[Any, Any]:
-        """See `TargetReader`. A label map is transformed with its image; other values are left as they are."""
+        """Return the image and the target after the transform, which changes the image and its label map, if any."""
         if self.mask is None:
             return transform(image, target, epoch, position)
         image, mask = transform(image, target[self.mask], epoch, position)
@@ -180,7 +185,13 @@ class NamedFields:
 
 
 def target_reader(source: Source, fields: Any, *, max_pixels: int) -> tuple[TargetReader, Task | None]:
-    """Return the target reader of a source, and the task for the transform."""
+    """Return the reader of a source's targets, and the task that decides about transforms.
+
+    Args:
+        source: the source.
+        fields: argument ``fields=`` of a data set; None for the only target of each sample.
+        max_pixels: limit for the pixels of an image or a mask.
+    """
     if fields is None:
         targets = SetTargets(
             classes=len(source.classes),
@@ -209,7 +220,17 @@ def _array(raw: RawSample, content: Buffer, name: str) -> torch.Tensor:
 
 
 def _tensor(raw: RawSample, name: str, value: Any, *, whole: bool) -> Any:
-    """Convert a JSON value to a batch value: a number, a vector, or a text."""
+    """Return a JSON value as a value for a batch: a number, a tensor of numbers, or a text.
+
+    Args:
+        raw: sample that holds the value, for messages.
+        name: name of the value, for messages.
+        value: the JSON value.
+        whole: accept only whole numbers.
+
+    Raises:
+        DecodeError: the value is of another kind.
+    """
     if isinstance(value, str) and not whole:
         return value
     numbers = value if isinstance(value, list) else [value]

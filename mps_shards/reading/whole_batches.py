@@ -1,4 +1,7 @@
-"""Batches that cannot be collated, because a DataLoader with a batch size would make batches of batches."""
+"""Types for finished batches that torch's default collation refuses.
+
+Otherwise a DataLoader with a batch size would silently make batches of batches.
+"""
 
 from typing import Any, NoReturn
 
@@ -10,26 +13,26 @@ __all__ = ["whole_batch"]
 
 
 class _Values(tuple[Any, ...]):
-    """A batch as a tuple."""
+    """A finished batch that is a tuple."""
 
     __slots__ = ()
 
 
 class _Named(dict[str, Any]):
-    """A batch as a dict."""
+    """A finished batch that is a dict."""
 
     __slots__ = ()
 
 
 def whole_batch(content: Any) -> Any:
-    """Return the same batch in a type that torch's default collation refuses."""
+    """Return a batch, a tuple or a dict, as a type that torch's default collation refuses."""
     return _Named(content) if isinstance(content, dict) else _Values(content)
 
 
 def _refuse(batch: object, **options: object) -> NoReturn:
     raise ConfigError(
-        "this data set yields whole batches: pass batch_size=None to the DataLoader (or to ShardDataset, so that the "
-        "DataLoader makes batches of single samples)"
+        "this data set yields finished batches: pass batch_size=None to the DataLoader (or to ShardDataset, so that "
+        "the DataLoader makes batches of single samples)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What DataLoader workers skipped, in memory that their main process reads."""
+"""Accounts of the samples that DataLoader workers skip, in memory that the main process reads."""
 
 import ctypes
 import multiprocessing.context
@@ -9,13 +9,19 @@ from mps_shards.sampling.worker_memory import WorkerMemory
 
 __all__ = ["WorkerSkips"]
 
-_ITERATIONS = 4  # at a time, of as many DataLoaders over one data set
-_WORKERS = 128  # more than any machine has use for; what further ones skip is in the log alone
-_TEXT = 160  # bytes of each text that are kept
+_ITERATIONS = 4  # number of iterations at the same time, by as many DataLoaders over one data set
+_WORKERS = 128  # most workers that are counted; the samples that further workers skip are only logged
+_TEXT = 160  # most bytes of a text that are kept
 
 
 class _Slot(ctypes.Structure):
-    """What one worker skipped in one iteration. Only that worker writes it, so no lock is needed."""
+    """Account of one worker in one iteration. Only that worker writes it, so no lock is needed.
+
+    Attributes:
+        iteration: number of the iteration.
+        count: number of skipped samples.
+        position, has_key, key, shard, reason: the first skipped sample, see `Skip`.
+    """
 
     iteration: int
     count: int
@@ -41,13 +47,20 @@ class _Memory(ctypes.Structure):
 
 
 class WorkerSkips:
-    """How many samples each worker of an iteration skipped, and the first of them."""
+    """The number of samples that each DataLoader worker of an iteration skipped, and the first of them."""
 
     def __init__(self) -> None:
         self._shared = WorkerMemory(_Memory)
 
     def record(self, iteration: int, worker: int, count: int, first: Skip | None) -> None:
-        """Write down, in a worker, what it has skipped so far in an iteration; `first` with the count of 1."""
+        """Record how many samples a worker has skipped so far. Called in that worker.
+
+        Args:
+            iteration: number of the iteration.
+            worker: number of the worker.
+            count: number of samples skipped so far in this iteration.
+            first: the first skipped sample, if `count` is 1; otherwise None.
+        """
         if worker >= _WORKERS:
             return
         slot = self._slot(iteration, worker)
@@ -58,7 +71,7 @@ class WorkerSkips:
         slot.count, slot.iteration = count, iteration
 
     def report(self, iteration: int) -> SkipReport:
-        """What all workers of an iteration skipped so far, with the first sample of each worker."""
+        """Return the samples that all workers of an iteration skipped so far: their number, and the first of each."""
         slots = [self._slot(iteration, worker) for worker in range(_WORKERS)]
         skipping = [slot for slot in slots if slot.iteration == iteration and slot.count]
         first = [
@@ -77,7 +90,7 @@ class WorkerSkips:
         return slot
 
     def __getstate__(self) -> dict[str, Any]:
-        # a copy that is no worker's has an account of its own
+        # a DataLoader worker that is spawned shares the memory; any other copy gets new memory
         return {"shared": self._shared} if multiprocessing.context.get_spawning_popen() is not None else {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

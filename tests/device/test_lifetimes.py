@@ -212,7 +212,7 @@ def test_going_on_in_a_forked_child_is_an_error_that_says_what_to_do(
             loader.stats()
             next(running)
         except ConfigError as error:
-            status = 0 if "forked in the middle of an iteration" in str(error) else 2
+            status = 0 if "forked during an iteration" in str(error) else 2
             loader.close()
         finally:
             os._exit(status)

@@ -154,7 +154,7 @@ def test_option_values_that_cannot_work_are_refused() -> None:
     for make, message in (
         (lambda: ReadOptions(decode="fast"), "decode must be 'exact' or 'scaled'"),
         (lambda: ReadOptions(cache_bytes=1), "needs a folder"),
-        (lambda: Collate(pad=0), "pad is the multiple"),
+        (lambda: Collate(pad=0), "pad must be a whole number"),
     ):
         with pytest.raises(ConfigError, match=message):
             make()

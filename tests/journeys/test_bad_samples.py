@@ -87,7 +87,7 @@ def test_resuming_near_the_end_still_allows_a_share_of_the_whole_epoch():
 
 @pytest.mark.parametrize("max_bad", [-1, -0.1, 1.5, float("nan"), True, "1%"])
 def test_an_invalid_limit_is_refused(max_bad: Any):
-    with pytest.raises(ConfigError, match=r"max_bad must be a share from 0\.0 to 1\.0, a whole number, or None"):
+    with pytest.raises(ConfigError, match=r"max_bad must be a float from 0\.0 to 1\.0 \(a share\), a whole number"):
         dataset(max_bad=max_bad)
 
 
@@ -132,7 +132,7 @@ def test_the_number_of_records_is_limited_and_the_count_continues(caplog: pytest
     assert data.skipped.count == 110 and len(data.skipped.first) == 100
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 102
-    assert messages[100] == "skipped 100 samples: more of this epoch are counted without a line each"
+    assert messages[100] == "skipped 100 samples: further ones in this epoch are counted, but not logged"
     assert messages[101].startswith("epoch 0, rank 0 of 1: skipped 110 of 120 samples; the first was sample")
 
 
@@ -206,7 +206,7 @@ def test_a_damaged_foreign_shard_counts_as_one_bad_sample(tmp_path: Path):
     assert str(data.skipped.first[0]).startswith("the rest of shard 1.tar: ")
     with pytest.raises(
         DataError,
-        match=r"\(parts of 25% of the shards among them\), more than max_bad=0\.24 allows; the first was the rest of",
+        match=r"including parts of 25% of the shards, more than max_bad=0\.24 allows; the first was the rest of",
     ):
         list(dataset(tmp_path, batch_size=None, max_bad=0.24))
 

@@ -155,7 +155,7 @@ def test_an_error_in_a_worker_names_the_sample():
 
 @pytest.mark.parametrize("options", [{}, {"keys": False}, {"fields": {"image": "jpg", "label": "cls"}, "keys": False}])
 def test_a_dataloader_with_a_batch_size_over_batches_is_refused(options):
-    with pytest.raises(ConfigError, match="yields whole batches: pass batch_size=None to the DataLoader"):
+    with pytest.raises(ConfigError, match="yields finished batches: pass batch_size=None to the DataLoader"):
         next(iter(DataLoader(dataset(**options), batch_size=2)))
 
     assert len(next(iter(DataLoader(dataset(**options, batch_size=None), batch_size=2)))) == (

@@ -107,7 +107,7 @@ def test_guessed_fields_are_printed_and_ignored_fields_give_a_warning(tmp_path, 
         list(ShardDataset(tars(tmp_path / "bare", bare), batch_size=None))
         list(ShardDataset(folder, batch_size=None, target="json:label"))
 
-    aside = 'target= names another, such as "json:label", or "none"'
+    aside = 'to choose another target, pass target=, such as "json:label" or "none"'
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("WARNING", f"reading as captions: image jpg, target txt; not used: json; {aside}"),
         ("WARNING", f"reading as unlabeled: image jpg, target none; not used: json; {aside}"),

@@ -34,7 +34,7 @@ def loader(**options: Any) -> DeviceLoader:
         ({"batch_size": "4"}, "batch_size must be a whole number from 1, or None for single samples, not '4'"),
         ({"drop_last": "no"}, "drop_last must be True or False, not 'no'"),
         ({"keys": 1}, "keys must be True or False, not 1"),
-        ({"collate": default_collate}, r"collate must be Collate\(…\), .*; a function of batches is for map\(\)"),
+        ({"collate": default_collate}, r"collate must be Collate\(…\), .*; map\(\) applies a function to batches"),
         ({"read_options": {"decode": "scaled"}}, r"read_options must be ReadOptions\(…\) from mps_shards"),
         ({"transform": [classify.train(8)]}, r"transform is a list: Compose\(\[…\]\) .* and a tuple gives a view"),
     ],
@@ -50,7 +50,7 @@ def test_arguments_of_a_wrong_type_are_refused_with_the_accepted_types(options: 
         ({"num_threads": "2"}, "num_threads must be a whole number from 1, not '2'"),
         ({"host_batches": 1.5}, "host_batches must be a whole number from 1, not 1.5"),
         ({"memory": "1G"}, "memory must be a whole number from 1, not '1G'"),
-        ({"on_stats": 3}, "on_stats must be a function that is given the stats, not 3"),
+        ({"on_stats": 3}, "on_stats must be a function of the statistics, not 3"),
     ],
 )
 def test_loader_options_of_a_wrong_type_are_refused(options: dict[str, Any], message: str):
@@ -81,10 +81,10 @@ def test_integers_of_numpy_are_accepted_as_integers():
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (lambda data: data[0], r"ShardSamples reads samples by number, .* subset=Subset\(…\) splits"),
-        (lambda data: random_split(data, [30, 10])[0][0], "ShardSamples reads samples by number"),
+        (lambda data: data[0], r"ShardSamples to read samples by number, .* subset=Subset\(…\) to split"),
+        (lambda data: random_split(data, [30, 10])[0][0], "ShardSamples to read samples by number"),
         (lambda data: data.shuffle(1000), "pass shuffle=True"),
-        (lambda data: data.decode("pil"), "samples are decoded already"),
+        (lambda data: data.decode("pil"), "samples are already decoded"),
         (lambda data: data.to_tuple("jpg", "cls"), r"yields \(images, targets\)"),
         (lambda data: data.batched(8), "pass batch_size="),
     ],

@@ -112,7 +112,7 @@ def test_masks_are_delivered_with_unchanged_label_ids(tmp_path: Path, transfer: 
 
 
 def test_the_number_of_batches_is_not_known_in_advance(folder: Path):
-    with pytest.raises(TypeError, match="without a manifest have no length"):
+    with pytest.raises(TypeError, match="of tars without a manifest is not known"):
         len(ShardDataset(folder, batch_size=4))
 
 

@@ -133,7 +133,7 @@ def test_a_step_without_samples_is_an_error_if_other_ranks_depend_on_it(world_si
         shard_set([8], broken=range(8)), rank=0, world_size=world_size, on_bad_sample=SkipRules(max_bad=None)
     )
 
-    with pytest.raises(DataError, match=r"all 4 samples of a batch \(positions 0 to .*out of step"):
+    with pytest.raises(DataError, match=r"all 4 samples of a batch \(positions 0 to .*different numbers of batches"):
         list(loaded(data, workers))
 
 

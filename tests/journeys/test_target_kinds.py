@@ -184,7 +184,7 @@ def test_a_list_with_captions_gives_texts(tmp_path: Path):
     ("options", "message"),
     [
         ({"fields": {"caption": "txt"}}, "fields must name the image"),
-        ({"fields": {"image": "jpg", "x": "mp4"}}, r"fields\['x'\]='mp4' has an unknown kind: give \"cls\""),
+        ({"fields": {"image": "jpg", "x": "mp4"}}, r"fields\['x'\]='mp4' is not supported: give \"cls\""),
         ({"fields": {"image": "jpg", "x": "a.png", "y": "b.png"}}, "2 label maps"),
         ({"fields": ["image"]}, r"fields must be \{name: field\}"),
         ({"fields": {"image": "jpg"}, "target": "cls"}, "leave out image= and target="),

@@ -150,7 +150,7 @@ def test_another_batch_size_is_no_mismatch(changed):
 def test_not_strict_resumes_at_the_position_and_warns_of_what_differs():
     data = ShardDataset(SET, **{**SMALL, "seed": 4})
 
-    with pytest.warns(UserWarning, match="resuming although seed was 3 and is 4"):
+    with pytest.warns(UserWarning, match="resuming from a state of another sequence: seed was 3 and is 4"):
         data.load_state_dict(state_after(3), strict=False)
 
     assert data.state_dict()["position"] == 6

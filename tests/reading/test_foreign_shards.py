@@ -59,7 +59,7 @@ def test_ranks_share_the_sequence_as_with_an_index(remainder, world):
 
 
 def test_its_length_is_not_known():
-    with pytest.raises(TypeError, match="tars without a manifest have no length"):
+    with pytest.raises(TypeError, match="the number of batches of tars without a manifest is not known"):
         len(ShardDataset(foreign_tars(COUNTS), batch_size=4))
 
 

@@ -1,4 +1,4 @@
-"""What is opened for what was named: shard sets, several of them, tars of anybody."""
+"""Opening of the shards that a user names: shard sets, several sets, and tars of other tools."""
 
 import shutil
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_sets_of_other_classes_or_tasks_are_not_mixed(tmp_path, other):
 @pytest.mark.parametrize(
     ("named", "options", "error", "complaint"),
     [
-        ([SET, foreign_tars([2])], {}, ConfigError, f"has no {MANIFEST_NAME}, the other sets have"),
+        ([SET, foreign_tars([2])], {}, ConfigError, f"has no {MANIFEST_NAME}, but other sets have one"),
         ({foreign_tars([2]): 1}, {}, ConfigError, f"weights need shard sets with a {MANIFEST_NAME}"),
         ([], {}, ConfigError, "no shards were named"),
         (SET / "s-000007.tar", {}, StorageError, "no such file or directory"),

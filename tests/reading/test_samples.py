@@ -31,7 +31,7 @@ def test_samples_are_those_of_the_data_set_by_number():
     assert same(samples[-1], streamed[16]) and same(samples[-17], streamed[0])
     assert len(list(samples)) == 17 and type(samples[0][1]) is int
     for beyond in (17, -18):
-        with pytest.raises(IndexError, match=rf"sample {beyond} of 17"):
+        with pytest.raises(IndexError, match=rf"sample {beyond} does not exist: there are 17"):
             samples[beyond]
 
 
@@ -123,7 +123,7 @@ def test_a_store_is_asked_as_often_as_the_options_for_stores_say():
 
 
 def test_what_cannot_be_read_by_number_is_refused():
-    with pytest.raises(ConfigError, match=r"needs an index, .* run 'mps-shards index'"):
+    with pytest.raises(ConfigError, match=r"needs a shard set with an index, .* run 'mps-shards index'"):
         ShardSamples(foreign_tars([3]))
     with pytest.raises(ConfigError, match="a list of sets, without weights"):
         ShardSamples({SET: 1})
