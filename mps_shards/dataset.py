@@ -208,11 +208,7 @@ class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdat
             make = iteration.sample_maker(StageTimes())
             for plan in iteration.plans():
                 batch = iteration.new_batch(plan, _host_memory, torch.float32)
-                for row, sample in enumerate(make(batch, 0, len(plan))):
-                    if sample is None:
-                        batch.skip(row)
-                    else:
-                        batch.put(row, sample)
+                make(batch, 0, len(plan))
                 batch.complete()
                 tensors = batch.rebuilt(batch.leaves) if batch.rows else None
                 content = iteration.deliver(plan, tensors, batch.keys)

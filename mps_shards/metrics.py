@@ -67,7 +67,7 @@ class StageTimes:
 
     def take(self) -> "StageTimes":
         """Return a copy of the times so far, and reset this object to 0."""
-        taken = StageTimes(*(getattr(self, field.name) for field in fields(self)))
+        taken = StageTimes(self.read, self.decode, self.transform, self.assemble, self.bytes_read)
         self.read = self.decode = self.transform = self.assemble = 0.0
         self.bytes_read = 0
         return taken
@@ -146,9 +146,10 @@ class LoaderStats:
 
     def add(self, times: StageTimes) -> None:
         """Add the times and the bytes of a worker."""
-        for stage in STAGES:
-            name = f"{stage}_s"
-            setattr(self, name, getattr(self, name) + getattr(times, stage))
+        self.read_s += times.read
+        self.decode_s += times.decode
+        self.transform_s += times.transform
+        self.assemble_s += times.assemble
         self.bytes_read += times.bytes_read
 
     def since(self, earlier: "LoaderStats") -> "LoaderStats":

@@ -4,12 +4,12 @@
 its threads and the device engines work with any source of batches.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sized
+from collections.abc import Callable, Generator, Sized
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 
-from mps_shards.batching.host_batch import HostBatch, Sample
+from mps_shards.batching.host_batch import HostBatch
 from mps_shards.metrics import SkipReport, StageTimes
 from mps_shards.storage.folder import Traffic
 
@@ -22,13 +22,10 @@ Allocate: TypeAlias = Callable[[int], torch.Tensor]
 
 
 class SampleMaker(Protocol):
-    """A function that makes samples in one worker thread."""
+    """A function that makes samples in one worker thread, and puts them into their batch."""
 
-    def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
-        """Yield the samples of rows `first` to `last - 1` of the batch's plan, in order; None for a skipped sample.
-
-        The caller puts the samples into the batch. This function may also write images into `batch.image_rows` itself.
-        """
+    def __call__(self, batch: HostBatch, first: int, last: int) -> None:
+        """Put the samples of rows `first` to `last - 1` of the batch's plan into the batch, or skip them."""
         ...
 
 

@@ -8,7 +8,7 @@ are in the CPU's cache. (``x * (1 / 255)`` differs for 126 of 256 values, as doe
 import ctypes
 import math
 import threading
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,19 +22,17 @@ from mps_shards.batching.tensor_layout import Conversion, Leaf, describe_differe
 from mps_shards.errors import ConfigError
 from mps_shards.vision.normalization import Normalize, mean_and_std
 
-__all__ = ["RENDERED", "HostBatch", "ImageFormat", "Sample"]
+__all__ = ["HostBatch", "ImageFormat", "Sample"]
 
 _ALIGNMENT = 64  # bytes; every tensor in a host buffer begins at a cache line
 _WHITE = torch.tensor(255.0)  # a tensor, because torch would convert a number in each call
-
-RENDERED: Any = object()  # replaces an image that has been written into its row already, see `HostBatch.image_rows`
 
 
 class Sample(NamedTuple):
     """A finished sample.
 
     Attributes:
-        image: uint8 or float32 tensor, or a tree of such tensors, or `RENDERED`. uint8 values are pixels, 0..255.
+        image: uint8 or float32 tensor, or or a tree of such tensors. uint8 values are pixels, 0..255.
         target: an integer, an integer or float32 tensor, or a tree of such values.
         key: key of the sample.
     """
@@ -83,7 +81,6 @@ class _FastPath(NamedTuple):
 
     shape: torch.Size
     dtype: torch.dtype
-    images: list[torch.Tensor]
     targets: list[int]
     converts: bool
 
@@ -112,6 +109,8 @@ class HostBatch:
         failure: the error of the first row that failed, which is raised instead of delivering the batch.
     """
 
+    is_padded = False  # whether samples may have different shapes
+
     def __init__(
         self,
         plan: Sized,
@@ -138,6 +137,7 @@ class HostBatch:
         self._structure: Any = None  # structure of a sample, as a tree whose leaves are None
         self._fast_path: _FastPath | None = None
         self._rows_of_leaves: list[Any] = []  # rows of each leaf: views, or a list of numbers
+        self._image_memory: npt.NDArray[Any] | None = None  # of all rows, see `image_rows`
         self._first_key = ""
         self._skipped_rows: list[int] = []
 
@@ -161,11 +161,6 @@ class HostBatch:
         """
         image, target, key = sample
         fast = self._fast_path
-        if image is RENDERED:
-            assert fast is not None
-            self.keys[row] = key
-            fast.targets[row] = target
-            return
         if (
             fast is not None
             and type(target) is int
@@ -175,14 +170,16 @@ class HostBatch:
         ):
             self.keys[row] = key
             fast.targets[row] = target
+            memory = (self._rows_of_leaves[0] or self._row_views(0))[row]
             if fast.converts:
-                self._convert(image, fast.images[row])
+                self._convert(image, memory)
             else:
-                fast.images[row].copy_(image)
+                memory.copy_(image)
             return
         values = self._checked_leaves(sample)
         self.keys[row] = key
-        for value, leaf_rows in zip(values, self._rows_of_leaves, strict=True):
+        for number, value in enumerate(values):
+            leaf_rows = self._rows_of_leaves[number] or self._row_views(number)
             memory = leaf_rows[row]
             if not isinstance(memory, torch.Tensor):
                 leaf_rows[row] = value
@@ -196,7 +193,7 @@ class HostBatch:
     ) -> npt.NDArray[Any] | None:
         """Return the memory of the images of all rows, for writing images of one shape into it directly.
 
-        After writing a row, call `put` with a `Sample` whose image is `RENDERED` and whose target is an integer.
+        After writing a row, call `put_rest` instead of `put`.
 
         Args:
             shape: shape of an image, [3, height, width].
@@ -213,7 +210,25 @@ class HostBatch:
         fast = self._fast_path
         if fast is None or fast.dtype is not dtype or tuple(fast.shape) != shape:
             return None
-        return _array_of(self.leaves[0])
+        if self._image_memory is None:
+            self._image_memory = _array_of(self.leaves[0])
+        return self._image_memory
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether the shapes of the batch are known: those of its first sample."""
+        return self._layout is not None
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Shape of an image, if it is known already and each sample consists of one image and one integer."""
+        return None if self._fast_path is None else tuple(self._fast_path.shape)
+
+    def put_rest(self, first: int, keys: Sequence[str], targets: Sequence[int]) -> None:
+        """Complete consecutive rows whose images were written to `image_rows`."""
+        assert self._fast_path is not None
+        self.keys[first : first + len(keys)] = keys
+        self._fast_path.targets[first : first + len(keys)] = targets
 
     def _convert(self, pixels: torch.Tensor, row: torch.Tensor) -> None:
         """Write uint8 pixels into a row as float32, divided by 255 and normalised."""
@@ -231,8 +246,12 @@ class HostBatch:
         """Close the gaps of skipped rows, and return their number. `rows` becomes the number of remaining rows."""
         for leaf, rows in zip(self.leaves, self._rows_of_leaves, strict=True):
             if leaf.ndim == 1:
-                leaf.copy_(torch.tensor(rows, dtype=leaf.dtype))
-        self._rows_of_leaves, self._fast_path = [], None  # their views would keep the memory alive
+                numbers = np.array(
+                    rows, np.int64 if leaf.dtype == torch.int64 else np.float32
+                )  # torch takes 3 times as long
+                leaf.copy_(torch.from_numpy(numbers))
+        # views would keep the memory alive
+        self._rows_of_leaves, self._fast_path, self._image_memory = [], None, None
         if not self._skipped_rows:
             return 0
         skipped = set(self._skipped_rows)
@@ -291,6 +310,11 @@ class HostBatch:
             if self._layout is None:
                 self._lay_out(layout, structure, sample, images)
 
+    def _row_views(self, number: int) -> list[torch.Tensor]:
+        """Return a view of each row of a leaf, made in one call when the first row is written."""
+        views = self._rows_of_leaves[number] = list(self.arranged(number, self.leaves[number]).unbind())
+        return views
+
     def _lay_out(self, layout: list[Leaf], structure: Any, sample: Sample, image_leaves: int) -> None:
         sizes = [self.rows * math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in layout]
         starts, total = [], 0
@@ -308,19 +332,14 @@ class HostBatch:
             memory[start : start + size].view(leaf.dtype).view(self.rows, *shape)
             for leaf, shape, start, size in zip(layout, shapes, starts, sizes, strict=True)
         ]
-        # one call makes the views of all rows; numbers are collected in a list, which `complete` writes in one call
-        self._rows_of_leaves = [list(leaf.unbind()) if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
-        if self.image_format.channels_last:
-            for number in range(image_leaves):
-                self._rows_of_leaves[number] = [
-                    row.permute(2, 0, 1) if row.ndim == 3 else row for row in self._rows_of_leaves[number]
-                ]
+        # numbers are collected in a list, which `complete` writes in one call
+        self._rows_of_leaves = [[] if leaf.ndim > 1 else [0] * self.rows for leaf in self.leaves]
         self._image_leaves, self._structure, self._first_key = image_leaves, structure, sample.key
         self.conversions = [leaf.conversion for leaf in layout]
         if isinstance(sample.image, torch.Tensor) and sample.image.ndim and type(sample.target) is int:
-            images, targets = self._rows_of_leaves
+            _, targets = self._rows_of_leaves
             converts = sample.image.dtype == torch.uint8 and self.leaves[0].dtype == torch.float32
-            self._fast_path = _FastPath(sample.image.shape, sample.image.dtype, images, targets, converts)
+            self._fast_path = _FastPath(sample.image.shape, sample.image.dtype, targets, converts)
         self._layout = layout  # last, because other threads read it without the lock
 
 

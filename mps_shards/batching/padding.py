@@ -25,6 +25,8 @@ class PaddedBatch(HostBatch):
         ignore_index: label id of the padding of label maps.
     """
 
+    is_padded = True
+
     def __init__(
         self,
         plan: Sized,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mps_shards.batching.batch_source import BatchWork
-from mps_shards.batching.host_batch import HostBatch, Sample
+from mps_shards.batching.host_batch import HostBatch
 from mps_shards.batching.host_buffers import BufferState, HostBuffer
 from mps_shards.errors import ShutdownTimeout
 from mps_shards.metrics import LoaderStats, StageTimes
@@ -179,15 +179,11 @@ class Workers:
             make = self._work.sample_maker(times)
             while (taken := self._take_rows()) is not None:
                 batch, first, last = taken
-                row, sample = first, None
                 failure: tuple[int, BaseException] | None = None
                 try:
-                    for row, sample in enumerate(make(batch, first, last), first):
-                        _put(batch, row, sample, times)
-                        row += 1
+                    make(batch, first, last)
                 except BaseException as error:  # raised in the consumer's thread, when it takes the batch
-                    failure = (row, error)
-                sample = None  # a waiting thread must not keep the sample alive
+                    failure = (first, error)  # of the rows that a worker takes at once, at most one fails
                 self._finish_rows(batch, last - first, failure, times)
         except BaseException as error:  # not from making a sample; unreported, the consumer would wait for ever
             with self._lock:
@@ -335,15 +331,6 @@ class Workers:
                 break
             other.detach()
         return not in_use or in_use + nbytes <= limit
-
-
-def _put(batch: HostBatch, row: int, sample: Sample | None, times: StageTimes) -> None:
-    if sample is None:
-        batch.skip(row)
-        return
-    began = time.perf_counter()
-    batch.put(row, sample)
-    times.assemble += time.perf_counter() - began
 
 
 class _Stopped(BaseException):

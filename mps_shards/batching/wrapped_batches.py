@@ -164,8 +164,8 @@ class WrappedIteration:
                 iterator.close()
 
     def sample_maker(self, times: StageTimes) -> Any:
-        """Return a function that yields the finished batch as the only row of its plan."""
-        return lambda batch, first, last: iter([Sample(batch.plan.content, None, "")])
+        """Return a function that puts the finished batch as the only row of its plan."""
+        return lambda batch, first, last: batch.put(0, Sample(batch.plan.content, None, ""))
 
     def new_batch(self, plan: PulledBatch, allocate: Allocate, pixels: torch.dtype) -> HostBatch:
         """Return an empty `TreeBatch`, into which the batch will be copied."""

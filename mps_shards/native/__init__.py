@@ -5,8 +5,22 @@ found. Without it, simplejpeg and torch do the same work, with the same pixels i
 processor. May import: errors.
 """
 
-from mps_shards.native.build import advice, is_available, require
-from mps_shards.native.kernel import VIEW_NUMBERS, Decoder, Layout
+from mps_shards.native.build import advice, is_available, module, require
+from mps_shards.native.kernel import UNLABELED, VIEW_NUMBERS, Decoder, Layout, Loaded, Loading
 from mps_shards.native.tiles import is_tiled, tile_fault, tiled
 
-__all__ = ["VIEW_NUMBERS", "Decoder", "Layout", "advice", "is_available", "is_tiled", "require", "tile_fault", "tiled"]
+__all__ = [
+    "UNLABELED",
+    "VIEW_NUMBERS",
+    "Decoder",
+    "Layout",
+    "Loaded",
+    "Loading",
+    "advice",
+    "is_available",
+    "is_tiled",
+    "module",
+    "require",
+    "tile_fault",
+    "tiled",
+]

@@ -1,11 +1,17 @@
 """Contract of batch plans, which state a batch's samples and the cursor after it before any sample is read."""
 
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 
-__all__ = ["BatchPlan", "SampleName"]
+__all__ = ["BatchPlan", "SampleName", "Spans"]
+
+Spans: TypeAlias = npt.NDArray[np.int64]  # [samples, 3]: descriptor of the open tar, offset and size of each sample
 
 
 class SampleName(NamedTuple):
@@ -37,6 +43,13 @@ class BatchPlan(Protocol):
 
     def read(self, row: int) -> RawSample:
         """Return the sample of a row. Called from any thread, once for each row."""
+        ...
+
+    def opened(self, first: int, last: int) -> AbstractContextManager[Spans | None]:
+        """Keep the tars of rows `first` to `last - 1` open in the block, for the native kernel.
+
+        The result is None if only `read` can read the samples, or can say what is wrong.
+        """
         ...
 
     def name(self, row: int) -> SampleName:

@@ -1,7 +1,7 @@
 """An iteration over one rank's share of an epoch, which a loader's threads or a plain loop may run."""
 
 from collections.abc import Generator, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -178,8 +178,7 @@ class EpochIteration:
 
     def traffic(self) -> Traffic:
         """Return the counts of requests to object stores since this iteration began."""
-        before = asdict(self._asked_before)
-        return Traffic(**{name: value - before[name] for name, value in asdict(self._source.traffic()).items()})
+        return self._source.traffic().since(self._asked_before)
 
     def _move(self, cursor: Cursor) -> None:
         self._cursor, self._moves = cursor, self._position.moves

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence, Set
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from mps_shards.errors import ConfigError, DecodeError, ShardError
@@ -63,6 +64,10 @@ class ForeignPlan:
                 'samples, or ignore all targets with target="none"'
             )
         return plain
+
+    def opened(self, first: int, last: int) -> nullcontext[None]:
+        """Return None: the samples were streamed."""
+        return nullcontext()
 
     def name(self, row: int) -> SampleName:
         sample = self._samples[row]

@@ -3,13 +3,15 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from mps_shards.reading.batch_plan import BatchPlan, SampleName
+from mps_shards.errors import ManifestError
+from mps_shards.reading.batch_plan import BatchPlan, SampleName, Spans
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.reading.selection import Selection
 from mps_shards.shards.manifest import Task
@@ -19,13 +21,26 @@ from mps_shards.storage.folder import Traffic
 __all__ = ["IndexedSource"]
 
 
+class _Located(NamedTuple):
+    """Places of samples.
+
+    Attributes:
+        shards: number of the shard of each sample, counted through all sets.
+        ranges: int64 [samples, 2], offset and size of each sample in its shard.
+    """
+
+    shards: list[int]
+    ranges: npt.NDArray[np.int64]
+
+
 class IndexedPlan:
     """A `BatchPlan` whose samples are read by their numbers in the source."""
 
-    __slots__ = ("_numbers", "_source", "next_position", "positions")
+    __slots__ = ("_located", "_numbers", "_source", "next_position", "positions")
 
     def __init__(self, source: "IndexedSource", positions: list[int], numbers: list[int], next_position: int):
         self._source, self._numbers = source, numbers
+        self._located: _Located | None = None
         self.positions, self.next_position = positions, next_position
 
     @property
@@ -39,6 +54,25 @@ class IndexedPlan:
     def read(self, row: int) -> RawSample:
         """Return the sample of a row, by one ranged read."""
         return self._source.read(self._numbers[row])
+
+    @contextmanager
+    def opened(self, first: int, last: int) -> Iterator[Spans | None]:
+        located = self._located
+        if located is None:
+            located = self._located = self._source.located(self._numbers)
+        if located is None:
+            yield None
+            return
+        shards = located.shards[first:last]
+        distinct = list(dict.fromkeys(shards))
+        with self._source.opened(distinct) as descriptors:
+            spans = None
+            if descriptors is not None:
+                descriptor_of = dict(zip(distinct, descriptors, strict=True))
+                spans = np.empty((last - first, 3), np.int64)
+                spans[:, 0] = [descriptor_of[shard] for shard in shards]
+                spans[:, 1:] = located.ranges[first:last]
+            yield spans
 
     def name(self, row: int) -> SampleName:
         """Return the name of a row's sample for messages, without its key."""
@@ -57,6 +91,7 @@ class IndexedSource:
         self.sets = sets = selection.sets
         first = sets[0]
         self._starts = [0, *accumulate(len(one) for one in sets)]
+        self._first_shards = [0, *accumulate(len(one.shards) for one in sets)]
         self.task: Task | None = first.task
         self.classes = first.classes
         self.ignore_index = first.manifest.ignore_index
@@ -88,6 +123,40 @@ class IndexedSource:
         """Return a sample by its number over all sets, by one ranged read."""
         at = bisect_right(self._starts, number) - 1
         return self.sets[at].read(number - self._starts[at])
+
+    def located(self, numbers: list[int]) -> _Located | None:
+        """Return the places of some samples; None if a set must be read in another way, or an index row is invalid."""
+        wanted = np.array(numbers)
+        shards, ranges = np.empty(len(numbers), np.int64), np.empty((len(numbers), 2), np.int64)
+        for one, first, stop, first_shard in zip(
+            self.sets, self._starts, self._starts[1:], self._first_shards, strict=False
+        ):
+            inside = (wanted >= first) & (wanted < stop)
+            if not inside.any():
+                continue
+            if not one.is_plain:
+                return None
+            try:
+                at, _, starts, stops = one.spans(wanted[inside] - first)
+            except ManifestError:
+                return None
+            shards[inside] = at + first_shard
+            ranges[inside] = np.stack((starts, stops - starts), 1)
+        return _Located(shards.tolist(), ranges)
+
+    def opened(self, shards: list[int]) -> AbstractContextManager[list[int] | None]:
+        """Keep shards open in the block; the result is the descriptor of each, or None if one cannot be opened."""
+        return self.sets[0].opened(shards) if len(self.sets) == 1 else self._opened(shards)
+
+    @contextmanager
+    def _opened(self, shards: list[int]) -> Iterator[list[int] | None]:
+        descriptors: dict[int, int] = {}
+        with ExitStack() as stack:
+            for one, first in zip(self.sets, self._first_shards, strict=False):
+                wanted = [shard for shard in shards if first <= shard < first + len(one.shards)]
+                found = stack.enter_context(one.opened([shard - first for shard in wanted])) if wanted else ()
+                descriptors.update(zip(wanted, found or (), strict=False))
+            yield [descriptors[shard] for shard in shards] if len(descriptors) == len(shards) else None
 
     def read_runs(self, numbers: Sequence[int], *, max_bytes: int) -> dict[int, RawSample]:
         """Read samples that are in object stores, with one request for each run of adjacent samples.

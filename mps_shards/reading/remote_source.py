@@ -12,6 +12,7 @@ workers, or the order is that of packing, each process reads only its own sample
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +76,11 @@ class _AheadPlan(IndexedPlan):
         if sample is None:
             return super().read(row)
         return self._source.sets[sample.at].parse(sample.number, self._ahead.take(sample.ticket))
+
+    @contextmanager
+    def opened(self, first: int, last: int) -> Iterator[None]:
+        """Yield None: the samples of stores are in memory."""
+        yield None
 
 
 class RemoteSource(IndexedSource):

@@ -10,11 +10,17 @@ import torch
 
 from mps_shards import native
 from mps_shards.batching.host_batch import HostBatch, ImageFormat
+from mps_shards.native import Loaded, Loading
+from mps_shards.reading.batch_plan import Spans
 from mps_shards.shards.raw_sample import Buffer
+from mps_shards.vision.pixel_budget import LIMIT
 from mps_shards.vision.transforms.sample_transform import SampleTransform
 from mps_shards.vision.views import HAS_UINT8_KERNELS, View
 
-__all__ = ["Renderable", "Renderer", "log_inexact_resizing"]
+__all__ = ["LARGEST_RENDERED", "Renderable", "Renderer", "log_inexact_resizing"]
+
+# Images with at least this many pixels are not rendered by the kernel: Python decodes them, within the pixel budget.
+LARGEST_RENDERED = LIMIT // 4
 
 _log = logging.getLogger("mps_shards")
 
@@ -48,6 +54,7 @@ class Renderer:
 
     def __init__(self, max_pixels: int, pixel_table: npt.NDArray[np.float32] | None = None):
         self._max_pixels, self._pixel_table = max_pixels, pixel_table
+        self._dtype = torch.uint8 if pixel_table is None else torch.float32  # of what the transform returns
         self._decoder = native.Decoder()
         self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
 
@@ -64,17 +71,44 @@ class Renderer:
             shape = shape or (3, height, width)
             if shape == (3, height, width):  # the rows of a batch have one shape
                 unit.append(image)
-        dtype = torch.uint8 if self._pixel_table is None else torch.float32
-        if shape is not None and (rows := batch.image_rows(shape, unit[0].key, dtype)) is not None:
+        if shape is not None and (rows := batch.image_rows(shape, unit[0].key, self._dtype)) is not None:
             done.update(self._rendered(batch.image_format, rows, unit))
         return done
 
+    def load(
+        self,
+        batch: HostBatch,
+        shape: tuple[int, int] | None,
+        spans: Spans,
+        *,
+        first: int,
+        positions: list[int],
+        loading: Loading,
+    ) -> Loaded | None:
+        """Write the images of consecutive rows into the batch; None if the batch has images of another shape.
+
+        Args:
+            shape: height and width of the images in the batch; None if they are those of its first image, which the
+                batch holds already.
+            spans: places of the samples in open tars.
+            first: row of the first sample.
+            positions: positions of the samples in the epoch's sequence.
+        """
+        if shape is None and batch.image_shape is not None:
+            shape = batch.image_shape[1], batch.image_shape[2]
+        rows = None if shape is None else batch.image_rows((3, *shape), "", self._dtype)
+        if rows is None:
+            return None
+        return self._decoder.load(
+            spans,
+            np.array(positions, np.uint64),
+            loading,
+            rows[first : first + len(spans)],
+            layout=_layout(batch.image_format, rows),
+            table=self._table_for(batch.image_format, rows),
+        )
+
     def _rendered(self, image_format: ImageFormat, rows: npt.NDArray[Any], unit: list[Renderable]) -> Iterable[int]:
-        floats = rows.dtype == np.float32
-        if image_format.channels_last:
-            layout = native.Layout.FLOAT_PIXELS if floats else native.Layout.BYTE_PIXELS
-        else:
-            layout = native.Layout.FLOAT_PLANES if floats else native.Layout.BYTE_PLANES
         first, last = unit[0].row, unit[-1].row
         images: list[Buffer | None] = [None] * (last - first + 1)
         views = np.zeros((len(images), native.VIEW_NUMBERS), np.int32)
@@ -85,15 +119,15 @@ class Renderer:
             images,
             views,
             rows[first : last + 1],
-            layout=layout,
-            table=self._table_for(image_format) if floats else None,
+            layout=_layout(image_format, rows),
+            table=self._table_for(image_format, rows),
             max_pixels=self._max_pixels,
         )
         return (first + at for at, is_done in enumerate(finished) if is_done)
 
-    def _table_for(self, image_format: ImageFormat) -> npt.NDArray[np.float32] | None:
+    def _table_for(self, image_format: ImageFormat, rows: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
         """Return float32 [3, 256], the result for each value of each channel; None for value / 255."""
-        if self._pixel_table is not None:
+        if self._pixel_table is not None or rows.dtype == np.uint8:
             return self._pixel_table
         if self._table is None or self._table[0] is not image_format:
             table = None
@@ -103,6 +137,12 @@ class Renderer:
                 table = values.sub(mean).div(std).reshape(3, 256).numpy()
             self._table = (image_format, table)
         return self._table[1]
+
+
+def _layout(image_format: ImageFormat, rows: npt.NDArray[Any]) -> native.Layout:
+    if rows.dtype == np.float32:
+        return native.Layout.FLOAT_PIXELS if image_format.channels_last else native.Layout.FLOAT_PLANES
+    return native.Layout.BYTE_PIXELS if image_format.channels_last else native.Layout.BYTE_PLANES
 
 
 def log_inexact_resizing(transform: SampleTransform) -> None:

@@ -1,23 +1,24 @@
 """Makes samples in one thread: reads them, decodes their images and targets, and transforms them."""
 
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from mps_shards import native
-from mps_shards.batching.host_batch import RENDERED, HostBatch, Sample
+from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.errors import ConfigError, ShardsError
 from mps_shards.metrics import StageTimes
 from mps_shards.reading.bad_samples import BadSamples
 from mps_shards.reading.batch_plan import BatchPlan
-from mps_shards.reading.rendering import Renderable, Renderer
+from mps_shards.reading.loading import SampleLoader
+from mps_shards.reading.rendering import LARGEST_RENDERED, Renderable, Renderer
 from mps_shards.reading.sample_sources import Request
 from mps_shards.reading.target_readers import TargetReader, with_texts
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.vision.decoding import decode_image
-from mps_shards.vision.pixel_budget import LIMIT, budget
+from mps_shards.vision.pixel_budget import budget
 from mps_shards.vision.targets import Opened
 from mps_shards.vision.transforms.sample_transform import PlannedView, SampleTransform, ThreadTransform
 from mps_shards.vision.views import View
@@ -62,10 +63,6 @@ class SampleOptions:
     scaled: bool
 
 
-# Images with at least this many pixels are not rendered by the kernel: Python decodes them, within the pixel budget.
-LARGEST_RENDERED = LIMIT // 4
-
-
 class _Prepared(NamedTuple):
     """A sample that has been read but not decoded, or the error of reading it.
 
@@ -103,27 +100,61 @@ class ThreadSampleMaker:
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
         renders = options.transform.is_view and native.is_available()
         self._renderer = Renderer(options.max_pixels, options.transform.pixel_table) if renders else None
-        self._times = times
+        self._has_fixed_shape = options.transform.geometry.shape is not None
+        self._loader: SampleLoader | None = None
+        self._request, self._options, self._times = request, options, times
 
-    def __call__(self, batch: HostBatch, first: int, last: int) -> Iterator[Sample | None]:
-        """Yield the samples of rows `first` to `last - 1` of the batch's plan, in order; None for a skipped sample."""
+    def __call__(self, batch: HostBatch, first: int, last: int) -> None:
+        """Put the samples of rows `first` to `last - 1` of the batch's plan into the batch, or skip them."""
         plan: BatchPlan = batch.plan  # type: ignore[assignment]  # the iteration makes its batches from such plans
-        rows = iter(range(first, last))
+        loader = self._loader = self._loader or self._new_loader(plan.task)
+        rows: Sequence[int] = range(first, last)
+        if self._renderer is not None and not self._has_fixed_shape and not batch.is_padded:
+            # an image decides the shape of the batch when it is decoded: the size in a header may be damaged
+            while rows and not batch.is_laid_out:
+                self._make_one(batch, plan, self._prepared(plan, rows[0]))
+                rows = rows[1:]
+        if loader is not None and rows:
+            rows = loader(batch, plan, rows[0], last)
+        self._make(batch, plan, iter(rows))
+
+    def _new_loader(self, task: Task | None) -> SampleLoader | None:
+        most_label = self._targets.most_label(task)
+        if self._renderer is None or most_label is None:
+            return None
+        return SampleLoader(
+            self._renderer,
+            self._options.transform,
+            self._request,
+            most_label=most_label,
+            scaled=self._scaled,
+            max_pixels=self._max_pixels,
+            times=self._times,
+        )
+
+    def _make(self, batch: HostBatch, plan: BatchPlan, rows: Iterator[int]) -> None:
         while bunch := self._bunch(plan, rows):
             rendered = self._rendered(batch, bunch)
             for prepared in bunch:
                 if prepared.row in rendered:
                     assert prepared.raw is not None and prepared.known is not None
                     key, target = with_texts(prepared.raw.key, prepared.known.target)
-                    yield Sample(RENDERED, target, key)
-                else:
-                    budget.begin_sample()
-                    try:
-                        sample = self._finished(plan, prepared)
-                    finally:
-                        budget.end_sample()
-                    yield sample
-                    del sample  # this frame must not keep the sample while the next one is made
+                    batch.put_rest(prepared.row, [key], [target])
+                    continue
+                self._make_one(batch, plan, prepared)
+
+    def _make_one(self, batch: HostBatch, plan: BatchPlan, prepared: _Prepared) -> None:
+        budget.begin_sample()
+        try:
+            sample = self._finished(plan, prepared)
+        finally:
+            budget.end_sample()
+        if sample is None:
+            batch.skip(prepared.row)
+            return
+        began = time.perf_counter()
+        batch.put(prepared.row, sample)
+        self._times.assemble += time.perf_counter() - began
 
     def _rendered(self, batch: HostBatch, bunch: list[_Prepared]) -> Container[int]:
         """Render images with the native kernel, and return the rows that it has written.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mps_shards.errors import ConfigError, DecodeError
+from mps_shards.native import UNLABELED
 from mps_shards.reading.sample_sources import Source
 from mps_shards.shards.field_choice import FieldChoice, is_mask
 from mps_shards.shards.manifest import Task
@@ -20,6 +21,9 @@ from mps_shards.vision.targets import Opened, image_and_target, opened
 from mps_shards.vision.transforms.sample_transform import ThreadTransform
 
 __all__ = ["NamedFields", "SampleKey", "SetTargets", "TargetReader", "target_reader", "with_texts"]
+
+
+_MOST_LABEL = 10**18 - 1  # `RawSample.label` reads up to 18 digits
 
 
 class SampleKey(str):
@@ -54,6 +58,10 @@ class TargetReader(Protocol):
         """Return the parts of a sample that are known without decoding pixels; a target that needs them is None."""
         ...
 
+    def most_label(self, task: Task | None) -> int | None:
+        """Return the highest class number if the target is a class number, `UNLABELED` if there is none, else None."""
+        ...
+
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         """Return the image uint8 [3, height, width] and the target."""
         ...
@@ -83,6 +91,11 @@ class SetTargets:
 
     def opened(self, raw: RawSample, task: Task | None) -> Opened:
         return opened(raw, task=task, classes=self.classes, columns=self.columns)
+
+    def most_label(self, task: Task | None) -> int | None:
+        if task == "classification":
+            return self.classes - 1 if self.classes else _MOST_LABEL
+        return UNLABELED if task == "unlabeled" else None
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         return image_and_target(
@@ -140,6 +153,9 @@ class NamedFields:
     def opened(self, raw: RawSample, task: Task | None) -> Opened:
         image = raw.fields[self._choice.image_field(raw)]
         return Opened(image, image_size(image), None if self.mask is not None else self._values(raw))
+
+    def most_label(self, task: Task | None) -> None:
+        """Return None: targets are values by name."""
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         pixels = decode_image(known.image, max_pixels=self._max_pixels, size=known.size)

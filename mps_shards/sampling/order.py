@@ -91,35 +91,41 @@ class ShuffledOrder:
         lengths[lasts] = (sizes - (per_shard - 1) * self._block)[per_shard > 0]
         # end of each block in the line of permuted blocks
         self._line_stop = np.cumsum(lengths[self._blocks], dtype=np.int64)
-        self._windows: OrderedDict[tuple[int, int], Numbers] = OrderedDict()
+        self._windows: OrderedDict[int, tuple[Numbers, set[int]]] = OrderedDict()
 
     def at(self, positions: Numbers) -> Numbers:
         """Return the sample numbers (in packed order) at these positions of the epoch."""
         lanes = self._shuffle.lanes
         lane, place = positions % lanes, positions // lanes
         window, inside = place // self._span, place % self._span
-        keys = zip(lane.tolist(), window.tolist(), inside.tolist(), strict=True)
-        shuffled = np.array([self._window(line, number)[i] for line, number, i in keys], dtype=np.int64)
+        shuffled = np.empty(len(positions), np.int64)
+        for number in set(window.tolist()):
+            chosen = window == number
+            shuffled[chosen] = self._orders(number, lane[chosen])[lane[chosen], inside[chosen]]
         return self._on_line(self._lane_start(lane) + window * self._span + shuffled)
 
     def _lane_start(self, lane: Numbers) -> Numbers:
         length, longer = divmod(self.samples, self._shuffle.lanes)
         return lane * length + np.minimum(lane, longer)
 
-    def _window(self, lane: int, number: int) -> Numbers:
-        """Return the random order of the samples in one window of a lane."""
-        key = (lane, number)
-        found = self._windows.get(key)
-        if found is None:
+    def _orders(self, number: int, lanes: Numbers) -> Numbers:
+        """Return the random orders of the samples in window `number` of all lanes, of which these lanes are drawn.
+
+        int64 [lanes, span]. Windows at the end of a lane are shorter, and the rest of their rows has no meaning.
+        """
+        orders, drawn = self._windows.setdefault(
+            number, (np.zeros((self._shuffle.lanes, self._span), np.int64), set[int]())
+        )
+        for lane in set(lanes.tolist()) - drawn:
             length, longer = divmod(self.samples, self._shuffle.lanes)
             size = min(self._span, length + (lane < longer) - number * self._span)
-            found = keyed.permutation(
+            orders[lane, :size] = keyed.permutation(
                 keyed.Stream.WINDOW, size, seed=self._seed, epoch=self._epoch, a=lane, b=number
-            ).astype(np.int64)
-            self._windows[key] = found
-            while len(self._windows) > 2 * self._shuffle.lanes:  # an iteration needs at most two windows of each lane
-                self._windows.popitem(last=False)
-        return found
+            )
+            drawn.add(lane)
+        while len(self._windows) > 2:  # an iteration needs at most two windows of each lane
+            self._windows.popitem(last=False)
+        return orders
 
     def _on_line(self, places: Numbers) -> Numbers:
         """Return the sample numbers at these places in the line of permuted blocks."""

@@ -4,7 +4,8 @@ import hashlib
 import logging
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import accumulate
 
 import numpy as np
@@ -138,6 +139,15 @@ class ShardSet:
         row = self._rows_of(at)[number - self._starts[at]].item()
         offset, size, _ = row
         return self._sample(self.shards[at].name, row, self.read_span(at, offset, offset + size))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether samples are their bytes as they are in the shards: neither verified nor with chosen fields."""
+        return not self._verify and self._choice is None
+
+    def opened(self, at: Sequence[int]) -> AbstractContextManager[list[int] | None]:
+        """Keep some shards open in the block, see `Folder.opened`."""
+        return self._home.opened([self.shards[number].name for number in at])
 
     def parse(self, number: int, content: Buffer) -> RawSample:
         """Return the sample of this number from its bytes, which were read already. Raises ShardError as `read`."""

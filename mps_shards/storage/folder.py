@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, NamedTuple, TypeAlias
@@ -68,10 +68,16 @@ class Traffic:
 
         The counts come as a sequence, because Ctrl-C inside a generator would keep the generator's files open.
         """
-        total = cls()
-        for part in parts:
-            total.add(**asdict(part))
-        return total
+        counts = zip(*[part._counts() for part in parts], strict=True)
+        return cls(*[sum(values) for values in counts])
+
+    def since(self, earlier: "Traffic") -> "Traffic":
+        """Return the difference to earlier counts."""
+        counts = zip(self._counts(), earlier._counts(), strict=True)
+        return Traffic(*[now - before for now, before in counts])  # type: ignore[arg-type]  # as above
+
+    def _counts(self) -> tuple[int, int, int, int, float]:
+        return self.requests, self.bytes, self.retries, self.hits, self.waited_s
 
 
 class Folder(ABC):
@@ -149,6 +155,14 @@ class Folder(ABC):
         Args:
             stopped: Give up waiting as soon as this is done.
         """
+
+    def opened(self, names: Sequence[str]) -> AbstractContextManager[list[int] | None]:
+        """Keep files open in the block, for code that reads them itself.
+
+        The result is the file descriptor of each name, in order; None if only `read` can read the files, or can say
+        what is wrong.
+        """
+        return contextlib.nullcontext()
 
     @abstractmethod
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:

@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,10 +84,16 @@ class LocalFolder(WritableFolder):
         return self.identity_now(name)
 
     def read(self, name: str, start: int, stop: int, *, stopped: Stop | None = None) -> bytes:
+        return self._reader.read(self._path_of(name), start, stop - start)
+
+    def opened(self, names: Sequence[str]) -> contextlib.AbstractContextManager[list[int] | None]:
+        return self._reader.borrowed([self._path_of(name) for name in names])
+
+    def _path_of(self, name: str) -> str:
         path = self._paths.get(name)
         if path is None:
             path = self._paths[name] = str(self.path / name)
-        return self._reader.read(path, start, stop - start)
+        return path
 
     def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
         return io.BufferedReader(_LocalStream(self.path / name), _STREAMED)

@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Lock
 from weakref import WeakValueDictionary
 
@@ -36,17 +38,20 @@ class RangeReader:
         self._lock = Lock()
         self._open: OrderedDict[str, _File] = OrderedDict()
 
+    def _reset_after_fork(self) -> None:
+        if self._pid != os.getpid():  # a thread of the parent may hold the lock
+            inherited = self._open
+            self._reset()
+            for file in inherited.values():
+                os.close(file.descriptor)
+
     def read(self, path: str, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes of a file from `offset` on.
 
         Raises:
             StorageError: The file cannot be opened or read, or is too short.
         """
-        if self._pid != os.getpid():  # after a fork: a thread of the parent may hold the lock
-            inherited = self._open
-            self._reset()
-            for file in inherited.values():
-                os.close(file.descriptor)
+        self._reset_after_fork()
         recovered = False
         while True:
             try:
@@ -71,6 +76,31 @@ class RangeReader:
                     kind = FileMissing if isinstance(error, FileNotFoundError) else StorageError
                     raise kind(f"{path}: {error.strerror}{_remedy(error)}") from error
                 recovered = True
+
+    @contextmanager
+    def borrowed(self, paths: Sequence[str]) -> Iterator[list[int] | None]:
+        """Keep files open in the block, for code that reads them itself.
+
+        Yields:
+            The descriptor of each path, in order; all paths differ. None if a file cannot be opened, or if more files
+            would be open than this reader may keep: then `read` is to be used, which names an error.
+        """
+        self._reset_after_fork()
+        with self._lock:
+            in_use = sum(file.users > 0 for file in self._open.values())
+            files = [file for path in paths if (file := self._open.get(path)) is not None]
+            for file in files:
+                file.users += 1
+        try:
+            if len(files) < len(paths) and in_use + len(paths) <= self._limit():
+                self._give_back(*files)
+                files = []
+                with suppress(OSError):
+                    for path in paths:
+                        files.append(self._borrow(path))
+            yield [file.descriptor for file in files] if len(files) == len(paths) else None
+        finally:
+            self._give_back(*files)
 
     def _recover(self, path: str, error: OSError) -> bool:
         """Prepare another attempt after an error; return whether it may succeed."""
@@ -121,12 +151,13 @@ class RangeReader:
                 if not file.users:
                     os.close(file.descriptor)
 
-    def _give_back(self, file: "_File") -> None:
+    def _give_back(self, *files: "_File") -> None:
         with self._lock:
-            file.users -= 1
-            if file.stale and not file.users:
-                os.close(file.descriptor)
-            elif len(self._open) > _READER_LIMIT or self._given_limit:
+            for file in files:
+                file.users -= 1
+                if file.stale and not file.users:
+                    os.close(file.descriptor)
+            if len(self._open) > _READER_LIMIT or self._given_limit:
                 self._shrink(self._limit())
 
     def _shrink(self, limit: int) -> None:

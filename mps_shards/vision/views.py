@@ -5,8 +5,7 @@ A decoder that knows the view decodes only its region, or the image at a fractio
 
 import math
 import platform
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from torch.torch_version import TorchVersion
 from torchvision.transforms.v2 import functional as kernels
 from torchvision.transforms.v2.functional import InterpolationMode
 
-__all__ = ["HAS_UINT8_KERNELS", "Planned", "View", "seen", "seen_pixels"]
+__all__ = ["HAS_UINT8_KERNELS", "View", "seen", "seen_pixels"]
 
 _resize = torch.ops.aten._upsample_bilinear2d_aa.default
 
@@ -64,38 +63,6 @@ class View(NamedTuple):
         last = max(first + 1, min(height, round((top + tall) / factor)))
         end = max(start + 1, min(width, round((left + wide) / factor)))
         return self._replace(region=(first, start, last - first, end - start))
-
-
-class Planned(Protocol):
-    """A transform whose view depends on the size of the image and on random numbers alone, not on pixels.
-
-    Attributes:
-        interpolation: interpolation for resizing the view.
-        after: function that makes the result from the view, uint8 [3, height, width], and from a generator in its state
-            after `plan`; None if the view is the result.
-        pixel_table: float32 [3, 256], the result of `after` for each value of each channel; None if its result depends
-            on anything else.
-    """
-
-    @property
-    def interpolation(self) -> Any:  # see the class
-        ...
-
-    @property
-    def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:  # see the class
-        ...
-
-    @property
-    def pixel_table(self) -> npt.NDArray[np.float32] | None:  # see the class
-        ...
-
-    def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-        """Apply the complete transform, the view and `after`, to an image uint8 [3, height, width]."""
-        ...
-
-    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Draw the view of an image of this height and width."""
-        ...
 
 
 def seen(image: torch.Tensor, view: View, interpolation: str) -> torch.Tensor:

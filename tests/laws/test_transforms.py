@@ -146,7 +146,7 @@ def test_a_planned_v2_pipeline_gives_torchvision_s_bits_for_its_crops(
 
     for position, original in enumerate(originals):
         pixels = (original * 255).round().to(torch.uint8)
-        view = planned.plan(*pixels.shape[1:], KeyedRandom(seed=0).at(0, position))
+        view = planned.geometry.plan(*pixels.shape[1:], KeyedRandom(seed=0).at(0, position))
         crop = v2.functional.resized_crop(pixels, *view.region, list(view.resized), antialias=True)
         expected = v2.Compose([v2.RandomHorizontalFlip(float(view.flip)), *rest])(crop)
         assert torch.equal(found[position], expected if expected.is_floating_point() else to_tensor(expected))

@@ -87,7 +87,7 @@ def test_a_planned_random_crop_has_torchvision_s_pixels(rest, flip):
         image = thread.show(pixels(60, 80), [plan])
 
         generator = rng(position)
-        assert plan.view == recognise(transform, task=None).planned[0].plan(60, 80, generator)
+        assert plan.view == recognise(transform, task=None).planned[0].geometry.plan(60, 80, generator)
         expected = crop_of(plan.view)
         expected = v2.functional.horizontal_flip(expected) if flip else expected
         with keyed_draws(generator):

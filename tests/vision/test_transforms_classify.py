@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 from mps_shards.errors import ConfigError
 from mps_shards.vision.randomness import KeyedRandom
 from mps_shards.vision.transforms import classify, segment
+from mps_shards.vision.transforms.geometry import random_crop
 from mps_shards.vision.transforms.keyed_draws import keyed_draws
 from tests.support.images import pixels
 
@@ -56,7 +57,9 @@ def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int
     torch.manual_seed(1)
     torchvision = v2.RandomResizedCrop(224, scale=scale, ratio=ratio)
 
-    ours = np.array([train.crop(height, width, random.at(0, position)) for position in range(DRAWS)])
+    ours = np.array(
+        [random_crop(height, width, train.scale, train.ratio, random.at(0, position)) for position in range(DRAWS)]
+    )
     given = [torchvision.make_params([torch.empty(3, height, width, device="meta")]) for _ in range(DRAWS)]
     theirs = np.array([[params[name] for name in ("top", "left", "height", "width")] for params in given])
 
@@ -72,7 +75,7 @@ def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int
 def test_every_place_that_a_crop_can_have_is_drawn_equally_often():
     train, random = classify.train(8, scale=(0.25, 0.25), ratio=(1.0, 1.0)), KeyedRandom(seed=3)
 
-    places = Counter(train.crop(6, 6, random.at(0, position)) for position in range(3200))
+    places = Counter(random_crop(6, 6, train.scale, train.ratio, random.at(0, position)) for position in range(3200))
 
     assert places.keys() == {(top, left, 3, 3) for top in range(4) for left in range(4)}
     assert all(130 < count < 270 for count in places.values())  # 200, give or take five standard deviations
@@ -83,7 +86,7 @@ def test_crops_lie_inside_the_image(height: int, width: int):
     train, random = classify.train(224), KeyedRandom(seed=0)
 
     for position in range(200):
-        top, left, tall, wide = train.crop(height, width, random.at(0, position))
+        top, left, tall, wide = random_crop(height, width, train.scale, train.ratio, random.at(0, position))
         assert 0 <= top <= top + tall <= height and tall > 0
         assert 0 <= left <= left + wide <= width and wide > 0
 
@@ -96,7 +99,7 @@ def test_where_no_crop_fits_it_is_the_largest_central_one(height: int, width: in
     # twenty numbers for ten attempts, each of the whole area and of a ratio that is too wide for it
     never = Fixed(*[1.0, 1.0 if height >= width else 0.0] * 10)
 
-    assert classify.train(8, scale=(1.0, 1.0)).crop(height, width, never) == crop  # type: ignore[arg-type]
+    assert random_crop(height, width, (1.0, 1.0), (3 / 4, 4 / 3), never) == crop  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
@@ -106,7 +109,7 @@ def test_training_pixels_are_torchvision_s_for_the_same_crop(interpolation: str,
     whole, random = image(123, 170), KeyedRandom(seed=5)
 
     for position in range(20):
-        top, left, height, width = train.crop(123, 170, random.at(0, position))
+        top, left, height, width = random_crop(123, 170, train.scale, train.ratio, random.at(0, position))
         delivered, target = train(whole, 7, random.at(0, position))  # type: ignore[arg-type]
 
         reference = v2.functional.resized_crop(

@@ -50,8 +50,16 @@ class Feed:
     def plans(self) -> Generator[Draft, None, None]:
         yield from self._planned
 
-    def sample_maker(self, times: StageTimes) -> Callable[[HostBatch, int, int], Iterator[Sample | None]]:
-        return lambda batch, first, last: map(self._make, batch.plan.items[first:last])  # type: ignore[attr-defined]
+    def sample_maker(self, times: StageTimes) -> Callable[[HostBatch, int, int], None]:
+        def make(batch: HostBatch, first: int, last: int) -> None:
+            for row, item in enumerate(batch.plan.items[first:last], first):  # type: ignore[attr-defined]
+                sample = self._make(item)
+                if sample is None:
+                    batch.skip(row)
+                else:
+                    batch.put(row, sample)
+
+        return make
 
     def new_batch(self, plan: Draft, allocate: Any, pixels: torch.dtype) -> HostBatch:
         return HostBatch(plan, allocate, pixels=pixels)

@@ -21,8 +21,8 @@ from mps_shards.vision.transforms.colour import (
     colour_steps,
     erase_step,
 )
-from mps_shards.vision.transforms.geometry import Region, central_crop, random_crop, shorter_side_resized
-from mps_shards.vision.views import View, seen
+from mps_shards.vision.transforms.geometry import Geometry
+from mps_shards.vision.views import seen
 
 __all__ = ["evaluate", "mix", "train"]
 
@@ -65,6 +65,7 @@ class train:
     grayscale: float = 0.0
     blur: float = 0.0
     erase: float = 0.0
+    geometry: Geometry = field(init=False, repr=False, compare=False)
     _steps: list[Step] = field(init=False, repr=False, compare=False)
     pixel_table = None  # see `Planned`
 
@@ -74,23 +75,16 @@ class train:
         if not 0 <= self.flip <= 1:
             raise ConfigError(f"flip is a probability from 0 to 1, not {self.flip}")
         _check_interpolation(self.interpolation)
+        geometry = Geometry(area=(self.scale, self.ratio), resized=(self.size, self.size), flip=self.flip)
+        object.__setattr__(self, "geometry", geometry)
         colour = colour_steps(jitter=self.jitter, jitter_p=self.jitter_p, grayscale=self.grayscale, blur=self.blur)
         object.__setattr__(self, "_steps", [*augment_step(self.augment), *colour, *erase_step(self.erase)])
 
     def __call__(self, image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[torch.Tensor, Any]:
         """Transform an image uint8 [3, height, width] to uint8 [3, size, size]; the target stays as it is."""
         _refuse_label_map(target)
-        view = seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation)
+        view = seen(image, self.geometry.plan(image.shape[-2], image.shape[-1], rng), self.interpolation)
         return apply_steps(view, self._steps, rng) if self._steps else view, target
-
-    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Draw the view of an image of this height and width."""
-        region = self.crop(height, width, rng)
-        return View(region, (self.size, self.size), None, rng.random() < self.flip)
-
-    def crop(self, height: int, width: int, rng: np.random.Generator) -> Region:
-        """Draw top, left, height and width of the crop, in pixels of an image of this height and width."""
-        return random_crop(height, width, self.scale, self.ratio, rng)
 
     @property
     def after(self) -> Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None:
@@ -115,26 +109,20 @@ class evaluate:
     resize: int | None = None
     _: KW_ONLY
     interpolation: Interpolation = "bilinear"
+    geometry: Geometry = field(init=False, repr=False, compare=False)
     after = pixel_table = None  # see `Planned`
 
     def __post_init__(self) -> None:
-        if not 0 < self.size <= self._resize:
-            raise ConfigError(f"resize={self._resize} must be at least size={self.size}, and both must be positive")
+        resize = round(self.size * 256 / 224) if self.resize is None else self.resize
+        if not 0 < self.size <= resize:
+            raise ConfigError(f"resize={resize} must be at least size={self.size}, and both must be positive")
         _check_interpolation(self.interpolation)
-
-    @property
-    def _resize(self) -> int:
-        return round(self.size * 256 / 224) if self.resize is None else self.resize
+        object.__setattr__(self, "geometry", Geometry(resized=resize, crop=(self.size, self.size)))
 
     def __call__(self, image: torch.Tensor, target: Any, rng: np.random.Generator) -> tuple[torch.Tensor, Any]:
         """Transform an image uint8 [3, height, width] to uint8 [3, size, size]; the target stays as it is."""
         _refuse_label_map(target)
-        return seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation), target
-
-    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Return the view of an image of this height and width; lengths are rounded as torchvision rounds them."""
-        resized = shorter_side_resized(height, width, self._resize)
-        return View((0, 0, height, width), resized, central_crop(resized, (self.size, self.size)), False)
+        return seen(image, self.geometry.plan(image.shape[-2], image.shape[-1], rng), self.interpolation), target
 
 
 @dataclass(frozen=True, slots=True)

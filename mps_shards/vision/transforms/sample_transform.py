@@ -18,7 +18,8 @@ from mps_shards.vision.transforms.adapters.callables import CallableAdapter
 from mps_shards.vision.transforms.adapters.own import OwnAdapter
 from mps_shards.vision.transforms.adapters.torchvision_v1 import TorchvisionV1Adapter, is_v1
 from mps_shards.vision.transforms.adapters.torchvision_v2 import TorchvisionV2Adapter, is_v2
-from mps_shards.vision.views import Planned, View, seen_pixels
+from mps_shards.vision.transforms.geometry import Geometry, Planned
+from mps_shards.vision.views import View, seen_pixels
 
 __all__ = ["PlannedView", "SampleTransform", "ThreadTransform", "Transform", "recognise"]
 
@@ -55,6 +56,11 @@ class SampleTransform:
                 and planned[0].interpolation == "bilinear"
             )
         )
+
+    @property
+    def geometry(self) -> Geometry:
+        """The geometry of a single view, see `Planned`; without a transform, the whole image."""
+        return self.planned[0].geometry if self.planned else Geometry()
 
     @property
     def pixel_table(self) -> npt.NDArray[np.float32] | None:
@@ -163,7 +169,7 @@ class ThreadTransform:
         """Draw the views of the image at a position; `size` is its height and width."""
         plans = []
         for number, (planned, after) in enumerate(zip(self._planned, self._after, strict=True)):
-            view = planned.plan(*size, self._random.at(epoch, position, number))
+            view = planned.geometry.plan(*size, self._random.at(epoch, position, number))
             plans.append(PlannedView(view, None if after is None else self._random.bookmark()))
         return plans
 

@@ -9,6 +9,7 @@
 
 #include "jpeg.h"
 #include "kernel.h"
+#include "sample.h"
 #include "tiles.h"
 
 enum { SIDE = 24, HEADER = 16, MOST_PIXELS = 1 << 18 };
@@ -62,6 +63,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         return 0;
     const uint8_t *data = bytes + HEADER;
     const size_t size = length - HEADER;
+    struct sample sample;
+    if (sample_parse(&sample, data, size) == 0)
+        check(sample.image >= data && sample.image_size <= (size_t)(data + size - sample.image) &&
+                  sample.key_size > 0 && sample.key_size <= KEY_BYTES,
+              "a sample lies within its bytes");
     struct jpeg jpeg;
     int32_t height = 100, width = 100;
     if (jpeg_parse(&jpeg, data, size) == 0) {

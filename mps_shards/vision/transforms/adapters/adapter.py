@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from mps_shards.vision.views import Planned
+from mps_shards.vision.transforms.geometry import Planned
 
 __all__ = ["Adapter", "Apply"]
 

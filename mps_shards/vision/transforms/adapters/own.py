@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mps_shards.vision.transforms.adapters.adapter import Apply
-from mps_shards.vision.views import Planned
+from mps_shards.vision.transforms.geometry import Planned
 
 __all__ = ["OwnAdapter"]
 

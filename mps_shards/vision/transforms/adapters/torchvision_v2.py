@@ -17,10 +17,10 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from mps_shards.vision.transforms.adapters.adapter import Apply
-from mps_shards.vision.transforms.geometry import central_crop, random_crop, shorter_side_resized
+from mps_shards.vision.transforms.geometry import Geometry, Planned
 from mps_shards.vision.transforms.keyed_draws import keyed_draws
 from mps_shards.vision.transforms.output_checks import checked_image, checked_pair, is_label_map
-from mps_shards.vision.views import Planned, View, seen
+from mps_shards.vision.views import seen
 
 __all__ = ["TorchvisionV2Adapter", "is_v2"]
 
@@ -63,34 +63,21 @@ class _PlannedPipeline:
     """A pipeline that begins with RandomResizedCrop, or Resize with an optional CenterCrop, and an optional flip.
 
     Attributes:
-        area: scale and ratio of a random crop; None for the whole image.
-        resized: height and width after resizing, or the length of the shorter side.
-        crop: height and width of a central crop; None for no crop.
-        flip: probability of a horizontal flip.
+        geometry: crop, resize and flip at the beginning of the pipeline.
         interpolation: interpolation for resizing.
         rest: the remaining steps of the pipeline.
         pixel_table: result of these steps for each pixel value, see `Planned`.
     """
 
-    area: tuple[tuple[float, float], tuple[float, float]] | None
-    resized: tuple[int, int] | int
-    crop: tuple[int, int] | None
-    flip: float
+    geometry: Geometry
     interpolation: str
     rest: tuple[Callable[[Any], Any], ...]
     pixel_table: npt.NDArray[np.float32] | None
 
     def __call__(self, image: Any, target: Any, rng: np.random.Generator) -> tuple[Any, Any]:
         """Apply the pipeline to an image uint8 [3, height, width]."""
-        view = seen(image, self.plan(image.shape[-2], image.shape[-1], rng), self.interpolation)
+        view = seen(image, self.geometry.plan(image.shape[-2], image.shape[-1], rng), self.interpolation)
         return self._finish(view, rng) if self.rest else view, target
-
-    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
-        """Draw the view of an image of this height and width."""
-        region = (0, 0, height, width) if self.area is None else random_crop(height, width, *self.area, rng)
-        size = shorter_side_resized(height, width, self.resized) if isinstance(self.resized, int) else self.resized
-        crop = None if self.crop is None else central_crop(size, self.crop)
-        return View(region, size, crop, self.flip > 0 and rng.random() < self.flip)
 
     @property
     def after(self) -> Callable[[torch.Tensor, np.random.Generator], Any] | None:
@@ -117,7 +104,7 @@ def _planned(transform: v2.Transform) -> Planned | None:
     steps = list(transform.transforms) if type(transform) is v2.Compose else [transform]
     area: Any = None
     crop: Any = None
-    flip = 0.0
+    flip: float | None = None
     first = _pop(steps, v2.RandomResizedCrop, v2.Resize)
     if first is None or first.antialias is not True:
         return None
@@ -136,13 +123,10 @@ def _planned(transform: v2.Transform) -> Planned | None:
             crop = tuple(centre.size)
             if max(crop) > resized:
                 return None  # CenterCrop pads an image that is smaller than the crop
-    if (mirror := _pop(steps, v2.RandomHorizontalFlip)) is not None:
+    if (mirror := _pop(steps, v2.RandomHorizontalFlip)) is not None and mirror.p > 0:
         flip = mirror.p
     return _PlannedPipeline(
-        area=area,
-        resized=resized,
-        crop=crop,
-        flip=flip,
+        geometry=Geometry(area=area, resized=resized, crop=crop, flip=flip),
         interpolation=interpolation,
         rest=(rest := tuple(step for step in steps if type(step) not in _TO_TENSOR)),
         pixel_table=_pixel_table(rest),
