@@ -127,7 +127,7 @@ class HostBatch:
         self.keys: list[str] = [""] * self.rows
         self.leaves: list[torch.Tensor] = []
         self.conversions: list[Conversion] = []
-        self._image_leaves = 0  # the images come first
+        self._image_leaves = 0  # number of leaves that are images; they are the first leaves
         self.nbytes = 0
         self.failure: BaseException | None = None
         self._failed_row = 0

@@ -13,7 +13,7 @@ __all__ = ["PAGE_BYTES", "BufferState", "HostBuffer", "Recycler", "page_aligned"
 
 # The page size of Apple Silicon. Two host buffers never share a page, so the GPU can map each of them separately.
 PAGE_BYTES = 16384
-# NumPy asks Linux for huge pages from this size on.
+# Number of bytes from which on NumPy requests huge pages from Linux for an array.
 _HUGE_PAGE_BYTES = 4 << 20
 # The result of sys.getrefcount for an object that only a list refers to, which differs between versions of Python.
 _REFERENCES_OF_IDLE = next(map(sys.getrefcount, [object()]))

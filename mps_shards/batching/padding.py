@@ -14,10 +14,10 @@ __all__ = ["PaddedBatch"]
 
 
 class PaddedBatch(HostBatch):
-    """A batch that keeps its samples until all of them are made, and then pads and writes them.
+    """A batch that keeps its samples until all of them are made and their largest size is known, then pads them.
 
-    The size of the batch is only known then. Images are padded with 0 and label maps with `ignore_index`. Targets
-    become (targets, sizes), where sizes is int64 [batch, 2], the height and width of each image before padding.
+    Images are padded with 0 and label maps with `ignore_index`. Targets become (targets, sizes), where sizes is int64
+    [batch, 2], the height and width of each image before padding.
 
     Args:
         plan, allocate, pixels, image_format: as for `HostBatch`.

@@ -208,7 +208,7 @@ def _is_dense(tensor: torch.Tensor) -> bool:
 
 
 def _class_of(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Return an empty tensor of the same class of torchvision's tv_tensors; None for all other tensors."""
+    """Return an empty tensor of the same class if it is one of torchvision's tv_tensors; None for other tensors."""
     if type(tensor) is torch.Tensor:
         return None
     from torchvision import tv_tensors

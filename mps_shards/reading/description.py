@@ -13,7 +13,7 @@ _ALONE = ("shards", "task", "classes", "samples")  # facts that are shown withou
 
 
 def facts(data: "ShardDataset", shards: str) -> list[tuple[str, str]]:
-    """Return the names and values that describe a data set; `shards` is the text for its shards."""
+    """Return the names and values that describe a data set; `shards` is the text that names its shards."""
     share, _ = data.position.share()
     skipped = data.skipped.count
     return [

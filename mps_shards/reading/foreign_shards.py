@@ -1,8 +1,8 @@
-"""Tars without a manifest, made by other tools: streamed through webdataset's own readers, in order.
+"""Streaming of foreign shards, which are tars without a manifest made by other tools, through webdataset's readers.
 
-webdataset 1.0.2 ends a shard in silence at a damaged header, or where a file was cut off between members. So the bytes
-that it reads are watched here: every header's checksum, and the two zero blocks that end a tar. Compressed tars are
-decompressed here too, since tarfile ends a stream in silence where compressed data end early, and checks no CRC.
+At a damaged header, or if a file was cut off between members, webdataset 1.0.2 ends a shard without an error. So this
+module checks the bytes that webdataset reads: the checksum of every header, and the two zero blocks that end a tar. It
+also decompresses compressed tars, because tarfile does not report that compressed data end early, and checks no CRC.
 """
 
 import bz2
@@ -32,21 +32,23 @@ from mps_shards.shardset.opening import TARS
 from mps_shards.storage.file_cache import Cache, CachedFolder
 from mps_shards.storage.folder import File, Folder, Traffic
 from mps_shards.storage.location import Location
+from mps_shards.wording import printable
 
 __all__ = ["ForeignShards", "Repeated", "Streamed"]
 
 _Stream = io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
 
-# Limit for the bytes of a member in memory. The largest image that is decoded has half as many, uncompressed.
+# Limit for the bytes of a member in memory. The pixels of the largest image that is decoded take half as many bytes.
 _MAX_MEMBER = 1 << 30
-# Photographs hardly shrink, and label maps shrink by a factor of 100; for zeros, gzip reaches 1,000 and bzip2 more.
+# Limit for the ratio of decompressed to compressed bytes, beyond the first _FREE_BYTES. Photographs hardly shrink, and
+# label maps shrink by a factor of 100; zeros shrink by a factor of 1,000 with gzip, and more with bzip2.
 _MAX_RATIO, _FREE_BYTES = 200, 1 << 26
 
 _log = logging.getLogger("mps_shards")
 
 
 class Repeated(NamedTuple):
-    """A sample whose key occurred before in its shard, so that the fields of two samples cannot be distinguished."""
+    """A bad sample: its key occurred before in its shard, so that the fields of the two cannot be distinguished."""
 
     key: str
     shard: str
@@ -63,15 +65,15 @@ Streamed = RawSample | Repeated
 
 
 class ForeignShards:
-    """The samples of tars without a manifest, in sequence.
+    """The samples of foreign shards, in sequence.
 
-    Every rank and worker reads every byte and keeps its share, so that ranks stay equal although the number of samples
-    is not known before the end.
+    Every rank and worker reads every byte and keeps its share, so that all ranks get the same number of samples,
+    although the total is not known before the end.
 
     Args:
-        locations: tar files, or folders whose ``*.tar`` (and ``*.tar.gz``, ``*.tgz``) are taken sorted by name.
+        locations: tar files, or folders whose ``*.tar``, ``*.tar.gz`` and ``*.tgz`` files are read in order of name.
         buffer: number of samples in the shuffle buffer; the order of the shards is shuffled, too. 0 keeps the order.
-        cache: cache for whole tars.
+        cache: cache for complete tars; None for no cache.
     """
 
     def __init__(self, locations: Sequence[Location], *, buffer: int, cache: Cache | None = None):
@@ -94,7 +96,7 @@ class ForeignShards:
         return Traffic.sum([folder.traffic for folder in folders])
 
     def sequence(self, *, seed: int, epoch: int, damaged: Damaged = refused) -> Iterator[Streamed]:
-        """Yield the epoch's samples, in an order that depends on (seed, epoch) alone.
+        """Yield the samples of an epoch, in an order that depends on (seed, epoch) alone.
 
         Raises:
             ShardError: a tar is damaged, and `damaged` refused to continue with the next tar. Samples just before the
@@ -117,10 +119,15 @@ class ForeignShards:
         damaged: Damaged = refused,
         look: Callable[[Iterator[Streamed]], Iterator[Streamed]] = lambda sequence: sequence,
     ) -> Iterator[tuple[int, Streamed]]:
-        """Yield positions and samples of one rank, from a position on; `remainder` decides the end (see `Deal`).
+        """Yield the positions and samples of one rank.
 
         Args:
-            look: function that passes on the samples of all ranks and may inspect them.
+            share: rank, whose DataLoader worker does not matter.
+            seed, epoch: key of the order.
+            start: position of the first sample.
+            remainder: handling of the last samples, see `Deal`.
+            damaged: function that decides whether to continue after a damaged tar.
+            look: function that yields the samples of all ranks unchanged, and may inspect them.
         """
         row: list[tuple[int, Streamed]] = []  # one sample for each rank
         first: list[tuple[int, Streamed]] = []
@@ -141,7 +148,7 @@ class ForeignShards:
 
 
 def _listed(tar: File) -> str:
-    """Return name and size of a tar; for a store or a cached folder only the name, which needs no request."""
+    """Return the name and size of a tar; only the name in an object store or a cached folder, to save a request."""
     return tar.name if tar.folder.path is None else f"{tar.name} {tar.size()}"
 
 
@@ -189,7 +196,7 @@ def _checked(files: Iterator[Any], stream: "_WatchedTar") -> Iterator[Any]:
             split_member(name)
         except DataError:
             nameless.append(name)
-        # written on Windows: webdataset would take the folders for a part of the name
+        # written on Windows; webdataset would treat the folders as a part of the base name
         yield {**file, "fname": name.replace("\\", "/")} if "\\" in name else file
     stream.finish()
     if nameless:
@@ -232,7 +239,7 @@ def _raising(name: str) -> Callable[[Exception], bool]:
     def handler(error: Exception) -> bool:
         reason = str(error.args[0]).removesuffix(f" @ {name}") if error.args else repr(error)
         # names of members come from the tar: unprintable characters could change a terminal or forge a line of a log
-        reason = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in reason)
+        reason = printable(reason)
         if isinstance(error, ShardError | StorageError):
             error.args = (reason,)
             raise error
@@ -241,13 +248,13 @@ def _raising(name: str) -> Callable[[Exception], bool]:
     return handler
 
 
-# Numbers of mode, owner, group, time and device as in nearly all tars. Parsing by tarfile takes 25 us.
+# The usual form of the numbers of mode, owner, group, time and device. tarfile takes 25 us to parse a header.
 _NUMBER = rb"(?:[0-7]{7}[ \0]|[0-7]{6} \0|\0{8})"
 _USUAL_NUMBERS = re.compile(rb"(?s).{100}" + 3 * _NUMBER + rb".{12}(?:[0-7]{11}[ \0]|\0{12}).{181}" + 2 * _NUMBER)
 
 
 class _WatchedTar(io.RawIOBase):
-    """A decompressed tar that webdataset reads, with a check of every header."""
+    """A file object from which webdataset reads a decompressed tar; every header is checked."""
 
     def __init__(self, file: io.BufferedReader, name: str):
         self._packed, self._file, self._name = file, _decompressed(file), name
@@ -295,12 +302,12 @@ class _WatchedTar(io.RawIOBase):
                 if not any(block):
                     self._ends += 1
                 elif self._ends:
-                    raise ShardError(f"shard {self._name} goes on after its end, at byte {self._offset - BLOCK}")
+                    raise ShardError(f"shard {self._name} continues after its end, at byte {self._offset - BLOCK}")
                 size = self._member_size(block) if any(block) else 0
                 self._next = self._offset + size + -size % BLOCK
 
     def _member_size(self, block: bytes) -> int:
-        """Return the bytes of data after a header. Refuses headers that tarfile reads differently, or huge members."""
+        """Return the number of data bytes after a header. Raises ShardError for damaged headers and huge members."""
         where, start = f"shard {self._name}", self._offset - BLOCK
         size, kind = data_size(block, where=where, position=start), block[156]
         try:
@@ -314,7 +321,7 @@ class _WatchedTar(io.RawIOBase):
             if not self._for_all:
                 self._size = int(records["size"]) if "size" in records else None
         if kind in REGULAR:
-            # before POSIX.1, a folder was an empty file whose name ends in a slash
+            # before POSIX.1, a folder was an empty file whose name ends with a slash
             self.files += kind != 0 or not block[:100].partition(b"\0")[0].endswith(b"/")
         elif kind not in b"5VxXgLK":
             self.others.append(block[:100].partition(b"\0")[0].decode("utf-8", "backslashreplace"))
@@ -329,7 +336,7 @@ class _WatchedTar(io.RawIOBase):
         return size
 
     def finish(self) -> None:
-        """Read the remaining bytes, and check that the tar has its end."""
+        """Read the remaining bytes, and check that the tar ends with two zero blocks."""
         while self.read(1 << 20):
             pass
         if self._ends < 2 or self._held or self._offset < self._next:
@@ -344,7 +351,7 @@ class _WatchedTar(io.RawIOBase):
 
 
 def _shuffled(samples: Iterator[Streamed], size: int, *, seed: int, epoch: int) -> Iterator[Streamed]:
-    """Yield the samples, each swapped with a random sample of a buffer, by (seed, epoch)."""
+    """Yield the samples in random order, by swapping each with a random sample of a buffer, keyed by (seed, epoch)."""
     held: list[Streamed] = []
     number = 0
     chunk: Numbers = np.empty(0, dtype=np.int64)

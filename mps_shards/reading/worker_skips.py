@@ -9,7 +9,7 @@ from mps_shards.sampling.worker_memory import WorkerMemory
 
 __all__ = ["WorkerSkips"]
 
-_ITERATIONS = 4  # number of iterations at the same time, by as many DataLoaders over one data set
+_ITERATIONS = 4  # most iterations that may run at the same time, each by a DataLoader over the same data set
 _WORKERS = 128  # most workers that are counted; the samples that further workers skip are only logged
 _TEXT = 160  # most bytes of a text that are kept
 

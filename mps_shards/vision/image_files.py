@@ -57,7 +57,7 @@ def open_image(content: Buffer) -> ImageFile.ImageFile:
         if channels > 4:
             raise DecodeError(
                 f"the image has {channels} channels; images have at most four (RGB and alpha). Save the three channels "
-                "to train on as an image of their own"
+                "to train on as a separate image"
             ) from None
         raise
 
@@ -112,7 +112,7 @@ def _bounded(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
 
 
 def _tiff_channels(content: Buffer) -> int:
-    """Return the number of channels of a TIFF, even if Pillow cannot open it; 0 for every other file."""
+    """Return the number of channels of a TIFF, even if Pillow cannot open it; 0 if it is damaged, or is no TIFF."""
     if not bytes(content[:4]).startswith(_TIFF):
         return 0
     try:
@@ -121,5 +121,5 @@ def _tiff_channels(content: Buffer) -> int:
         file.seek(directory.next)
         directory.load(file)
         return int(directory.get(TiffImagePlugin.SAMPLESPERPIXEL, 0))
-    except Exception:  # Pillow raises exceptions of many types for damaged files; a damaged TIFF has no channels
+    except Exception:  # Pillow raises exceptions of many types for damaged files, whose channels are not known
         return 0

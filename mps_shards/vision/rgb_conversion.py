@@ -73,7 +73,7 @@ def changes_to_rgb(content: Buffer) -> tuple[Loss, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RgbConversion:
-    """Options that state how to convert images to 8-bit RGB if that loses information; without them, it is an error.
+    """Options for converting images to 8-bit RGB that lose information; without them, such images are refused.
 
     Attributes:
         to_8bit: conversion of 16-bit and float images. "scale" maps the range of values of each file to 0..255,
@@ -211,7 +211,8 @@ def _depth(image: ImageFile.ImageFile) -> str:
     rawmode = _rawmode(image)
     if ";16" in rawmode:
         return "16-bit colour values"
-    # Pillow reads PPM files with other maxima than 255 by the codecs "ppm" and "ppm_plain", whose last argument is it
+    # For PPM files with a maximum other than 255, Pillow uses the codecs "ppm" and "ppm_plain", and passes the maximum
+    # as their last argument.
     tile = image.tile[0] if image.format == "PPM" and image.tile else None
     if tile is not None and tile.codec_name in ("ppm", "ppm_plain") and _ppm_maximum(tile.args) > 255:
         return "16-bit colour values"
@@ -233,7 +234,9 @@ def _ppm_maximum(args: Any) -> int:
 def _is_opaque(image: Image.Image) -> bool:
     """Whether no pixel of a loaded image is transparent."""
     if image.mode not in ("RGBA", "LA"):
-        image = image.convert("RGBA")  # palettes with transparency, transparent colours, premultiplied alpha
+        image = image.convert(
+            "RGBA"
+        )  # for palettes with transparency, single transparent colours, and premultiplied alpha
     least, _ = image.getchannel("A").getextrema()
     return bool(least == 255)
 

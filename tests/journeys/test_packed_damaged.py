@@ -126,19 +126,19 @@ def test_a_zeroed_header_is_an_error_and_not_the_end_of_the_tar(tar: Path):
 
     for header in layout(content)[0]:
         tar.write_bytes(content[:header] + bytes(BLOCK) + content[header + BLOCK :])
-        refused(tar, "goes on after its end")
+        refused(tar, "continues after its end")
 
 
 def test_concatenated_tars_are_an_error(tar: Path):
     tar.write_bytes(tar.read_bytes() * 2)
 
-    refused(tar, "goes on after its end")
+    refused(tar, "continues after its end")
 
 
 def test_other_bytes_after_the_end_are_an_error(tar: Path):
     tar.write_bytes(tar.read_bytes() + b"?" * BLOCK)
 
-    refused(tar, "goes on after its end")
+    refused(tar, "continues after its end")
 
 
 def test_a_field_that_occurs_twice_is_an_error(tar: Path):

@@ -96,7 +96,7 @@ def damaged(content: bytes, how: str) -> bytes:
         ("without its end", r"s-000003.tar is cut off: it ends at byte \d+ without a tar's end"),
         ("a header's byte", r"s-000003.tar: the header at byte 1024 has a wrong checksum"),
         ("a time that is no number", r"s-000003.tar: header at byte 1024 is damaged \(invalid header\)"),
-        ("doubled", r"s-000003.tar goes on after its end"),
+        ("doubled", r"s-000003.tar continues after its end"),
     ],
 )
 def test_damage_is_an_error_after_the_whole_samples_before_it(folder, how, complaint):

@@ -201,7 +201,7 @@ def _faults() -> list[Fault]:
         "empty file": lambda infos: 0,
     }.items():
         found += _disk(name, cut(at), resized, foreign=shard_lost)
-    goes_on = Outcome("read", "goes on after its end", SHARD, REST)
+    goes_on = Outcome("read", "continues after its end", SHARD, REST)
     found += _disk("two tars in one file", rewritten(lambda tar: tar + tar), resized, foreign=goes_on)
     found += _disk("garbage behind the end", rewritten(lambda tar: tar + b"?" * BLOCK), resized, foreign=goes_on)
     found += _disk("gzip named .tar", rewritten(gzip.compress), resized, foreign=HARMLESS)

@@ -119,7 +119,7 @@ def test_sixteen_bit_label_maps_survive_albumentations(albumentations):
 def test_an_albumentations_pipeline_inside_of_a_function_is_warned_of(albumentations):
     pipeline = albumentations.Compose([albumentations.HorizontalFlip()])
 
-    with pytest.warns(UserWarning, match=r"pipeline \(Compose of albumentations: pass it as transform= itself\)"):
+    with pytest.warns(UserWarning, match=r"pipeline \(Compose of albumentations: pass it directly as transform=\)"):
         recognise(lambda image: pipeline(image=image.numpy())["image"], task="classification")
 
 

@@ -173,7 +173,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, torch.jit.ScriptModule):
         return "compiled by torch.jit, where draws cannot be redirected"
     if type(value).__module__.split(".")[0] == "albumentations":
-        return f"{type(value).__name__} of albumentations: pass it as transform= itself"
+        return f"{type(value).__name__} of albumentations: pass it directly as transform="
     owner = getattr(value, "__self__", None)  # a function imported by name before `_redirect_modules` replaced it
     if isinstance(owner, np.random.RandomState | random.Random):
         return f"{type(owner).__name__}.{value.__name__}, imported by name"
