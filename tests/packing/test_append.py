@@ -31,7 +31,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def labelled(folder: Path) -> dict[str, str]:
-    """Class name by key, of a set which must be a good one."""
+    """Verify a set and return the class name of each key."""
     assert verify(folder, decode=True).problems == ()
     classes = manifest_of(folder).classes
     samples = by_webdataset_s_reader([folder / shard.name for shard in manifest_of(folder).shards])
@@ -42,7 +42,7 @@ def expected(files: dict[str, bytes]) -> dict[str, str]:
     return {path.removesuffix(".jpg"): path.partition("/")[0] for path in files}
 
 
-def test_new_images_become_new_shards_and_the_old_ones_stay(tmp_path: Path, out: Path):
+def test_new_images_become_new_shards_and_old_shards_do_not_change(tmp_path: Path, out: Path):
     before = contents(out)
     write(tmp_path / "imgs", SECOND)
 
@@ -125,7 +125,9 @@ def test_a_set_without_labels_file_is_appended_to(tmp_path: Path, out: Path):
         ({"cat/9.jpg": tiny_jpeg(9)}, {"overwrite": True}, "append cannot be combined with overwrite"),
     ],
 )
-def test_what_does_not_fit_the_set_is_refused(files: dict, options: dict, complaint: str, tmp_path: Path, out: Path):
+def test_images_that_do_not_fit_the_set_are_refused(
+    files: dict, options: dict, complaint: str, tmp_path: Path, out: Path
+):
     before = contents(out)
 
     with pytest.raises(ConfigError, match=complaint):
@@ -143,7 +145,7 @@ def test_another_image_of_the_same_name_is_refused(tmp_path: Path, out: Path):
     assert labelled(out) == expected(FIRST)
 
 
-def test_there_must_be_a_set(tmp_path: Path):
+def test_appending_needs_a_finished_set(tmp_path: Path):
     with pytest.raises(ConfigError, match="holds no finished set to append to"):
         pack(write(tmp_path / "imgs", FIRST), tmp_path / "none", append=True)
 
@@ -154,7 +156,7 @@ def assert_valid(out: Path) -> None:
 
 
 def finish(tmp_path: Path, out: Path) -> None:
-    """The same command completes what was begun."""
+    """Assert that the same command completes an interrupted append."""
     pack(tmp_path / "imgs", out, append=True, shard_samples=4)
     assert labelled(out) == expected({**FIRST, **SECOND})
     assert not (out / ".append").exists() and not (out / ".pack").exists()
@@ -164,7 +166,7 @@ STEPS: list[tuple[object, str]] = [(os, "replace"), (os, "rename"), (os, "fsync"
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step[1])
-def test_whichever_step_fails_the_old_or_the_new_set_is_valid(
+def test_a_failure_at_any_step_leaves_the_old_or_the_new_set_valid(
     step: tuple[object, str], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ):
     write(tmp_path / "imgs", SECOND)
@@ -194,7 +196,7 @@ def test_whichever_step_fails_the_old_or_the_new_set_is_valid(
             break
         shutil.rmtree(out)
         shutil.copytree(tmp_path / "before", out)
-    assert failed or name in ("rmtree", "unlink")  # what is only removed in the end may fail
+    assert failed or name in ("rmtree", "unlink")  # removing files at the end may fail silently
 
 
 _KILLED = """
@@ -216,7 +218,7 @@ pack(sys.argv[1], sys.argv[2], append=True, shard_samples=4, workers=1)
 """
 
 
-def test_killed_at_every_step_the_old_or_the_new_set_is_valid(tmp_path: Path, out: Path):
+def test_a_kill_at_any_step_leaves_the_old_or_the_new_set_valid(tmp_path: Path, out: Path):
     write(tmp_path / "imgs", SECOND)
     shutil.copytree(out, tmp_path / "before")
     for step in range(1, 100, 2):
@@ -243,7 +245,7 @@ def test_the_command_appends(tmp_path: Path, out: Path):
     assert run("pack", tmp_path / "imgs", out, "--append").code == 0
 
 
-def test_appending_to_a_set_in_a_store_is_refused_in_a_line(tmp_path: Path):
+def test_appending_to_a_set_in_a_store_is_refused(tmp_path: Path):
     source = write(tmp_path / "imgs", {"cat/0.jpg": tiny_jpeg()})
 
     with pytest.raises(ConfigError, match=r"memory://bucket/imgs: images can be appended only to sets on this machine"):

@@ -1,4 +1,4 @@
-"""Archives are packed as the folder that they unpack to, to the byte, and nothing is unpacked to disk."""
+"""An archive gives the same bytes as the folder that it unpacks to, and nothing is unpacked to disk."""
 
 import contextlib
 import gzip
@@ -71,7 +71,7 @@ def test_long_and_foreign_names_are_read(name: str, tmp_path: Path):
     assert contents(tmp_path / "from-archive") == contents(tmp_path / "from-folder")
 
 
-def test_the_shards_of_an_archive_lie_beside_it(tmp_path: Path):
+def test_shards_are_put_beside_an_archive_by_default(tmp_path: Path):
     class_folders(tmp_path / "imgs")
 
     for name in ("a.zip", "b.tar", "c.tar.gz"):
@@ -125,11 +125,11 @@ def test_a_stored_zip_inside_of_an_archive_is_read_as_a_folder(tmp_path: Path):
     for name in ("pax.tar", "stored.zip"):
         pack(ARCHIVES[name](tmp_path / "zips", tmp_path / name), tmp_path / f"from-{name}")
         assert contents(tmp_path / f"from-{name}") == contents(tmp_path / "from-folder")
-    with pytest.raises(ConfigError, match=r"holds no images but train\.zip, which is compressed.*unpack all\.zip"):
+    with pytest.raises(ConfigError, match=r"holds no images, only train\.zip, which is compressed.*unpack all\.zip"):
         pack(zipped(tmp_path / "zips", tmp_path / "all.zip"))
 
 
-def test_what_macos_adds_is_left_out(tmp_path: Path):
+def test_metadata_files_of_macos_are_left_out(tmp_path: Path):
     archive = tmp_path / "imgs.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for name in ("cat/x.jpg", "__MACOSX/cat/._x.jpg", "__MACOSX/cat/y.jpg", "cat/.DS_Store", ".hidden/z.jpg"):
@@ -140,7 +140,7 @@ def test_what_macos_adds_is_left_out(tmp_path: Path):
     assert (report.sets[0].samples, report.classes) == (1, ("cat",))
 
 
-def test_of_members_with_one_path_the_last_counts(tmp_path: Path):
+def test_the_last_of_several_members_with_one_path_is_packed(tmp_path: Path):
     with tarfile.open(tmp_path / "imgs.tar", "w") as file:
         for seed in range(2):
             member = tarfile.TarInfo("cat/x.jpg")
@@ -164,7 +164,7 @@ def test_links_in_a_tar_are_followed(tmp_path: Path):
     assert contents(tmp_path / "from-archive") == contents(tmp_path / "from-folder")
 
 
-def test_a_link_that_leads_nowhere_is_named(tmp_path: Path):
+def test_a_broken_link_is_named(tmp_path: Path):
     source = write(tmp_path / "imgs", {"cat/x.jpg": tiny_jpeg(1)})
     os.symlink("gone.jpg", source / "cat/z.jpg")
 
@@ -207,7 +207,7 @@ def test_a_zip_with_sixty_four_bit_numbers_is_read(tmp_path: Path):
             with file.open(f"cat/{n}.jpg", "w", force_zip64=True) as member:
                 member.write(tiny_jpeg(n))
     content = bytearray((tmp_path / "imgs.zip").read_bytes())
-    # force_zip64 concerns local headers; move the directory's numbers to the 64-bit records as well
+    # force_zip64 only changes local headers, so move the numbers of the directory to its 64-bit records too
     with zipfile.ZipFile(tmp_path / "imgs.zip") as file:
         begin, count = file.start_dir, len(file.infolist())
     end = content.index(b"PK\5\6")
@@ -296,7 +296,7 @@ def test_gzip_files_are_read_at_any_place(
     parts: list[bytes], spans: list[tuple[int, int]], step: int, max_content: int
 ):
     whole = b"".join(parts)
-    packed = b"".join(map(gzip.compress, parts))  # several gzip files one behind the other are one
+    packed = b"".join(map(gzip.compress, parts))  # several gzip files in a row are one gzip file
     reader = GzipBytes(lambda start, stop: packed[start:stop], len(packed), where="x.gz", max_content=max_content)
     reader._step = step
 

@@ -1,4 +1,4 @@
-"""Equal files are found wherever they lie, and only equal files."""
+"""Duplicates are images with equal bytes, in any folder and split."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.files import contents
 from tests.support.images import tiny_jpeg, write
 
 ONE, TWO = tiny_jpeg(1), tiny_jpeg(2)
-# of ONE's size and ending, and still another file
+# another file with the size and the last bytes of ONE
 ALIKE = ONE + bytes(5000), ONE[:15] + b"!" + ONE[16:] + bytes(5000)
 
 
@@ -76,7 +76,7 @@ def test_a_split_that_only_repeats_another_is_named(tmp_path: Path):
 
 
 @pytest.mark.skipif(os.name != "posix" or os.uname().sysname == "Darwin", reason="file names that are no UTF-8")
-def test_names_that_are_no_text_are_spelled_out(tmp_path: Path):
+def test_undecodable_names_are_shown_with_escapes(tmp_path: Path):
     source = write(tmp_path / "imgs", {"cat/a.jpg": ONE, os.fsdecode(b"cat/b\xff.jpg"): ONE})
 
     report = pack(source)

@@ -1,4 +1,4 @@
-"""Whoever makes the shards, the bytes are the same."""
+"""Every executor and every number of workers writes the same bytes."""
 
 import random
 import subprocess
@@ -32,11 +32,11 @@ def local(source: Path, tmp_path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_threads(source: Path, tmp_path: Path, local: dict[str, bytes], workers: int):
+def test_local_threads_make_every_shard(source: Path, tmp_path: Path, local: dict[str, bytes], workers: int):
     assert contents(pack(source, tmp_path / "out", workers=workers, **OPTIONS).out) == local
 
 
-def test_after_a_failure_no_thread_begins_another_shard_and_the_first_is_said(monkeypatch: pytest.MonkeyPatch):
+def test_after_a_failure_no_thread_begins_a_shard_and_the_first_error_is_raised(monkeypatch: pytest.MonkeyPatch):
     begun = []
 
     def fail(number: int, *_: object) -> bool:
@@ -46,7 +46,7 @@ def test_after_a_failure_no_thread_begins_another_shard_and_the_first_is_said(mo
     def handed_out() -> Iterator[int]:
         for number in range(10):
             yield number
-            time.sleep(0.01)  # the thread is quicker than the one that waits for it
+            time.sleep(0.01)  # without it, the thread would end before the main thread waits
 
     monkeypatch.setattr(local_engine, "make_shard", fail)
 
@@ -57,7 +57,7 @@ def test_after_a_failure_no_thread_begins_another_shard_and_the_first_is_said(mo
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
-def test_array_tasks_in_any_order(source: Path, tmp_path: Path, local: dict[str, bytes], count: int):
+def test_array_tasks_may_run_in_any_order(source: Path, tmp_path: Path, local: dict[str, bytes], count: int):
     tasks = random.Random(count).sample(range(count), count)
 
     for index in tasks:
@@ -69,7 +69,7 @@ def test_array_tasks_in_any_order(source: Path, tmp_path: Path, local: dict[str,
     assert (report.finished, len(report.skipped), report.sets[0].samples) == (True, 1, 30)
 
 
-def test_array_tasks_that_begin_at_one_time(source: Path, tmp_path: Path, local: dict[str, bytes]):
+def test_array_tasks_may_begin_at_the_same_time(source: Path, tmp_path: Path, local: dict[str, bytes]):
     script = """
 import sys, mps_shards
 source, out, index = sys.argv[1:]
@@ -102,7 +102,7 @@ def test_an_array_task_may_be_run_again(source: Path, tmp_path: Path, local: dic
     assert contents(tmp_path / "out") == local
 
 
-def test_a_failed_array_task_takes_nothing_back(source: Path, tmp_path: Path):
+def test_a_failed_array_task_keeps_the_shards_of_other_tasks(source: Path, tmp_path: Path):
     task = {"executor": "array", "num_tasks": 2, "shard_samples": 16, "shuffle": False}
     with pytest.raises(DataError, match=r"class-1/bad\.jpg is not an image"):
         pack(source, tmp_path / "out", task_index=1, **task)
@@ -140,7 +140,7 @@ def test_an_array_task_refuses_a_source_that_changed_since_its_shard_was_made(so
     def change(samples: int, size: int) -> None:
         nonlocal count
         count += samples
-        if count == 8:  # its shard is made
+        if count == 8:  # after the shard of the changed image is made
             first.write_bytes(first.read_bytes()[::-1])
 
     with pytest.raises(StorageError, match=f"{first.name}, or its mask, changed while it was packed"):

@@ -1,4 +1,4 @@
-"""Images of younger formats, of many bits and with transparency are packed as asked, and refused where nobody asked."""
+"""Newer formats, images of more than 8 bits and transparent images are packed if an option says how, else refused."""
 
 import io
 import sys
@@ -43,7 +43,7 @@ FORMATS = {"heic": heic, "heif": heic, "HEIC": heic, "jxl": jxl, "avif": avif, "
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_images_of_younger_formats_are_packed_and_read(extension: str, tmp_path: Path):
+def test_newer_image_formats_are_packed_and_read(extension: str, tmp_path: Path):
     content = FORMATS[extension]()
     source = write(tmp_path / "imgs", {f"cat/x.{extension}": content, "dog/y.jpg": jfif()})
 
@@ -52,11 +52,11 @@ def test_images_of_younger_formats_are_packed_and_read(extension: str, tmp_path:
     assert (report.sets[0].samples, report.ignored) == (2, {})
     assert verify(report.out, decode=True).problems == ()
     assert [image.shape for image, _ in ShardDataset(report.out, batch_size=None)] == [(3, 48, 64)] * 2
-    assert content in b"".join(contents(report.out).values())  # stored as it is
+    assert content in b"".join(contents(report.out).values())  # the file is stored unchanged
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_images_of_younger_formats_can_be_converted(extension: str, tmp_path: Path):
+def test_newer_image_formats_can_be_converted(extension: str, tmp_path: Path):
     source = write(tmp_path / "imgs", {f"cat/x.{extension}": FORMATS[extension]()})
 
     report = pack(source, format="jpeg", resize=24)
@@ -65,7 +65,7 @@ def test_images_of_younger_formats_can_be_converted(extension: str, tmp_path: Pa
     assert b"cat/x.jpg\0" in tar and b"\xff\xd8\xff" in tar
 
 
-def test_heic_without_its_package_ends_packing_even_where_bad_samples_are_skipped(
+def test_heic_without_its_package_stops_packing_even_if_bad_samples_are_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     source = write(tmp_path / "imgs", {"cat/x.heic": heic(), "cat/y.jpg": jfif()})

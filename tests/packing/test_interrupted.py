@@ -18,8 +18,8 @@ from tests.support.images import class_folders, tiny_jpeg, write
 
 LARGE = tiny_jpeg() + bytes(300_000)
 
-# Packs; at the sample of this number, says so and waits to be let on, so that the moment is known. Says, too, when it
-# has heard of a signal.
+# Packs a folder. At the sample with this number, it prints a line and waits for input, so that the test knows the
+# moment. It also prints a line when it has received a signal.
 DRIVER = """
 import sys, threading, mps_shards.progress_bar as module
 from mps_shards.storage.ordered_map import Job, WorkerPool
@@ -62,7 +62,7 @@ def left_in(folder: Path) -> set[str]:
 
 
 class Pack:
-    """A pack in a process of its own, held at a sample of 30; the 18th is in the second of three shards."""
+    """A pack in another process that stops at one of 30 samples; sample 18 is in the second of three shards."""
 
     def __init__(self, source: Path, out: Path, at: int = 18):
         arguments = ["pack", source, out, "--shard-samples", "12", "--workers", "1", at]
@@ -75,17 +75,17 @@ class Pack:
         assert self.process.stdout.readline() == b"now\n"
 
     def signal(self, sign: int) -> None:
-        """Let it hear of a signal."""
+        """Send a signal to the process and wait until it has received it."""
         self.process.send_signal(sign)
         assert self.process.stdout.readline() == b"stopping\n"
 
     def ended(self) -> tuple[int, str]:
-        """Let it go on; its exit status, and what it said."""
+        """Let the process continue; return its exit status and its output."""
         _, said = self.process.communicate(timeout=60)
         return self.process.returncode, said.decode()
 
 
-def test_killed_in_the_middle_nothing_looks_finished_and_the_rest_is_made_later(source: Path, tmp_path: Path):
+def test_a_killed_pack_looks_unfinished_and_can_be_continued(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     running = Pack(source, out)
 
@@ -94,7 +94,7 @@ def test_killed_in_the_middle_nothing_looks_finished_and_the_rest_is_made_later(
 
     assert {name for name in left_in(out) if not name.startswith(".")} == {"manifest.json.part", "shard-000000.tar"}
     with tarfile.open(out / "shard-000000.tar") as tar:
-        assert len(tar.getnames()) == 24  # whole
+        assert len(tar.getnames()) == 24  # the tar is complete
     with pytest.raises(StorageError, match="holds an unfinished pack"):
         ShardDataset(out, batch_size=1)
     first = (out / "shard-000000.tar").stat()
@@ -104,7 +104,7 @@ def test_killed_in_the_middle_nothing_looks_finished_and_the_rest_is_made_later(
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
-def test_a_signal_keeps_what_is_finished_and_says_so(source: Path, tmp_path: Path, sign: int, status: int):
+def test_a_signal_keeps_finished_shards_and_reports_them(source: Path, tmp_path: Path, sign: int, status: int):
     out = tmp_path / "out"
     running = Pack(source, out)
 
@@ -124,7 +124,9 @@ def test_a_signal_keeps_what_is_finished_and_says_so(source: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("existed", [False, True])
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_first_shard_leaves_out_as_it_was(source: Path, tmp_path: Path, sign: int, existed: bool):
+def test_a_signal_before_the_first_shard_leaves_the_destination_as_it_was(
+    source: Path, tmp_path: Path, sign: int, existed: bool
+):
     out = tmp_path / "out"
     if existed:
         out.mkdir()
@@ -136,7 +138,7 @@ def test_a_signal_before_the_first_shard_leaves_out_as_it_was(source: Path, tmp_
     assert out.exists() == existed and not (existed and any(out.iterdir()))
 
 
-def test_two_packs_into_one_folder_do_not_meet(source: Path, tmp_path: Path):
+def test_two_packs_cannot_write_to_one_folder_at_the_same_time(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     running = Pack(source, out)
 
@@ -155,7 +157,7 @@ def undisturbed(source: Path, tmp_path: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own with room for a megabyte, in eleven files or folders."""
+    """A separate disk of one megabyte that can hold eleven files or folders."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=12", "none", disk], capture_output=True)
@@ -167,7 +169,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 @pytest.mark.parametrize("existed", [False, True])
-def test_a_full_disk_is_said_and_left_as_it_was(tmp_path: Path, small_disk: Path, existed: bool):
+def test_a_full_disk_is_reported_and_left_as_it_was(tmp_path: Path, small_disk: Path, existed: bool):
     source = write(tmp_path / "imgs", {f"cat/{n}.jpg": LARGE for n in range(8)})
     out = small_disk / "out"
     if existed:
@@ -180,7 +182,7 @@ def test_a_full_disk_is_said_and_left_as_it_was(tmp_path: Path, small_disk: Path
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
-def test_on_a_full_disk_the_finished_shards_wait_for_room(tmp_path: Path, small_disk: Path):
+def test_a_full_disk_keeps_the_finished_shards(tmp_path: Path, small_disk: Path):
     source = write(tmp_path / "imgs", {f"cat/{n}.jpg": LARGE for n in range(8)})
     out = small_disk / "out"
 
@@ -196,7 +198,7 @@ def test_on_a_full_disk_the_finished_shards_wait_for_room(tmp_path: Path, small_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
-def test_a_disk_without_room_for_another_folder_is_said(tmp_path: Path, small_disk: Path):
+def test_a_disk_without_room_for_another_folder_is_reported(tmp_path: Path, small_disk: Path):
     names = ("train", "val", "test")
     source = write(tmp_path / "imgs", {f"{name}/cat/x.jpg": tiny_jpeg() for name in names})
 
@@ -206,7 +208,7 @@ def test_a_disk_without_room_for_another_folder_is_said(tmp_path: Path, small_di
     assert left_in(small_disk) == set()
 
 
-def test_a_file_that_may_grow_no_further_is_an_error_and_leaves_nothing(source: Path, tmp_path: Path):
+def test_a_file_size_limit_is_an_error_and_leaves_no_files(source: Path, tmp_path: Path):
     script = f"""
 import mps_shards
 from mps_shards.errors import StorageError
@@ -234,7 +236,7 @@ def test_a_set_that_lost_a_file_is_refused_by_its_name(source: Path, tmp_path: P
     def read() -> None:
         list(ShardDataset(tmp_path / "out", batch_size=1))
 
-    if name == "manifest.json":  # then it is a folder of tars like any other, and whole
+    if name == "manifest.json":  # without a manifest it is an ordinary folder of tars
         read()
         return
     with pytest.raises(ShardsError, match=name):

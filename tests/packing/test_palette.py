@@ -1,4 +1,4 @@
-"""A palette says which label id a colour means, by name or from a file of any common kind."""
+"""A palette gives the label id of each colour, and comes from a known name or from a file of any common kind."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ NAMES = ("sky", "old wall", "tree")
         ),
     ],
 )
-def test_a_file_of_any_kind_gives_colours_and_names(name: str, content: str, tmp_path: Path):
+def test_every_kind_of_palette_file_gives_colours_and_names(name: str, content: str, tmp_path: Path):
     path = tmp_path / name
     path.write_text(content, "utf-8", newline="")
 
@@ -37,7 +37,7 @@ def test_a_file_of_any_kind_gives_colours_and_names(name: str, content: str, tmp
 
 
 @pytest.mark.parametrize(("name", "content"), [("p.txt", "0 0 0\n9 9 9"), ("p.json", "[[0, 0, 0], [9, 9, 9]]")])
-def test_names_may_be_left_out(name: str, content: str, tmp_path: Path):
+def test_a_palette_may_have_no_names(name: str, content: str, tmp_path: Path):
     (tmp_path / name).write_text(content)
 
     palette = find_palette(str(tmp_path / name))
@@ -46,14 +46,14 @@ def test_names_may_be_left_out(name: str, content: str, tmp_path: Path):
     assert palette.names == ()
 
 
-def test_several_colours_may_mean_one_id():
+def test_several_colours_may_have_one_label_id():
     colours = PALETTES["cityscapes"].colours
 
     assert len({colour[:3] for colour in colours}) == len(colours) == 29
     assert {number for *_, number in colours} == {*range(19), 255}
 
 
-def test_pascal_voc_is_as_its_files_have_it():
+def test_the_palette_of_pascal_voc_equals_that_of_its_files():
     voc = PALETTES["voc"]
 
     assert voc.names[:2] == ("background", "aeroplane") and voc.names[20] == "tvmonitor" and len(voc.names) == 21
@@ -80,21 +80,21 @@ def test_pascal_voc_is_as_its_files_have_it():
         ("p.json", '[{"color": [0, 0, 0], "id": 65536}]', "ids from 0 to 65535"),
     ],
 )
-def test_a_malformed_file_is_named_with_its_fault(name: str, content: str, complaint: str, tmp_path: Path):
+def test_a_malformed_palette_file_is_named_with_its_fault(name: str, content: str, complaint: str, tmp_path: Path):
     (tmp_path / name).write_text(content)
 
     with pytest.raises(ConfigError, match=f"{name}: .*{complaint}"):
         find_palette(str(tmp_path / name))
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
+def test_a_palette_file_that_is_not_text_is_refused(tmp_path: Path):
     (tmp_path / "p.txt").write_bytes(b"\x89PNG\xff")
 
     with pytest.raises(ConfigError, match=r"p\.txt is not UTF-8 text"):
         find_palette(str(tmp_path / "p.txt"))
 
 
-def test_what_is_neither_file_nor_name_says_the_names(tmp_path: Path):
+def test_an_unknown_palette_is_refused_with_the_known_names(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"ade20k is neither a file nor a known palette \(voc and cityscapes\)"):
         find_palette("ade20k")
     with pytest.raises(StorageError, match=r"cannot read .*: Is a directory"):

@@ -1,4 +1,4 @@
-"""Which sample goes where is a pure function of the listing and the options."""
+"""The shard of each sample is a pure function of the listing and the options."""
 
 import pytest
 from hypothesis import given
@@ -27,13 +27,13 @@ def planned(found: list[Entry], **options) -> list[list[Entry]]:
 
 
 def tar_bytes(cut: list[Entry]) -> int:
-    """Two members a labelled sample: the image in whole blocks, and a label in one; a header each."""
+    """Return the bytes of labelled samples in a tar: an image and a label in whole blocks, each with a header."""
     whole = sum(512 + -(-entry.size // 512) * 512 + (1024 if entry.label >= 0 else 0) for entry in cut)
     return whole + len(END)
 
 
 @given(sizes, seeds, st.integers(1, 30000))
-def test_every_sample_has_one_place(found: list[int], seed: int | None, shard_bytes: int):
+def test_every_sample_is_in_exactly_one_shard(found: list[int], seed: int | None, shard_bytes: int):
     cuts = planned(entries(found), shuffle_seed=seed, shard_bytes=shard_bytes)
 
     assert sorted(entry for cut in cuts for entry in cut) == entries(found)
@@ -67,7 +67,7 @@ def test_without_shuffling_the_order_is_that_of_the_paths():
     assert planned(entries([1] * 9), shard_samples=4) == [entries([1] * 9)[at : at + 4] for at in (0, 4, 8)]
 
 
-def test_shuffling_repeats_itself_by_seed_and_mixes_classes():
+def test_a_seed_always_gives_the_same_order_which_mixes_classes():
     found = [Entry(f"{label}/{n}.jpg", 1, label) for label in range(4) for n in range(50)]
 
     one, again, other = (planned(found, shuffle_seed=seed, shard_samples=20) for seed in (1, 1, 2))
@@ -76,7 +76,7 @@ def test_shuffling_repeats_itself_by_seed_and_mixes_classes():
     assert all({entry.label for entry in cut} == {0, 1, 2, 3} for cut in one)
 
 
-def test_this_seed_gives_this_order_for_ever():
+def test_the_order_of_a_seed_never_changes():
     [cut] = planned(entries([1] * 8), shuffle_seed=7, shard_bytes=10**6)
 
     assert [entry.path for entry in cut] == [f"{n:03d}.jpg" for n in (2, 5, 7, 1, 3, 4, 0, 6)]
@@ -106,7 +106,7 @@ def test_sizes_are_read_as_people_write_them(text: str | int, size: int):
 @pytest.mark.parametrize(
     "text", ["", "MB", "-1MB", "0", "0.1", "1e6", "256 apples", "1PB", "0x10", "1,000", "٣MB²", "9" * 400, None]
 )
-def test_what_is_no_size_is_refused_with_an_example(text: str):
+def test_a_malformed_size_is_refused_with_an_example(text: str):
     with pytest.raises(ConfigError, match="is not a size; write it like 256MB, 1GiB or 500000000"):
         parse_size(text)
 
@@ -121,7 +121,7 @@ def test_what_is_no_size_is_refused_with_an_example(text: str):
         ("cat/x.jpg", "name", "cat/x%2Ejpg"),
     ],
 )
-def test_keys_are_paths_and_give_them_back(path: str, keys, key: str):
+def test_keys_can_be_turned_back_into_paths(path: str, keys, key: str):
     assert key_of(path, keys) == key
     assert key_to_path(key) == (path if keys == "name" else path.rpartition(".")[0])
 

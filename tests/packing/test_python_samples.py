@@ -1,4 +1,4 @@
-"""Python objects are packed: sequences by several workers and resumably, iterators once, whatever images they give."""
+"""Python objects are packed: sequences by several workers and resumably, iterators once, with images of any kind."""
 
 import io
 import logging
@@ -22,7 +22,7 @@ from tests.support.images import class_folders, encoded, expected, picture, pixe
 
 
 def held(folder: Path) -> list[tuple[Any, Any]]:
-    """Pixels and targets, in the order of the keys."""
+    """Return pixels and targets in the order of the keys."""
     samples = sorted(ShardDataset(folder, batch_size=None, keys=True), key=lambda sample: sample[2])
     return [(image.mul(255).round().byte().permute(1, 2, 0).numpy(), target) for image, target, _ in samples]
 
@@ -135,7 +135,7 @@ def test_a_torchvision_data_set_is_packed_with_its_classes(tmp_path: Path):
 
 
 class Digits:
-    """Like torchvision's MNIST: labels in an attribute, so that listing need not make the images."""
+    """A data set like torchvision's MNIST, with labels in an attribute, so that listing need not make the images."""
 
     classes = ("zero", "one", "two")
 
@@ -151,24 +151,24 @@ class Digits:
         return Image.fromarray(pixels(8, 12, seed=index)), int(self.targets[index])
 
 
-def test_labels_of_an_attribute_spare_a_pass_over_the_images(tmp_path: Path):
+def test_labels_in_an_attribute_avoid_a_pass_over_the_images(tmp_path: Path):
     data = Digits(200)
 
     report = pack(data, tmp_path / "out")
 
     assert report.classes == ("zero", "one", "two")
     assert_pictures(tmp_path / "out", 200)
-    assert len(data.taken) < 300  # once, and a sample of them for the size and to look at
+    assert len(data.taken) < 300  # each image once, and some more to estimate the size and to understand the source
 
 
-def test_a_subset_keeps_the_classes_of_the_whole(tmp_path: Path):
+def test_a_subset_keeps_the_classes_of_its_data_set(tmp_path: Path):
     report = pack(torch.utils.data.Subset(Digits(), [4, 2]), tmp_path / "out")
 
     assert report.classes == ("zero", "one", "two")
     assert [int(target) for _, target in held(tmp_path / "out")] == [1, 2]
 
 
-def test_a_dict_of_splits_makes_a_set_of_each(tmp_path: Path):
+def test_a_dict_of_splits_becomes_one_set_for_each_split(tmp_path: Path):
     report = pack({"train": pictures(6), "val": pictures(3)}, tmp_path / "out")
 
     assert {each.split: each.samples for each in report.sets} == {"train": 6, "val": 3}
@@ -206,7 +206,7 @@ def test_a_generator_is_packed_and_says_that_it_cannot_be_resumed(tmp_path: Path
     assert "cannot be resumed" in caplog.text
 
 
-def test_a_generator_that_fails_leaves_nothing(tmp_path: Path):
+def test_a_generator_that_fails_leaves_no_files(tmp_path: Path):
     def samples() -> Iterator[tuple[Image.Image, int]]:
         yield pictures()[0]
         raise RuntimeError("no more")
@@ -247,7 +247,7 @@ def test_label_maps_make_segmentation(as_image: bool, tmp_path: Path):
     assert all(np.array_equal(mask, each) for (_, mask), each in zip(held(tmp_path / "out"), ids, strict=True))
 
 
-def test_several_labels_and_captions_and_further_keys_are_kept(tmp_path: Path):
+def test_several_labels_captions_and_other_keys_are_packed(tmp_path: Path):
     image = tiny_jpeg()
     pack([(image, [2, 0]), (image, [])], tmp_path / "several", shuffle=False)
     pack([{"image": image, "caption": "a cat", "id": 7, "raw": object()}], tmp_path / "captions")
@@ -260,7 +260,7 @@ def test_several_labels_and_captions_and_further_keys_are_kept(tmp_path: Path):
     assert manifest_of(tmp_path / "captions").task == "captions"
 
 
-def test_images_alone_are_unlabeled(tmp_path: Path):
+def test_images_without_targets_are_unlabeled(tmp_path: Path):
     pack([image for image, _ in pictures()], tmp_path / "out")
 
     assert manifest_of(tmp_path / "out").task == "unlabeled"
@@ -284,7 +284,7 @@ def test_photographs_can_be_packed_as_jpeg(tmp_path: Path):
         ([{"picture": tiny_jpeg()}], "sample 0 has no image: its keys are picture"),
         (
             [(tiny_jpeg(), 0), (tiny_jpeg(), [1])],
-            "target for multilabel, and the samples before it are for classification",
+            "target for multilabel, but the samples before it have targets for classification",
         ),
         ([(tiny_jpeg(), 0), (tiny_jpeg(), "cat")], "some labels are names and some are numbers"),
         ([(tiny_jpeg(), -1)], "label -1"),
@@ -294,7 +294,7 @@ def test_photographs_can_be_packed_as_jpeg(tmp_path: Path):
         (object(), "cannot pack an object of type 'object'"),
     ],
 )
-def test_what_cannot_be_packed_says_why(samples: Any, complaint: str, tmp_path: Path):
+def test_samples_that_cannot_be_packed_are_refused_with_the_reason(samples: Any, complaint: str, tmp_path: Path):
     with pytest.raises((ConfigError, DataError), match=complaint):
         pack(samples, tmp_path / "out")
 
@@ -310,7 +310,7 @@ def test_a_sequence_that_changes_is_noticed(tmp_path: Path):
             image, label = super().__getitem__(index)
             return image, label if len(self.taken) <= 10 else 0
 
-    with pytest.raises(DataError, match=r"sample \d+ has the label 0 now, and had another"):
+    with pytest.raises(DataError, match=r"sample \d+ has the label 0 now, but had another"):
         pack(Changing(), tmp_path / "out")
 
 
@@ -329,7 +329,7 @@ def test_a_hugging_face_data_set_is_packed_without_decoding(tmp_path: Path):
     assert {each.split: each.samples for each in splits.sets} == {"train": 9, "test": 9}
 
 
-def test_exactly_what_pillow_shows_is_stored(tmp_path: Path):
+def test_the_pixels_that_pillow_shows_are_stored(tmp_path: Path):
     modes = ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"]
     images = [picture(mode) for mode in modes]
 

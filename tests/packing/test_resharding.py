@@ -1,4 +1,4 @@
-"""Resharding moves every wanted sample once, its image untouched, its label following its class name."""
+"""Resharding copies every wanted sample once, with an unchanged image and the label of its class name."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -26,7 +26,7 @@ from tests.support.sets import keys, shard_set
 
 
 def held(folder: Path) -> list[tuple[str, str]]:
-    """Keys and class names of a set, which must be a good one."""
+    """Verify a set and return its keys and class names."""
     assert verify(folder, decode=True).problems == ()
     stored = open_set(folder, whole=True)
     samples = [sample for shard in stored.manifest.shards for sample in listed(stored, shard.name)]
@@ -38,7 +38,7 @@ def counts(folder: Path) -> list[int]:
 
 
 def packed(folder: Path, names: Sequence[str]) -> Path:
-    """A set of these images, each with a content of its own."""
+    """Make a set of images with different contents."""
     files = {name: tiny_jpeg(seed) for seed, name in enumerate(sorted(names), len(folder.name))}
     return pack(write(folder / "imgs", files), folder / "set", shuffle=False).out
 
@@ -51,15 +51,15 @@ def test_one_set_in_other_shards_keeps_order_keys_and_labels(tmp_path: Path):
     assert (report.ignored, report.classes) == ({}, ("cat", "dog", "fox"))
 
 
-def test_bytes_of_a_shard_stay_below_the_size_asked_for(tmp_path: Path):
+def test_no_shard_exceeds_the_requested_size(tmp_path: Path):
     reshard([shard_set([9])], tmp_path / "out", shard_size=9000)
 
     sizes = [shard.bytes for shard in manifest_of(tmp_path / "out").shards]
-    assert max(sizes) <= 9000 < sizes[0] + 3072  # no sample is larger than that
+    assert max(sizes) <= 9000 < sizes[0] + 3072  # 3072 bytes is the largest sample
     assert sum(counts(tmp_path / "out")) == 9
 
 
-def test_a_set_packed_here_comes_out_the_same_to_the_byte(tmp_path: Path):
+def test_resharding_a_packed_set_gives_the_same_bytes(tmp_path: Path):
     source = pack(write(tmp_path / "imgs", {f"{c}/{n}.jpg": tiny_jpeg(n) for c in "ab" for n in range(4)})).out
 
     reshard([source], tmp_path / "out")
@@ -86,7 +86,7 @@ def test_classes_are_matched_by_name_and_renumbered(tmp_path: Path):
 
 
 @pytest.mark.parametrize("options", [{"only": ["fox", "cat"]}, {"without": ["dog"]}], ids=str)
-def test_filtering_keeps_the_classes_that_are_wanted(tmp_path: Path, options: dict):
+def test_filtering_keeps_only_the_named_classes(tmp_path: Path, options: dict):
     report = reshard([shard_set([4, 4])], tmp_path / "out", **options)
 
     assert report.classes == ("cat", "fox")
@@ -137,7 +137,7 @@ def test_splits_hold_every_sample_once(
             assert abs(sum(label == name for _, label in part) - of_class * share) <= 1
 
 
-def test_equal_keys_are_refused_or_told_apart_by_prefix(tmp_path: Path):
+def test_equal_keys_are_refused_unless_a_prefix_distinguishes_them(tmp_path: Path):
     one, two = copied([3], tmp_path / "day.1"), copied([3], tmp_path / "day2")
 
     with pytest.raises(
@@ -153,7 +153,7 @@ def test_equal_keys_are_refused_or_told_apart_by_prefix(tmp_path: Path):
     ]
 
 
-def test_what_was_resharded_unpacks_to_the_same_files(tmp_path: Path):
+def test_a_resharded_set_unpacks_to_the_same_files(tmp_path: Path):
     files = {f"{c}/{n}.JPG": tiny_jpeg(n) for c in "ab" for n in range(4)}
     source = pack(write(tmp_path / "imgs", files), keys="name").out
 
@@ -163,7 +163,7 @@ def test_what_was_resharded_unpacks_to_the_same_files(tmp_path: Path):
     assert contents(tmp_path / "again") == files
 
 
-def test_keys_that_repeated_before_may_repeat_after(tmp_path: Path):
+def test_keys_that_were_repeated_before_may_be_repeated_afterwards(tmp_path: Path):
     for number in range(2):
         write(tmp_path / "tars", {f"{number}.tar": (shard_set([3]) / "s-000000.tar").read_bytes()})
     adopt(tmp_path / "tars", classes=["cat", "dog", "fox"])
@@ -181,12 +181,12 @@ def test_the_tars_of_the_sets_are_closed_before_an_error_is_handled(tmp_path: Pa
     with pytest.raises(ShardError, match="is damaged"):
         try:
             reshard([folder], tmp_path / "out")
-        except ShardError:  # whose traceback keeps every frame of the call alive
+        except ShardError:  # the traceback keeps every frame of the call alive
             assert [file for file in leaks.files() - before if ".tar" in file] == []
             raise
 
 
-def test_a_damaged_sample_ends_it_and_leaves_nothing(tmp_path: Path):
+def test_a_damaged_sample_stops_resharding_and_leaves_no_files(tmp_path: Path):
     source = copied([3, 3], tmp_path / "set")
     flip(source / "s-000001.tar", 1700)
 
@@ -272,7 +272,7 @@ def test_a_key_that_no_sample_has_cannot_be_dropped(tmp_path: Path):
         reshard([shard_set([3])], tmp_path / "out", drop=["s00001", "t", "s9"])
 
 
-def test_other_people_s_folders_are_not_replaced(tmp_path: Path):
+def test_folders_that_no_pack_wrote_are_not_replaced(tmp_path: Path):
     write(tmp_path, {"full/x": b"x"})
 
     with pytest.raises(ConfigError, match="full is not empty"):
@@ -281,7 +281,7 @@ def test_other_people_s_folders_are_not_replaced(tmp_path: Path):
     assert contents(tmp_path) == {"full/x": b"x"}
 
 
-def test_a_set_is_not_overwritten_by_what_is_made_of_it(tmp_path: Path):
+def test_a_set_cannot_be_resharded_into_itself(tmp_path: Path):
     source = copied([3], tmp_path / "sets" / "one")
 
     for out in (source, tmp_path / "sets"):

@@ -1,4 +1,4 @@
-"""The same command goes on with an unfinished pack, after checking what is there; anything else is refused."""
+"""The same command checks and continues an unfinished pack; a destination with anything else is refused."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.images import class_folders, encoded, tiny_jpeg, write
 
 @pytest.fixture(autouse=True)
 def sure_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files that were just made count as old, so that their times prove that nothing changed."""
+    """Treat new files as old, so that their times prove that they have not changed."""
     monkeypatch.setattr(files, "_FINE_NS", 0)
 
 
@@ -33,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unfinished(source: Path, tmp_path: Path) -> Path:
-    """A pack of which two of four shards are finished."""
+    """Make an unfinished pack with two of four shards finished."""
     pack(source, tmp_path / "out", shard_samples=8, executor="array", task_index=0, num_tasks=2)
     return tmp_path / "out"
 
@@ -75,7 +75,7 @@ def flip(path: Path) -> None:
     ],
     ids=range(10),
 )
-def test_what_was_harmed_meanwhile_is_made_again(
+def test_shards_that_were_damaged_meanwhile_are_made_again(
     source: Path, unfinished: Path, whole: dict[str, bytes], harm: Callable[[Path], object]
 ):
     harm(unfinished)
@@ -87,7 +87,7 @@ def test_what_was_harmed_meanwhile_is_made_again(
 
 
 @pytest.mark.parametrize("options", [{"seed": 1}, {"shard_samples": 9}, {"keys": "name"}, {"drop_duplicates": True}])
-def test_another_plan_is_refused_and_nothing_touched(source: Path, unfinished: Path, options: dict):
+def test_another_plan_is_refused_and_changes_nothing(source: Path, unfinished: Path, options: dict):
     before = contents(unfinished)
 
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_another_listing_is_another_plan(source: Path, unfinished: Path, change:
         pack(source, unfinished, shard_samples=8)
 
 
-def test_who_does_the_work_and_where_the_source_lies_are_no_part_of_the_plan(
+def test_the_plan_does_not_depend_on_the_executor_or_the_place_of_the_source(
     source: Path, unfinished: Path, whole: dict[str, bytes]
 ):
     moved = source.rename(source.with_name("elsewhere"))
@@ -126,7 +126,7 @@ def test_who_does_the_work_and_where_the_source_lies_are_no_part_of_the_plan(
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_overwriting_replaces_what_a_pack_left(source: Path, unfinished: Path, tmp_path: Path, finished: bool):
+def test_overwriting_replaces_an_earlier_pack(source: Path, unfinished: Path, tmp_path: Path, finished: bool):
     if finished:
         pack(source, unfinished, shard_samples=8)
 
@@ -152,7 +152,7 @@ def test_overwriting_replaces_splits(tmp_path: Path):
     [{"mine.txt": b"x"}, {"train/mine.jpg": b"x"}, {"other/o-000000.tar": b"x"}, {"train/deep/shard-000000.tar": b"x"}],
     ids=lambda files: next(iter(files)),
 )
-def test_what_no_pack_wrote_is_never_overwritten(source: Path, tmp_path: Path, strange: dict[str, bytes]):
+def test_files_that_no_pack_wrote_are_never_overwritten(source: Path, tmp_path: Path, strange: dict[str, bytes]):
     out = pack(source, tmp_path / "out").out
     before = contents(write(out, strange))
 
@@ -174,7 +174,7 @@ def test_overwriting_fails_before_anything_is_removed(source: Path, tmp_path: Pa
     assert contents(out) == before
 
 
-def test_litter_of_a_pack_that_was_killed_when_all_was_done_goes(source: Path, tmp_path: Path):
+def test_records_of_a_pack_that_was_killed_after_its_end_are_removed(source: Path, tmp_path: Path):
     out = pack(source, tmp_path / "out").out
     before = contents(out)
     write(out, {".pack/finished/shard-000000.tar.json": b"{}", ".pack/lock": b""})
@@ -184,7 +184,7 @@ def test_litter_of_a_pack_that_was_killed_when_all_was_done_goes(source: Path, t
 
 
 @pytest.mark.parametrize("plan", [json.dumps({"plan": 2}).encode(), b'{"plan": "\xff"}', b""])
-def test_a_plan_of_another_version_is_not_guessed_at(source: Path, unfinished: Path, plan: bytes):
+def test_a_plan_of_another_version_is_refused(source: Path, unfinished: Path, plan: bytes):
     (unfinished / ".pack" / "begun" / "plan.json").write_bytes(plan)
 
     with pytest.raises(DataError, match=r"plan\.json cannot be read \(.*\); pack over it with --overwrite"):
@@ -193,7 +193,7 @@ def test_a_plan_of_another_version_is_not_guessed_at(source: Path, unfinished: P
     assert pack(source, unfinished, shard_samples=8, overwrite=True).finished
 
 
-def test_a_dry_run_writes_nothing_and_foresees_all(source: Path, tmp_path: Path):
+def test_a_dry_run_writes_nothing_and_reports_the_sets(source: Path, tmp_path: Path):
     report = pack(source, tmp_path / "out", shard_samples=8, dry_run=True)
 
     assert not (tmp_path / "out").exists() and not report.finished
@@ -202,7 +202,7 @@ def test_a_dry_run_writes_nothing_and_foresees_all(source: Path, tmp_path: Path)
     assert planned.classes == made.classes == {"class-0": 10, "class-1": 10, "class-2": 10}
 
 
-def test_what_is_not_complete_is_not_committed(unfinished: Path):
+def test_an_incomplete_pack_cannot_be_committed(unfinished: Path):
     before = contents(unfinished)
 
     with pytest.raises(StorageError, match=r"out lacks 2 of 4 shards: shard-000001\.tar, shard-000003\.tar; run"):
@@ -213,7 +213,7 @@ def test_what_is_not_complete_is_not_committed(unfinished: Path):
         ShardDataset(unfinished, batch_size=1)
 
 
-def test_a_folder_without_a_pack_is_not_committed(source: Path, tmp_path: Path):
+def test_a_folder_without_a_pack_cannot_be_committed(source: Path, tmp_path: Path):
     for folder in (tmp_path / "gone", source):
         with pytest.raises(ConfigError, match="holds no unfinished pack; there is nothing to commit"):
             commit(folder)
@@ -238,7 +238,7 @@ def test_a_resumed_pack_takes_images_that_were_replaced_by_others_of_the_same_si
     about = replaced.stat()
     replaced.write_bytes((other + bytes(len(content)))[: len(content)] if len(other) <= len(content) else other)
     assert len(other) <= len(content)
-    os.utime(replaced, ns=(about.st_atime_ns, about.st_mtime_ns))  # as copying with times does
+    os.utime(replaced, ns=(about.st_atime_ns, about.st_mtime_ns))  # as a copy that preserves times does
 
     report = pack(source, unfinished, shard_samples=8)
 
@@ -246,20 +246,20 @@ def test_a_resumed_pack_takes_images_that_were_replaced_by_others_of_the_same_si
     assert report.kept < 2
 
 
-def test_where_times_cannot_tell_the_content_is_compared(
+def test_content_is_compared_if_times_cannot_show_a_change(
     source: Path, unfinished: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ):
     for path in source.rglob("*.jpg"):
         content = path.read_bytes()
         path.unlink()
-        path.write_bytes(content)  # another inode, other times
+        path.write_bytes(content)  # gives the file another inode and other times
 
     report = pack(source, unfinished, shard_samples=8)
 
     assert (report.kept, contents(unfinished)) == (2, whole)
 
 
-def test_masks_that_were_exported_anew_are_taken(tmp_path: Path):
+def test_masks_that_were_exported_again_are_packed(tmp_path: Path):
     images = {f"images/{n}.jpg": tiny_jpeg(n) for n in range(8)}
     masks = {f"masks/{n}.png": encoded(Image.new("L", (8, 8), n % 2), "PNG") for n in range(8)}
     source = write(tmp_path / "data", {**images, **masks})
@@ -302,9 +302,7 @@ def test_the_same_pack_again_finds_it_packed_and_writes_nothing(source: Path, tm
 
 
 @pytest.mark.parametrize("change", ["content", "option"])
-def test_a_finished_pack_of_other_content_or_options_is_not_taken_for_this_one(
-    source: Path, tmp_path: Path, change: str
-):
+def test_a_finished_pack_of_other_content_or_options_does_not_count(source: Path, tmp_path: Path, change: str):
     pack(source, tmp_path / "out", check=False)
     if change == "content":
         path = source / "class-0" / "00.jpg"

@@ -1,4 +1,4 @@
-"""Packing gives equal bytes for equal input, and leaves nothing behind when it fails."""
+"""Packing gives equal bytes for equal input, and leaves no files when it fails."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def test_four_workers_write_the_bytes_that_one_writes(photos: Path, tmp_path: Pa
     assert len(contents(tmp_path / "one")) > 5
 
 
-def test_where_and_when_a_folder_is_packed_changes_no_byte(source: Path, tmp_path: Path):
+def test_time_and_place_of_packing_change_no_byte(source: Path, tmp_path: Path):
     pack(source, tmp_path / "here")
     moved = source.rename(tmp_path / "elsewhere")
     for path in moved.rglob("*"):
@@ -78,7 +78,7 @@ def test_the_report_says_what_was_packed(source: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("given", ["imgs", "imgs/", "./imgs", "imgs/../imgs", "imgs/class-0/.."])
-def test_shards_lie_beside_the_folder_by_default(source: Path, given: str, monkeypatch: pytest.MonkeyPatch):
+def test_shards_are_put_beside_the_source_by_default(source: Path, given: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(source.parent)
 
     report = pack(given)
@@ -87,7 +87,7 @@ def test_shards_lie_beside_the_folder_by_default(source: Path, given: str, monke
     assert (source.parent / "imgs-shards" / "manifest.json").exists()
 
 
-def test_the_folder_that_one_stands_in_can_be_packed(source: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_current_folder_can_be_packed(source: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(source)
 
     assert pack(".").out.resolve() == source.with_name("imgs-shards")
@@ -104,7 +104,7 @@ def test_progress_counts_every_sample_and_byte(source: Path, tmp_path: Path):
 
 
 def failing(source: Path, out: Path, error: type[ShardsError], complaint: str, **options) -> None:
-    """Packing fails with this, and `out` is as it was."""
+    """Assert that packing fails with this message and leaves `out` as it was."""
     before = sorted(out.parent.iterdir()), out.exists()
 
     with pytest.raises(error, match=complaint):
@@ -115,7 +115,7 @@ def failing(source: Path, out: Path, error: type[ShardsError], complaint: str, *
 
 
 @pytest.mark.parametrize("existed", [False, True])
-def test_a_failure_leaves_out_as_it_was(source: Path, tmp_path: Path, existed: bool):
+def test_a_failure_leaves_the_destination_as_it_was(source: Path, tmp_path: Path, existed: bool):
     if existed:
         (tmp_path / "out").mkdir()
     write(source, {"class-3/broken.jpg": b"<html>not found</html>"})
@@ -125,7 +125,7 @@ def test_a_failure_leaves_out_as_it_was(source: Path, tmp_path: Path, existed: b
 
 
 @pytest.mark.parametrize("name", PACKED_AS_IT_IS)
-def test_no_image_that_pillow_reads_is_taken_for_another_file(tmp_path: Path, name: str):
+def test_every_image_that_pillow_reads_is_recognised_as_an_image(tmp_path: Path, name: str):
     source = write(tmp_path / "imgs", {f"cat/{name}": EXAMPLES[name]()})
 
     assert pack(source, drop_alpha=True).sets[0].samples == 1
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_read_is_named(source: Path, tmp_path: Path):
     failing(source, tmp_path / "out", StorageError, complaint, on_understanding=make_a_folder_of_it)
 
 
-def test_a_source_that_is_no_folder_is_named(tmp_path: Path):
+def test_a_source_that_does_not_exist_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
 
     failing(tmp_path / "gone", tmp_path / "out", StorageError, "gone: no such file or directory")
@@ -206,7 +206,7 @@ def test_an_option_that_cannot_work_is_refused_at_once(source: Path, tmp_path: P
         ({"a/shard-000000.tar": b"x", "a/manifest.json": b"x"}, r"out holds a finished pack"),
     ],
 )
-def test_a_folder_that_holds_something_is_refused_and_left_alone(
+def test_a_destination_that_is_not_empty_is_refused_and_not_changed(
     source: Path, tmp_path: Path, left: dict[str, bytes], complaint: str
 ):
     out = write(tmp_path / "out", left)
@@ -226,7 +226,7 @@ def test_an_out_that_is_a_file_or_below_one_is_refused(source: Path, tmp_path: P
     assert (tmp_path / "file").read_bytes() == b"x"
 
 
-def test_an_empty_folder_and_missing_parents_are_welcome(source: Path, tmp_path: Path):
+def test_the_destination_may_be_empty_or_have_missing_parents(source: Path, tmp_path: Path):
     (tmp_path / "out").mkdir()
 
     pack(source, tmp_path / "out")
@@ -257,7 +257,7 @@ def test_the_first_failure_stops_the_other_workers(source: Path, tmp_path: Path)
     with pytest.raises(DataError):
         pack(source, tmp_path / "out", on_progress=lambda *_: told.append(1), shuffle=False, shard_samples=1, workers=1)
 
-    assert len(told) < 300  # of 399: those that were begun before anybody could hear of it
+    assert len(told) < 300  # fewer than 399: only samples that were begun before the failure was noticed
 
 
 @pytest.mark.parametrize("name", ["shard-000001.tar", "index.npy", "manifest.json"])
@@ -281,7 +281,9 @@ def test_a_disk_that_is_full_at_any_file_is_named_and_can_be_emptied(
         ShardDataset(tmp_path / "out", batch_size=1)
 
     kept = pack(source, tmp_path / "out", shard_samples=20).kept
-    assert kept in (1, 2) if name.endswith("tar") else kept == 3  # the third may be done before it hears of the second
+    assert (
+        kept in (1, 2) if name.endswith("tar") else kept == 3
+    )  # the third shard may be done before the failure of the second is noticed
     pack(source, tmp_path / "undisturbed", shard_samples=20)
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 

@@ -1,4 +1,4 @@
-"""A listed file becomes the fields of its sample: untouched where it may, encoded anew where it must, checked."""
+"""A listed file becomes the fields of its sample: checked, and encoded again only if an option requires it."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def rotated(orientation: int, size: tuple[int, int] = (HEIGHT, WIDTH), kind: str
 
 
 def made(folder: Path, image: bytes, mask: bytes = b"", *, name: str = "x.jpg", rest: dict | None = None, **options):
-    """Fields of one sample from these files."""
+    """Return the fields of one sample that is made from these files."""
     write(folder, {name: image, **({"masks/x.png": mask} if mask else {})})
     entry = Entry(name, len(image), mask="masks/x.png" if mask else "", **(rest or {}))
     settled = {name: options.pop(name) for name in ("palette", "classes", "ignore_index") if name in options}
@@ -53,7 +53,7 @@ def refused(complaint: str, folder: Path, image: bytes, mask: bytes = b"", **opt
 
 @pytest.mark.parametrize("name", PACKED_AS_IT_IS)
 @pytest.mark.parametrize("check", [True, False])
-def test_files_stay_as_they_are_to_the_byte(name: str, check: bool, tmp_path: Path):
+def test_the_bytes_of_files_do_not_change(name: str, check: bool, tmp_path: Path):
     content = EXAMPLES[name]()
 
     contents = made(tmp_path, content, name=name, check=check, drop_alpha=True).contents
@@ -73,18 +73,18 @@ def test_label_and_note_become_fields(tmp_path: Path):
 
 
 @pytest.mark.parametrize("note", ["[1]", "{", '{"a": \udcff}', '{"a": "\udcff"}', '{"a": 1} 2'])
-def test_a_note_that_is_no_json_object_is_refused(note: str, tmp_path: Path):
+def test_metadata_that_is_not_a_json_object_is_refused(note: str, tmp_path: Path):
     refused(r"x\.jpg: the metadata is not a JSON object", tmp_path, JPEG, rest={"note": note})
 
 
-def test_an_image_that_cannot_be_decoded_is_found_unless_not_looked_for(tmp_path: Path):
+def test_an_image_that_cannot_be_decoded_is_found_unless_the_check_is_off(tmp_path: Path):
     refused(r"x\.jpg: cannot decode the image: ", tmp_path, JPEG[:-200])
 
     assert made(tmp_path, JPEG[:-200], check=False).contents["jpg"] == JPEG[:-200]
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Cut off, with bits flipped, bytes of the header changed, or some taken out."""
+    """Damage content: cut it off, flip bits, change bytes of the header, or remove bytes."""
     damage = bytearray(content)
     match rng.randrange(4):
         case 0:
@@ -115,7 +115,7 @@ def test_the_check_refuses_exactly_what_decoding_refuses():
             return False
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
         for _ in range(4000):
             content = damaged(rng.choice(jpegs), rng)
             verdicts.append((decodes(content, 8), decodes(content, 1)))
@@ -124,7 +124,7 @@ def test_the_check_refuses_exactly_what_decoding_refuses():
     assert 500 < sum(full for _, full in verdicts) < 3500
 
 
-def test_the_check_stumbles_over_no_metadata(tmp_path: Path):
+def test_the_check_accepts_damaged_metadata(tmp_path: Path):
     content = rotated(6)
     damage = content.replace(b"MM\0*", b"MM\xff*")
     assert damage != content
@@ -137,7 +137,7 @@ def test_the_check_stumbles_over_no_metadata(tmp_path: Path):
 @pytest.mark.parametrize(
     ("orientation", "upright", "expected"), [(1, False, False), (3, False, True), (6, False, True), (6, True, False)]
 )
-def test_images_that_only_viewers_turn_are_told(orientation: int, upright: bool, expected: bool, tmp_path: Path):
+def test_images_with_an_exif_orientation_are_counted(orientation: int, upright: bool, expected: bool, tmp_path: Path):
     assert made(tmp_path, rotated(orientation), upright=upright).rotated is expected
 
 
@@ -147,7 +147,7 @@ def size(contents: dict[str, bytes]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("side", [1, 10, 36, 37, 53, 100])
-def test_resize_makes_the_shorter_side_exactly_that(side: int, tmp_path: Path):
+def test_resize_sets_the_shorter_side_exactly(side: int, tmp_path: Path):
     wide, tall = made(tmp_path, JPEG, resize=side), made(tmp_path, encoded(picture("RGB", 53, 37), "JPEG"), resize=side)
 
     assert size(wide.contents) == (side, round(side * 53 / 37))
@@ -165,7 +165,7 @@ def test_an_image_that_fits_is_not_encoded_again(options: dict, tmp_path: Path):
 
 
 @pytest.mark.parametrize("options", [{"max_size": 400}, {"format": "jpeg"}, {"upright": True}])
-def test_an_image_that_fits_is_checked_all_the_same(options: dict, tmp_path: Path):
+def test_an_image_that_is_not_resized_is_still_checked(options: dict, tmp_path: Path):
     refused("cannot decode", tmp_path, JPEG[:-200], **options)
 
 
@@ -202,7 +202,7 @@ def test_the_field_is_named_for_the_format(name: str, options: dict, field: str,
     assert anew != content
 
 
-def test_quality_is_90_unless_said(tmp_path: Path):
+def test_quality_is_90_by_default(tmp_path: Path):
     default, same, less = (made(tmp_path, JPEG, resize=30, quality=q).contents["jpg"] for q in (None, 90, 40))
 
     assert default == same
@@ -222,7 +222,7 @@ def test_upright_images_look_as_viewers_show_them(orientation: int, tmp_path: Pa
 
 
 def marked(orientation: int, *, shown: bool) -> tuple[bytes, bytes]:
-    """An image that is white where its mask is 1, both one block in a corner, and the mask.
+    """Return an image that is white in one block in a corner, and a mask that is 1 there.
 
     Args:
         shown: the mask fits the image as viewers show it, not as it is stored.
@@ -241,7 +241,7 @@ def marked(orientation: int, *, shown: bool) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize(
     ("orientation", "shown"), [*((n, False) for n in range(1, 9)), *((n, True) for n in (1, 5, 6, 7, 8))]
 )
-def test_upright_masks_lie_on_their_images(orientation: int, shown: bool, resize: int | None, tmp_path: Path):
+def test_upright_masks_fit_their_images(orientation: int, shown: bool, resize: int | None, tmp_path: Path):
     image, mask = marked(orientation, shown=shown)
 
     contents = made(tmp_path, image, mask, name="x.png", upright=True, resize=resize).contents
@@ -252,7 +252,7 @@ def test_upright_masks_lie_on_their_images(orientation: int, shown: bool, resize
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_a_mask_of_the_shown_image_asks_for_upright(orientation: int, tmp_path: Path):
+def test_a_mask_that_fits_only_the_upright_image_is_refused_with_a_hint(orientation: int, tmp_path: Path):
     image, mask = marked(orientation, shown=True)
 
     refused(
@@ -264,7 +264,7 @@ def test_a_mask_of_the_shown_image_asks_for_upright(orientation: int, tmp_path: 
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_a_label_map_stays_as_it_is_to_the_byte(check: bool, tmp_path: Path):
+def test_the_bytes_of_a_label_map_do_not_change(check: bool, tmp_path: Path):
     palette = Image.fromarray(IDS)
     palette.putpalette(list(range(30)))
 
@@ -273,7 +273,7 @@ def test_a_label_map_stays_as_it_is_to_the_byte(check: bool, tmp_path: Path):
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_any_other_mask_becomes_one_with_the_same_ids(check: bool, tmp_path: Path):
+def test_other_masks_become_label_maps_with_the_same_ids(check: bool, tmp_path: Path):
     for mask in (encoded(Image.fromarray(IDS), "TIFF"), encoded(Image.fromarray(IDS), "BMP")):
         assert made(tmp_path, JPEG, mask, check=check).contents["mask.png"] == png(IDS)
 
@@ -300,7 +300,7 @@ JPEG_AS_PNG = encoded(picture("RGB"), "PNG")
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_a_mask_of_another_size_names_both(check: bool, kind: str, tmp_path: Path):
+def test_a_mask_of_another_size_is_refused_with_both_sizes(check: bool, kind: str, tmp_path: Path):
     mask = encoded(Image.fromarray(IDS[:-1]), kind)
 
     refused(
@@ -321,7 +321,7 @@ def test_a_label_id_out_of_range_names_the_file_and_both_numbers(tmp_path: Path)
     refused(r"masks/x\.png: label id 255 .*: the set has 8", tmp_path, JPEG, mask, classes=8)
 
 
-def test_a_mask_that_is_damaged_or_gone_is_named(tmp_path: Path):
+def test_a_damaged_or_missing_mask_is_named(tmp_path: Path):
     refused(r"masks/x\.png: the PNG is damaged or cut off", tmp_path, JPEG, png(IDS)[:80])
 
     write(tmp_path, {"x.jpg": JPEG})
@@ -331,7 +331,7 @@ def test_a_mask_that_is_damaged_or_gone_is_named(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 @pytest.mark.parametrize("options", [{"resize": 12}, {"resize": 90}, {"max_size": 20}])
-def test_resized_masks_have_no_ids_but_their_own_and_their_image_s_size(kind: type, options: dict, tmp_path: Path):
+def test_resized_masks_keep_their_ids_and_fit_their_image(kind: type, options: dict, tmp_path: Path):
     ids = IDS.astype(kind) * (7000 if kind is np.uint16 else 20)
 
     contents = made(tmp_path, JPEG, png(ids), **options).contents
@@ -363,7 +363,7 @@ def test_shapes_are_resized_with_their_image(tmp_path: Path):
     assert np.array_equal(decode_mask(contents["mask.png"]), expected)
 
 
-def test_shapes_that_do_not_fit_name_the_image(tmp_path: Path):
+def test_shapes_that_do_not_fit_are_refused_with_the_image(tmp_path: Path):
     refused(
         r"x\.jpg: the label map is 50 x 37 pixels, .* is 53 x 37 pixels",
         tmp_path,

@@ -1,4 +1,4 @@
-"""What cannot become a sample stops the pack, or is left out: counted, listed, and always the same."""
+"""A file that cannot become a sample stops the pack, or is always left out, counted and listed."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_skipped_images_are_counted_and_listed(source: Path, tmp_path: Path):
     assert len(keys) == 12 and not any("bad" in key for key in keys)
 
 
-def test_where_nothing_was_skipped_there_is_no_list(tmp_path: Path):
+def test_without_skipped_images_there_is_no_list(tmp_path: Path):
     class_folders(tmp_path / "imgs")
 
     pack(tmp_path / "imgs", on_bad_sample="skip")
@@ -49,7 +49,7 @@ def test_skips_are_the_same_wherever_the_source_lies_and_whoever_packs(source: P
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_a_shard_of_bad_images_only_is_no_shard(source: Path, tmp_path: Path):
+def test_a_shard_without_good_images_is_not_written(source: Path, tmp_path: Path):
     report = pack(source, tmp_path / "out", on_bad_sample="skip", shard_samples=1)
 
     assert report.sets[0].shards == len(list((tmp_path / "out").glob("*.tar"))) == 12
@@ -63,7 +63,7 @@ def test_a_set_without_any_good_image_is_an_error(tmp_path: Path):
         pack(source, tmp_path / "out", on_bad_sample="skip")
 
 
-def test_a_pack_that_failed_goes_on_with_skipping(source: Path, tmp_path: Path):
+def test_a_failed_pack_can_be_continued_with_skipping(source: Path, tmp_path: Path):
     options = {"shard_samples": 1, "shuffle": False, "workers": 1}
     with pytest.raises(DataError, match=r"class-0/bad\.jpg is an HTML page") as failure:
         pack(source, tmp_path / "out", **options)
@@ -74,7 +74,7 @@ def test_a_pack_that_failed_goes_on_with_skipping(source: Path, tmp_path: Path):
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def test_shards_made_by_skipping_do_not_pass_where_nothing_may_be_skipped(source: Path, tmp_path: Path):
+def test_shards_with_skipped_images_are_made_again_if_nothing_may_be_skipped(source: Path, tmp_path: Path):
     task = {"executor": "array", "task_index": 0, "num_tasks": 2}
     pack(source, tmp_path / "out", on_bad_sample="skip", shard_samples=14, shuffle=False, **task)
 

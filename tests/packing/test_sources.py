@@ -1,4 +1,4 @@
-"""A folder is recognised as what it is, or refused with the file that does not fit."""
+"""Folders of images are listed in their layout, or refused with the file that does not fit."""
 
 import os
 from pathlib import Path
@@ -13,12 +13,12 @@ IMAGE = tiny_jpeg()
 
 
 def folder_of(root: Path, *names: str) -> Path:
-    """A folder with these images."""
+    """Make a folder with these images."""
     return write(root / "imgs", dict.fromkeys(names, IMAGE))
 
 
 def listed(source: Path, **options) -> dict[str, list[tuple[str, int]]]:
-    """Paths and labels by split."""
+    """List a folder and return paths and labels by split."""
     listing = list_source(source, **options)
     return {split.name: [(entry.path, entry.label) for entry in split.entries] for split in listing.splits}
 
@@ -89,7 +89,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path):
     assert (listing.classes, listing.splits[0].task) == ((), "unlabeled")
 
 
-def test_a_layout_can_be_ordered(tmp_path: Path):
+def test_a_layout_can_be_chosen(tmp_path: Path):
     source = folder_of(tmp_path, "train/x.jpg", "val/x.jpg")
 
     assert listed(source, layout="flat") == {"": [("train/x.jpg", -1), ("val/x.jpg", -1)]}
@@ -106,11 +106,11 @@ def test_a_layout_can_be_ordered(tmp_path: Path):
 @pytest.mark.parametrize(
     "extension", ["jpg", "JPG", "jpeg", "png", "PNG", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm"]
 )
-def test_images_are_told_by_their_extension_in_either_case(tmp_path: Path, extension: str):
+def test_images_are_recognised_by_their_extension_in_any_case(tmp_path: Path, extension: str):
     assert listed(folder_of(tmp_path, f"cat/x.{extension}")) == {"": [(f"cat/x.{extension}", 0)]}
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path):
+def test_hidden_files_and_folders_are_ignored(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg", "cat/.x.jpg", "cat/._x.jpg", ".git/y.jpg", ".DS_Store/z.jpg", "cat/.jpg")
 
     assert listed(source) == {"": [("cat/x.jpg", 0)]}
@@ -123,7 +123,7 @@ def test_other_files_are_counted_by_extension(tmp_path: Path):
     assert list_source(source).ignored == {".txt": 2, ".csv": 1, "README": 1, ".bak": 1}
 
 
-def test_class_folders_without_images_are_named_and_are_no_classes(tmp_path: Path):
+def test_class_folders_without_images_are_reported_and_are_not_classes(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg", "dog/x.jpg")
     write(source, {"empty/readme.txt": b"nothing"})
     (source / "bare").mkdir()
@@ -151,7 +151,7 @@ def test_a_folder_and_a_link_to_it_are_two_classes_as_for_torchvision(tmp_path: 
     assert listed(source) == {"": [(f"{label}/x.jpg", n) for n, label in enumerate(sorted(("cat", name)))]}
 
 
-def test_links_in_a_circle_end(tmp_path: Path):
+def test_circular_links_are_followed_only_once(tmp_path: Path):
     source = folder_of(tmp_path, "cat/x.jpg", "dog/y.jpg")
     os.symlink(source, source / "cat" / "up")
     os.symlink(".", source / "dog" / "here")
@@ -199,7 +199,7 @@ def test_images_that_would_share_a_key_are_both_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("twins", [("cat/x.jpg", "cat/x.JPG"), ("x.jpg", "x.jpeg")])
-def test_spellings_of_an_extension_do_not_tell_keys_apart(tmp_path: Path, twins: tuple[str, str]):
+def test_extensions_do_not_distinguish_keys(tmp_path: Path, twins: tuple[str, str]):
     source = folder_of(tmp_path, *twins)
     if len(list(source.rglob("x.*"))) < 2:
         pytest.skip("the file system does not tell them apart either")
@@ -216,7 +216,7 @@ def test_an_empty_file_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("files", [{}, {"cat/notes.txt": b"x"}, {".x.jpg": IMAGE}])
-def test_a_folder_without_images_is_refused_with_what_was_looked_for(tmp_path: Path, files: dict[str, bytes]):
+def test_a_folder_without_images_is_refused_with_the_known_extensions(tmp_path: Path, files: dict[str, bytes]):
     (tmp_path / "imgs").mkdir()
 
     with pytest.raises(ConfigError, match=r"no images found in .*imgs \(looked for jpg, jpeg, png"):
@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"a\\b"])
-def test_a_folder_whose_name_cannot_stand_in_a_manifest_is_refused(tmp_path: Path, name: bytes):
+def test_a_folder_name_that_a_manifest_cannot_hold_is_refused(tmp_path: Path, name: bytes):
     source = folder_of(tmp_path, "cat/x.jpg")
     try:
         os.mkdir(os.fsencode(source) + b"/" + name)

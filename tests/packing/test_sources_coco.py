@@ -1,4 +1,4 @@
-"""COCO instances become shapes to draw: label ids from 1 up, nothing lost, and what does not fit is named."""
+"""COCO instances become shapes to draw with label ids from 1 up; annotations that do not fit are named."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ POLYGON = [[0.5, 0.25, 7, 0, 7.125, 7]]
 
 
 def instances(**changes: Any) -> dict[str, Any]:
-    """One image with one annotation, and categories whose numbers have gaps."""
+    """Return the content of a file with one image, one annotation, and categories whose ids have gaps."""
     whole = {
         "images": [{"id": 5, "file_name": "a.jpg", "height": 8, "width": 8}],
         "annotations": [
@@ -28,13 +28,13 @@ def instances(**changes: Any) -> dict[str, Any]:
 
 
 def coco_of(root: Path, whole: Any, *, split: str = "train", folder: str = "train") -> Path:
-    """A tree with the image a.jpg and this file."""
+    """Make a tree with the image a.jpg and this annotation file."""
     content = whole if isinstance(whole, bytes) else json.dumps(whole, indent=1).encode()
     return write(root, {f"annotations/instances_{split}.json": content, f"{folder}/a.jpg": IMAGE})
 
 
 def shapes(source: Path) -> dict[str, Any]:
-    """What is drawn for each image of all splits."""
+    """Return the shapes to draw for each image of all splits."""
     return {each.path: json.loads(each.shapes) for split in list_source(source).splits for each in split.entries}
 
 
@@ -43,19 +43,19 @@ def test_categories_become_label_ids_in_the_order_of_their_ids(tmp_path: Path):
 
     assert (listing.classes, listing.ignore_index) == (("background", "car", "brush"), 255)
     assert listing.splits[0].task == "segmentation"
-    assert listing.splits[0].entries[0].shapes == (  # without a needless blank
+    assert listing.splits[0].entries[0].shapes == (  # without whitespace
         '{"height":8,"width":8,"shapes":[{"label":2,"segmentation":[[0.5,0.25,7,0,7.125,7]],"area":24.5}]}'
     )
 
 
 @pytest.mark.parametrize("folder", ["train", "images/train", "images"])
-def test_images_lie_in_the_folder_of_their_split_or_in_images(tmp_path: Path, folder: str):
+def test_images_are_found_in_the_folder_of_their_split_or_in_images(tmp_path: Path, folder: str):
     source = coco_of(tmp_path, instances(), folder=folder)
 
     assert list(shapes(source)) == [f"{folder}/a.jpg"]
 
 
-def test_shapes_of_both_kinds_are_kept_as_they_are_and_in_their_order(tmp_path: Path):
+def test_polygons_and_run_lengths_are_copied_in_their_order(tmp_path: Path):
     annotations = [
         {"image_id": 5, "category_id": 3, "segmentation": {"size": [8, 8], "counts": "0aQ"}, "area": 3, "iscrowd": 1},
         {"image_id": 5, "category_id": 90, "segmentation": {"size": [8, 8], "counts": [1, 2, 61]}},
@@ -86,7 +86,7 @@ def test_images_come_sorted_by_path_whatever_the_order_in_the_file(tmp_path: Pat
     assert list(shapes(source)) == ["train/a.jpg", "train/b.jpg"]
 
 
-def test_many_classes_move_the_ignore_index_out_of_their_way(tmp_path: Path):
+def test_with_many_classes_the_ignore_index_is_65535(tmp_path: Path):
     categories = [{"id": n, "name": str(n)} for n in range(300)]
 
     listing = list_source(coco_of(tmp_path, instances(categories=categories)))
@@ -101,10 +101,10 @@ def test_many_classes_move_the_ignore_index_out_of_their_way(tmp_path: Path):
         (b'{"images": [', r"instances_train\.json: Input data was truncated"),
         (b'{"images": []}', r"instances_train\.json: Object missing required field `annotations`"),
         (instances(images=[{"id": 5}]), r"required field `file_name` - at `\$\.images\[0\]`"),
-        (instances(images=instances()["images"] * 2), "has 2 images, but only 1 ids"),
+        (instances(images=instances()["images"] * 2), "has 2 images, but 1 different ids"),
         (
             instances(images=[*instances()["images"], {**instances()["images"][0], "id": 6}]),
-            "but only 1 names of files",
+            "but 1 different file names",
         ),
         (
             instances(images=[{**instances()["images"][0], "file_name": "b.jpg"}]),
@@ -126,7 +126,7 @@ def test_many_classes_move_the_ignore_index_out_of_their_way(tmp_path: Path):
         ),
     ],
 )
-def test_a_file_that_does_not_fit_together_is_named(tmp_path: Path, whole: Any, message: str):
+def test_an_inconsistent_annotation_file_is_named(tmp_path: Path, whole: Any, message: str):
     with pytest.raises(DataError, match=message):
         list_source(coco_of(tmp_path, whole))
 
@@ -141,11 +141,11 @@ def test_splits_with_other_categories_are_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("changes", [{"images": [], "annotations": []}, {"categories": [], "annotations": []}])
 def test_a_file_without_images_or_categories_is_refused(tmp_path: Path, changes: dict[str, Any]):
-    with pytest.raises(ConfigError, match="no images or no categories found by"):
+    with pytest.raises(ConfigError, match="names no images, or no categories"):
         list_source(coco_of(tmp_path, instances(**changes)))
 
 
-def test_a_missing_image_can_be_skipped_and_is_noted(tmp_path: Path):
+def test_a_missing_image_can_be_skipped_and_is_listed(tmp_path: Path):
     coco(tmp_path)
     (tmp_path / "val2017/000000000001.jpg").unlink()
 

@@ -1,4 +1,4 @@
-"""Every layout is recognised as itself, and what is none, or could be two, is refused with what to do."""
+"""Every layout is recognised; a tree that fits no layout or two layouts is refused with the next step."""
 
 import json
 import shutil
@@ -27,18 +27,18 @@ SAID = {
 
 
 def entries(source: Path, **options) -> dict[str, list[Entry]]:
-    """What is listed of each split."""
+    """Return the listed entries by split."""
     return {split.name: list(split.entries) for split in list_source(source, **options).splits}
 
 
 def tree_of(layout: str, root: Path) -> Path:
-    """What to pack of this layout's tree."""
+    """Make a tree of this layout and return the path to pack."""
     TREES[layout](root)
     return root / "list.csv" if layout == "list" else root
 
 
 @pytest.mark.parametrize("layout", TREES)
-def test_a_tree_is_found_as_what_it_is_and_said_so(tmp_path: Path, layout: str):
+def test_the_layout_of_a_tree_is_recognised_and_reported(tmp_path: Path, layout: str):
     source = tree_of(layout, tmp_path)
 
     assert list_source(source).describe() == SAID[layout]
@@ -46,17 +46,17 @@ def test_a_tree_is_found_as_what_it_is_and_said_so(tmp_path: Path, layout: str):
 
 
 @pytest.mark.parametrize("layout", ["metadata", "pairs", "voc", "cityscapes", "coco"])
-def test_a_layout_that_is_named_but_not_there_is_refused(tmp_path: Path, layout: str):
+def test_a_layout_that_the_tree_does_not_have_is_refused(tmp_path: Path, layout: str):
     with pytest.raises(ConfigError, match=str(tmp_path)):
         list_source(tree_of("classes", tmp_path), layout=layout)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("one", "other"), [("voc", "coco"), ("cityscapes", "metadata"), ("pairs", "voc")])
-def test_a_tree_that_fits_two_layouts_says_both_and_takes_the_one_that_is_named(tmp_path: Path, one: str, other: str):
+def test_a_tree_that_fits_two_layouts_needs_the_option_that_chooses_one(tmp_path: Path, one: str, other: str):
     TREES[one](tmp_path)
     TREES[other](tmp_path)
 
-    with pytest.raises(ConfigError, match=r"could be read as '\w+' or as '\w+'; name one \(--layout\)"):
+    with pytest.raises(ConfigError, match=r"could be read as '\w+' or as '\w+'; choose one with --layout"):
         list_source(tmp_path)
     assert list_source(tmp_path, layout=one).describe().startswith(SAID[one].partition(":")[0])  # type: ignore[arg-type]
 
@@ -71,7 +71,7 @@ def test_a_tree_that_fits_two_layouts_says_both_and_takes_the_one_that_is_named(
         ("pairs", "masks/train", r"images/train/0\.jpg has no mask in .*/masks/train \(0\.png\)"),
     ],
 )
-def test_a_tree_that_lacks_a_part_says_which(tmp_path: Path, layout: str, lost: str, message: str):
+def test_a_missing_part_of_a_tree_is_named(tmp_path: Path, layout: str, lost: str, message: str):
     TREES[layout](tmp_path)
     shutil.rmtree(tmp_path / lost)
 
@@ -79,7 +79,7 @@ def test_a_tree_that_lacks_a_part_says_which(tmp_path: Path, layout: str, lost: 
         list_source(tmp_path)
 
 
-def test_annotations_of_another_kind_are_no_instances(tmp_path: Path):
+def test_other_json_files_are_not_coco_instances(tmp_path: Path):
     write(tmp_path, {"annotations/train.json": b"{}", "train/1.jpg": IMAGE})
 
     [doubt] = list_source(tmp_path).doubts
@@ -87,7 +87,7 @@ def test_annotations_of_another_kind_are_no_instances(tmp_path: Path):
     assert list_source(tmp_path, layout="flat").describe() == "flat folder: 1 image"
 
 
-def test_boxes_beside_images_are_no_masks(tmp_path: Path):
+def test_boxes_beside_images_are_not_masks(tmp_path: Path):
     write(tmp_path, {"images/1.jpg": IMAGE, "labels/1.txt": b"0 0.5 0.5 1 1"})
 
     with pytest.raises(
@@ -105,7 +105,7 @@ def test_a_list_beside_class_folders_is_read_only_if_it_is_named(tmp_path: Path)
     assert entries(tmp_path / "labels.csv") == entries(tmp_path, layout="list")
 
 
-def test_of_two_lists_one_must_be_named(tmp_path: Path):
+def test_one_of_two_lists_must_be_chosen(tmp_path: Path):
     write(tmp_path, {"1.jpg": IMAGE, "a.csv": b"1.jpg\n", "b.tsv": b"1.jpg\n"})
 
     with pytest.raises(ConfigError, match=r"must hold one list, not 2 \(a\.csv, b\.tsv\); name the file itself"):
@@ -125,7 +125,7 @@ def test_a_source_that_is_neither_folder_nor_list_is_refused(tmp_path: Path):
         list_source(tmp_path / "list.csv", layout="classes")
 
 
-def test_suffixes_tell_masks_in_class_folders_too(tmp_path: Path):
+def test_masks_in_class_folders_are_recognised_by_suffix(tmp_path: Path):
     mask = gray_png(label_ids(0, 3))
     write(tmp_path, {"cat/1.jpg": IMAGE, "cat/1_mask.png": mask, "dog/1.jpg": IMAGE, "dog/1_mask.png": mask})
 
@@ -133,13 +133,13 @@ def test_suffixes_tell_masks_in_class_folders_too(tmp_path: Path):
     assert list_source(tmp_path, layout="classes").describe() == "class folders: 2 classes, 4 images"
 
 
-def test_an_image_that_is_only_named_like_a_mask_is_none(tmp_path: Path):
+def test_an_image_with_a_mask_suffix_is_an_image_if_it_has_no_partner(tmp_path: Path):
     write(tmp_path, {"cat/1_mask.jpg": IMAGE, "dog/a_label.jpg": IMAGE})
 
     assert list_source(tmp_path).describe() == "class folders: 2 classes, 2 images"
 
 
-def test_what_is_hidden_marks_nothing(tmp_path: Path):
+def test_hidden_files_are_not_marks_of_a_layout(tmp_path: Path):
     write(tmp_path, {".cache/metadata.csv": b"", "cat/1.jpg": IMAGE, "annotations/notes.txt": b""})
     write(tmp_path, {".annotations/instances_x.json": json.dumps({}).encode()})
 

@@ -1,4 +1,4 @@
-"""Lists of images: columns, labels, splits and notes as people write them, and errors that name the line."""
+"""Lists of images are read with columns, labels, splits and metadata in any common form; errors name the line."""
 
 import json
 import os
@@ -21,21 +21,21 @@ NAMES = ("a.jpg", "b.jpg", "sub/c.jpg", "sub/d.png")
 
 
 def list_of(root: Path, content: str | bytes, name: str = "list.csv") -> Path:
-    """A list beside the images a.jpg, b.jpg, sub/c.jpg and sub/d.png."""
+    """Make a list beside the images a.jpg, b.jpg, sub/c.jpg and sub/d.png."""
     content = content.encode() if isinstance(content, str) else content
     write(root, {**dict.fromkeys(NAMES, IMAGE), name: content})
     return root / name
 
 
 def labels(source: Path, **options) -> dict[str, str | None]:
-    """Class name by path, of the only split."""
+    """Return the class name by path in the only split."""
     listing = list_source(source, **options)
     [split] = listing.splits
     return {each.path: listing.classes[each.label] if each.label >= 0 else None for each in split.entries}
 
 
 def entries(source: Path, **options) -> dict[str, list[Entry]]:
-    """What is listed of each split."""
+    """Return the listed entries by split."""
     return {split.name: list(split.entries) for split in list_source(source, **options).splits}
 
 
@@ -79,7 +79,7 @@ def test_columns_are_found_by_their_usual_names(tmp_path: Path, column: str, lab
         "label,path\ncat,./a.jpg\ndog,sub/../b.jpg\n",
     ],
 )
-def test_a_list_is_read_in_whatever_way_it_was_written(tmp_path: Path, content: str | bytes):
+def test_a_list_is_read_in_any_common_dialect(tmp_path: Path, content: str | bytes):
     assert labels(list_of(tmp_path, content)) == {"a.jpg": "cat", "b.jpg": "dog"}
 
 
@@ -112,7 +112,7 @@ def test_a_list_of_paths_alone_has_no_labels(tmp_path: Path):
         ((True and "yes", "no"), ("no", "yes"), (1, 0)),
     ],
 )
-def test_whole_numbers_are_class_numbers_and_all_else_are_names(tmp_path: Path, given, classes, numbers):
+def test_integers_are_class_numbers_and_all_other_labels_are_names(tmp_path: Path, given, classes, numbers):
     rows = [{"path": path, "label": label} for path, label in zip(NAMES, given, strict=False)]
     listing = list_source(list_of(tmp_path, rows_file(rows, ".jsonl"), "list.jsonl"))
 
@@ -121,7 +121,7 @@ def test_whole_numbers_are_class_numbers_and_all_else_are_names(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(("given", "number"), [("dog", 0), ("cat", 1), ("0", 0), ("1.0", 1)])
-def test_class_names_beside_the_list_say_what_numbers_mean(tmp_path: Path, given: str, number: int):
+def test_class_names_beside_the_list_name_its_class_numbers(tmp_path: Path, given: str, number: int):
     source = list_of(tmp_path, f"path,label\na.jpg,{given}\n")
     write(tmp_path, {"classes.txt": "dog\ncat\nmäuse\n".encode()})
 
@@ -132,7 +132,7 @@ def test_class_names_beside_the_list_say_what_numbers_mean(tmp_path: Path, given
 
 
 @pytest.mark.parametrize("given", ["cow", "3", "-1"])
-def test_a_label_that_is_no_class_is_named_with_its_line(tmp_path: Path, given: str):
+def test_a_label_that_is_not_a_class_is_named_with_its_line(tmp_path: Path, given: str):
     source = list_of(tmp_path, f"path,label\na.jpg,dog\nb.jpg,{given}\n")
     write(tmp_path, {"classes.txt": b"dog\ncat\nmouse\n"})
 
@@ -151,7 +151,7 @@ def test_a_number_that_cannot_be_a_class_is_named_with_its_line(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("content", "message"), [("dog\n\ncat", ":2: an empty line"), ("a\nb\na\n", ":3: 'a' is repeated")]
 )
-def test_class_names_that_are_no_list_of_names_are_refused(tmp_path: Path, content: str, message: str):
+def test_a_malformed_list_of_class_names_is_refused(tmp_path: Path, content: str, message: str):
     source = list_of(tmp_path, "a.jpg,a\n")
     write(tmp_path, {"classes.txt": content.encode()})
 
@@ -193,13 +193,16 @@ def test_a_mask_column_makes_a_segmentation_set(tmp_path: Path):
         ("path,label\n../a.jpg,x\n", r"list\.csv:2: \.\./a\.jpg is outside of "),
         ("path,label\nsub/../../a.jpg,x\n", r"list\.csv:2: .* is outside of "),
         ("path,label\n/etc/x.jpg,x\n", r"list\.csv:2: /etc/x\.jpg is outside of .*; pack a folder that holds all"),
-        ("path,label\nx,x\n", r"list\.csv:2: no image in .* is called 'x'; name its place with --root or --suffix"),
+        (
+            "path,label\nx,x\n",
+            r"list\.csv:2: no image in .* is called 'x'; say where the images are with --root or --suffix",
+        ),
         ("path,label\n,x\n", r"list\.csv:2: '' is not the path"),
         ("path,label\na.jpg,x\nb.jpg\n", r"list\.csv:3: 1 cell, but line 1 has 2 columns \(path, label\)"),
         ("path,path\na.jpg,x\n", r"list\.csv:1: two columns have the same name"),
         ('path,label\na.jpg,"x\n', r"list\.csv:2: a quoted cell that begins here has no closing quote"),
-        ("path,label\na.jpg,x\nb.jpg,\n", r"b\.jpg has no label, as other images of its split have"),
-        ("path,mask\na.jpg,sub/d.png\nb.jpg,\n", r"b\.jpg has no mask, as other images"),
+        ("path,label\na.jpg,x\nb.jpg,\n", r"b\.jpg has no label, but other images of its split have one"),
+        ("path,mask\na.jpg,sub/d.png\nb.jpg,\n", r"b\.jpg has no mask, but other images"),
         ("path,split\na.jpg,train\nb.jpg,\n", r"list\.csv:3: some images belong to a split and others to none"),
         ("path,split\na.jpg,../out\n", r"list\.csv:2: '\.\./out' cannot name a split"),
         ("path,label\na.jpg,x\nb.jpg,x\n./a.jpg,x\n", r"a\.jpg is named by two rows of one split"),
@@ -233,14 +236,14 @@ def test_a_list_without_images_is_refused(tmp_path: Path, content: str):
         list_source(list_of(tmp_path, content))
 
 
-def test_absolute_paths_inside_the_folder_are_taken(tmp_path: Path):
+def test_absolute_paths_inside_the_folder_are_accepted(tmp_path: Path):
     source = list_of(tmp_path / "real", f"{tmp_path}/real/a.jpg,x\n{tmp_path}/link/b.jpg,y\n")
     os.symlink(tmp_path / "real", tmp_path / "link")
 
     assert labels(tmp_path / "link" / source.name) == {"a.jpg": "x", "b.jpg": "y"}
 
 
-def test_what_is_missing_or_empty_can_be_skipped_and_is_noted(tmp_path: Path):
+def test_missing_and_empty_files_can_be_skipped_and_are_listed(tmp_path: Path):
     source = list_of(tmp_path, "path,label\na.jpg,x\ngone.jpg,y\nempty.jpg,x\nb.jpg,z\n")
     write(tmp_path, {"empty.jpg": b""})
 
@@ -262,7 +265,7 @@ def test_images_that_would_share_a_key_are_both_named(tmp_path: Path):
     assert len(entries(source, by_name=True)[""]) == 3
 
 
-def test_an_image_may_stand_in_several_splits(tmp_path: Path):
+def test_an_image_may_be_in_several_splits(tmp_path: Path):
     source = list_of(tmp_path, "path,split\na.jpg,fold-1\na.jpg,fold-2\nb.jpg,fold-2\n")
 
     assert {name: [each.path for each in part] for name, part in entries(source).items()} == {
@@ -281,7 +284,9 @@ def test_any_text_comes_back_from_csv_and_tsv_and_jsonl(tmp_path_factory: pytest
         path = folder / f"list{suffix}"
         path.write_bytes(rows_file(rows, suffix))
 
-        kept = rows if suffix == ".jsonl" else [row for row in rows if any(row.values())]  # blank lines
+        kept = (
+            rows if suffix == ".jsonl" else [row for row in rows if any(row.values())]
+        )  # rows without cells become blank lines, which are skipped
         assert [cells for _, cells in read_rows(FolderFiles(folder), path.name)] == kept
 
 
@@ -297,7 +302,7 @@ def test_metadata_at_the_top_finds_splits_and_folders_of_classes(tmp_path: Path)
 
     listing = list_source(tmp_path)
 
-    assert (  # of nine
+    assert (  # of nine images
         listing.describe() == "metadata folder: 2 classes, 2 splits (test, train), 8 images (1 more that no row names)"
     )
     assert listing.classes == ("cat", "dog")
@@ -308,7 +313,7 @@ def test_metadata_at_the_top_finds_splits_and_folders_of_classes(tmp_path: Path)
     )
 
 
-def test_folders_that_are_not_all_classes_are_none(tmp_path: Path):
+def test_folders_are_classes_only_if_all_of_them_are(tmp_path: Path):
     write(tmp_path, dict.fromkeys(("cat/1.jpg", "dog/deep/2.jpg"), IMAGE))
     write(tmp_path, {"metadata.jsonl": b'{"file_name": "cat/1.jpg"}\n{"file_name": "dog/deep/2.jpg"}\n'})
 
@@ -333,10 +338,13 @@ def test_masks_of_metadata_are_those_of_hugging_face(tmp_path: Path):
     [
         (("metadata.csv", "metadata.jsonl"), r"metadata\.csv and metadata\.jsonl describe the same images"),
         (("metadata.csv", "train/metadata.csv"), r"metadata\.csv and train/metadata\.csv describe the same images"),
-        (("train/metadata.parquet",), r"metadata\.parquet is not read; write it as metadata\.csv or metadata\.jsonl"),
+        (
+            ("train/metadata.parquet",),
+            r"metadata\.parquet cannot be read; write it as metadata\.csv or metadata\.jsonl",
+        ),
     ],
 )
-def test_metadata_that_cannot_be_taken_is_named(tmp_path: Path, files: tuple[str, ...], message: str):
+def test_metadata_that_cannot_be_read_is_named(tmp_path: Path, files: tuple[str, ...], message: str):
     write(tmp_path, {"train/1.jpg": IMAGE, **dict.fromkeys(files, b"file_name\n1.jpg\n")})
 
     with pytest.raises(ConfigError, match=message):

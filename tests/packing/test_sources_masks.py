@@ -1,4 +1,4 @@
-"""Images and their masks find each other, in every arrangement; one without the other is named."""
+"""Images and masks are paired in every common arrangement; images and masks without a partner are named."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ MASK = gray_png(label_ids(0, 4))
 
 
 def tree(root: Path, *names: str) -> Path:
-    """Files by name: JPEGs, masks where a PNG, and text."""
+    """Write files by name: JPEG images, PNG masks and texts."""
     kinds = {"jpg": IMAGE, "png": MASK}
     return write(root, {name: kinds.get(name.rpartition(".")[2], b"text") for name in names})
 
 
 def masks(source: Path, **options) -> dict[str, dict[str, str]]:
-    """Mask by image by split; "" is none."""
+    """Return the mask of each image by split; "" for none."""
     listing = list_source(source, **options)
     return {split.name: {each.path: each.mask for each in split.entries} for split in listing.splits}
 
 
 @pytest.mark.parametrize("images", ["images", "image", "imgs", "Images"])
 @pytest.mark.parametrize("folder", ["masks", "labels", "annotations", "Masks"])
-def test_two_folders_pair_by_name(tmp_path: Path, images: str, folder: str):
+def test_images_and_masks_in_two_folders_are_paired_by_name(tmp_path: Path, images: str, folder: str):
     source = tree(tmp_path, *(f"{images}/{name}.jpg" for name in ("a", "b.c", "deep/d")))
     tree(tmp_path, *(f"{folder}/{name}.png" for name in ("a", "b.c", "deep/d")))
 
@@ -35,7 +35,7 @@ def test_two_folders_pair_by_name(tmp_path: Path, images: str, folder: str):
 
 
 @pytest.mark.parametrize("suffix", ["_mask", ".mask", "-mask", "_seg", "_label", "_gt"])
-def test_masks_may_carry_a_suffix_in_a_folder_of_their_own_or_beside_the_image(tmp_path: Path, suffix: str):
+def test_masks_may_have_a_suffix_in_their_own_folder_or_beside_the_image(tmp_path: Path, suffix: str):
     apart = tree(tmp_path / "apart", "images/a.jpg", "images/a_gt.jpg", f"masks/a{suffix}.png", "masks/a_gt.png")
     beside = tree(tmp_path / "beside", "x/a.jpg", f"x/a{suffix}.png", "b.jpg", f"b{suffix}.png")
 
@@ -44,7 +44,7 @@ def test_masks_may_carry_a_suffix_in_a_folder_of_their_own_or_beside_the_image(t
         assert masks(apart) == {"": {"images/a.jpg": f"masks/a{suffix}.png", "images/a_gt.jpg": "masks/a_gt.png"}}
 
 
-def test_splits_lie_around_the_two_folders_or_inside_them_or_around_suffixes(tmp_path: Path):
+def test_splits_may_contain_the_two_folders_or_be_inside_them_or_contain_suffixed_masks(tmp_path: Path):
     around = tree(tmp_path / "1", "train/images/a.jpg", "train/masks/a.png", "val/images/b.jpg", "val/masks/b.png")
     inside = tree(tmp_path / "2", "images/train/a.jpg", "masks/train/a.png", "images/val/b.jpg", "masks/val/b.png")
     suffix = tree(tmp_path / "3", "train/a.jpg", "train/a_mask.png", "val/b.jpg", "val/b_mask.png")
@@ -60,7 +60,7 @@ def test_splits_lie_around_the_two_folders_or_inside_them_or_around_suffixes(tmp
     assert masks(suffix) == {"train": {"train/a.jpg": "train/a_mask.png"}, "val": {"val/b.jpg": "val/b_mask.png"}}
 
 
-def test_a_test_split_may_lack_masks_and_another_may_not(tmp_path: Path):
+def test_only_a_test_split_may_lack_masks(tmp_path: Path):
     source = tree(tmp_path, "images/train/a.jpg", "masks/train/a.png", "images/test/b.jpg")
     around = tree(tmp_path / "around", "train/images/a.jpg", "train/masks/a.png", "test/b.jpg")
 
@@ -78,12 +78,12 @@ def test_a_test_split_may_lack_masks_and_another_may_not(tmp_path: Path):
     ("more", "message"),
     [
         ("images/b.jpg", r"images/b\.jpg has no mask in .*masks \(b\.png\); add it, or remove the image"),
-        ("masks/b.png", r"masks/b\.png is the mask of no image; add the image, or remove the mask"),
-        ("masks/a_mask.png", r"masks/a_mask\.png is the mask of no image"),
+        ("masks/b.png", r"masks/b\.png is a mask without an image; add the image, or remove the mask"),
+        ("masks/a_mask.png", r"masks/a_mask\.png is a mask without an image"),
         ("masks/a.jpg", r"masks/a\.jpg and masks/a\.png would be masks of the same image; remove one"),
     ],
 )
-def test_what_has_no_partner_is_named_or_skipped_and_noted(tmp_path: Path, more: str, message: str):
+def test_images_and_masks_without_partner_are_named_or_skipped_and_listed(tmp_path: Path, more: str, message: str):
     source = tree(tmp_path, "images/a.jpg", "masks/a.png", more)
 
     with pytest.raises(DataError, match=message):
@@ -111,7 +111,7 @@ def test_an_empty_mask_is_named(tmp_path: Path):
 def test_two_folders_of_masks_are_both_named(tmp_path: Path):
     source = tree(tmp_path, "images/a.jpg", "masks/a.png", "labels/a.png")
 
-    with pytest.raises(ConfigError, match=r"labels and .*masks both fit; name one of them \(--images, --masks\)"):
+    with pytest.raises(ConfigError, match=r"labels and .*masks both fit; choose folders with --images and --masks"):
         list_source(source)
 
 
@@ -130,7 +130,7 @@ def test_classes_of_pairs_come_from_a_list_beside_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize("root", ["", "VOC2012", "VOCdevkit/VOC2012"])
-def test_a_voc_tree_is_found_from_above(tmp_path: Path, root: str):
+def test_a_voc_tree_is_found_below_the_source(tmp_path: Path, root: str):
     told = voc(tmp_path / root)
     above = f"{root}/" if root else ""
 
@@ -147,7 +147,7 @@ def test_a_voc_tree_is_found_from_above(tmp_path: Path, root: str):
     }
 
 
-def test_of_two_voc_trees_one_must_be_named(tmp_path: Path):
+def test_one_of_two_voc_trees_must_be_chosen(tmp_path: Path):
     voc(tmp_path / "VOCdevkit/VOC2007")
     voc(tmp_path / "VOCdevkit/VOC2012")
 
@@ -167,7 +167,7 @@ def test_voc_images_without_masks_are_a_split_without_labels(tmp_path: Path):
     }
 
 
-def test_trainval_counts_where_its_parts_are_missing(tmp_path: Path):
+def test_trainval_is_used_only_without_train_and_val(tmp_path: Path):
     voc(tmp_path)
     for name in ("train", "val"):
         (tmp_path / f"ImageSets/Segmentation/{name}.txt").unlink()
@@ -182,7 +182,7 @@ def test_trainval_counts_where_its_parts_are_missing(tmp_path: Path):
         ("SegmentationClass/2007_000033.png", r"train\.txt: there is no file .*SegmentationClass/2007_000033\.png"),
     ],
 )
-def test_what_a_voc_split_names_and_is_missing_is_named(tmp_path: Path, lost: str, message: str):
+def test_a_missing_file_of_a_voc_split_is_named(tmp_path: Path, lost: str, message: str):
     voc(tmp_path)
     (tmp_path / lost).unlink()
 
@@ -200,7 +200,7 @@ def test_a_voc_split_that_names_an_image_twice_or_outside_is_refused(tmp_path: P
             list_source(tmp_path)
 
 
-def test_cityscapes_prefers_train_ids_and_makes_them_of_label_ids_else(tmp_path: Path):
+def test_cityscapes_uses_train_ids_or_makes_them_from_label_ids(tmp_path: Path):
     cityscapes(tmp_path / "1")
     cityscapes(tmp_path / "1", kind="labelIds")
     cityscapes(tmp_path / "2", kind="labelIds")

@@ -1,4 +1,4 @@
-"""Splitting shares every class out alike, by seed, and loses no image."""
+"""Splitting gives each part its share of every class, by seed, and loses no image."""
 
 from collections import Counter
 from fractions import Fraction
@@ -29,7 +29,7 @@ def numbers(split: Split) -> list[int]:
 
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=30), shares=SHARES)
-def test_every_class_and_the_whole_are_within_one_of_their_shares(sizes: list[int], shares: list[Fraction]):
+def test_each_class_and_all_images_are_within_one_of_their_shares(sizes: list[int], shares: list[Fraction]):
     counts = share_out(np.array(sizes), shares)
 
     exact = np.array([[size * share for share in shares] for size in sizes])
@@ -42,11 +42,11 @@ def test_every_class_and_the_whole_are_within_one_of_their_shares(sizes: list[in
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=8), share=st.integers(1, 99).map(lambda n: Fraction(n, 100))
 )
-def test_two_parts_are_as_near_to_their_shares_as_can_be(sizes: list[int], share: Fraction):
+def test_two_parts_are_as_near_to_their_shares_as_possible(sizes: list[int], share: Fraction):
     counts = share_out(np.array(sizes), [share, 1 - share])
 
     off = sum(abs(count - size * share) for count, size in zip(counts[:, 0].tolist(), sizes, strict=True))
-    best = {0: Fraction(0)}  # least deviation of the classes so far, by how many images are in the first part
+    best = {0: Fraction(0)}  # smallest deviation of the classes so far, by the number of images in the first part
     for size in sizes:
         steps = [(n, abs(n - size * share)) for n in {int(size * share), -int(-size * share // 1)}]
         reached: dict[int, Fraction] = {}
@@ -57,14 +57,14 @@ def test_two_parts_are_as_near_to_their_shares_as_can_be(sizes: list[int], share
     assert off == best[int(counts[:, 0].sum())]
 
 
-def test_shares_that_go_out_evenly_are_exact():
+def test_shares_that_divide_evenly_are_exact():
     counts = share_out(np.array([10, 20, 130]), [Fraction("0.8"), Fraction("0.1"), Fraction("0.1")])
 
     assert counts.tolist() == [[8, 1, 1], [16, 2, 2], [104, 13, 13]]
 
 
 @given(labels=LABELS, seed=st.integers(0, 2**64 - 1))
-def test_every_image_is_in_one_part_in_its_order(labels: list[int], seed: int):
+def test_every_image_is_in_one_part_and_parts_keep_the_order(labels: list[int], seed: int):
     found = listing([*labels, 0, 1, 2])
 
     parts = split_listing(found, "train=0.6,val=0.4", seed=seed).splits
@@ -85,14 +85,14 @@ def test_classes_keep_their_shares_in_each_part():
 
 
 @pytest.mark.parametrize("task", ["segmentation", "unlabeled"])
-def test_without_labels_all_images_are_shared_out(task: str):
+def test_images_without_labels_are_split_as_one_class(task: str):
     parts = split_listing(listing([-1] * 10, task=task), "train=0.7,val=0.2,test=0.1", seed=0).splits
 
     assert {split.name: len(split.entries) for split in parts} == {"train": 7, "val": 2, "test": 1}
     assert {split.task for split in parts} == {task}
 
 
-def test_a_seed_draws_the_same_parts_for_ever_and_another_seed_others():
+def test_each_seed_always_draws_its_own_parts():
     found = listing([n % 2 for n in range(20)])
 
     drawn = [numbers(split_listing(found, "train=0.7,val=0.3", seed=seed).splits[1]) for seed in (0, 0, 1)]
@@ -106,7 +106,7 @@ def test_an_image_of_a_class_is_as_likely_to_be_drawn_as_any_other():
 
     drawn = Counter(n for seed in range(500) for n in numbers(split_listing(found, "a=0.3,b=0.7", seed=seed).splits[0]))
 
-    assert all(100 < drawn[n] < 200 for n in range(10))  # 150 expected, 10 the standard deviation
+    assert all(100 < drawn[n] < 200 for n in range(10))  # the expected value is 150, with a standard deviation of 10
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_malformed_split_says_what_is_wrong(text: str, complaint: str):
         parse_shares(text)
 
 
-def test_shares_may_be_fractions_and_have_blanks_around_them():
+def test_shares_may_be_fractions_with_blanks_around_them():
     assert parse_shares(" train = 2/3 , val=1/3") == {"train": Fraction(2, 3), "val": Fraction(1, 3)}
 
 

@@ -29,10 +29,10 @@ ANY_LABEL = {"label": [0, 1, 0, 1]}
         ({"label": [0, None, 1, 0]}, r"1 of 4 rows \(such as row 1\) have no label in column 'label'", {"yes": True}),
         (
             {"label": [0.5, 1.5, 0.5, 2]},
-            "0.5 in column 'label' are not whole numbers: --targets",
+            "0.5 in column 'label' are not whole numbers: .*--targets",
             {"targets": "number"},
         ),
-        ({"label": ["Cat", "cat", "dog", "dog"]}, "differ in upper and lower case only", {"targets": "class"}),
+        ({"label": ["Cat", "cat", "dog", "dog"]}, "differ only in upper and lower case", {"targets": "class"}),
         (
             {"objects": [{"box": [1, 2]}] * 4},
             r"no column is recognised as the label \(columns: objects\)",

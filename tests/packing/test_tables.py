@@ -31,7 +31,7 @@ CLASSES = ["cat", "dog", "fox"]
 
 
 def table(count: int = 7, *, first: int = 0, features: bool = True, **columns: list) -> "pyarrow.Table":
-    """Rows with an image, a label and further columns, as the library `datasets` stores them."""
+    """Return rows with an image, a label and other columns, as the library `datasets` stores them."""
     rows = range(first, first + count)
     data = {
         "image": pyarrow.array([{"bytes": tiny_jpeg(n), "path": f"{n}.jpg"} for n in rows], IMAGE),
@@ -53,7 +53,7 @@ def written(path: Path, rows: "pyarrow.Table", **options: object) -> Path:
 
 
 def held(folder: Path) -> list[tuple[str, bytes, str | None]]:
-    """Key, image and label of each sample, in order of the keys."""
+    """Return key, image and label of each sample in the order of the keys."""
     samples = by_webdataset_s_reader(sorted(folder.glob("*.tar")))
     classes = manifest_of(folder).classes
     found = []
@@ -153,7 +153,7 @@ def test_the_files_of_a_hub_data_set_are_its_splits(tmp_path: Path):
         ("train_0001.parquet", "train"),
     ],
 )
-def test_splits_are_named_by_files_or_their_folders(path: str, split: str):
+def test_splits_are_named_after_files_or_their_folders(path: str, split: str):
     assert split_of(path) == split
 
 
@@ -177,7 +177,7 @@ def test_a_url_that_fsspec_reads_is_packed(file_system: str, tmp_path: Path):
 
 
 def saved(folder: Path, rows: "pyarrow.Table", *, batch: int = 3) -> Path:
-    """What ``Dataset.save_to_disk`` writes, in two files."""
+    """Write a folder as ``Dataset.save_to_disk`` does, with two Arrow files."""
     folder.mkdir(parents=True)
     half = len(rows) // 2
     names = []
@@ -244,7 +244,7 @@ def test_a_split_whose_labels_are_withheld_is_unlabeled(tmp_path: Path):
     assert {each.split: each.task for each in report.sets} == {"train": "classification", "test": "unlabeled"}
 
 
-def test_further_columns_become_json(tmp_path: Path):
+def test_other_columns_become_json(tmp_path: Path):
     columns = {
         "id": pyarrow.array(["a", None]),
         "size": pyarrow.array([1.5, float("nan")]),
@@ -258,7 +258,7 @@ def test_further_columns_become_json(tmp_path: Path):
     assert notes == [{"id": "a", "size": 1.5}, {"size": None}]
 
 
-def test_texts_without_labels_are_captions(tmp_path: Path):
+def test_texts_are_captions_if_there_are_no_labels(tmp_path: Path):
     rows = table(2, features=False).drop(["label"]).append_column("caption", pyarrow.array(["a cat", "ein Hünd"]))
 
     report = pack(written(tmp_path / "x.parquet", rows), shuffle=False)
@@ -268,7 +268,7 @@ def test_texts_without_labels_are_captions(tmp_path: Path):
     assert [fields["txt"].decode() for _, fields in samples] == ["a cat", "ein Hünd"]
 
 
-def test_lists_of_labels_are_several_labels(tmp_path: Path):
+def test_a_list_of_labels_makes_a_sample_multi_label(tmp_path: Path):
     rows = table(3).set_column(1, "label", pyarrow.array([[2, 0], [], [1, 1]]))
     stated = {
         "image": {"_type": "Image"},
@@ -316,12 +316,12 @@ def test_rows_without_an_image_are_refused_or_skipped(tmp_path: Path):
         ({"image": [b"no image"]}, "is not an image"),
     ],
 )
-def test_tables_that_cannot_be_packed_say_why(rows: dict, complaint: str, tmp_path: Path):
+def test_tables_that_cannot_be_packed_are_refused_with_the_reason(rows: dict, complaint: str, tmp_path: Path):
     with pytest.raises((ConfigError, DataError), match=complaint):
         pack(written(tmp_path / "x.parquet", pyarrow.table(rows)))
 
 
-def test_encodings_that_are_not_read_are_named(tmp_path: Path):
+def test_unsupported_encodings_are_named(tmp_path: Path):
     options = {"use_dictionary": False, "column_encoding": {"image": "DELTA_LENGTH_BYTE_ARRAY"}}
     source = written(tmp_path / "x.parquet", pyarrow.table({"image": [tiny_jpeg()]}), **options)
 
@@ -329,7 +329,7 @@ def test_encodings_that_are_not_read_are_named(tmp_path: Path):
         pack(source)
 
 
-def test_files_that_are_no_tables_say_so(tmp_path: Path):
+def test_files_that_are_not_tables_are_refused(tmp_path: Path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 no more")
 
     with pytest.raises(DataError, match=r"x\.parquet is not a Parquet file"):

@@ -1,4 +1,4 @@
-"""`pack --tiles` and `reshard --tiles`: the same pixels in every reader, counted, checked, and said when unpacked."""
+"""`pack --tiles` and `reshard --tiles` keep the pixels for every reader; tiles are counted and checked."""
 
 import io
 from pathlib import Path
@@ -41,7 +41,7 @@ def images_of(folder: Path) -> dict[str, torch.Tensor]:
     return {key: image for image, _, key in ShardDataset(folder, batch_size=None, keys=True)}
 
 
-def test_pixels_stay_and_rewritten_images_are_counted(sources: Path, tmp_path: Path):
+def test_pixels_do_not_change_and_rewritten_images_are_counted(sources: Path, tmp_path: Path):
     plain, tiles = pack(sources, tmp_path / "plain"), pack(sources, tmp_path / "tiles", tiles=True)
 
     assert (plain.sets[0].tiled, tiles.sets[0].tiled) == (0, 3)
@@ -57,7 +57,7 @@ def test_equal_sources_give_equal_bytes_on_any_number_of_workers(sources: Path, 
     assert contents(tmp_path / "0") == contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
-def test_plain_readers_read_them(sources: Path, tmp_path: Path):
+def test_other_readers_can_read_tiles(sources: Path, tmp_path: Path):
     pack(sources, tmp_path / "tiles", tiles=True)
 
     found = 0
@@ -71,7 +71,7 @@ def test_plain_readers_read_them(sources: Path, tmp_path: Path):
     assert found == 3
 
 
-def test_resharding_makes_tiles_of_a_set_and_leaves_them_alone_then(sources: Path, tmp_path: Path):
+def test_resharding_rewrites_images_as_tiles_only_once(sources: Path, tmp_path: Path):
     pack(sources, tmp_path / "plain")
     for source, out in (("plain", "once"), ("once", "twice")):
         said = run("reshard", tmp_path / source, "-o", tmp_path / out, "--tiles")
@@ -82,7 +82,7 @@ def test_resharding_makes_tiles_of_a_set_and_leaves_them_alone_then(sources: Pat
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_unpacking_gives_the_pixels_and_says_that_bytes_differ(sources: Path, tmp_path: Path):
+def test_unpacking_tiles_gives_the_same_pixels_and_reports_changed_bytes(sources: Path, tmp_path: Path):
     pack(sources, tmp_path / "tiles", tiles=True)
 
     said = run("unpack", tmp_path / "tiles", tmp_path / "again")
@@ -93,7 +93,9 @@ def test_unpacking_gives_the_pixels_and_says_that_bytes_differ(sources: Path, tm
             assert np.array_equal(np.asarray(image), np.asarray(original))
 
 
-def test_verify_decodes_tiles_alone(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_verify_reports_tiles_that_cannot_be_decoded_alone(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     pack(sources, tmp_path / "tiles", tiles=True)
     assert not verify(tmp_path / "tiles", decode=True).problems
 

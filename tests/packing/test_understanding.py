@@ -1,4 +1,4 @@
-"""What people bring: every tree is understood and said, or refused with the option that settles it."""
+"""Every common tree is understood and reported, or refused with the option that settles the doubt."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def check(found: dict[str, Any], wanted: Mapping[str, tuple[str, tuple[str, ...]
 
 
 @pytest.mark.parametrize("name", [*CASES, *DOUBTFUL, *LISTS])
-def test_a_tree_is_understood_and_said_or_refused_with_the_option_that_settles_it(tmp_path: Path, name: str):
+def test_a_tree_is_understood_or_refused_with_the_option_that_settles_the_doubt(tmp_path: Path, name: str):
     case = (CASES | DOUBTFUL | LISTS)[name]
     folder = write(tmp_path / "data", case.files)
 
@@ -55,7 +55,7 @@ def test_a_tree_is_understood_and_said_or_refused_with_the_option_that_settles_i
         check(found, wanted, said)
 
 
-def test_a_dry_run_says_what_was_understood_as_json_and_fails_while_something_is_unclear(tmp_path: Path):
+def test_a_dry_run_prints_the_understanding_as_json_and_fails_if_doubts_remain(tmp_path: Path):
     clean = write(tmp_path / "clean", images(*PETS))
     unclear = write(tmp_path / "unclear", CASES["0 and 255"].files)
 
@@ -82,7 +82,7 @@ def test_the_python_function_refuses_and_reports_as_the_command_does(tmp_path: P
     assert report.classes == ("lorry", "train", "van")
 
 
-def test_targets_of_lists_stand_where_readers_look_for_them(tmp_path: Path):
+def test_targets_of_lists_are_in_the_fields_that_readers_use(tmp_path: Path):
     several = write(tmp_path / "several", CASES["several labels by bars"].files)
     numbers = write(tmp_path / "numbers", CASES["floats"].files)
 
@@ -95,7 +95,7 @@ def test_targets_of_lists_stand_where_readers_look_for_them(tmp_path: Path):
     assert json.loads((tmp_path / "ages" / "manifest.json").read_bytes())["columns"] == ["age"]
 
 
-def test_classes_of_another_set_fix_the_label_numbers(tmp_path: Path):
+def test_classes_of_another_set_determine_the_label_numbers(tmp_path: Path):
     train = write(tmp_path / "train", images(*(f"{name}/{n}.jpg" for name in ("ant", "bee", "cow") for n in range(2))))
     val = write(tmp_path / "val", images("cow/0.jpg", "cow/1.jpg"))
     write(val, {"list.txt": b"x"})
@@ -161,7 +161,7 @@ def test_a_subset_has_its_share_of_every_set_of_labels(tmp_path: Path):
     assert (tar.count(b'{"labels":[0,1]}'), tar.count(b'{"labels":[2]}')) == (18, 2)
 
 
-def test_a_packed_set_inside_of_the_source_is_said_once_and_not_looked_into(tmp_path: Path):
+def test_a_shard_set_inside_the_source_is_reported_once_and_not_searched(tmp_path: Path):
     source = write(tmp_path / "imgs", images(*PETS))
     flat = write(tmp_path / "flat", images("0.jpg", "1.jpg"))
     for folder in (source, flat):
@@ -205,7 +205,7 @@ def test_a_file_that_is_not_used_may_change_while_the_images_are_packed(tmp_path
 
 
 @pytest.mark.parametrize("other", [" cat", "cat ", "c\u0327at"])
-def test_class_folders_that_look_equal_are_a_doubt(tmp_path: Path, other: str):
+def test_class_names_that_look_equal_are_a_doubt(tmp_path: Path, other: str):
     name = "\u00e7at" if "\u0327" in other else "cat"
     source = write(tmp_path / "imgs", images(*(f"{folder}/{n}.jpg" for folder in (other, name) for n in range(3))))
 

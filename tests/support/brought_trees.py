@@ -114,7 +114,7 @@ CASES = {
     "two wrappers": Case(
         images(*(f"Data/CLS/train/{path}" for path in PETS)),
         {"train": ("classification", CATS, 4)},
-        ("looked through",),
+        ("taken as the source",),
     ),
     "one class and deeper folders": Case(
         images("pets/0.jpg", *(f"pets/{path}" for path in PETS)),
@@ -224,7 +224,7 @@ CASES = {
     ),
     "numbers with gaps": Case(
         listed("path,label", ["18", "25", "31", "47", "60", "72"]),
-        words=("have gaps", "--targets number makes them numbers"),
+        words=("have gaps", "predict them as numbers (--targets number)"),
         source="labels.csv",
         settled=(("--targets", "class"), {"": ("classification", ("18", "25", "31", "47", "60", "72"), 6)}),
     ),
@@ -246,7 +246,7 @@ CASES = {
     ),
     "a list beside class folders": Case(
         {**images(*PETS), "labels.csv": rows("path,age", *(f"{path},{n % 2}" for n, path in enumerate(PETS)))},
-        words=("labels.csv names these images and is not used",),
+        words=("labels.csv names these images, but is not used",),
         settled=(("--layout", "classes"), {"": ("classification", CATS, 4)}),
     ),
     # masks

@@ -83,12 +83,12 @@ DOUBTFUL = {
             "classes.txt": b"1 cat\n2 dog\n",
             "train_test_split.txt": b"1 1\n",
         },
-        words=("train_test_split.txt looks like a list of a split, and is not used", "Left out: 2 files"),
+        words=("train_test_split.txt looks like the list of a split, but is not used", "Left out: 2 files"),
         settled=(("--yes",), {"": ("classification", CATS, 4)}),
     ),
     "Food-101": Case(
         {**images(*(f"images/{path}" for path in PETS)), "meta/test.txt": b"cat/0\n", "meta/classes.txt": b"cat\n"},
-        words=("meta/test.txt looks like a list of a split",),
+        words=("meta/test.txt looks like the list of a split",),
         settled=(("--yes",), {"": ("classification", CATS, 4)}),
     ),
     "a list beside the wrapper": Case(
@@ -96,12 +96,15 @@ DOUBTFUL = {
             **images(*(f"pets/{path}" for path in PETS)),
             "labels.csv": rows("path,label", *(f"pets/{path},x{n % 2}" for n, path in enumerate(PETS))),
         },
-        words=("labels.csv names these images and is not used",),
+        words=("labels.csv names these images, but is not used",),
     ),
     # folders of folders
     "two levels of classes": Case(
         images(*(f"{outer}/{inner}/0.jpg" for outer, inner in (("pets", "cat"), ("pets", "dog"), ("cars", "bus")))),
-        words=("folders of folders (cars/bus ...)", "--layout classes takes the outer ones (cars, pets)"),
+        words=(
+            "folders of folders (cars/bus ...)",
+            "make the outer folders the classes (--layout classes: cars, pets)",
+        ),
         settled=(("--layout", "classes"), {"": ("classification", ("cars", "pets"), 3)}),
     ),
     "one folder inside of each class": Case(
@@ -116,7 +119,7 @@ DOUBTFUL = {
     ),
     "some without extension": Case(
         {**images(*PETS), "cat/2": jpeg(9), "dog/Makefile": b"all:"},
-        words=("cat/2 begins like an image, but has no extension and is left out",),
+        words=("cat/2 begins like an image, but has no extension, so this file and others like it are left out",),
         settled=(("--yes",), {"": ("classification", CATS, 4)}),
     ),
     # what is not read, among what is
@@ -127,7 +130,7 @@ DOUBTFUL = {
     ),
     "an archive among the images": Case(
         {**images(*PETS), "more.zip": b"PK\3\4"},
-        words=("more.zip is an archive inside of the source, which is left out", "unpack it"),
+        words=("more.zip is an archive inside the source, which is left out", "unpack the archive"),
         settled=(("--yes",), {"": ("classification", CATS, 4)}),
     ),
     "raw data of a camera": Case(
@@ -142,12 +145,12 @@ DOUBTFUL = {
     ),
     "classes inside of one class": Case(
         images("animal/cat/0.jpg", "animal/dog/0.jpg", "car/0.jpg", "car/1.jpg"),
-        words=("the images of animal are in folders of it (cat, dog)", "--layout classes"),
+        words=("the images of animal are in inner folders (cat, dog)", "--layout classes"),
         settled=(("--layout", "classes"), {"": ("classification", ("animal", "car"), 4)}),
     ),
     "two spellings of a class": Case(
         images("Cat/0.jpg", "cat/1.jpg", "dog/2.jpg"),
-        words=("the classes 'Cat' and 'cat' differ in upper and lower case only", "--layout classes"),
+        words=("the classes 'Cat' and 'cat' differ only in upper and lower case", "--layout classes"),
         settled=(("--layout", "classes"), {"": ("classification", ("Cat", "cat", "dog"), 3)}),
     ),
     "two lists with labels": Case(
@@ -190,7 +193,7 @@ DOUBTFUL = {
     ),
     "two spellings of a label": Case(
         listed("path,label", ["Cat", "cat", "dog"] * 2),
-        words=("the labels 'Cat' and 'cat' in column 'label' differ in upper and lower case only",),
+        words=("the labels 'Cat' and 'cat' in column 'label' differ only in upper and lower case",),
         source="labels.csv",
         settled=(("--targets", "class"), {"": ("classification", ("Cat", "cat", "dog"), 6)}),
     ),

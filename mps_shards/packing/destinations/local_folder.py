@@ -95,7 +95,7 @@ class LocalDestination:
             file.write(msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """See `Destination`. Reads every byte of the shard."""
+        """Compare the SHA-256 of a shard, for which every byte is read."""
         try:
             with open(self._out / split / shard, "rb") as tar:
                 return hashlib.file_digest(tar, "sha256").hexdigest() == done.sha256
@@ -135,8 +135,8 @@ class LocalDestination:
             sync_folder(folder)
 
     def leave(self) -> None:
-        """See `Destination`. Removes the lock file, too."""
-        sync_folder(self._out)  # before the plan is gone, with which all would be written again
+        """Remove every file that is needed only while packing, also the lock file."""
+        sync_folder(self._out)  # first, because without the plan all shards would be written again
         with translated(self._out):
             self._forget()
             shutil.rmtree(self._state, ignore_errors=True)

@@ -26,7 +26,7 @@ _AT_A_TIME = 16  # small requests in flight
 
 
 class StoreDestination:
-    """See `Destination`.
+    """A destination at a prefix of an object store.
 
     Args:
         work_dir: local folder in which each worker makes its shard; by default the system's temporary folder.
@@ -90,7 +90,7 @@ class StoreDestination:
         self._folder.write(self._record(shard), msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """See `Destination`. Compares size and etag: reading the shard would cost as much as making it again."""
+        """Compare the size and the etag of a shard, because reading the shard would cost as much as making it again."""
         return self._folder.identity_now(_path(split, shard)) == Identity(done.size, done.tag)
 
     def finished(self, split: str, shards: Sequence[str]) -> dict[str, Completion]:

@@ -15,14 +15,14 @@ from mps_shards.packing.sources.listing import Doubt, Listing
 
 __all__ = ["doubts_about_annotations", "doubts_about_unread", "labelling_lists", "refuse_foreign_annotations"]
 
-_ROWS = 200  # characters of a list that are read to recognise it
+_ROWS = 200  # rows of a list that are read to recognise it
 _MOST_LISTS = 20
-_MOST_JSON = 64 << 20  # bytes of a file that is looked at to see whether it is a list
-_SNIFFED = 1 << 20  # bytes
+_MOST_JSON = 64 << 20  # bytes of a .json or .txt file that may be a list
+_SNIFFED = 1 << 20  # bytes at the start of a file by which its kind is recognised
 _ABOUT = re.compile(
     r"(read[-_]?me|licen[cs]e|copying|change|about|credits|attribution|citation|notice|classes\.txt)", re.I
 )
-# kind of annotations, a name that it has, and what a file of this name holds; nothing for a folder
+# kind of annotations, name of their file or folder, and the texts that such a file contains
 _FOREIGN = (
     ("boxes of DOTA", "labelTxt", ()),
     ("tracks of MOTChallenge", "seqinfo.ini", (b"[Sequence]",)),
@@ -38,10 +38,10 @@ _YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[\d.]+(e-?\d+)?){4,}\s*")
 
 
 def labelling_lists(tree: FileTree) -> dict[str, str]:
-    """The list in the folder that names its images and has labels, or masks; or one for each split.
+    """Find the list in a folder that gives labels or masks of its images, or one such list for each split.
 
     Returns:
-        The split of each list, by the path of the list; the split of a single one is "".
+        The split of each list, by the path of the list; "" for the only list.
 
     Raises:
         ConfigError: several lists fit, and they do not belong to splits.
@@ -64,12 +64,12 @@ def labelling_lists(tree: FileTree) -> dict[str, str]:
 
 
 def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt]:
-    """Doubts about annotation files and lists that the listing does not use."""
+    """Yield doubts about annotation files and lists that the listing does not use."""
     for name in _lists(tree):
         if "submission" not in name.lower() and _labels_images(tree, name):
             yield Doubt(
-                f"{name} names these images and is not used: labels come from {listing.labels_from or 'nothing'}",
-                f"pack the list itself (mps-shards pack {tree.shown(name)}), or keep to the folders (--layout "
+                f"{name} names these images, but is not used: labels come from {listing.labels_from or 'no file'}",
+                f"pack the list itself (mps-shards pack {tree.shown(name)}), or ignore the list (--layout "
                 f"{'splits' if listing.splits[0].name else 'classes'})",
             )
     kinds: dict[str, str] = {}
@@ -78,8 +78,8 @@ def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt
             kinds.setdefault(kind, path)
     for kind, path in kinds.items():
         yield Doubt(
-            f"{path} is {kind}, and is not used",
-            "put COCO files into annotations/ as instances_SPLIT.json, or keep to the folders (--layout flat, "
+            f"{path} is {kind} that is not used",
+            "put COCO files into annotations/ as instances_SPLIT.json, or ignore the file (--layout flat, "
             "classes or splits)",
         )
     beside = list(_doubts_about_sidecars(tree))
@@ -96,13 +96,13 @@ def doubts_about_annotations(tree: FileTree, listing: Listing) -> Iterator[Doubt
     if unused and len(listing.classes) == 1 and not listing.doubts and not kinds:
         yield Doubt(
             f"all images are in one class, {listing.classes[0]}, though {unused[0]} looks like an annotation file",
-            "write a list with the columns path and label, and pack that, or keep to the folders (--layout flat, "
+            "write a list with the columns path and label and pack that list, or ignore the file (--layout flat, "
             "classes or splits)",
         )
     elif not listing.splits[0].name and has_labels and (path := next(filter(_names_a_split, unused), "")):
         yield Doubt(
-            f"{path} looks like a list of a split, and is not used: all images would be one set",
-            "write a list with the columns path, label and split, and pack that, or keep to the folders (--layout "
+            f"{path} looks like the list of a split, but is not used, so all images would be in one set",
+            "write a list with the columns path, label and split and pack that list, or ignore the file (--layout "
             "classes, for the folder that holds the classes)",
         )
 
@@ -114,7 +114,7 @@ def _names_a_split(path: str) -> bool:
 
 
 def _outside_of_images(tree: FileTree) -> list[str]:
-    """Annotation files in folders without images, such as ``annotations``; the first few."""
+    """Return the first few annotation files in folders without images, such as ``annotations``."""
     found: list[str] = []
     for folder in tree.folders()[:50]:
         held = list(islice(tree.paths(f"{folder}/"), 20))
@@ -124,10 +124,10 @@ def _outside_of_images(tree: FileTree) -> list[str]:
 
 
 def refuse_foreign_annotations(tree: FileTree) -> None:
-    """Name a tree of annotations that cannot be packed.
+    """Refuse a tree with annotations that cannot be packed.
 
     Raises:
-        ConfigError: it is a tree of YOLO boxes, or of another program whose annotations are not read.
+        ConfigError: the tree holds YOLO boxes, or annotations of another program that are not read.
     """
     for name in ("data.yaml", "dataset.yaml", "data.yml"):
         if tree.files.is_file(name) and b"names" in tree.files.read(name)[:_SNIFFED]:
@@ -143,7 +143,7 @@ def refuse_foreign_annotations(tree: FileTree) -> None:
             if all(word in content for word in words) if words else tree.files.is_folder(path):
                 raise ConfigError(
                     f"{tree.shown(path)} belongs to {kind}, which are not read: convert them to COCO with "
-                    "segmentations, or to a list with one row per image, or pack the images alone (--layout flat)"
+                    "segmentations, or to a list with one row per image, or pack images without labels (--layout flat)"
                 )
     for name in tree.names():
         if name.lower().endswith(".json") and _json_kind(tree, name) == "an export of Label Studio":
@@ -169,7 +169,7 @@ def _lists(tree: FileTree) -> list[str]:
 
 
 def _has_labels(tree: FileTree, name: str) -> bool:
-    """Whether a list of images has labels or masks, with any names of columns."""
+    """Whether a list of images has labels or masks, whatever its columns are called."""
     rows = [cells for _, cells in islice(read_rows(tree.files, name), _ROWS)]
     roles = roles_of(rows, tree.options, ImageFinder(tree), where=name)
     return bool(roles.labels or roles.mask)
@@ -189,7 +189,7 @@ def _labels_images(tree: FileTree, name: str) -> bool:
 
 
 def _json_kind(tree: FileTree, path: str) -> str:
-    """The kind of a JSON file, recognised by its keys; "" if the kind is not known."""
+    """Return the kind of a JSON file, which is recognised by its keys; "" for an unknown kind."""
     if tree.files.size(path) > 2 << 30:
         return ""
     content = tree.files.mapped(path)
@@ -204,7 +204,7 @@ def _json_kind(tree: FileTree, path: str) -> str:
 
 
 def _doubts_about_sidecars(tree: FileTree) -> Iterator[Doubt]:
-    """Files of the same names as images: captions, boxes."""
+    """Yield doubts about files of captions or boxes that have the names of images next to them."""
     for kind, what in _SIDECARS:
         paths = [path for path in tree.annotations if path.lower().endswith(kind)][:20]
         beside = [path for path in paths if _has_image(tree, path)]
@@ -216,19 +216,19 @@ def _doubts_about_sidecars(tree: FileTree) -> Iterator[Doubt]:
             f"{beside[0]} and other {kind} files have the names of images and look like {what}, which are not used",
             "mps-shards reads the tars of a WebDataset as they are ('mps-shards index' on their folder)"
             if kind == ".cls"
-            else "write captions or labels into a list (path,caption) and pack that, or keep to the folders (--layout "
-            "flat, classes or splits)",
+            else "write captions or labels into a list (path,caption) and pack that list, or ignore the files "
+            "(--layout flat, classes or splits)",
         )
 
 
 def doubts_about_unread(tree: FileTree) -> Iterator[Doubt]:
-    """Doubts about archives inside of the source, and about images in formats that are not read."""
+    """Yield doubts about archives inside the source, and about images in formats that are not read."""
     archives = [path for path in tree.unread if posixpath.splitext(path)[1].lower() in ARCHIVE_KINDS]
     if archives:
         yield Doubt(
-            f"{archives[0]} is an archive inside of the source, which is left out"
+            f"{archives[0]} is an archive inside the source, which is left out"
             + (f", as are {len(archives) - 1} more" if len(archives) > 1 else ""),
-            "unpack it, or pack it as a set of its own",
+            "unpack the archive, or pack it as a separate set",
             "content",
         )
     pictures = [path for path in tree.unread if path not in archives and not _has_image(tree, path)]

@@ -1,10 +1,9 @@
-"""A zip or tar archive, read as if it were an unpacked folder; nothing is written to disk.
+"""Zip and tar archives that are read like unpacked folders; nothing is written to disk.
 
 An archive inside an archive is read as a folder. ImageNet's training images, for example, are tars in a tar.
 """
 
 import io
-import os
 import threading
 import zlib
 from array import array
@@ -16,7 +15,7 @@ from typing import Any, BinaryIO
 from mps_shards.errors import ConfigError, StorageError
 from mps_shards.packing.sources.archive_members import ArchiveMembers, Member
 from mps_shards.packing.sources.file_tree import is_image
-from mps_shards.packing.sources.files import Content, stamp_of
+from mps_shards.packing.sources.files import Content, file_stamp
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.packing.sources.tar_archive import GzipBytes, tar_members
 from mps_shards.packing.sources.zip_archive import ZipArchive
@@ -56,7 +55,7 @@ def archive_stem(path: Path) -> str:
 
 
 class ArchiveFiles:
-    """Files of a local archive. See `Files`. The members are listed on first use, once in each process."""
+    """The files of a local archive, which is listed on first use, once in each process."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -97,7 +96,7 @@ class ArchiveFiles:
             return self._zip_of(place).read(place & (1 << _ZIP_BITS) - 1)
         content = self._read(place, place + size)
         if len(content) != size:
-            raise StorageError(f"{self.name} ends inside of {path}; make or download the archive again")
+            raise StorageError(f"{self.name} ends inside {path}; make or download the archive again")
         return content
 
     def open(self, path: str) -> BinaryIO:
@@ -107,7 +106,7 @@ class ArchiveFiles:
         return self.read(path)
 
     def ending(self, path: str, size: int) -> bytes:
-        """See `Files`. A zip states checksums; those of a gzip file are made while it is listed."""
+        """Return a checksum, which a zip states and which is computed when a gzip is listed, or the last bytes."""
         size, place = self._found(path)
         if self._zips and place >= 1 << _ZIP_BITS:
             return self._zip_of(place).checksum(place & (1 << _ZIP_BITS) - 1)
@@ -116,19 +115,14 @@ class ArchiveFiles:
         return self._read(place + max(0, size - _ENDING), place + size)
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
-        """See `Files`: a stamp of the whole archive, which is replaced rather than changed."""
-        try:
-            about = os.stat(self._path)
-        except OSError as error:
-            raise StorageError(f"cannot read {self._path}: {error.strerror}") from error
-        values = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
-        return stamp_of(*values, *paths, is_sure=True)
+        """Return a stamp of the whole archive, which is replaced rather than changed."""
+        return file_stamp(self._path, *paths)
 
     def identity(self, folder: str) -> str:
         return folder.rstrip("/")
 
     def relative(self, absolute: str) -> str:
-        """See `Files`. An archive holds no absolute paths."""
+        """Return a path outside of the root, since an archive holds no absolute paths."""
         return f"../{absolute}"
 
     def _from_disk(self, start: int, stop: int) -> bytes:
@@ -161,8 +155,8 @@ class ArchiveFiles:
             members = ArchiveMembers(self._watched(self._tar(0, self._size)))
         if self._packed_inside and not self._has_images:
             raise ConfigError(
-                f"{self._path} holds no images but {self._packed_inside}, which is compressed and so cannot be read "
-                f"inside of another archive; unpack {self._path.name}, and pack what is in it"
+                f"{self._path} holds no images, only {self._packed_inside}, which is compressed and so cannot be "
+                f"read inside another archive; unpack {self._path.name} and pack its content"
             )
         return members
 
@@ -189,7 +183,7 @@ class ArchiveFiles:
             yield from self._opened(inner, -1 if place is None else place[0])
 
     def _opened(self, member: Member, start: int) -> Iterator[Member]:
-        """Return a member, or the members of it if the member is an uncompressed archive.
+        """Yield a member, or its own members if it is an uncompressed archive.
 
         Args:
             start: offset of the member's bytes; -1 if they are compressed.

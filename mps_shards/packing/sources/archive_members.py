@@ -1,4 +1,4 @@
-"""What an archive holds, as folders of files, in columns: about 70 bytes for each member."""
+"""The members of an archive as folders and files, in columns that take about 70 bytes for each member."""
 
 import posixpath
 from array import array
@@ -35,7 +35,7 @@ class Member(NamedTuple):
 
 
 def clean_path(name: str, *, where: str) -> str:
-    """The path of a member: relative, with forward slashes, without empty parts and dots.
+    """Return the path of a member: relative, with forward slashes, without empty parts and dots.
 
     Raises:
         DataError: the name points outside the archive, or contains a null character.
@@ -131,7 +131,7 @@ class ArchiveMembers:
         found = []
         for link in links:
             path, steps = link.link, 0
-            while path in targets and steps < 40:  # Linux follows as many
+            while path in targets and steps < 40:  # Linux follows at most 40 links, too
                 path, steps = targets[path], steps + 1
             found.append((link.path, self.find(path) or (0, -1)))
         for path, (size, place) in found:

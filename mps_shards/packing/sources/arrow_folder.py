@@ -1,7 +1,6 @@
 """Folders that ``Dataset.save_to_disk`` of the ``datasets`` library writes: Arrow files, mapped into memory."""
 
 import json
-import os
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.sources.files import stamp_of
+from mps_shards.packing.sources.files import file_stamp
 from mps_shards.packing.sources.parquet import import_pyarrow
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.packing.sources.table_source import Chunk, Value
@@ -29,7 +28,7 @@ def is_arrow_folder(folder: Path) -> bool:
 
 
 class ArrowFiles:
-    """See `TableFiles`. Files are mapped on first use, once in each process."""
+    """Arrow files as `TableFiles`. Each file is mapped on first use, once in each process."""
 
     layout = "saved data set"
 
@@ -71,11 +70,7 @@ class ArrowFiles:
 
     def stamp(self, place: int) -> Stamp:
         path = self._paths[place >> _ROW_BITS + _COLUMN_BITS][1]
-        try:
-            about = os.stat(path)
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
-        return stamp_of(about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, place, is_sure=True)
+        return file_stamp(path, place)
 
     def _values(self, file: int, column: int) -> Iterator[Value]:
         base = (file << _COLUMN_BITS | column) << _ROW_BITS

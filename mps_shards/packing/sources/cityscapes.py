@@ -4,17 +4,13 @@ from collections.abc import Iterator
 
 from mps_shards.errors import ConfigError
 from mps_shards.packing.label_id_maps import ID_MAPS
+from mps_shards.packing.palette import PALETTES
 from mps_shards.packing.sources.file_tree import FileTree
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 
 __all__ = ["CLASSES", "is_cityscapes", "list_cityscapes"]
 
-# The 19 classes by train id; all other labels have the train id 255.
-# https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py
-CLASSES = (
-    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
-    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
-)
+CLASSES = PALETTES["cityscapes"].names  # the 19 classes by train id; all other labels have the train id 255
 IGNORE_INDEX = 255
 IMAGES, MASKS = "leftImg8bit", "gtFine"
 
@@ -25,13 +21,13 @@ def is_cityscapes(tree: FileTree) -> bool:
 
 
 def list_cityscapes(tree: FileTree) -> Listing:
-    """Every image with its mask of train ids; the raw label ids are changed to train ids if the tree has only those.
+    """List every image with its mask of train ids. If the tree holds only raw label ids, they are changed to train ids.
 
     A split without a folder in ``gtFine`` has no labels.
 
     Raises:
-        ConfigError: no images, no masks, or none of either kind.
-        DataError: naming an image without mask.
+        ConfigError: there are no images, or no masks with train ids or raw label ids.
+        DataError: two images would share a key.
     """
     if not is_cityscapes(tree) or MASKS not in tree.folders():
         raise ConfigError(f"{tree.files.name} must hold {IMAGES} and {MASKS}, as Cityscapes does; create both folders")

@@ -12,13 +12,13 @@ from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, S
 from mps_shards.packing.sources.mask_folders import ONE_MASK, sample_folder
 from mps_shards.wording import counted
 
-__all__ = ["find_folders", "list_classes", "list_flat", "list_splits", "number_labels", "wrapper"]
+__all__ = ["find_folders", "find_wrapper", "list_classes", "list_flat", "list_splits", "number_labels"]
 
 
-def wrapper(tree: FileTree) -> str:
-    """The only folder that holds images, if that folder has further folders of images in it; else "".
+def find_wrapper(tree: FileTree) -> str:
+    """Return the only folder that holds images, with a slash, if the images are in folders inside it; else "".
 
-    Such a folder appears when an archive is unpacked: ``data/pets/cat/x.jpg``. With a slash at its end.
+    Such a folder appears when an archive is unpacked: ``data/`` in ``data/cat/x.jpg``.
     """
     if any(map(is_image, tree.names())):
         return ""
@@ -32,10 +32,10 @@ def wrapper(tree: FileTree) -> str:
 
 
 def find_folders(tree: FileTree) -> Literal["classes", "splits", "flat"]:
-    """Which of the three layouts a folder has.
+    """Return the layout of a folder of images.
 
-    "splits" if every folder with images is named like a split (train, test_set, seg_val …), "classes" if images are in
-    folders, "flat" if images are at the top.
+    The layout is "splits" if every folder with images is named like a split (train, test_set, seg_val …), "classes" if
+    images are in folders, "flat" if images are at the top.
     """
     names = tree.names()
     folders = sorted(tree.folders(), key=lambda name: bool(split_names([name])))
@@ -52,14 +52,14 @@ def find_folders(tree: FileTree) -> Literal["classes", "splits", "flat"]:
 
 
 def list_flat(tree: FileTree) -> Listing:
-    """Every image below the folder, without labels."""
+    """List every image below the folder, without labels."""
     entries = Entries(Entry(path, size) for path, size in tree.images())
     splits = [Split(name="", task="unlabeled", entries=entries)]
     return _listing(tree, "flat folder", (), splits, why="no folder names a class")
 
 
 def list_classes(tree: FileTree) -> Listing:
-    """Every image, with the first folder on its path as its class."""
+    """List every image, with the first folder on its path as its class."""
     _refuse_stray(tree, "class")
     found: dict[str, int] = {}
     depths: dict[str, set[str]] = {}
@@ -81,10 +81,10 @@ def list_classes(tree: FileTree) -> Listing:
 
 
 def list_splits(tree: FileTree) -> Listing:
-    """Every image, with the first folder on its path as split and the second as class; splits share classes.
+    """List every image, with the first folder on its path as split and the second as class; splits share classes.
 
-    A split with all its images directly inside has no labels. A folder that only wraps the classes of a split
-    (``seg_train/seg_train/cat``) is looked through.
+    A split with all its images directly inside has no labels. A folder that only wraps the classes of a split, as in
+    ``seg_train/seg_train/cat``, is skipped.
     """
     _refuse_stray(tree, "split")
     found: dict[str, int] = {}
@@ -128,7 +128,7 @@ def number_labels(parts: Iterable[Entries], found: Mapping[str, int], numbers: M
 
 
 def _labelled(tree: FileTree, prefix: str, found: dict[str, int], depths: dict[str, set[str]]) -> Entries:
-    """Entries labelled by their first folder below `prefix`; `depths` collects the folders below that one."""
+    """Return entries labelled by their first folder below `prefix`; add the folders inside that folder to `depths`."""
     entries = Entries()
     start = len(prefix)
     for path, size in tree.images(prefix):
@@ -141,7 +141,7 @@ def _labelled(tree: FileTree, prefix: str, found: dict[str, int], depths: dict[s
 
 
 def _class_level(tree: FileTree, split: str) -> str:
-    """The folder of a split whose folders are the classes, with a slash: the split's own, or one that it wraps."""
+    """Return the folder whose folders are the classes of a split, with a slash: the split's own, or one inside it."""
     folder = f"{split}/"
     while not any(map(is_image, tree.names(folder))):
         held = _first_with_images(tree, tree.folders(folder), 2, folder)
@@ -158,7 +158,7 @@ def _class_level(tree: FileTree, split: str) -> str:
 
 
 def _first_with_images(tree: FileTree, folders: Sequence[str], most: int, prefix: str = "") -> list[str]:
-    """The first few of some folders that hold images."""
+    """Return the first `most` of these folders that hold images."""
     found: list[str] = []
     for name in folders:
         if len(found) == most:
@@ -177,7 +177,7 @@ def _doubts_of_classes(
         yield Doubt(
             f"{', '.join(splits[:3])} looks like a split, but is next to {', '.join(others[:3])}, so all would be "
             "classes",
-            "move the folders that are not splits, or take them all for classes (--layout classes)",
+            "move the folders that are not splits, or make each folder a class (--layout classes)",
         )
     if len(classes) == 1 and depths:
         inner = sorted(next(iter(depths.values())))
@@ -187,12 +187,14 @@ def _doubts_of_classes(
         )
     elif len(classes) == 1 and names_files(classes[0]):
         yield Doubt(
-            f"all images are in one class, {classes[0]}, which does not look like one",
-            "--layout flat packs the images without labels, --layout classes keeps one class",
+            f"all images are in one class, {classes[0]}, which does not look like a class",
+            "pack the images without labels (--layout flat), or keep one class (--layout classes)",
         )
     yield from _doubts_of_depth(tree, classes, depths)
     yield from _doubts_of_case(classes, "classes")
-    yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout classes")
+    yield from too_many_classes(
+        len(classes), images, "pack the images without labels (--layout flat)", "--layout classes"
+    )
 
 
 def _notes_on_order(tree: FileTree, classes: Sequence[str]) -> Iterator[str]:
@@ -200,7 +202,7 @@ def _notes_on_order(tree: FileTree, classes: Sequence[str]) -> Iterator[str]:
     are_numbers = bool(classes) and all(name.isdecimal() for name in classes)
     if are_numbers and not is_fixed and sorted(classes, key=int) != list(classes):
         shown = ", ".join(classes[:5])
-        yield f"classes are numbers in the order of text ({shown}, ...); --numeric-order orders them by value"
+        yield f"classes are numbers that are sorted as text ({shown}, ...); --numeric-order sorts them by value"
 
 
 def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[Split]) -> Iterator[Doubt]:
@@ -214,15 +216,17 @@ def _doubts_of_splits(tree: FileTree, classes: Sequence[str], splits: Sequence[S
             )
         elif names_files(classes[0]):
             yield Doubt(
-                f"all images are in one class, {classes[0]}, which does not look like one",
+                f"all images are in one class, {classes[0]}, which does not look like a class",
                 "move the images up to have splits without labels, or keep one class (--layout splits)",
             )
     yield from _doubts_of_case(classes, "splits")
-    yield from too_many_classes(len(classes), images, "--layout flat packs the images without labels, --layout splits")
+    yield from too_many_classes(
+        len(classes), images, "pack the images without labels (--layout flat)", "--layout splits"
+    )
 
 
 def _doubts_of_depth(tree: FileTree, classes: Sequence[str], depths: Mapping[str, set[str]]) -> Iterator[Doubt]:
-    """Doubts about classes whose images are in folders of folders."""
+    """Yield doubts about classes whose images are in folders of folders."""
     if len(classes) > 1 and len(depths) == len(classes):
         inner_sets = [frozenset(depths[name]) for name in classes]
         if len(inner_sets[0]) > 1 and len(set(inner_sets)) == 1:
@@ -236,25 +240,25 @@ def _doubts_of_depth(tree: FileTree, classes: Sequence[str], depths: Mapping[str
             yield Doubt(
                 f"each of the folders {', '.join(classes[:3])} holds the same folders ({', '.join(inner[:5])}), which "
                 "look like the classes",
-                "pack one of the folders, or take the outer folders for the classes (--layout classes)",
+                "pack one of the folders, or make the outer folders the classes (--layout classes)",
             )
         elif max(map(len, inner_sets)) > 1 and not any(is_image(n) for each in classes for n in tree.names(f"{each}/")):
             inner = sorted(inner_sets[0])
             yield Doubt(
                 f"the images are in folders of folders ({classes[0]}/{inner[0]} ...), and both levels could be classes",
-                f"--layout classes takes the outer ones ({', '.join(classes[:3])}); to take the inner ones, move them "
-                "into one folder",
+                f"make the outer folders the classes (--layout classes: {', '.join(classes[:3])}), or move all inner "
+                "folders into one folder",
             )
     elif len(classes) > 1 and (name := _only_deeper(tree, classes, depths)):
         inner = sorted(depths[name])
         yield Doubt(
-            f"the images of {name} are in folders of it ({', '.join(inner[:5])}), and those of other classes are not",
-            f"--layout classes makes one class of {name}; to make classes of the inner folders, move them up",
+            f"the images of {name} are in inner folders ({', '.join(inner[:5])}), but those of other classes are not",
+            f"make {name} one class (--layout classes), or move the inner folders up to make them classes",
         )
 
 
 def _only_deeper(tree: FileTree, classes: Sequence[str], depths: Mapping[str, set[str]]) -> str:
-    """A class whose images all are in several folders of its own, next to classes without folders; "" for none."""
+    """Return a class with all images in several inner folders, beside classes without them; "" for none."""
     if len(depths) == len(classes):
         return ""
     several = (name for name in classes if len(depths.get(name, ())) > 1)
@@ -266,17 +270,23 @@ def _doubts_of_case(classes: Sequence[str], layout: str) -> Iterator[Doubt]:
     for name in classes:
         if (other := spelled.setdefault(name.casefold(), name)) != name:
             yield Doubt(
-                f"the classes {other!r} and {name!r} differ in upper and lower case only",
+                f"the classes {other!r} and {name!r} differ only in upper and lower case",
                 f"rename one to make them one class, or keep two classes (--layout {layout})",
             )
             return
 
 
-def too_many_classes(classes: int, images: int, how: str) -> Iterator[Doubt]:
-    """The doubt about labels that hardly repeat, which are names of images rather than of classes."""
+def too_many_classes(classes: int, images: int, otherwise: str, accepts: str) -> Iterator[Doubt]:
+    """Yield a doubt if labels hardly repeat, since they may be names of images rather than of classes.
+
+    Args:
+        otherwise: what to do if the labels are not classes.
+        accepts: option that makes each label a class.
+    """
     if classes >= 5 and classes * 5 >= images * 4:
         yield Doubt(
-            f"{images:,} images have {classes:,} different labels, so hardly two share a class", f"{how} accepts it"
+            f"{images:,} images have {classes:,} different labels, so hardly two share a class",
+            f"{otherwise}, or make each label a class ({accepts})",
         )
 
 

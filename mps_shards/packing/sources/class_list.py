@@ -1,4 +1,4 @@
-"""The list and order of classes that ``--classes`` gives: a text file, or a shard set whose classes are taken over."""
+"""The classes and their order as ``--classes`` gives them: by a text file, or by a shard set with these classes."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ __all__ = ["read_class_list"]
 
 
 def read_class_list(given: str) -> tuple[str, ...]:
-    """Class names, in order.
+    """Return the class names in order.
 
     Args:
         given: a text file with one name per line, a shard set, or a folder of the sets of several splits.

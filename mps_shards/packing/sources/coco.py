@@ -1,7 +1,7 @@
 """COCO instances: ``annotations/instances_SPLIT.json``, or ``_annotations.coco.json`` next to the images of a split."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -24,7 +24,7 @@ class _Shape(msgspec.Struct, omit_defaults=True):
 
 
 class _Shapes(msgspec.Struct):
-    """What a label map is drawn from, as `Entry.shapes` holds it."""
+    """The shapes from which a label map is drawn, as `Entry.shapes` holds them in JSON."""
 
     height: int
     width: int
@@ -37,17 +37,17 @@ def is_coco(tree: FileTree) -> bool:
 
 
 def list_coco(tree: FileTree) -> Listing:
-    """Every image that the files name, with the shapes of its annotations; an image without any is all background.
+    """List the images that the files name, with the shapes to draw; an image without annotations is all background.
 
-    Label ids are 0 for the background and, from 1 up, the categories in the order of their ids. Where shapes overlap
-    the smaller area lies above; crowd regions become the ignore index, 255, or 65535 for more classes than that. What
-    pycocotools reads is read: ids that are text, numbers such as 64.0, missing sizes, a byte order mark. Listing takes
-    about 2.5 times the bytes of the largest file, of which the mapped file itself is 1.
+    Label ids are 0 for the background and, from 1 up, the categories in the order of their ids. Where shapes overlap,
+    the smaller one is drawn last. Crowd regions become the ignore index, which is 255, or 65535 if there are more
+    classes. As in pycocotools, ids may be text or numbers such as 64.0, sizes may be missing, and the file may begin
+    with a byte order mark. Listing takes memory of about 2.5 times the bytes of the largest file.
 
     Raises:
-        ConfigError: no such files, or no folder with their images.
-        DataError: naming the file: malformed, boxes only, other categories than in another file, or an annotation or
-            image that does not fit.
+        ConfigError: there are no such files, or there is no folder with their images.
+        DataError: a file is malformed, holds only boxes, has other categories than another file, or has an annotation
+            or image that does not fit; the error names the file.
     """
     files = annotation_files(tree)
     if not files:
@@ -71,7 +71,7 @@ def list_coco(tree: FileTree) -> Listing:
             splits.append(Split(name=file.split, task="segmentation", entries=entries))
     if not splits or not known:
         where = ", ".join(tree.shown(file.path) for file in files[:3])
-        raise refusal(tree.bad) or ConfigError(f"no images or no categories found by {where}")
+        raise refusal(tree.bad) or ConfigError(f"{where} names no images, or no categories")
     classes = ("background", *(str(name) for _, name in known))
     return Listing(
         layout="COCO instances",
@@ -94,7 +94,7 @@ def _refuse_boxes(tree: FileTree, path: str, instances: Instances) -> None:
 
 
 def _without_unused_parent(instances: Instances) -> tuple[Instances, str]:
-    """The name of the first category if it only groups the others, as Roboflow writes it."""
+    """Return the instances without a category that only groups the others, as Roboflow writes it, and its name."""
     used = {each.category_id for each in instances.annotations}
     for each in instances.categories:
         others = [other for other in instances.categories if other is not each]
@@ -110,7 +110,7 @@ def _entries(tree: FileTree, file: AnnotationFile, instances: Instances) -> Iter
     images = {_path_of(tree, each.file_name, folder, where): each for each in instances.images}
     drawn = _by_image(where, instances, labels)
     if len(images) < len(instances.images):
-        raise DataError(f"{where} has {len(instances.images)} images, but only {len(images)} names of files")
+        raise DataError(f"{where} has {len(instances.images)} images, but {len(images)} different file names")
     for name, size in tree.sized(sorted(images), named_by=where):
         image = images[name]
         height, width = image.height, image.width
@@ -121,7 +121,7 @@ def _entries(tree: FileTree, file: AnnotationFile, instances: Instances) -> Iter
 
 
 def _path_of(tree: FileTree, given: str, folder: str, where: str) -> str:
-    """The file of an image, whose name is relative to the folder of images, to the root, or has other folders."""
+    """Return the path of an image, whose name may be relative to its folder or to the root, or have other folders."""
     path = tree.inside(given, folder, named_by=where)
     if not tree.files.is_file(path):
         for other in (given, folder + given.rpartition("/")[2]):
@@ -133,7 +133,7 @@ def _path_of(tree: FileTree, given: str, folder: str, where: str) -> str:
 def _by_image(where: str, instances: Instances, labels: Mapping[Key, int]) -> dict[Key, list[_Shape]]:
     known = {image.id for image in instances.images}
     if len(known) < len(instances.images):
-        raise DataError(f"{where} has {len(instances.images)} images, but only {len(known)} ids")
+        raise DataError(f"{where} has {len(instances.images)} images, but {len(known)} different ids")
     drawn: dict[Key, list[_Shape]] = defaultdict(list)
     for number, each in enumerate(instances.annotations):
         if each.image_id not in known or each.category_id not in labels:
@@ -148,9 +148,8 @@ def _by_image(where: str, instances: Instances, labels: Mapping[Key, int]) -> di
 
 
 def _image_folder(tree: FileTree, file: AnnotationFile) -> str:
-    places: Sequence[str] = file.folders
-    for place in places:
+    for place in file.folders:
         if not place or tree.files.is_folder(place):
             return place
-    wanted = ", ".join(map(tree.shown, places))
+    wanted = ", ".join(map(tree.shown, file.folders))
     raise ConfigError(f"{tree.shown(file.path)} needs its images in one of {wanted}")

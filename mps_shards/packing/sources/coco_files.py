@@ -1,4 +1,4 @@
-"""COCO annotation files: where they are, and their content as pycocotools would read it."""
+"""Search and decoding of COCO annotation files, with the leniency of pycocotools."""
 
 import json
 import re
@@ -22,7 +22,7 @@ Key = int | float | str
 
 
 class AnnotationFile(NamedTuple):
-    """A file, the split that it describes, and the folders that may hold its images, with slashes."""
+    """An annotation file, its split, and the folders that may hold its images, each with a slash at its end."""
 
     path: str
     split: str
@@ -45,7 +45,7 @@ class _Annotation(msgspec.Struct, gc=False):
 
 
 class Category(msgspec.Struct):
-    """A category. Its supercategory shows whether another category only groups categories."""
+    """A category of annotations; `supercategory` is the name of a category that groups it."""
 
     id: Key
     name: str | int
@@ -67,7 +67,7 @@ class _File(msgspec.Struct):
 
 
 def annotation_files(tree: FileTree) -> list[AnnotationFile]:
-    """The COCO annotation files of a tree, those in ``annotations`` first; may be empty."""
+    """Return the COCO annotation files of a tree. Other places are searched only if ``annotations`` has none."""
     names = [name for name in tree.names(FOLDER) if name.endswith(".json")] if FOLDER in tree.folders() else []
     chosen = [name for name in names if name.startswith(PREFIX)]
     if not chosen:
@@ -103,10 +103,10 @@ def _is_coco(tree: FileTree, path: str) -> bool:
 
 
 def read_instances(tree: FileTree, path: str) -> Instances:
-    """The content of an annotation file, its categories in the order of their ids.
+    """Return the content of an annotation file, with its categories in the order of their ids.
 
     Raises:
-        DataError: malformed; the message names the field.
+        DataError: the file is malformed; the error names the field.
     """
     mapped = tree.files.mapped(path)
     content: Any = memoryview(mapped)[3:] if mapped[:3] == _BOM else mapped
@@ -114,7 +114,7 @@ def read_instances(tree: FileTree, path: str) -> Instances:
     try:
         file = msgspec.json.decode(content, type=_File)  # segmentations stay in the mapped file, unparsed
     except NOT_JSON as error:
-        file = _leniently(bytes(content), where, error)
+        file = _decode_leniently(bytes(content), where, error)
     for image in file.images:
         image.id = _key(image.id)
         image.height, image.width = _whole(image.height, where), _whole(image.width, where)
@@ -126,8 +126,8 @@ def read_instances(tree: FileTree, path: str) -> Instances:
     return Instances(file.images, file.annotations, ordered)
 
 
-def _leniently(content: bytes, where: str, cause: Exception) -> _File:
-    """The content of a file with NaN or Infinity, which Python's json writes; both become null."""
+def _decode_leniently(content: bytes, where: str, cause: Exception) -> _File:
+    """Decode a file with NaN or Infinity, which Python's json writes; both become null."""
     if not re.search(rb"\b(NaN|Infinity)\b", content):
         raise DataError(f"{where}: {cause}") from cause
     try:
@@ -138,7 +138,7 @@ def _leniently(content: bytes, where: str, cause: Exception) -> _File:
 
 
 def _key(given: Key) -> int | str:
-    """An id in the form in which ids are compared: 64.0 becomes 64."""
+    """Return an id in the form in which ids are compared: 64.0 becomes 64."""
     if isinstance(given, float) and given.is_integer():
         return int(given)
     return given if isinstance(given, int | str) else str(given)

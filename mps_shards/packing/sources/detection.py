@@ -1,4 +1,4 @@
-"""Which layout a tree of files has, and its listing."""
+"""Detection of the layout of a tree of files, and the listing of the tree by its layout."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from mps_shards.packing.sources.annotation_files import (
     refuse_foreign_annotations,
 )
 from mps_shards.packing.sources.cityscapes import is_cityscapes, list_cityscapes
-from mps_shards.packing.sources.class_folders import find_folders, list_classes, list_flat, list_splits, wrapper
+from mps_shards.packing.sources.class_folders import find_folders, find_wrapper, list_classes, list_flat, list_splits
 from mps_shards.packing.sources.coco import is_coco, list_coco
 from mps_shards.packing.sources.file_tree import FileTree, refusal
 from mps_shards.packing.sources.image_folder_metadata import list_metadata, metadata_in
@@ -46,23 +46,23 @@ _MARKS: Mapping[str, Callable[[FileTree], object]] = {
     "coco": is_coco,
     "imagenet": is_imagenet,
 }
-_DEEPEST = 4  # folders around the images that are looked through
+_DEEPEST = 4  # largest number of nested folders that only wrap the images
 
 
 def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
     """List the images of a tree, or those that a list in it names.
 
     "auto" takes the one layout whose marks the tree shows: metadata files, or the folders of image and mask pairs,
-    Pascal VOC, Cityscapes or COCO. Without any mark it is split, class or flat folders. A folder that holds nothing but
-    another folder of images is looked through.
+    Pascal VOC, Cityscapes or COCO. A tree without marks has split, class or flat folders. If all images are in one
+    folder of folders, that folder is taken as the source.
 
     Args:
         list_name: path of the list; "" to read the tree itself.
 
     Raises:
-        ConfigError: no images, an arrangement that fits no layout, or one that fits several.
-        DataError: naming the files that cannot be packed, or two that would share a key.
-        StorageError: something cannot be read.
+        ConfigError: there are no images, or the folders fit no layout or several layouts.
+        DataError: a file cannot be packed, or two files would share a key; the error names them.
+        StorageError: a file or folder cannot be read.
     """
     listing = _listed(tree, list_name)
     if tree.options.layout not in ("auto", "list"):
@@ -74,7 +74,7 @@ def list_tree(tree: FileTree, *, list_name: str = "") -> Listing:
         listing = replace(listing, notes=(*listing.notes, note))
     if nameless := tree.nameless_images():
         doubt = Doubt(
-            f"{nameless[0]} begins like an image, but has no extension and is left out, as are further such files",
+            f"{nameless[0]} begins like an image, but has no extension, so this file and others like it are left out",
             "give these files an extension (.jpg)",
             "content",
         )
@@ -98,11 +98,11 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
         return list_table(tree, {_only_list(tree): ""})
     if layout != "auto":
         return _LISTERS[layout](tree)
-    whole, folder = tree, ""
+    root, folder = tree, ""
     around: list[tuple[str, FileTree]] = []
     for _ in range(_DEEPEST):
-        found = _find(tree)
-        inside = wrapper(tree) if found in ("classes", "splits", "flat") else ""
+        found = _detect(tree)
+        inside = find_wrapper(tree) if found in ("classes", "splits", "flat") else ""
         if not inside:
             break
         refuse_foreign_annotations(tree)
@@ -115,22 +115,22 @@ def _listed(tree: FileTree, list_name: str) -> Listing:
             f"the only class folder in {tree.files.name} is {listing.classes[0]}, which does not look like a class; "
             "put masks into masks/ next to it, or pack the images without labels (--layout flat)"
         )
-    return _seen_from(whole, _below(listing, folder), [*around, (folder, tree)]) if folder else listing
+    return _with_outer_files(root, _below(listing, folder), [*around, (folder, tree)]) if folder else listing
 
 
-def _seen_from(whole: FileTree, listing: Listing, trees: Sequence[tuple[str, FileTree]]) -> Listing:
-    """A listing that also reports the files in the folders around the images; the last tree holds the images."""
+def _with_outer_files(root: FileTree, listing: Listing, trees: Sequence[tuple[str, FileTree]]) -> Listing:
+    """Return the listing with the files that lie in the folders around the images; the last tree holds the images."""
     doubts = [doubt for _, tree in trees[:-1] for doubt in doubts_about_annotations(tree, listing)]
-    whole.annotations = [folder + path for folder, tree in trees for path in tree.annotations]
-    whole.packed = [folder + path for folder, tree in trees for path in tree.packed]
-    whole.bare = [folder + path for folder, tree in trees for path in tree.bare]
-    whole.unread = [folder + path for folder, tree in trees for path in tree.unread]
+    root.annotations = [folder + path for folder, tree in trees for path in tree.annotations]
+    root.packed = [folder + path for folder, tree in trees for path in tree.packed]
+    root.bare = [folder + path for folder, tree in trees for path in tree.bare]
+    root.unread = [folder + path for folder, tree in trees for path in tree.unread]
     ignored = sum((tree.ignored for _, tree in trees), Counter[str]())
     return replace(listing, ignored=ignored, doubts=(*listing.doubts, *doubts))
 
 
 def _understood(tree: FileTree, found: str) -> Listing:
-    """The listing of a folder, whose labels may come from a list instead of the names of its folders."""
+    """List a folder. Its labels come from a list in the folder if the names of its folders give none."""
     if found == "pairs":
         return known_pairs(tree, list_pairs(tree))
     if found not in ("classes", "splits", "flat"):
@@ -154,17 +154,17 @@ def _below(listing: Listing, folder: str) -> Listing:
     """Convert the listing of a folder into a listing of the tree around that folder."""
     splits = tuple(replace(split, entries=split.entries.below(folder)) for split in listing.splits)
     bad = tuple(each._replace(path=folder + each.path) for each in listing.bad)
-    note = f"{folder.removesuffix('/')} holds all images and was looked through"
+    note = f"{folder.removesuffix('/')} holds all images, so it was taken as the source"
     return replace(listing, splits=splits, bad=bad, notes=(note, *listing.notes))
 
 
-def _find(tree: FileTree) -> str:
+def _detect(tree: FileTree) -> str:
     if is_pets(tree):  # before the pairs, because its folders look like pairs
         return "pets"
     fitting = [layout for layout, has_mark in _MARKS.items() if has_mark(tree)]
     if len(fitting) > 1:
         layouts = " or as ".join(map(repr, fitting))
-        raise ConfigError(f"{tree.files.name} could be read as {layouts}; name one (--layout)")
+        raise ConfigError(f"{tree.files.name} could be read as {layouts}; choose one with --layout")
     if fitting:
         return fitting[0]
     return "pairs" if has_paired_siblings(tree) else find_folders(tree)

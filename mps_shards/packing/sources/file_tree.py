@@ -1,4 +1,4 @@
-"""The files of a source as the layouts need them: images in the order of their paths, and what cannot be packed."""
+"""The files of a source as the layouts need them: images in the order of their paths, and files that are left out."""
 
 import os
 import posixpath
@@ -45,7 +45,7 @@ _UNREAD_KINDS = ARCHIVE_KINDS | frozenset(
         *(".psd", ".xcf", ".exr", ".hdr", ".tga", ".fits", ".pcx", ".jp2", ".j2k", ".jxr", ".dds", ".svs", ".ndpi"),
     ]
 )
-# Files that lie beside the tars of a shard set; the last one while a pack is unfinished
+# files next to the tars of a shard set, of which the marker exists while the pack is unfinished
 _SET_FILES = frozenset([MANIFEST_NAME, INDEX_NAME, MARKER])
 _MOST_ANNOTATIONS = 1000
 _MOST_BARE = 50
@@ -81,12 +81,12 @@ class FileTree:
     _stems: dict[str, set[str]] = field(default_factory=dict)
 
     def shown(self, path: str = "") -> str:
-        """A path as messages show it."""
+        """Return a path as messages show it, with the name of the source."""
         return f"{self.files.name}/{path}".removesuffix("/")
 
     @property
     def lists(self) -> Files:
-        """The files that may include lists."""
+        """The files that may include lists of images."""
         return self.list_files or self.files
 
     def names(self, folder: str = "") -> list[str]:
@@ -96,7 +96,8 @@ class FileTree:
         except StorageError as error:
             if not self.options.skip_bad:
                 raise
-            self._leave_out_once(folder, str(error))
+            if all(bad.path != folder for bad in self.bad):  # several layouts list the same folders
+                self.leave_out(folder, str(error))
             return []
 
     def folders(self, folder: str = "") -> list[str]:
@@ -130,7 +131,7 @@ class FileTree:
                 inside.append((prefix + name, self._shown_names(prefix + name), around | {this}))
 
     def _shown_names(self, folder: str) -> Iterator[str]:
-        """The names in a folder; empty for a folder with a shard set, finished or not, which is not packed."""
+        """Return the names in a folder, or none if the folder holds a shard set, which is not packed."""
         names = self.names(folder)
         if folder in self.packed:
             return iter(())
@@ -143,7 +144,7 @@ class FileTree:
         """Path and bytes of every image below a folder, sorted by path; counts the other files as ignored.
 
         Raises:
-            DataError: an empty file, or two files that would share a key.
+            DataError: two files would share a key.
         """
         return self.sized(self.image_paths(start))
 
@@ -187,7 +188,7 @@ class FileTree:
                     pass
 
     def use(self, path: str) -> None:
-        """Do not report a file, such as the list that is read, as left out."""
+        """Stop reporting a file as left out, because it is used, as a list is."""
         if hash(path) in self._others:
             kind = posixpath.splitext(path)[1].lower()
             self.ignored -= Counter({kind: 1})
@@ -196,7 +197,7 @@ class FileTree:
             self.annotations.remove(path)
 
     def sized(self, paths: Iterable[str], *, named_by: str = "") -> Iterator[tuple[str, int]]:
-        """Sorted paths of images, each with its bytes; see `images`, and `size`."""
+        """Yield each of these sorted paths of images with the file's size in bytes; raises as `images` does."""
         head = "\0"  # files that could share a key follow each other: they are equal up to the first dot
         keys: dict[str, str] = {}
         before = None
@@ -242,13 +243,13 @@ class FileTree:
         return size
 
     def inside(self, given: object, base: str = "", *, named_by: str) -> str:
-        """Path of an image that a file names: relative to the root, with forward slashes, without detours.
+        """Return the path of an image that a file names: relative to the root, with forward slashes, without ``..``.
 
         Args:
             base: folder that `given` is relative to, with a slash at its end; "" is the root.
 
         Raises:
-            DataError: `given` is not text, not an image by its name, or is outside of the root.
+            DataError: `given` is not text, has not the extension of an image, or is outside of the root.
         """
         if not isinstance(given, str) or not given or "\0" in given:
             raise DataError(f"{named_by}: {given!r} is not the path of a file")
@@ -263,11 +264,6 @@ class FileTree:
         """Record a file that cannot be packed. Unless such files are skipped, `list_tree` refuses them at the end."""
         self.bad.append(Bad(path, reason))
 
-    def _leave_out_once(self, path: str, reason: str) -> None:
-        """Record a note once, even if several layouts find it."""
-        if all(bad.path != path for bad in self.bad):
-            self.leave_out(path, reason)
-
     def holds_images(self, folder: str = "") -> bool:
         """Whether there is an image anywhere below a folder; "" is the root."""
         return any(is_image(path) or path.endswith(ICLOUD) for path in self.paths(folder))
@@ -277,7 +273,7 @@ class FileTree:
         return FileTree(files=SubFiles(self.files, folder), options=self.options)
 
     def class_order(self, names: Iterable[str]) -> list[str]:
-        """The classes in order: those of --classes, or the names that were found, sorted as text or as numbers.
+        """Return the classes in order: those of --classes, or the found names, sorted as text or as numbers.
 
         Raises:
             DataError: a name that was found is not one of --classes.
@@ -296,7 +292,7 @@ class FileTree:
         return sorted(names)
 
     def nameless_images(self) -> list[str]:
-        """Files that begin like images, although their names have no extension."""
+        """Return the files that begin like images, although their names have no extension."""
         found = []
         for path in self.bare:
             with self.files.open(path) as file:
@@ -305,7 +301,7 @@ class FileTree:
         return found
 
     def no_images(self) -> ShardsError:
-        """The error of a source without images that could be packed."""
+        """Return the error for a source without images that could be packed."""
         nameless = self.nameless_images()
         hint = f"; {nameless[0]} begins like an image, so give such files an extension (.jpg)" if nameless else ""
         if archives := [kind for kind in self.ignored if kind in ARCHIVE_KINDS]:
@@ -318,7 +314,7 @@ class FileTree:
 
 
 def refusal(bad: Sequence[Bad]) -> DataError | None:
-    """The error that names the first of some files that cannot be packed, and counts the others."""
+    """Return the error that names the first of these files that cannot be packed, and counts the others."""
     if not bad:
         return None
     more = f"; {counted(len(bad) - 1, 'more file')} cannot be packed either" if len(bad) > 1 else ""
@@ -335,7 +331,7 @@ def check_names(names: Iterable[str]) -> None:
     """Refuse names of classes and splits that cannot be written to the manifest or used in file names.
 
     Raises:
-        DataError: bytes that are not UTF-8, or a backslash.
+        DataError: a name has a backslash, or bytes that are not UTF-8.
     """
     for name in names:
         if "\\" in name or name != name.encode("utf-8", "replace").decode():
@@ -346,7 +342,7 @@ def read_classes(tree: FileTree, folder: str = "") -> tuple[str, ...]:
     """Class names from ``classes.txt`` in a folder, one per line; empty if there is no such file.
 
     Raises:
-        DataError: not UTF-8, or a name that is missing or repeated.
+        DataError: the file is not UTF-8, or a name is missing or repeated.
     """
     path = folder + CLASS_LIST
     if not tree.files.is_file(path):

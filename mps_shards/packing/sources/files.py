@@ -1,4 +1,4 @@
-"""Files below one root by their relative paths: a local folder, or an archive read as if it were unpacked."""
+"""Access to the files below one root by their relative paths; the root is a local folder or an archive."""
 
 import contextlib
 import errno
@@ -24,14 +24,14 @@ Content = bytes | mmap.mmap
 # Folders of systems: thumbnails of Synology, the bin and the indexes of Windows, attributes in archives of macOS
 _SYSTEM_FOLDERS = frozenset(["@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX"])
 ICLOUD = ".icloud"  # macOS names a file x.jpg that is not downloaded .x.jpg.icloud
-_ENDING = 4096  # bytes; files of one camera begin alike but end differently
+_ENDING = 4096  # bytes; images of one camera often begin with equal bytes, but end with different ones
 # Two changes within this time may get the same timestamp: FAT has steps of two seconds, Linux clock ticks.
 _COARSE_NS, _FINE_NS = 2_000_000_000, 20_000_000
-# errors of a file rather than of its disk: such a file can be left out
+# errors that concern one file rather than its disk, so that the file can be left out
 _OF_ONE_FILE = (errno.EACCES, errno.EPERM, errno.ELOOP)
-# Keys are made of names, so names that are decoded differently would give other shards.
+# File names become keys, so names that are decoded differently would give other shards.
 _KNOWS_ONLY_ASCII = sys.getfilesystemencoding() == "ascii"
-# As in `os.path`, a name that is too long or loops names no file.
+# As in `os.path`, no file exists at a path that is too long or leads in a circle.
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -78,7 +78,7 @@ class Files(Protocol):
     def ending(self, path: str, size: int) -> bytes: ...
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
-        """See `Source.stamp`, for several files taken together."""
+        """Return the stamp of several files together, as `Source.stamp` does for an entry."""
         ...
 
     def identity(self, folder: str) -> Hashable:
@@ -96,8 +96,26 @@ def is_shown(name: str) -> bool:
 
 
 def stamp_of(*values: object, is_sure: bool) -> Stamp:
-    """A stamp whose digest changes whenever one of the values does."""
+    """Return a stamp whose digest changes whenever one of the values does."""
     return Stamp(hashlib.blake2b(repr(values).encode(), digest_size=8).digest(), is_sure)
+
+
+def file_stamp(path: str | Path, *others: object) -> Stamp:
+    """Return the stamp of a local file that is replaced rather than changed, such as an archive, and of other values.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    return stamp_of(*_file_facts(path), *others, is_sure=True)
+
+
+def _file_facts(path: str | Path) -> tuple[int, int, int, int]:
+    """Return size, modification time, change time and inode of a file. The change time cannot be set back by users."""
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino
 
 
 class ReadFiles(list[tuple[Files, str, Stamp]]):
@@ -105,7 +123,7 @@ class ReadFiles(list[tuple[Files, str, Stamp]]):
 
 
 class NotedFiles:
-    """A wrapper of `Files` that records which files are read. Images are samples, so they are not recorded."""
+    """A wrapper of `Files` that records in `noted` which lists and annotations are read, but not which images."""
 
     def __init__(self, files: Files, noted: ReadFiles):
         self._files, self._noted = files, noted
@@ -154,7 +172,7 @@ def _is_folder(item: "os.DirEntry[str]") -> bool:
 
 
 class SubFiles:
-    """Files below a folder of other files. See `Files`."""
+    """The files below a folder of other `Files`."""
 
     def __init__(self, files: Files, folder: str):
         self._files = files
@@ -199,7 +217,7 @@ class SubFiles:
 
 
 class FolderFiles:
-    """Files of a local folder. See `Files`. Symbolic links are followed."""
+    """The files of a local folder. Symbolic links are followed."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -229,9 +247,9 @@ class FolderFiles:
         return self._is_kind(path, stat.S_ISREG)
 
     def _is_kind(self, path: str, is_kind: Callable[[int], bool]) -> bool:
-        """Whether a file exists; raises if that cannot be determined (`os.path` returns False then).
+        """Whether there is a file of this kind. Raises StorageError if that is unknown, where `os.path` returns False.
 
-        Nothing exists in a folder that may not be searched: whoever lists or reads that folder names it.
+        A folder that may not be searched counts as empty here; listing it or reading from it reports the error.
         """
         try:
             return is_kind(os.stat(self._root + path).st_mode)
@@ -279,15 +297,9 @@ class FolderFiles:
             raise _unread(self._root + path, error) from error
 
     def stamp(self, paths: Iterable[str]) -> Stamp:
-        """See `Files`. The change time is part of it: unlike the modification time it cannot be set back."""
-        values, newest = [], 0
-        for path in paths:
-            try:
-                about = os.stat(self._root + path)
-            except OSError as error:
-                raise StorageError(f"cannot read {self._root}{path}: {error.strerror}") from error
-            values.append((about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino))
-            newest = max(newest, about.st_mtime_ns, about.st_ctime_ns)
+        """Return a stamp of several files. It includes their change times, which cannot be set back."""
+        values = [_file_facts(self._root + path) for path in paths]
+        newest = max(max(modified, changed) for _, modified, changed, _ in values)
         resolution = _FINE_NS if newest % 1_000_000_000 else _COARSE_NS
         return stamp_of(*values, is_sure=newest + resolution < time.time_ns())
 

@@ -1,11 +1,11 @@
-"""What the name of a folder says: a split such as ``seg_train`` or ``test_images``, or part of a download."""
+"""Meanings of folder names: splits, such as ``seg_train`` or ``test_images``, and kinds of files, such as ``img1``."""
 
 import re
 from collections.abc import Sequence
 
 __all__ = ["SPLIT_WORDS", "names_files", "split_names", "split_word"]
 
-# the words that name a split, and the name that a decorated folder (``training_set``) gives its split
+# words that name a split, and the name of the split of a folder with further words, such as ``training_set``
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trn", "trainset"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "valset"), "val"),
@@ -16,7 +16,7 @@ SPLIT_WORDS = {
     "trainval": "trainval",
     "pred": "pred",
 }
-# words that mean nothing next to a split word: seg_train, test_images, ISIC_2019_Training_Input
+# words without a meaning next to a split word, as in seg_train, test_images, ISIC_2019_Training_Input
 _FILLERS = frozenset(
     [
         *("seg", "set", "sets", "image", "images", "img", "imgs", "jpg", "jpeg", "png", "pics", "pictures", "photos"),
@@ -30,7 +30,7 @@ _PARTS = re.compile(r"[A-Za-z]+|\d+")
 
 
 def split_word(name: str) -> str | None:
-    """The split that a folder of this name holds, whatever its siblings are called; None if it names no split.
+    """Return the split that a folder of this name holds, whatever its siblings are called; None if it is no split.
 
     The name may have a year, a number and words such as "images" or "set" next to the split word.
     """
@@ -49,7 +49,7 @@ def names_files(name: str) -> bool:
 
 
 def split_names(folders: Sequence[str]) -> dict[str, str]:
-    """The split that each of some sibling folders is; empty unless all of them are splits.
+    """Return the split that each of these sibling folders holds; empty unless all of them are splits.
 
     Besides fillers, all names may share further words: ``flowers_train`` and ``flowers_test``. A folder that is named
     by a split word alone keeps its name.
@@ -74,6 +74,6 @@ def split_names(folders: Sequence[str]) -> dict[str, str]:
 
 
 def _words(name: str) -> list[str]:
-    """``"ISIC_2019TrainingInput"`` -> isic, 2019, training, input."""
+    """Return the lower-case words and numbers of a name: isic, 2019, training, input for ``ISIC_2019TrainingInput``."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return [part.lower() for part in _PARTS.findall(spaced)]

@@ -1,4 +1,4 @@
-"""Finds the image that a cell of a list means: a path, a name in a subfolder, an id without extension."""
+"""Search for the image that a cell of a list means: a path, a name in a subfolder, or an id without extension."""
 
 import os
 import posixpath
@@ -21,7 +21,7 @@ class ImageFinder:
     Args:
         base: folder that paths are relative to, with a slash at its end; "" is the root.
         suffix: appended to every path.
-        split: split that the whole list belongs to, which tells apart files of one name; "" if it is not known.
+        split: split of the list, which decides between files of one name; "" if it is not known.
     """
 
     def __init__(self, tree: FileTree, *, base: str = "", suffix: str = "", split: str = ""):
@@ -33,7 +33,7 @@ class ImageFinder:
         self.found_elsewhere: dict[str, str] = {}  # folder and extension that complete a path -> an example
 
     def find(self, given: object, *, named_by: str) -> str | None:
-        """Path of the image that `given` means, or None after recording that there is none.
+        """Return the path of the image that `given` means, or None after recording that there is no such image.
 
         Raises:
             DataError: `given` is not text, is outside of the root, is not an image, or could mean several files.
@@ -45,16 +45,20 @@ class ImageFinder:
             raise DataError(f"{named_by}: {given!r} is not the path of a file")
         text = f"{str(given).strip()}{self._suffix}"
         if is_image(text):
-            direct = self._tree.inside(text, self._base, named_by=named_by)  # raises if the path itself is wrong
+            direct = self._tree.inside(
+                text, self._base, named_by=named_by
+            )  # raises DataError for a path that can never be an image
             self._tree.size(direct, named_by=named_by)
         else:
             where = f"{self._tree.files.name}/{self._base}".removesuffix("/")
-            reason = f"{named_by}: no image in {where} is called {text!r}; name its place with --root or --suffix"
+            reason = (
+                f"{named_by}: no image in {where} is called {text!r}; say where the images are with --root or --suffix"
+            )
             self._tree.leave_out(text, reason)
         return None
 
     def path_of(self, given: object, *, named_by: str = "") -> str | None:
-        """Path of the only image that `given` can mean; None if there is none.
+        """Return the path of the only image that `given` can mean; None if there is none.
 
         Raises:
             DataError: several images fit.
@@ -88,7 +92,7 @@ class ImageFinder:
         return None
 
     def _of_several(self, wanted: str, text: str, named_by: str) -> str:
-        """Choose among files with equal names: the one in the split of the list, or the one exactly at the path."""
+        """Return the only one of several files with this name that is in the split of the list."""
         found = [path for path in self._tree.image_paths(self._base) if wanted in _aliases(path)]
         here = [path for path in found if self._split and self._split in map(split_word, path.split("/")[:-1])]
         if len(here) == 1:
@@ -100,7 +104,7 @@ class ImageFinder:
         )
 
     def _names(self) -> dict[str, str]:
-        """Images by every tail of their path, with and without extension."""
+        """Return the images by the names that a list may use for them."""
         if self._index is None:
             self._index = {}
             for path in self._tree.image_paths(self._base):
@@ -124,14 +128,14 @@ def _bare(name: str) -> str:
 
 
 def _tails(path: str) -> Iterator[str]:
-    """``"a/b/c.jpg"``, ``"b/c.jpg"``, ``"c.jpg"``: for paths of another machine."""
+    """Yield ``"a/b/c.jpg"``, ``"b/c.jpg"``, ``"c.jpg"``, because the list may have paths of another machine."""
     parts = path.split("/")
     for start in range(len(parts)):
         yield "/".join(parts[start:])
 
 
 def _aliases(path: str) -> Iterator[str]:
-    """The texts by which a list may mean an image: its name, its parent and name, with and without extension."""
+    """Yield the texts by which a list may name an image: the ends of its path, with and without extension."""
     normal = unicodedata.normalize("NFC", path)
     parts = normal.split("/")
     for start in range(max(0, len(parts) - 3), len(parts)):

@@ -17,28 +17,28 @@ NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def metadata_in(tree: FileTree) -> list[str]:
-    """Paths of the metadata files in a folder and in the folders directly inside it."""
+    """Return the paths of the metadata files in a folder and in the folders directly inside it."""
     inside = ["", *(f"{name}/" for name in tree.folders())]
     return [prefix + name for prefix in inside for name in NAMES if tree.files.is_file(prefix + name)]
 
 
 def list_metadata(tree: FileTree) -> Listing:
-    """The images that the metadata files name; further columns become the sample's ``.json``.
+    """List the images that the metadata files name; further columns become the sample's ``.json``.
 
     The rules are those of ImageFolder (https://huggingface.co/docs/datasets/image_dataset): the column ``file_name`` is
     relative to the metadata file; the first folder on a path names the split if it is named like one; images that no
     row names are left out and counted. A column that is named like labels gives the classes, and ``mask_file_name``
-    label maps. Without both, the folders of the images are the classes if there are several and all are equally deep;
-    ImageFolder would do so with drop_labels=False.
+    gives label maps. Without both, the folders of the images are the classes if there are several and none is nested,
+    as ImageFolder does with drop_labels=False.
 
     Raises:
-        ConfigError: two metadata files for the same images, or one of a kind that is not read.
-        DataError: what `mps_shards.packing.sources.list_table.list_table` raises it for.
+        ConfigError: two metadata files describe the same images, or a metadata file is Parquet.
+        DataError: a row or its image cannot be packed, as for `list_table`.
     """
     files = metadata_in(tree)
     for path in files:
         if path.endswith(".parquet"):
-            raise ConfigError(f"{tree.shown(path)} is not read; write it as metadata.csv or metadata.jsonl")
+            raise ConfigError(f"{tree.shown(path)} cannot be read; write it as metadata.csv or metadata.jsonl")
     for one, other in pairwise(files):
         if posixpath.dirname(one) in (posixpath.dirname(other), ""):
             raise ConfigError(f"{tree.shown(one)} and {other} describe the same images; remove one")

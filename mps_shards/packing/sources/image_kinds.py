@@ -1,4 +1,4 @@
-"""The extension of an encoded image by its first bytes."""
+"""Recognition of image formats by their first bytes."""
 
 __all__ = ["extension_of"]
 
@@ -16,7 +16,7 @@ _EXTENSIONS = {
 
 
 def extension_of(head: bytes) -> str:
-    """``"jpg"``, ``"png"`` …, from at least 12 bytes; "jpg" for other content, which packing refuses."""
+    """Return ``"jpg"``, ``"png"`` and so on for the first 12 bytes of an image; "jpg" for anything else."""
     if head[4:8] == b"ftyp":
         return "avif" if head[8:12] in (b"avif", b"avis") else "heic"
     return next((extension for start, extension in _EXTENSIONS.items() if head.startswith(start)), "jpg")

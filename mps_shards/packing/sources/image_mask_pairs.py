@@ -19,7 +19,7 @@ from mps_shards.packing.sources.mask_folders import (
 
 __all__ = ["has_paired_siblings", "has_pairs", "list_pairs"]
 
-UNLABELED = ("test", "testing")  # splits that are often published without masks
+UNLABELED = ("test", "testing")  # splits that may be published without masks
 
 
 class _Group(NamedTuple):
@@ -42,15 +42,15 @@ def has_paired_siblings(tree: FileTree) -> bool:
 
 
 def list_pairs(tree: FileTree) -> Listing:
-    """Every image with its mask, which has the name of the image, with or without a suffix such as ``_mask``.
+    """List every image with its mask, which has the name of the image, with or without a suffix such as ``_mask``.
 
     Two folders may hold splits (``images/train``, ``masks/train``), be in splits (``train/images``, ``train/masks``),
     or be splits themselves (``train``, ``trainannot``). A test split may lack masks. A ``classes.txt``, one name per
     line, names the label ids from 0 up. The names of all masks of a split are held in memory.
 
     Raises:
-        ConfigError: no such folders, and no such suffixes.
-        DataError: naming an image without mask, a mask without image, or two masks of one image.
+        ConfigError: there are neither such folders nor such suffixes.
+        DataError: an image has two masks, or two images would share a key.
     """
     if "{id}" in f"{tree.options.images}{tree.options.masks}":
         return _by_pattern(tree)
@@ -84,7 +84,7 @@ def list_pairs(tree: FileTree) -> Listing:
 
 
 def _by_pattern(tree: FileTree) -> Listing:
-    """Pairs by patterns such as ``images/{id}.jpg`` and ``masks/{id}_mask.png``."""
+    """List pairs by patterns such as ``images/{id}.jpg`` and ``masks/{id}_mask.png``."""
     images, masks = tree.options.images or "", tree.options.masks or ""
     if images.count("{id}") != 1 or masks.count("{id}") != 1:
         raise ConfigError(
@@ -116,7 +116,7 @@ def _doubt(group: _Group) -> Doubt:
     return Doubt(
         f"the files in {masks} are single-channel label maps with the names of the images in {images}, so they look "
         "like masks, but the folder is not named like one",
-        f"--images {images} --masks {masks} packs pairs, --layout classes packs both as images of two classes",
+        f"pack pairs (--images {images} --masks {masks}), or images of two classes (--layout classes)",
     )
 
 
@@ -127,7 +127,7 @@ def _groups(tree: FileTree) -> list[_Group]:
 
 
 def _given(tree: FileTree) -> list[_Group]:
-    """The folders that --images and --masks name."""
+    """Return groups for the folders that --images and --masks name."""
     images, masks = (f"{str(given).strip('/')}/" for given in (tree.options.images, tree.options.masks))
     for folder in (images, masks):
         if not tree.files.is_folder(folder):
@@ -136,7 +136,7 @@ def _given(tree: FileTree) -> list[_Group]:
 
 
 def _with_splits(tree: FileTree, images: str, masks: str, *, is_sure: bool = True) -> list[_Group]:
-    """Two folders, or the splits inside them."""
+    """Return a group for two folders, or a group for each split inside them."""
     folders = tree.folders(images)
     splits = split_names(folders) if folders and not _images_in(tree, images) else {}
     if not splits:
@@ -145,12 +145,14 @@ def _with_splits(tree: FileTree, images: str, masks: str, *, is_sure: bool = Tru
 
 
 def _folders(tree: FileTree) -> list[_Group]:
-    """Folders named images and masks, with splits inside them, or inside splits."""
-    both = _both(tree, "")
+    """Return groups for folders named images and masks, which may hold splits or be in splits."""
+    both = _image_and_mask_folder(tree, "")
     if both:
         return _with_splits(tree, *both)
-    splits = split_names([name for name in tree.folders() if _both(tree, f"{name}/") or split_names([name])])
-    inside = [(folder, name, _both(tree, f"{folder}/")) for folder, name in splits.items()]
+    splits = split_names(
+        [name for name in tree.folders() if _image_and_mask_folder(tree, f"{name}/") or split_names([name])]
+    )
+    inside = [(folder, name, _image_and_mask_folder(tree, f"{folder}/")) for folder, name in splits.items()]
     if not any(both for _, _, both in inside):
         return []
     return [
@@ -161,7 +163,7 @@ def _folders(tree: FileTree) -> list[_Group]:
 
 
 def _siblings(tree: FileTree) -> list[_Group]:
-    """Sibling folders whose files have equal names and one of which holds label maps."""
+    """Return groups for sibling folders whose files have equal names and one of which holds label maps."""
     pairs = paired_folders(tree)
     if pairs:
         splits = split_names([pair.images for pair in pairs])
@@ -191,8 +193,8 @@ def _siblings(tree: FileTree) -> list[_Group]:
     return groups
 
 
-def _both(tree: FileTree, prefix: str) -> tuple[str, str] | None:
-    """The folder of images and that of masks directly inside a folder."""
+def _image_and_mask_folder(tree: FileTree, prefix: str) -> tuple[str, str] | None:
+    """Return the folder of images and the folder of masks inside a folder; None if one is missing."""
     found = [[n for n in tree.folders(prefix) if n.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS)]
     images, masks = ([f"{prefix}{n}/" for n in names if tree.holds_images(f"{prefix}{n}/")] for names in found)
     if not images or not masks:
@@ -200,7 +202,7 @@ def _both(tree: FileTree, prefix: str) -> tuple[str, str] | None:
     for several in (images, masks):
         if len(several) > 1:
             shown = " and ".join(map(tree.shown, several))
-            raise ConfigError(f"{shown} both fit; name one of them (--images, --masks)")
+            raise ConfigError(f"{shown} both fit; choose folders with --images and --masks")
     return images[0], masks[0]
 
 
@@ -209,7 +211,7 @@ def _images_in(tree: FileTree, folder: str) -> list[str]:
 
 
 def _by_suffix(tree: FileTree) -> list[_Group]:
-    """Splits, if the first folder with images holds an image and its mask."""
+    """Return groups with masks next to their images, if the first folder with images has such a pair."""
     first = next((path for path in tree.paths() if is_image(path)), None)
     if first is None:
         return []
@@ -265,7 +267,7 @@ def _paired(tree: FileTree, group: _Group) -> Iterator[Entry]:
         named = ", ".join(masks[each] for each in held[:2]) + (" ..." if len(held) > 2 else "")
         raise ConfigError(f"{tree.shown(bare[image])} seems to have {len(held)} masks ({named}): {ONE_MASK}")
     for mask in masks.values():
-        tree.leave_out(mask, f"{tree.shown(mask)} is the mask of no image; add the image, or remove the mask")
+        tree.leave_out(mask, f"{tree.shown(mask)} is a mask without an image; add the image, or remove the mask")
 
 
 def _image_files(tree: FileTree, folder: str) -> Iterable[str]:

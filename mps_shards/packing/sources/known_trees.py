@@ -1,4 +1,4 @@
-"""Data sets as they are downloaded: Oxford-IIIT Pet, ADE20K, CamVid and ImageNet's CLS-LOC."""
+"""Known data sets in the layout in which they are downloaded: Oxford-IIIT Pet, ADE20K, CamVid and ImageNet CLS-LOC."""
 
 import re
 from collections.abc import Iterator
@@ -29,11 +29,10 @@ def is_pets(tree: FileTree) -> bool:
 
 
 def list_pets(tree: FileTree) -> Listing:
-    """The images that ``trainval.txt`` and ``test.txt`` name, with their trimaps; without these files, all images.
+    """List the images that ``trainval.txt`` and ``test.txt`` name, or else all images, with their trimaps.
 
     Raises:
         ConfigError: there is no image with a trimap.
-        DataError: naming a trimap that is missing.
     """
     files = {name: f"annotations/{name}.txt" for name in ("trainval", "test")}
     named = {split: sorted(_ids(tree, path)) for split, path in files.items() if tree.files.is_file(path)}
@@ -67,7 +66,7 @@ def list_pets(tree: FileTree) -> Listing:
 
 
 def known_pairs(tree: FileTree, listing: Listing) -> Listing:
-    """A listing of image and mask pairs, with the known classes of ADE20K and CamVid."""
+    """Return a listing of image and mask pairs with the classes of ADE20K or CamVid, if it is one of these."""
     if tree.options.masks is not None or listing.classes:
         return listing
     info = next((name for name in tree.names() if re.fullmatch(r"objectInfo\d+\.txt", name)), "")
@@ -95,7 +94,7 @@ def is_imagenet(tree: FileTree) -> bool:
 
 
 def list_imagenet(tree: FileTree) -> Listing:
-    """The class folders of ``train``, the images of ``val`` by ``LOC_val_solution.csv``, and those of ``test``.
+    """List class folders such as ``train``, the images of ``val`` by ``LOC_val_solution.csv``, and unlabelled splits.
 
     Raises:
         ConfigError: there are no images.
@@ -146,6 +145,6 @@ def _solutions(tree: FileTree, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _ids(tree: FileTree, path: str) -> set[str]:
-    """The first word of each line that is not a comment."""
+    """Return the first word of each line of a file that is not a comment."""
     lines = tree.files.read(path).decode("utf-8-sig", "replace").splitlines()
     return {line.split()[0] for line in lines if line.strip() and not line.startswith("#")}

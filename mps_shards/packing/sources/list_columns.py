@@ -55,7 +55,7 @@ class Roles:
     doubts: tuple[Doubt, ...] = ()
 
     def shown(self, columns: Sequence[str]) -> tuple[Column, ...]:
-        """Every column with its role."""
+        """Return every column with its role in words."""
         roles = {self.image: "image", self.split: "split", self.mask: "mask"}
         roles |= dict.fromkeys(self.labels, "label" if self.targets != "caption" else "caption")
         return tuple(Column(name, roles.get(name, "kept as metadata")) for name in columns)
@@ -74,12 +74,12 @@ def roles_of(
     where: str,
     only_named: bool = False,
 ) -> Roles:
-    """Roles of the columns of a list, from the options, the names of the columns and their content.
+    """Return the roles of the columns of a list, by the options, the names of the columns and their cells.
 
     Args:
         rows: first rows of the list, from which columns are recognised.
         where: name of the list for messages.
-        only_named: only a column that is named like labels may be the label.
+        only_named: whether only a column that is named like labels may be the label.
 
     Raises:
         ConfigError: no column names images, or an option names a column that does not exist.
@@ -175,7 +175,7 @@ def _mask_column(
 def _split_column(
     spelled: Mapping[str, str], free: Sequence[str], rows: Sequence[Mapping[str, Any]], options: SourceOptions
 ) -> tuple[str | None, tuple[str, str] | None]:
-    """The column of splits, and the names of the splits if it holds flags."""
+    """Return the column of splits, and the two splits that it tells apart if it holds flags."""
     known = options.split_column or _first(_SPLIT_COLUMNS, spelled, free)
     if known is not None:
         return known, _flag_splits(known) if _values(known, rows) <= _FLAGS else None
@@ -191,7 +191,7 @@ def _split_column(
 
 
 def _flag_splits(column: str) -> tuple[str, str] | None:
-    """The splits of images for which a column such as ``is_valid`` is true, and false."""
+    """Return the splits of images for which a column such as ``is_valid`` is true and false; None for others."""
     match = _IS_SPLIT.fullmatch(column.strip().lower())
     if not match:
         return None
@@ -237,7 +237,7 @@ def _label_columns(
         (
             Doubt(
                 f"no column is recognised as the label (columns: {', '.join(free)}), so the images would get no label",
-                "--label-column NAME names it; --layout flat packs the folder without labels",
+                "name the column with --label-column, or pack the folder without labels (--layout flat)",
                 "content",
             ),
         ),
@@ -245,7 +245,7 @@ def _label_columns(
 
 
 def _targets(labels: Sequence[str], rows: Sequence[Mapping[str, Any]], options: SourceOptions) -> Targets:
-    """What the labels become, if the options or the kind of the cells determine it."""
+    """Return the kind of targets, by the options or by the kind of the cells."""
     if options.separator is not None:
         return "multi-label"
     if options.targets is not None:

@@ -21,7 +21,7 @@ _MISSING = frozenset(["nan", "na", "n/a", "<na>", "null", "nat", "#n/a"])  # as 
 
 
 def label_text(where: str, given: Any) -> str:
-    """The text of a label; "" means no label.
+    """Return the text of a label; "" means no label.
 
     Raises:
         DataError: the label is neither text nor a number.
@@ -34,12 +34,12 @@ def label_text(where: str, given: Any) -> str:
 
 
 def class_number(text: str) -> int | None:
-    """The class index that a label is; None if it is a name."""
+    """Return the class index that a label states; None if the label is a name."""
     return int(text.partition(".")[0]) if _CLASS_NUMBER.fullmatch(text) else None
 
 
 def label_names(where: str, cells: Mapping[str, Any], columns: Sequence[str], separator: str | None) -> list[str]:
-    """The labels of one image that may have several labels.
+    """Return the labels of one image that may have several.
 
     Args:
         columns: one column with lists or separated names, or one column of 0 and 1 for each label.
@@ -59,7 +59,7 @@ def label_names(where: str, cells: Mapping[str, Any], columns: Sequence[str], se
 
 
 def numbers_of(where: str, cells: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float | int]:
-    """The numbers of one image, by column.
+    """Return the numbers of one image by column.
 
     Raises:
         DataError: a cell is not a finite number.
@@ -78,7 +78,7 @@ def numbers_of(where: str, cells: Mapping[str, Any], columns: Sequence[str]) -> 
 
 
 def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doubt]:
-    """Doubts about making each of these labels a class.
+    """Yield doubts about making each of these labels a class.
 
     Args:
         counts: number of images with each label.
@@ -89,7 +89,7 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
         yield Doubt(
             f"{counted(counts[missing[0]], 'image')} with {missing[0]!r} in column {column!r} would get a class of "
             "this name, which usually means a missing label",
-            "remove these rows, or keep it as a class (--targets class)",
+            "remove these rows, or keep the text as a class (--targets class)",
             "content",
         )
     if lists := [text for text in counts if text[:1] == "[" and text[-1:] == "]"]:
@@ -101,10 +101,10 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
         )
         return
     spelled: dict[str, str] = {}
-    if alike := [(text, one) for text in counts if (one := spelled.setdefault(text.casefold(), text)) != text]:
+    if pairs := [(text, one) for text in counts if (one := spelled.setdefault(text.casefold(), text)) != text]:
         yield Doubt(
-            f"the labels {alike[0][1]!r} and {alike[0][0]!r} in column {column!r} differ in upper and lower case only",
-            "write them one way, or keep them as different classes (--targets class)",
+            f"the labels {pairs[0][1]!r} and {pairs[0][0]!r} in column {column!r} differ only in upper and lower case",
+            "write them in the same way, or keep them as different classes (--targets class)",
             "content",
         )
     numbers = [text for text in counts if _NUMBER.fullmatch(text)]
@@ -116,18 +116,19 @@ def doubts_about_labels(counts: Mapping[str, int], column: str) -> Iterator[Doub
         example = next(text for text in counts if separator in text)
         yield Doubt(
             f"labels such as {example!r} in column {column!r} look like several labels in one cell",
-            f"--targets multi-label --separator {_quoted(separator)} makes them several labels of an image, --targets "
-            "class keeps each text as one class",
+            f"split them (--targets multi-label --separator {_quoted(separator)}), or keep each text as one class "
+            "(--targets class)",
             "content",
         )
         return
-    how = "--targets caption makes them texts, --label-column names another column, --targets class"
-    yield from (doubt._replace(about="content") for doubt in too_many_classes(len(counts), images, how))
+    otherwise = "make them texts (--targets caption), name another column (--label-column)"
+    doubts = too_many_classes(len(counts), images, otherwise, "--targets class")
+    yield from (doubt._replace(about="content") for doubt in doubts)
 
 
 def _doubts_about_numbers(counts: Mapping[str, int], column: str, images: int, named: str) -> Iterator[Doubt]:
     whole = [class_number(text) for text in counts]
-    choices = "--targets number makes them numbers to predict, --targets class makes each value a class"
+    choices = "predict them as numbers (--targets number), or make each value a class (--targets class)"
     if None in whole:
         example = next(text for text in counts if class_number(text) is None)
         yield Doubt(f"labels such as {example} in column {column!r} are not whole numbers", choices, "content")
@@ -146,7 +147,7 @@ def _likely_separator(text: str) -> str | None:
 
 
 def _separator(labels: Mapping[str, int]) -> str | None:
-    """The separator of several labels in one cell; "" if the texts do not look like several labels."""
+    """Return the separator of several labels in one cell; None if the texts do not look like several labels."""
     for separator in _SEPARATORS:
         several = [text for text in labels if separator in text]
         if not several:

@@ -24,17 +24,15 @@ Rows = Iterator[tuple[int, dict[str, Any]]]
 
 
 def read_rows(files: Files, table: str) -> Rows:
-    """Line number and cells by column name, row after row.
+    """Yield the line number and the cells by column name of each row of a list.
 
-
-    Cells of CSV and TSV are text. Their first line names the columns, unless that line is a row itself: one or two
-    cells, the first of which names an image. Files are UTF-8, or UTF-16 with a byte order mark. Blank lines, the
-    unnamed column of row numbers that pandas writes, and Excel's line ``sep=;`` are skipped. Lines of plain text are
-    a path and, after the last blank, a label. JSON is an array of
-    objects, or an object with the label, or an object of further cells, for each path.
+    Cells of CSV and TSV are text. Their first line names the columns, unless it has one or two cells of which the first
+    names an image. Files are UTF-8, or UTF-16 with a byte order mark. Blank lines, the unnamed column of row numbers
+    that pandas writes, and Excel's line ``sep=;`` are skipped. A line of plain text is a path and, after the last
+    blank, a label. JSON is an array of objects, or one object with a label, or an object of cells, for each path.
 
     Raises:
-        DataError: naming the line that cannot be read.
+        DataError: a line cannot be read; the error names it.
         StorageError: the file cannot be read.
     """
     shown = f"{files.name}/{table}"
@@ -42,7 +40,9 @@ def read_rows(files: Files, table: str) -> Rows:
     with files.open(table) as file:
         head = file.read(1024)
     if b"\0" in head and not head.startswith(_UTF16):
-        raise DataError(f"{shown} holds null bytes: it is no text, or UTF-16 without its mark; save it as UTF-8")
+        raise DataError(
+            f"{shown} holds null bytes: it is not text, or UTF-16 without a byte order mark; save it as UTF-8"
+        )
     encoding = "utf-16" if head.startswith(_UTF16) else "utf-8-sig"
     try:
         with io.TextIOWrapper(files.open(table), encoding=encoding, newline="") as text:
@@ -91,14 +91,14 @@ def _csv_rows(table: str, file: TextIO) -> Rows:
 
 
 def _checked_columns(where: str, columns: list[str]) -> list[str]:
-    """The names of columns, without empty ones at the end, which a comma at the end of the line makes."""
+    """Return the names of columns without empty names at the end, which commas at the end of the line make."""
     while len(columns) > 1 and not columns[-1]:
         columns = columns[:-1]
     named = [name for name in columns if name]
     if len(set(named)) < len(named):
         raise DataError(f"{where}: two columns have the same name ({', '.join(columns)}); rename one")
     if len(columns) - len(named) > 1 or (columns[1:] and "" in columns[1:]):
-        raise DataError(f"{where}: a column has no name ({', '.join(columns)}); name it")
+        raise DataError(f"{where}: a column has no name ({', '.join(columns)}); give it one")
     return columns
 
 
@@ -113,7 +113,7 @@ def _json_rows(table: str, file: TextIO) -> Rows:
 
 
 def _json_file_rows(table: str, file: TextIO) -> Rows:
-    """Rows of one JSON value. They count as lines, so that messages can name them."""
+    """Yield the rows of a file that is one JSON value. The number of a row counts as its line in messages."""
     text = file.read(_MOST_JSON)
     if len(text) == _MOST_JSON:
         raise DataError(f"{table} is too large for one JSON value; write one object per line (.jsonl)")
@@ -137,7 +137,7 @@ def _json_file_rows(table: str, file: TextIO) -> Rows:
 
 
 def _refuse_repeated_names(table: str, text: str) -> None:
-    """Of two members of one name, decoders keep the last one."""
+    """Raise DataError if an object has two members of one name, of which decoders would keep only the last."""
 
     def checked(pairs: list[tuple[str, Any]]) -> None:
         names: set[str] = set()
@@ -150,7 +150,7 @@ def _refuse_repeated_names(table: str, text: str) -> None:
 
 
 def _text_rows(table: str, file: TextIO) -> Rows:
-    """``cats/0.jpg 3``. A first line with commas or tabs makes it a CSV file."""
+    """Yield rows of lines such as ``cats/0.jpg 3``. A file whose first line has commas or tabs is read as CSV."""
     head = file.readline()
     file.seek(0)
     if "," in head or "\t" in head:

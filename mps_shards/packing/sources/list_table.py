@@ -1,4 +1,4 @@
-"""Lists of images: a table, JSON or text file with a path, and a label, a mask, a split or further columns."""
+"""Lists of images: tables, JSON or text files with a path in each row, and labels, masks, splits or other columns."""
 
 import posixpath
 import re
@@ -45,7 +45,7 @@ def lists_in(tree: FileTree) -> list[str]:
 
 
 def list_table(tree: FileTree, lists: Mapping[str, str]) -> Listing:
-    """The images that a list names, in its order; or those of a list for each split.
+    """List the images that a list names, in its order; or those of one list for each split.
 
     Columns are recognised by name, in upper or lower case (path, file, image …; label, class, breed …; mask; split),
     or by content, or are named by options. Further columns become the sample's ``.json``, and so does the label of
@@ -56,12 +56,12 @@ def list_table(tree: FileTree, lists: Mapping[str, str]) -> Listing:
     ``classes.txt`` next to the list, one name per line, or --classes gives the names and their order.
 
     Args:
-        lists: the split of each list, by its path; "" where a column names the splits, or there are none.
+        lists: split of each list, by the path of the list; "" if a column names the splits, or there are no splits.
 
     Raises:
-        ConfigError: no column names the images, or the list names none.
-        DataError: naming the line: a file that is missing, outside of the folder or not an image, or a label that is
-            not a class; or two images that would share a key.
+        ConfigError: no column names the images, or the list names no image.
+        DataError: a row names a file outside of the folder or that is not an image, or a label that is not a class, or
+            two images would share a key; the error names the line.
     """
     table = Table(tree)
     for name, split in lists.items():
@@ -91,8 +91,8 @@ class Table:
 
         Args:
             base: folder that its paths are relative to, with a slash at its end; "" is the root.
-            guess: returns split and label of an image if no column has them; then only columns that are named like
-                labels count as labels.
+            guess: function that returns split and label of an image for which no column has them; with this function,
+                only columns that are named like labels count as labels.
             split: split of all rows for which no column names a split.
         """
         tree, options = self._tree, self._tree.options
@@ -113,7 +113,7 @@ class Table:
         if roles.targets == "multi-label":
             self._collect_vocabulary(table, roles)
         for line, cells in read_rows(tree.lists, table):
-            self._take(f"{where}:{line}", cells, roles, finder, guess or (lambda _: (split, "")))
+            self._add_row(f"{where}:{line}", cells, roles, finder, guess or (lambda _: (split, "")))
         self._notes += [
             f"paths of the list are completed: {example}" for example in list(finder.found_elsewhere.values())[:3]
         ]
@@ -125,7 +125,7 @@ class Table:
             entries.labels[:] = -1
 
     def listing(self, layout: str) -> Listing:
-        """The listing of all added rows, with splits sorted by name."""
+        """Return the listing of all added rows, with splits sorted by name."""
         tree, options = self._tree, self._tree.options
         if not self._splits:
             tables = ", ".join(map(tree.shown, self._tables))
@@ -155,7 +155,7 @@ class Table:
         )
 
     def _lines_of(self, path: str) -> str:
-        """Return where the lists name an image: ``"list.csv:2, list.csv:9"``. The lists are read again for that."""
+        """Return the lines that name an image, as ``"list.csv:2, list.csv:9"``, by reading the lists again."""
         lines = [
             f"{self._tree.lists.name}/{table}:{line}"
             for table, (finder, column) in self._finders.items()
@@ -164,7 +164,7 @@ class Table:
         ]
         return ", ".join(lines[:5])
 
-    def _take(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess) -> None:
+    def _add_row(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess) -> None:
         if roles.image not in cells:
             raise ConfigError(f"{where}: the column {roles.image!r} that names the image is missing")
         path = finder.find(cells.pop(roles.image), named_by=where)
@@ -189,7 +189,7 @@ class Table:
         self._split(where, split).append(Entry(path, size, number, mask, note=note, caption=caption))
 
     def _targets(self, where: str, cells: Mapping[str, Any], roles: Roles) -> tuple[str, dict[str, Any], str]:
-        """Label, targets for the ``.json``, and caption of a row."""
+        """Return the label, the targets for the ``.json`` and the caption of a row."""
         options, columns = self._tree.options, roles.labels
         if not columns:
             return "", {}, ""
@@ -244,11 +244,11 @@ class Table:
             raise DataError(f"{where}: {name!r} cannot name a split; write it like train")
         entries = self._splits.setdefault(name, Entries())
         if len(self._splits) > 1 and "" in self._splits:
-            raise DataError(f"{where}: some images belong to a split and others to none; name one for each")
+            raise DataError(f"{where}: some images belong to a split and others to none; name a split in every row")
         return entries
 
     def _class_names(self, splits: Sequence[Split]) -> tuple[str, ...]:
-        """Class names of the set. Also numbers the labels."""
+        """Return the class names of the set, and number the labels of the entries."""
         given = read_classes(self._tree)
         if self._vocabulary:
             return tuple(self._vocabulary)
@@ -269,7 +269,7 @@ class Table:
         yield from doubts_about_labels(dict(zip(self._labels, counts, strict=True)), roles.labels[0])
 
     def _classes(self, given: tuple[str, ...]) -> tuple[tuple[str, ...], Mapping[str, int]]:
-        """Class names, and the class index of every label."""
+        """Return the class names, and the class index of every label."""
         numbers = {text: class_number(text) for text in self._labels}
         source = self._tree.shown("classes.txt")
         if self._tree.options.classes is not None:
@@ -292,7 +292,9 @@ class Table:
                 raise DataError(f"{where}: label {text!r} is {cause}{hint}")
             other, before = texts.setdefault(number, (text, where))
             if other != text and other.partition(".")[0] != text.partition(".")[0] and text not in given:
-                raise DataError(f"{where}: label {text!r} and {other!r} in {before} would be one class; write one way")
+                raise DataError(
+                    f"{where}: label {text!r} and {other!r} in {before} would be one class; write both in the same way"
+                )
             checked[text] = number
         if not given:
             unused = [number for number in range(max(texts)) if number not in texts]
@@ -324,7 +326,7 @@ def _split_of(where: str, given: Any, roles: Roles) -> str:
 
 
 def _task(entries: Entries, lines_of: Callable[[str], str]) -> Task:
-    """The kind of target of the entries; either all entries have a target or none has."""
+    """Return the task of these entries, of which all or none must have a target."""
     masks = np.fromiter((bool(entry.mask) for entry in entries), np.bool_, len(entries))
     targets: tuple[tuple[Task, npt.NDArray[np.bool_], str], ...]
     targets = (("segmentation", masks, "mask"), ("classification", entries.labels >= 0, "label"))
@@ -334,14 +336,14 @@ def _task(entries: Entries, lines_of: Callable[[str], str]) -> Task:
         if has.any():
             lacking = entries[int(np.argmin(has))].path
             raise DataError(
-                f"{lines_of(lacking)}: {lacking} has no {target}, as other images of its split have; give "
-                "it one, or a split"
+                f"{lines_of(lacking)}: {lacking} has no {target}, but other images of its split have one; "
+                f"add the {target}, or give the image another split"
             )
     return "unlabeled"
 
 
 def _refuse_repeated(entries: Entries, lines_of: Callable[[str], str], *, by_name: bool) -> None:
-    """Two entries of one key are an error; the keys are compared as hashes, as there may be millions."""
+    """Raise DataError if two entries share a key. Keys are compared as hashes, because there may be millions."""
     paths = (entry.path if by_name else entry.path.rpartition(".")[0] for entry in entries)
     hashes = np.fromiter(map(hash, paths), np.int64, len(entries))
     order = np.argsort(hashes, kind="stable")

@@ -1,4 +1,4 @@
-"""What every source lists: the images of each split with their targets, in the order of their paths or of a list."""
+"""The listing of a source: the images of each split with their targets, in the order of their paths or of a list."""
 
 import hashlib
 from array import array
@@ -73,7 +73,7 @@ class Entries(Sequence[Entry]):
     """Many entries in columns: about 28 bytes per entry besides its texts; five million tuples would take 2 GB."""
 
     def __init__(self, entries: Iterable[Entry] = (), *, prefix: str = ""):
-        self._prefix = prefix  # begins the paths of all images and masks
+        self._prefix = prefix  # beginning of the paths of all images and masks
         self._texts, self._ends = bytearray(), array("Q", [0])
         self._sizes, self._labels, self._places = array("Q"), array("i"), array("q")
         for entry in entries:
@@ -129,25 +129,25 @@ class Entries(Sequence[Entry]):
         )
 
     def take(self, numbers: Iterable[int]) -> "Entries":
-        """The entries of these numbers, in this order."""
+        """Return the entries with these numbers, in this order."""
         return Entries(self[number] for number in numbers)
 
     def below(self, folder: str) -> "Entries":
-        """The same entries with paths below a folder. Both share the columns, so neither may be changed."""
+        """Return these entries with paths below a folder. Both share their columns, so neither may be changed."""
         moved = Entries(prefix=folder + self._prefix)
         for name in ("_texts", "_ends", "_sizes", "_labels", "_places"):
             setattr(moved, name, getattr(self, name))
         return moved
 
     def text_bytes(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Encoded lengths of path, mask, shapes, note and caption of these entries: int64 (stop - start, 5)."""
+        """Return the bytes of path, mask, shapes, note and caption of these entries: int64 (stop - start, 5)."""
         stops = self._stops[start : stop + 1].astype(np.int64)
         texts = np.frombuffer(self._texts, np.uint8, stops[-1] - stops[0], stops[0])
         between = np.flatnonzero(texts == 0).reshape(-1, 4) + stops[0]
         return np.diff(np.column_stack([stops[:-1] - 1, between, stops[1:]])) - 1
 
     def digest(self) -> str:
-        """SHA-256 (hex) over every column that decides a byte of the shards."""
+        """Return the SHA-256, as hex, over every column that affects a byte of the shards."""
         sha256 = hashlib.sha256(self._prefix.encode("utf-8", "surrogateescape"))
         for column in (self._texts, self._stops.data, self.sizes.data, self.labels.data):
             sha256.update(column)
@@ -168,7 +168,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The listing of a source.
+    """The images of a source by split, and everything else that was learned when they were listed.
 
     Attributes:
         layout: recognised layout of the source.
@@ -212,7 +212,7 @@ class Listing:
     doubts: tuple[Doubt, ...] = ()
 
     def describe(self) -> str:
-        """One line: ``class folders: 12 classes, 3 splits, 1,234 images``."""
+        """Describe the listing in one line: ``class folders: 12 classes, 2 splits (test, train), 1,234 images``."""
         parts = [f"{len(self.classes):,} class{'' if len(self.classes) == 1 else 'es'}"] if self.classes else []
         if len(self.splits) > 1 or self.splits[0].name:
             names = ", ".join(split.name for split in self.splits)

@@ -1,4 +1,4 @@
-"""Which of several sibling folders hold images, and which hold the masks of these images."""
+"""Recognition of folders that hold images, and of the sibling folders that hold the masks of these images."""
 
 import io
 import posixpath
@@ -42,7 +42,7 @@ _MASK_WORDS = ("mask", "annot", "label", "segment", "groundtruth", "ground_truth
 _MASK_NAMES = frozenset(
     ["gt", "seg", "ann", "anns", "y", "targets", "target", "outputs", "labelstr", "1st_manual", *MASK_FOLDERS]
 )
-_NUMBER = re.compile(r"[-_. ]")  # before the number of a mask of one image
+_NUMBER = re.compile(r"[-_. ]")  # separates the name of an image from the number of one of its masks
 ONE_MASK = (
     "a sample has one label map, so merge the masks of each image into one (images/x.png, masks/x.png), or pack COCO "
     "annotations, from which label maps are drawn (--layout coco)"
@@ -65,7 +65,7 @@ class FolderPair(NamedTuple):
 
 
 def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
-    """Folders inside `prefix` whose files have equal names and one of which holds label maps."""
+    """Return pairs of folders in `prefix` whose files have equal names and one of which holds label maps."""
     folders = tree.folders(prefix)
     if not 2 <= len(folders) <= _MOST_FOLDERS:
         return []
@@ -93,7 +93,7 @@ def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
 
 
 def sample_folder(tree: FileTree, folder: str) -> str:
-    """Text that describes a folder with one image and its masks, each in its own folder; "" for other folders."""
+    """Return a text about a folder with one image and its masks, each in its own folder; "" for other folders."""
     held = tree.folders(folder)
     images, masks = ([n for n in held if n.lower() in known] for known in (IMAGE_FOLDERS, MASK_FOLDERS))
     if len(images) != 1 or len(masks) != 1:
@@ -105,7 +105,7 @@ def sample_folder(tree: FileTree, folder: str) -> str:
 
 
 def masks_of_one_image(images: Iterable[str], masks: Iterable[str]) -> tuple[str, list[str]] | None:
-    """The first of some images that several masks could belong to, and these masks.
+    """Return the first of these images to which several masks could belong, and the masks; None if there is none.
 
     Args:
         images: paths without extension, in the folder of images, of the images that have no mask.
@@ -123,7 +123,7 @@ def masks_of_one_image(images: Iterable[str], masks: Iterable[str]) -> tuple[str
 
 
 def without_image_suffix(stem: str) -> str:
-    """The name that an image shares with its mask: ``104_sat`` and ``104_mask`` share ``104``."""
+    """Return the name that an image shares with its mask: ``104`` for ``104_sat`` with the mask ``104_mask``."""
     return next((stem[: -len(suffix)] for suffix in IMAGE_SUFFIXES if stem.lower().endswith(suffix)), stem)
 
 

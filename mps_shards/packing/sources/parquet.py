@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mps_shards.errors import ConfigError, DataError, StorageError
-from mps_shards.packing.sources.files import stamp_of
+from mps_shards.packing.sources.files import file_stamp, stamp_of
 from mps_shards.packing.sources.parquet_pages import ColumnChunk, PageReader
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.packing.sources.table_source import Chunk, split_of
@@ -21,7 +21,7 @@ def import_pyarrow() -> Any:
     """Import and return the package `pyarrow`.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the package is not installed.
     """
     try:
         import pyarrow
@@ -31,12 +31,12 @@ def import_pyarrow() -> Any:
 
 
 class ParquetFiles:
-    """See `TableFiles`.
+    """Parquet files as `TableFiles`.
 
     Args:
         paths: paths of the files, sorted.
         file_system: fsspec file system that holds the files; None for local files.
-        is_single: one file was named, so that its name is not the name of a split.
+        is_single: whether the user named this one file; then its name is not that of a split.
     """
 
     layout = "Parquet"
@@ -52,7 +52,7 @@ class ParquetFiles:
 
     @classmethod
     def at(cls, path: Path) -> "ParquetFiles":
-        """A local Parquet file, or all of them below a local folder."""
+        """Open a local Parquet file, or all Parquet files below a local folder."""
         if not path.is_dir():
             if not path.is_file():
                 raise StorageError(f"{path}: no such file or directory")
@@ -61,7 +61,7 @@ class ParquetFiles:
 
     @classmethod
     def at_url(cls, url: str) -> "ParquetFiles":
-        """A Parquet file, or all of them below a folder, in a store that fsspec reads.
+        """Open a Parquet file, or all Parquet files below a folder, in a store that fsspec reads.
 
         Raises:
             ConfigError: a package is missing, or there are no Parquet files.
@@ -91,7 +91,7 @@ class ParquetFiles:
         return self._opened(0).schema_arrow
 
     def chunks(self, images: Sequence[str], others: Sequence[str]) -> Iterator[Chunk]:
-        """See `TableFiles`. The pages of the images are read, one row group at a time."""
+        """Yield all rows, one row group at a time, and read the pages of their images."""
         root = os.path.commonpath([os.path.dirname(path) for path in self._paths]) if len(self._paths) > 1 else ""
         for number, path in enumerate(self._paths):
             file = self._opened(number)
@@ -112,11 +112,7 @@ class ParquetFiles:
         path = self._paths[self._pages.file_of(place)]
         if self._file_system is not None:
             return stamp_of(path, place, is_sure=False)
-        try:
-            about = os.stat(path)
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror}") from error
-        return stamp_of(about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, place, is_sure=True)
+        return file_stamp(path, place)
 
     def _opened(self, number: int) -> Any:
         import pyarrow

@@ -1,7 +1,7 @@
-"""The place of each value in a binary Parquet column, so that one image is read without its neighbours.
+"""The place of each value in a binary Parquet column, so that one image can be read without the other images.
 
-pyarrow reads whole row groups, and packing takes images in a random order. So the pages of the column are walked once,
-as the listing needs their sizes anyway, and the page and the offset of each value are kept.
+pyarrow reads whole row groups, but packing reads images in random order. The listing therefore reads the pages of a
+column once, because it needs the sizes of the images anyway, and records the page and the offset of each value.
 Written after the Parquet format, version 2.11 (apache/parquet-format: Encodings.md, src/main/thrift/parquet.thrift).
 """
 
@@ -60,7 +60,7 @@ class PageReader:
     """Reads values of binary columns by their places. Holds at most 256 MB of unpacked pages.
 
     Args:
-        read: bytes of a file, by its number, from one offset to another.
+        read: function that returns the bytes of a file, given by its number, from one offset to another.
         names: names of the files, for messages.
     """
 
@@ -78,10 +78,10 @@ class PageReader:
         self._cached = 0
 
     def values(self, chunk: ColumnChunk) -> Iterator[Value]:
-        """The values of a column chunk, row after row.
+        """Yield the values of a column chunk in the order of its rows.
 
         Raises:
-            ConfigError: their encoding is not supported.
+            ConfigError: the encoding of the values is not supported.
             DataError: the file is damaged.
         """
         dictionary: list[tuple[int, int, bytes]] = []
@@ -100,14 +100,14 @@ class PageReader:
             else:
                 name = _ENCODINGS.get(page.encoding, str(page.encoding))
                 raise ConfigError(
-                    f"{self._names[chunk.file]}: its images are encoded by {name}, which cannot be read; write it "
-                    "again, as by pyarrow.parquet.write_table"
+                    f"{self._names[chunk.file]}: its images are encoded by {name}, which cannot be read; write the "
+                    "file again, for example with pyarrow.parquet.write_table"
                 )
             for is_present in present.tolist():
                 yield Value(*next(found)) if is_present else Value(-1, -1, b"")
 
     def read(self, place: int, size: int) -> bytes:
-        """The bytes of a value. Called from many threads."""
+        """Return the bytes of a value. May be called from many threads."""
         page, position = place >> 32, place & 0xFFFFFFFF
         if not self._codecs[page]:
             start = self._offsets[page] + position
@@ -209,7 +209,7 @@ def _plain(page: _Page, content: bytes, position: int, count: int) -> Iterator[t
 
 
 def _hybrid(content: bytes, position: int, width: int, count: int) -> Integers:
-    """Integers of `width` bits in runs: one value repeated, or groups of eight, packed."""
+    """Decode integers of `width` bits, which are stored in runs of one value or in packed groups of eight."""
     found: list[Integers] = []
     total = 0
     while total < count:

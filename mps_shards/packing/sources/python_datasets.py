@@ -1,4 +1,4 @@
-"""Known data set objects (arrays, torchvision's, Hugging Face's) and what they state besides their items."""
+"""Data set objects of NumPy, torchvision and Hugging Face, and the classes and labels that they state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from mps_shards.packing.sources.python_items import item_of, target_of
 
-__all__ = ["ArrayPairs", "ImageFiles", "classes_of", "is_arrays", "known_labels", "prepared", "without_images"]
+__all__ = ["ArrayPairs", "ImageFiles", "classes_of", "is_arrays", "known_labels", "prepare_samples", "without_images"]
 
 
 class ArrayPairs(Sequence[tuple[Any, Any]]):
@@ -43,7 +43,7 @@ class ImageFiles(Sequence[tuple[str, int]]):
 
 
 def classes_of(*all_samples: Any) -> tuple[str, ...]:
-    """Class names that the objects state, as ``classes`` or in the features of a Hugging Face data set."""
+    """Return the class names that the objects state in ``classes`` or in the features of a Hugging Face data set."""
     for samples in all_samples:
         inner = samples
         while inner is not None:
@@ -59,8 +59,8 @@ def classes_of(*all_samples: Any) -> tuple[str, ...]:
     return ()
 
 
-def prepared(samples: Any) -> Any:
-    """Return the object to take items from. It yields files instead of pixels if no transform changes the pixels."""
+def prepare_samples(samples: Any) -> Any:
+    """Return the object to take items from. Its images are files instead of pixels if no transform changes them."""
     is_folder = all(hasattr(samples, name) for name in ("samples", "imgs", "loader", "root", "classes"))
     untransformed = not any(getattr(samples, name, None) for name in ("transform", "target_transform", "transforms"))
     if is_folder and untransformed:
@@ -81,7 +81,7 @@ def is_arrays(given: Any) -> bool:
 
 
 def without_images(samples: Any) -> Any:
-    """The rows of a Hugging Face data set without its images, so that listing does not read them; else None."""
+    """Return the rows of a Hugging Face data set without its images, which listing need not read; None for others."""
     if not hasattr(samples, "remove_columns"):
         return None
     images = [name for name, feature in samples.features.items() if type(feature).__name__ == "Image"]
@@ -89,7 +89,7 @@ def without_images(samples: Any) -> Any:
 
 
 def known_labels(samples: Any) -> Any:
-    """The label of every item, where an attribute states them and the first item agrees."""
+    """Return the labels of all items if an attribute states them and the first item agrees; else None."""
     for name in ("targets", "labels", "_labels"):
         labels = getattr(samples, name, None)
         if labels is None or isinstance(labels, str) or not hasattr(labels, "__len__") or len(labels) != len(samples):

@@ -1,4 +1,4 @@
-"""The listing of samples from Python objects: their targets, and the classes of the targets."""
+"""Listing of samples from Python objects, which collects their targets and the classes of the targets."""
 
 import msgspec
 
@@ -24,12 +24,16 @@ class FoundSamples:
         self.numbers: dict[str, int] = {}
 
     def add(self, split: str, path: str, size: int, place: int, target: Target) -> None:
-        """Add a sample."""
+        """Add a sample.
+
+        Raises:
+            DataError: the target does not fit the samples before it, or its label is not a class.
+        """
         kind, before = _task(target), self._kinds.get(split)
         if before in ("classification", "unlabeled") and kind in ("classification", "unlabeled"):
             kind = "classification" if before != kind else kind  # some samples of a set may have no label
         elif before not in (None, kind):
-            raise DataError(f"{path} has a target for {kind}, and the samples before it are for {before}")
+            raise DataError(f"{path} has a target for {kind}, but the samples before it have targets for {before}")
         self._kinds[split] = kind
         label = -1 if target.label is None else self._number(target.label, path)
         note = dict(target.others)
@@ -40,14 +44,14 @@ class FoundSamples:
         try:
             text = msgspec.json.encode(note).decode() if note else ""
         except (TypeError, msgspec.MsgspecError) as error:
-            raise DataError(f"{path}: its metadata cannot be written as JSON: {error}") from error
+            raise DataError(f"{path}: the metadata cannot be written as JSON: {error}") from error
         mask = f"+{len(target.mask)}" if target.mask else ""
         caption = target.caption.replace("\0", " ") if kind == "captions" else ""
         entry = Entry(path, size, label, mask=mask, note=text, caption=caption, place=place)
         self._splits.setdefault(split, Entries()).append(entry)
 
     def listing(self, *, identity: str = "") -> Listing:
-        """The listing of all added samples.
+        """Return the listing of all added samples.
 
         Raises:
             ConfigError: no samples were added.
@@ -80,13 +84,13 @@ class FoundSamples:
         return number
 
     def _ordered(self) -> tuple[str, ...]:
-        """The classes: those that the data set states, else sorted names, or numbers up to the largest."""
+        """Return the classes that the data set states, else the sorted names, or the numbers up to the largest."""
         if self._classes:
             return self._classes
         if not self._has_names:
             return tuple(map(str, range(self._most + 1)))
         if self._most >= 0:
-            raise DataError("some labels are names and some are numbers; give either")
+            raise DataError("some labels are names and some are numbers; give only names or only numbers")
         if "multilabel" in self._kinds.values():
             return tuple(self._places)
         names = sorted(self._places)

@@ -8,7 +8,6 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,12 @@ from mps_shards.packing.sources.python_datasets import (
     classes_of,
     is_arrays,
     known_labels,
-    prepared,
+    prepare_samples,
     without_images,
 )
 from mps_shards.packing.sources.python_items import IMAGE_KEYS, Target, encoded_image, item_of, target_of
 from mps_shards.packing.sources.python_listing import FoundSamples
-from mps_shards.packing.sources.source import SourceSample, Stamp
+from mps_shards.packing.sources.source import Source, SourceSample, Stamp
 
 __all__ = ["IteratorSource", "SequenceSource", "open_samples"]
 
@@ -38,10 +37,10 @@ _PROBED = 16  # samples that are encoded to estimate the total size
 
 
 def open_samples(given: Any) -> "SequenceSource | IteratorSource":
-    """The source that a Python object is.
+    """Return the source for a Python object.
 
     Raises:
-        ConfigError: it is neither a sequence nor an iterable.
+        ConfigError: the object is neither a sequence nor an iterable.
     """
     if is_arrays(given):
         given = ArrayPairs(*given)
@@ -51,9 +50,9 @@ def open_samples(given: Any) -> "SequenceSource | IteratorSource":
                 f"a dict of columns ({', '.join(given)}) is not packed; give rows, such as zip(images, labels), or a "
                 "dict of splits"
             )
-        splits = {name: prepared(samples) for name, samples in given.items()}
+        splits = {name: prepare_samples(samples) for name, samples in given.items()}
     else:
-        splits = {"": prepared(given)}
+        splits = {"": prepare_samples(given)}
     if all(hasattr(each, "__len__") and hasattr(each, "__getitem__") for each in splits.values()):
         return SequenceSource(splits)
     if all(isinstance(each, Iterable) for each in splits.values()):
@@ -64,15 +63,14 @@ def open_samples(given: Any) -> "SequenceSource | IteratorSource":
     )
 
 
-class SequenceSource:
-    """Sequences by split. Items are taken by index, one at a time, and encoded in parallel. See `Source`.
+class SequenceSource(Source):
+    """A source of sequences by split. Items are taken by index, one at a time, and encoded in parallel.
 
     Labels come from an attribute ``targets`` or ``labels`` if it exists, else from reading every item once. Class
     names come from ``classes``. Each item is compared with the listing when it is packed.
     """
 
-    default_out: Path | None = None
-    is_repeatable = True
+    name = "samples"
     is_comparable = False  # an image is known only when its item is read
 
     def __init__(self, splits: Mapping[str, Any]):
@@ -81,15 +79,8 @@ class SequenceSource:
         self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    @property
-    def name(self) -> str:
-        return "samples"
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
-
     def listing(self, options: SourceOptions) -> Listing:
-        """See `Source`. The size of images is estimated from a few of them, unless they are files."""
+        """List every item. The sizes of images are estimated from a few images, unless they are files."""
         found = FoundSamples(classes_of(*self._splits.values()))
         for number, (name, samples) in enumerate(self._splits.items()):
             sizes = _sizes(samples)
@@ -99,12 +90,8 @@ class SequenceSource:
         self._numbers = found.numbers
         return listing
 
-    def changed_list(self) -> str:
-        """See `Source`. There is no list beside the samples."""
-        return ""
-
     def read(self, entry: Entry) -> SourceSample:
-        """See `Source`.
+        """Return the encoded image of an item, and its mask.
 
         Raises:
             DataError: the target of the item changed since it was listed, or the item is not an image.
@@ -112,21 +99,18 @@ class SequenceSource:
         samples = self._splits[self._names[entry.place >> _SPLIT_BITS]]
         index = entry.place & (1 << _SPLIT_BITS) - 1
         where = f"sample {index}"
-        with self._lock:  # data sets share file handles and random states; the slow part, encoding, is outside
+        with self._lock:  # data sets share file handles and random states; images are encoded outside of the lock
             given = samples[index]
         item = item_of(given, where)
         extension, image = encoded_image(item.image, where)
         target = target_of(item, where)
         label = -1 if target.label is None else self._numbers.get(str(target.label), -1)
         if label != entry.label:
-            raise DataError(f"{where} has the label {target.label!r} now, and had another when it was listed")
+            raise DataError(f"{where} has the label {target.label!r} now, but had another label when it was listed")
         return SourceSample(extension=extension, image=image, mask=target.mask)
 
     def stamp(self, entry: Entry) -> Stamp:
         return Stamp(bytes(8), is_sure=False)
-
-    def ending(self, entry: Entry) -> bytes:
-        return b""
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_splits": self._splits, "_names": self._names, "_numbers": self._numbers}
@@ -136,7 +120,7 @@ class SequenceSource:
         self._lock = threading.Lock()
 
     def _targets(self, samples: Any) -> Iterator[Target]:
-        """The target of each item, read without its image if possible."""
+        """Yield the target of each item, without reading its image if possible."""
         known = known_labels(samples)
         if known is not None:
             for label in known:
@@ -148,23 +132,18 @@ class SequenceSource:
             yield target_of(item_of(samples[index] if rows is None else {"image": b"", **rows[index]}, where), where)
 
 
-class IteratorSource:
-    """Iterables by split, each read once, from start to end, into a temporary file. See `Source`.
+class IteratorSource(Source):
+    """A source of iterables by split, each of which is read once, from start to end, into a temporary file.
 
     The file has no name and disappears with the process, so an interrupted pack starts from the beginning.
     """
 
-    default_out: Path | None = None
+    name = "samples"
     is_repeatable = False
-    is_comparable = True
 
     def __init__(self, splits: Mapping[str, Iterable[Any]]):
         self._splits = dict(splits)
         self._file: int | None = None
-
-    @property
-    def name(self) -> str:
-        return "samples"
 
     def listing(self, options: SourceOptions) -> Listing:
         _log.warning(
@@ -191,10 +170,6 @@ class IteratorSource:
             file.flush()
             self._file = os.dup(file.fileno())
         return found.listing(identity=digest.hexdigest() + secrets.token_hex(8))
-
-    def changed_list(self) -> str:
-        """See `Source`. There is no list beside the samples."""
-        return ""
 
     def read(self, entry: Entry) -> SourceSample:
         image = self._bytes(entry.place, entry.size)
@@ -239,7 +214,7 @@ def _path(samples: Any, split: str, index: int) -> str:
 
 
 def _sizes(samples: Any) -> Any:
-    """A function that returns the bytes of each image: those of its file, or the mean of a few encoded images."""
+    """Return a function that gives the bytes of an image by its index: of its file, or the mean of a few images."""
     if isinstance(samples, ImageFiles):
         return lambda index: os.path.getsize(samples.samples[index][0])
     if not len(samples):

@@ -1,4 +1,4 @@
-"""Shard sets as a source of packing: merged, filtered by class, without some keys; their samples are copied."""
+"""Shard sets as a source of packing. Sets can be merged and filtered by class or key; their samples are copied."""
 
 import threading
 from bisect import bisect_right
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
-from mps_shards.packing.sources.source import SourceSample, Stamp
+from mps_shards.packing.sources.source import Source, SourceSample, Stamp
 from mps_shards.shards.key_names import encode_key
 from mps_shards.shards.manifest import ShardRecord
 from mps_shards.shards.raw_sample import IMAGE_FIELDS, MASK_FIELD
@@ -50,21 +49,18 @@ class SetSelection:
             raise ConfigError("name classes to keep (only) or to leave out (except), not both")
 
 
-class ShardSetSource:
-    """The samples of one or more shard sets, set after set, in their order. See `Source`.
+class ShardSetSource(Source):
+    """A source of the samples of one or more shard sets, set after set, in their order.
 
     Labels follow their class names into one list: the classes of the first set, then new ones of the others. Sets are
     opened again in each process.
-
     """
 
-    default_out: Path | None = None
-    is_repeatable = True
     is_comparable = False  # each sample is read completely
 
     def __init__(self, folders: Sequence[Folder], selection: SetSelection | None = None):
         if not folders:
-            raise ConfigError("no shard set was named")
+            raise ConfigError("no shard set was named; name at least one")
         self._folders = tuple(folders)
         self._selection = selection or SetSelection()
         self._reset()
@@ -83,14 +79,14 @@ class ShardSetSource:
         self._reset()
 
     def listing(self, options: SourceOptions) -> Listing:
-        """See `Source`. Only the index is read, and, where a set has no ``labels.npy``, the labels in its shards.
+        """List every sample. Only the indexes are read, and the labels in the shards of a set without ``labels.npy``.
 
         Raises:
             ConfigError: the sets cannot be merged, or no set has a given class or key.
             DataError: two sets hold the same key.
         """
         sets = self._sets()
-        _check_alike(sets.stored)
+        _check_compatible(sets.stored)
         first = sets.stored[0].manifest
         classes = self._kept_classes(sets.stored)
         if len(sets.stored) > 1 and not self._selection.prefix:
@@ -127,12 +123,8 @@ class ShardSetSource:
             recorded=recorded,
         )
 
-    def changed_list(self) -> str:
-        """See `Source`. There is no list beside the samples."""
-        return ""
-
     def read(self, entry: Entry) -> SourceSample:
-        """See `Source`. The CRC-32 of the index is checked.
+        """Return the fields of a sample, after checking the CRC-32 that the index states.
 
         Raises:
             ShardError: the sample is damaged.
@@ -163,9 +155,6 @@ class ShardSetSource:
         which, shard, start = sets.shard_of(entry.place)
         row = sets.stored[which].rows[shard.name][entry.place - start]
         return Stamp(int(row["crc32"]).to_bytes(8), is_sure=True)
-
-    def ending(self, entry: Entry) -> bytes:
-        return b""
 
     def _sets(self) -> "_OpenSets":
         if self._opened is None:
@@ -211,11 +200,11 @@ class _OpenSets:
         self.shards = [(which, shard, start) for (which, shard), start in zip(shards, self._starts, strict=False)]
 
     def shard_of(self, number: int) -> tuple[int, ShardRecord, int]:
-        """For a sample: the number of its set, its shard, and the number of the first sample of the shard."""
+        """Return the number of a sample's set, its shard, and the number of the first sample of the shard."""
         return self.shards[bisect_right(self._starts, number) - 1]
 
     def prefixes(self, selection: SetSelection) -> list[str]:
-        """The prefix of the keys of each set."""
+        """Return the prefix of the keys of each set."""
         if not selection.prefix:
             return [""] * len(self.stored)
         prefixes = [f"{encode_key(stored.folder.name)}/" for stored in self.stored]
@@ -242,7 +231,7 @@ class _OpenSets:
             )
 
     def numbers_of(self, keys: frozenset[str]) -> frozenset[int]:
-        """Numbers of the samples with these keys.
+        """Return the numbers of the samples with these keys.
 
         Raises:
             ConfigError: no set holds one of them.
@@ -272,26 +261,26 @@ def _labels_of(stored: StoredSet, shard: ShardRecord) -> Labels:
 
 
 def _renumbered(labels: Labels, stored: StoredSet, shard: ShardRecord, classes: Sequence[str]) -> Labels:
-    """Labels in the new list of classes; `_UNWANTED` where the class is not in that list."""
+    """Return labels as indices of the new list of classes; `_UNWANTED` where a class is not in that list."""
     if not stored.manifest.classes:
         return labels
     if len(labels) and int(labels.max()) >= len(stored.manifest.classes):
         wrong = int(labels.argmax())
         raise DataError(
             f"label {labels[wrong]} of sample number {wrong} of {stored.folder / shard.name} is not a class: the set "
-            f"has {len(stored.manifest.classes)}"
+            f"has {len(stored.manifest.classes)} classes"
         )
     places = {name: number for number, name in enumerate(classes)}
     table = np.array([*(places.get(name, _UNWANTED) for name in stored.manifest.classes), -1], LABEL_TYPE)
     return table[labels]  # -1 (no label) indexes the last entry
 
 
-def _check_alike(sets: Sequence[StoredSet]) -> None:
+def _check_compatible(sets: Sequence[StoredSet]) -> None:
     for stored in sets:
         if chosen := [f"{name} {value}" for name, value in stored.choice.options().items() if value]:
             raise ConfigError(
                 f"{stored.folder} is read with chosen fields ({', '.join(chosen)}), which a new set would not have; "
-                "unpack it, and pack that"
+                "unpack the set, and pack the files"
             )
     first = sets[0]
     for other in sets[1:]:

@@ -1,4 +1,4 @@
-"""The contract of a source: what `pack` reads, as a listing of entries and the bytes of each entry."""
+"""The contract of a source, from which `pack` reads a listing of entries and the bytes of each entry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ __all__ = ["Source", "SourceSample", "Stamp"]
 
 
 class Stamp(NamedTuple):
-    """Identifies the content of an entry without reading it.
+    """An identifier of the content of an entry, which is known without reading the content.
 
     Attributes:
         digest: 8 bytes that change whenever the content may have changed; see `stamp_of`.
@@ -37,8 +37,8 @@ class SourceSample:
         others: further fields, packed as they are. The fields that `pack` makes itself from the entry (``cls``,
             ``json``, ``txt``, ``mask.png``) replace those of the same name.
         key: key of the sample, if it does not follow from the path of the entry.
-        is_packed: the sample comes from a shard set: unless an option changes or checks images, its fields are copied
-            as they are.
+        is_packed: whether the sample comes from a shard set; then its fields are copied unchanged, unless an option
+            changes or checks images.
     """
 
     extension: str
@@ -55,39 +55,33 @@ class Source(Protocol):
     Packing lists a source once, plans the shards from the listing, and then asks for the samples of each shard from
     many threads, in the order of the shard; equal listings and equal samples give equal bytes. A source is sent to
     other processes by pickling, so it must be small and must reopen its files there.
+
+    Attributes:
+        default_out: destination of the shards if the user names none; None if the user must name one.
+        is_repeatable: whether listing the source again gives the same entries, so that a pack can be resumed.
+        is_comparable: whether images can be compared before they are packed; otherwise no duplicates are looked for.
     """
+
+    default_out: Path | None = None
+    is_repeatable: bool = True
+    is_comparable: bool = True
 
     @property
     def name(self) -> str:
         """A path or a few words. Error messages put this name before the path of an entry: ``NAME/cat/x.jpg``."""
         ...
 
-    @property
-    def default_out(self) -> Path | None:
-        """Where the shards go if no destination is named; None if a destination must be named."""
-        ...
-
-    @property
-    def is_repeatable(self) -> bool:
-        """Whether listing the source again gives the same entries. Only then a pack can be resumed."""
-        ...
-
-    @property
-    def is_comparable(self) -> bool:
-        """Whether images can be compared before they are packed; otherwise no duplicates are looked for."""
-        ...
-
     def close(self) -> None:
         """Close open files. The source is not read after that."""
-        ...
+        return None
 
     def listing(self, options: "SourceOptions") -> "Listing":
         """List every entry of the source, without reading image data; 5 million entries must fit into 1 GB.
 
         Raises:
-            ConfigError: the source cannot be understood; the message names the option that settles it.
-            DataError: naming the file or row that cannot be packed.
-            StorageError: something cannot be read.
+            ConfigError: the source cannot be understood; the error names the option that settles it.
+            DataError: a file or row cannot be packed; the error names it.
+            StorageError: a file or folder cannot be read.
         """
         ...
 
@@ -97,14 +91,14 @@ class Source(Protocol):
         Raises:
             StorageError: the file no longer exists.
         """
-        ...
+        return ""
 
     def read(self, entry: "Entry") -> SourceSample:
         """Return the stored bytes of an entry. Called from many threads.
 
         Raises:
             DataError: the content is damaged, or differs from the listing.
-            StorageError: it cannot be read.
+            StorageError: the image or its mask cannot be read.
         """
         ...
 
@@ -112,16 +106,16 @@ class Source(Protocol):
         """Identify the content of all files of an entry together. Called from many threads.
 
         Raises:
-            StorageError: the entry is gone.
+            StorageError: a file of the entry no longer exists.
         """
         ...
 
     def ending(self, entry: "Entry") -> bytes:
         """Return bytes that are cheap to read and the same for equal images: the last 4 KB, or a checksum.
 
-        The search for duplicates compares these before it compares whole images; ``b""`` means unknown.
+        The search for duplicates compares these bytes before it compares whole images; ``b""`` means unknown.
 
         Raises:
-            StorageError: it cannot be read.
+            StorageError: the image cannot be read.
         """
-        ...
+        return b""

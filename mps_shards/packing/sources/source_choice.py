@@ -1,4 +1,4 @@
-"""Which source an argument of `pack` names."""
+"""Choice of the source that the argument of `pack` names."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ _TABLES = (".parquet", *ARCHIVE_SUFFIXES)
 
 
 def open_source(given: Any, *, root: str | None = None) -> Source:
-    """The source for a path, a URL or a Python object.
+    """Open the source for a path, a URL or a Python object.
 
     Args:
         root: folder that the paths in a list are relative to; by default the folder of the list.
@@ -78,7 +78,7 @@ def _root_of(root: str, folder_of_list: Path) -> Path:
     for folder in (folder_of_list / root, Path(root)):
         if folder.is_dir():
             return folder
-    raise ConfigError(f"root {root!r} is not a folder, neither in {folder_of_list} nor here")
+    raise ConfigError(f"root {root!r} is not a folder, neither in {folder_of_list} nor in the current folder")
 
 
 def _beside(path: Path) -> Path:

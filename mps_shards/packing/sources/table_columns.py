@@ -1,4 +1,4 @@
-"""What the columns of a table with images mean: Parquet and Arrow files as the Hugging Face Hub stores them."""
+"""Roles of the columns of Parquet and Arrow files with images, as the Hugging Face Hub stores them."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -58,14 +58,14 @@ class TableColumns:
     doubts: tuple[Doubt, ...] = ()
 
     def shown(self) -> tuple[Column, ...]:
-        """The use of each column."""
+        """Return every column with its role in words."""
         roles = [(self.image, "image"), (self.mask, "mask"), (self.label, "label"), (self.caption, "caption")]
         roles += [(self.split, "split"), *((name, "kept as metadata") for name in self.kept)]
         return tuple(Column(name, role) for name, role in [*roles, *((name, "unused") for name in self.unused)] if name)
 
 
 def columns_of(schema: Any, options: SourceOptions, *, where: str) -> TableColumns:
-    """The role of each column, by the features that the file states, the types of its columns and their names.
+    """Return the role of each column, by the features that the file states, and the types and names of its columns.
 
     Args:
         schema: a `pyarrow.Schema`.
@@ -125,7 +125,7 @@ def _doubts(free: Sequence[str], images: Sequence[str], options: SourceOptions, 
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """The features that the ``datasets`` library states in the schema, by column."""
+    """Return the features that the ``datasets`` library states in the schema, by column."""
     try:
         stated = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = stated.get("info", {}).get("features", {})
@@ -174,7 +174,7 @@ def _split_among(schema: Any, taken: set[str]) -> str:
 
 
 def _classes(feature: Any) -> tuple[tuple[str, ...], bool]:
-    """Class names of a feature, and whether it is a list of labels."""
+    """Return the class names of a feature, and whether the feature is a list of labels."""
     if isinstance(feature, list) and len(feature) == 1:
         return _classes(feature[0])[0], True
     if not isinstance(feature, dict):

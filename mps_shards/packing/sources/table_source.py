@@ -16,14 +16,14 @@ from mps_shards.packing.sources.class_folders import number_labels
 from mps_shards.packing.sources.image_kinds import extension_of
 from mps_shards.packing.sources.list_labels import doubts_about_labels
 from mps_shards.packing.sources.listing import Bad, Doubt, Entries, Entry, Listing, Split
-from mps_shards.packing.sources.source import SourceSample, Stamp
+from mps_shards.packing.sources.source import Source, SourceSample, Stamp
 from mps_shards.packing.sources.table_columns import TableColumns, columns_of
 from mps_shards.shards.manifest import Task
 from mps_shards.wording import counted
 
 __all__ = ["Chunk", "TableFiles", "TableSource", "Value", "split_of"]
 
-_FEW = 20  # with fewer rows, all labels may well differ
+_FEW = 20  # with fewer rows, all labels may differ and still be classes
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?")
 _SPLIT_FILE = re.compile(r"(.+?)[-_.]\d{3,}(-of-\d+)?")
 
@@ -66,11 +66,11 @@ class TableFiles(Protocol):
         ...
 
     def schema(self) -> Any:
-        """The `pyarrow.Schema` that all files have."""
+        """Return the `pyarrow.Schema` that all files have."""
         ...
 
     def chunks(self, images: Sequence[str], others: Sequence[str]) -> Iterator[Chunk]:
-        """All rows, in order.
+        """Yield all rows in order.
 
         Args:
             images: columns with encoded images.
@@ -79,31 +79,25 @@ class TableFiles(Protocol):
         ...
 
     def read(self, place: int, size: int) -> bytes:
-        """An encoded image. Called from many threads."""
+        """Return an encoded image. May be called from many threads."""
         ...
 
     def stamp(self, place: int) -> Stamp: ...
 
 
-class TableSource:
-    """The rows of a table as a source. See `Source`."""
-
-    is_repeatable = True
-    is_comparable = True
+class TableSource(Source):
+    """A source of the rows of a table."""
 
     def __init__(self, files: TableFiles, default_out: Path | None = None):
         self._files = files
         self.default_out = default_out
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     @property
     def name(self) -> str:
         return self._files.name
 
     def listing(self, options: SourceOptions) -> Listing:
-        """See `Source`. Reads the images of Parquet files, which do not state image sizes."""
+        """List every row. The images of Parquet files are read, because the files do not state image sizes."""
         columns = columns_of(self._files.schema(), options, where=self.name)
         rows = _Rows(self.name, self._files.layout, columns, options)
         images = [name for name in (columns.image, columns.mask) if name]
@@ -111,10 +105,6 @@ class TableSource:
         for chunk in self._files.chunks(images, others):
             rows.take(chunk)
         return rows.listing()
-
-    def changed_list(self) -> str:
-        """See `Source`. A table has no separate list."""
-        return ""
 
     def read(self, entry: Entry) -> SourceSample:
         image = self._files.read(entry.place, entry.size)
@@ -132,7 +122,7 @@ class TableSource:
 
 
 class _Rows:
-    """Collects rows by split."""
+    """Collects the rows of a table as entries by split."""
 
     def __init__(self, name: str, layout: str, columns: TableColumns, options: SourceOptions):
         self._layout = layout
@@ -171,7 +161,7 @@ class _Rows:
             )
 
     def listing(self) -> Listing:
-        """The listing of all rows.
+        """Return the listing of all rows.
 
         Raises:
             ConfigError: no row holds an image.
@@ -197,7 +187,7 @@ class _Rows:
         )
 
     def _doubts_about_missing_labels(self) -> Iterator[Doubt]:
-        """A doubt about splits in which some rows have a label, and others have none."""
+        """Yield doubts about splits in which some rows have a label and others have none."""
         for split, entries in self._splits.items():
             lacking = np.flatnonzero(entries.labels < 0)
             if 0 < len(lacking) < len(entries):
@@ -217,10 +207,10 @@ class _Rows:
         rows = sum(map(len, self._splits.values()))
         labels = np.concatenate([entries.labels for entries in self._splits.values()])
         counts = np.bincount(labels[labels >= 0], minlength=len(classes)).tolist()
-        are_whole = all(name.removeprefix("-").isdecimal() for name in classes)  # of a table, whole numbers are classes
+        are_whole = all(name.removeprefix("-").isdecimal() for name in classes)  # whole numbers in a table are classes
         doubts = [] if are_whole else list(doubts_about_labels(dict(zip(classes, counts, strict=True)), column))
         if not doubts and rows >= _FEW and 2 * len(classes) > rows:
-            how = "--label-column names the column of the classes"
+            how = "name the column of the classes with --label-column, or accept these labels"
             yield Doubt(
                 f"column {column!r} of {self._name} has {len(classes):,} labels for {rows:,} images", how, "content"
             )
@@ -239,7 +229,7 @@ class _Rows:
         return "classification" if columns.label and (entries.labels >= 0).any() else "unlabeled"
 
     def _target(self, label: Any, others: dict[str, Any]) -> tuple[int, str]:
-        """Class number of a cell, and the JSON of the metadata of the row."""
+        """Return the class number of a cell, and the JSON of the metadata of its row."""
         number = -1
         note = {name: _plain(value) for name, value in others.items() if value is not None}
         if self._columns.is_number:
@@ -266,7 +256,7 @@ class _Rows:
         if isinstance(label, str) and label in classes:
             return classes.index(label)
         if not isinstance(label, int) or not 0 <= label < len(classes):
-            raise DataError(f"{self._name}: label {label!r} is not a class: the file names {len(classes)}")
+            raise DataError(f"{self._name}: label {label!r} is not a class: the file names {len(classes)} classes")
         return label
 
     def _one_of_several(self, label: Any) -> int:
@@ -281,7 +271,7 @@ class _Rows:
         return label
 
     def _numbered(self) -> tuple[str, ...]:
-        """Class names, sorted as text or as numbers. The labels are renumbered in this order."""
+        """Return the class names, sorted as text or as numbers, after renumbering the labels in this order."""
         if self._columns.several:
             return tuple(map(str, range(self._most + 1)))
         are_numbers = all(map(_NUMBER.fullmatch, self._found))
@@ -298,7 +288,7 @@ class _Rows:
 
 
 def split_of(path: str, root: str = "") -> str:
-    """The split that the path of a file names: ``data/train-00000-of-00005.parquet``, ``default/test/0000.parquet``."""
+    """Return the split that a path names: ``data/train-00000-of-00005.parquet``, ``default/test/0000.parquet``."""
     name = path.rpartition("/")[2].rpartition(".")[0]
     if match := _SPLIT_FILE.fullmatch(name):
         return match[1]

@@ -1,4 +1,4 @@
-"""Tar archives, plain or compressed by gzip: their members, and the bytes of each, without unpacking to disk."""
+"""Reading of tar archives, plain or compressed by gzip, without unpacking them to disk."""
 
 import bisect
 import posixpath
@@ -15,7 +15,7 @@ __all__ = ["GzipBytes", "tar_members"]
 
 _LINKS = (ord("1"), ord("2"))  # hard and symbolic
 _INPUT = 1 << 14  # compressed bytes that are read at a time
-_STATE = 60_000  # bytes of a decompressor: the last 32 KB of its output, its tables, and the remaining input
+_STATE = 60_000  # bytes that a decompressor takes: the last 32 KB of its output, its tables, and the remaining input
 _MAX_STATES = 256 << 20  # bytes of all stored states of the decompressor
 _MIN_STEP = 1 << 14  # bytes of compressed data between two stored states
 _MAX_CONTENT = 256 << 20  # bytes of decompressed content that are held in memory
@@ -23,10 +23,10 @@ _PIECE = 1 << 20  # bytes that are decompressed at a time, at most
 
 
 def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, where: str) -> Iterator[Member]:
-    """Every file and link of a tar; the place of a file is the offset of its data.
+    """Yield every file and link of a tar; the place of a file is the offset of its data.
 
     Args:
-        read: bytes from one offset to another.
+        read: function that returns the bytes from one offset to another.
         start, stop: range of the tar in the file.
         where: path of the tar, for messages.
 
@@ -45,7 +45,7 @@ def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, whe
 
 
 def _target(header: bytes, path: str) -> str:
-    """The path that a link points to. Hard links start at the root of the archive, symbolic links at their folder."""
+    """Return the path that a link points to, relative to the archive if it is hard, and to its folder if symbolic."""
     name = header[157:257].partition(b"\0")[0].decode("utf-8", "surrogateescape")
     base = posixpath.dirname(path) if header[156] == ord("2") else ""
     return posixpath.normpath(posixpath.join(base, name))
@@ -80,7 +80,7 @@ class GzipBytes:
         self._local = threading.local()
 
     def read(self, start: int, stop: int) -> bytes:
-        """Decompressed bytes from one offset to another; fewer only at the end of the content.
+        """Return decompressed bytes from one offset to another; fewer only at the end of the content.
 
         Raises:
             DataError: the file is damaged.
@@ -125,7 +125,7 @@ class GzipBytes:
         return b"".join(pieces)
 
     def _next(self, cursor: "_Cursor", limit: int) -> bytes | None:
-        """Up to `limit` more bytes; None at the end."""
+        """Return up to `limit` more decompressed bytes; None at the end."""
         piece: bytes
         try:
             while True:
@@ -133,7 +133,7 @@ class GzipBytes:
                     rest = cursor.engine.unused_data.lstrip(b"\0") + self._input(cursor)
                     if not rest:
                         return None
-                    cursor.engine = zlib.decompressobj(31)  # the file is a series of gzip files
+                    cursor.engine = zlib.decompressobj(31)  # the file may be several gzip files, one after another
                     piece = cursor.engine.decompress(rest, limit)
                 else:
                     rest = cursor.engine.unconsumed_tail or self._input(cursor)

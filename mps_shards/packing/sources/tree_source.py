@@ -1,4 +1,4 @@
-"""A source that is a tree of files: a folder or an archive in any layout, or the images that a list names."""
+"""Trees of files as a source: a folder or an archive in any layout, or the images that a list names."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,14 +9,14 @@ from mps_shards.packing.sources.detection import list_tree
 from mps_shards.packing.sources.file_tree import FileTree
 from mps_shards.packing.sources.files import Files, NotedFiles, ReadFiles
 from mps_shards.packing.sources.listing import Entry, Listing
-from mps_shards.packing.sources.source import SourceSample, Stamp
+from mps_shards.packing.sources.source import Source, SourceSample, Stamp
 
 __all__ = ["TreeSource"]
 
 
-@dataclass(frozen=True, slots=True)
-class TreeSource:
-    """See `Source`.
+@dataclass(slots=True)
+class TreeSource(Source):
+    """A folder or an archive, or the images in it that a list names.
 
     Attributes:
         list_name: path of the list to read; "" if the tree itself is read.
@@ -27,12 +27,7 @@ class TreeSource:
     list_name: str = ""
     list_files: Files | None = None
     default_out: Path | None = None
-    is_repeatable: bool = True
-    is_comparable: bool = True
     read_files: ReadFiles = field(default_factory=ReadFiles, repr=False, compare=False)
-
-    def close(self) -> None:
-        """Do nothing: no file stays open."""
 
     @property
     def name(self) -> str:
@@ -43,7 +38,7 @@ class TreeSource:
         list_files = NotedFiles(self.list_files, self.read_files) if self.list_files is not None else None
         listing = list_tree(FileTree(files=files, options=options, list_files=list_files), list_name=self.list_name)
         for each in [each for each in self.read_files if each[1] in listing.annotations]:
-            self.read_files.remove(each)  # was read, but is not used
+            self.read_files.remove(each)  # the file was read, but its content is not used
         return listing
 
     def changed_list(self) -> str:

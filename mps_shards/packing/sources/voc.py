@@ -1,17 +1,15 @@
 """Pascal VOC trees: ``JPEGImages``, ``SegmentationClass``, and the splits in ``ImageSets/Segmentation``."""
 
 from mps_shards.errors import ConfigError, DataError
+from mps_shards.packing.palette import PALETTES
 from mps_shards.packing.sources.file_tree import FileTree, is_image, read_classes
 from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
 
 __all__ = ["CLASSES", "is_voc", "list_voc"]
 
-# http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html, section 4.2; 255 is "void"
-CLASSES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-IGNORE_INDEX = 255
+# http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html, section 4.2
+CLASSES = PALETTES["voc"].names
+IGNORE_INDEX = 255  # "void"
 IMAGES, MASKS, SETS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 
 
@@ -21,14 +19,14 @@ def is_voc(tree: FileTree) -> bool:
 
 
 def list_voc(tree: FileTree) -> Listing:
-    """The images that the split files name, with their masks; ``trainval`` counts only if its parts are missing.
+    """List the images that the split files name, with their masks; ``trainval`` is used only without train and val.
 
-    A split without any mask, as the test images of 2012, has no labels. A ``classes.txt`` next to the folders replaces
-    the 21 names of Pascal VOC, for other sets in this form.
+    A split without any mask, such as the test images of 2012, has no labels. A ``classes.txt`` next to the folders
+    replaces the 21 classes of Pascal VOC, for other data sets in this layout.
 
     Raises:
-        ConfigError: several such trees, or one without masks or splits for segmentation.
-        DataError: naming a split file and an image or mask that is missing.
+        ConfigError: there are several such trees, or one without masks or splits for segmentation.
+        DataError: a split file is not UTF-8, or names a path outside of the tree.
     """
     roots = _roots(tree)
     if not roots:
@@ -43,7 +41,7 @@ def list_voc(tree: FileTree) -> Listing:
         if not tree.files.is_folder(root + part):
             raise ConfigError(
                 f"{tree.shown(root)} holds {IMAGES} but no {part}, so it has no label maps; "
-                "to pack the images alone use layout 'flat'"
+                "pack the images without labels (--layout flat)"
             )
     found = {name[:-4]: name for name in tree.names(f"{root}{SETS}") if name.endswith(".txt")}
     names = [name for name in found if name != "trainval" or not {"train", "val"} & found.keys()]
@@ -92,7 +90,7 @@ def _split(tree: FileTree, root: str, name: str) -> Split:
 
 
 def _extensions(tree: FileTree, folder: str) -> dict[str, str]:
-    """The extension of each image that does not end in .jpg."""
+    """Return the extension of each image that does not end in .jpg, by the name without extension."""
     names = (name.rpartition(".") for name in tree.names(folder) if is_image(name))
     return {stem: extension for stem, _, extension in names if extension != "jpg"}
 

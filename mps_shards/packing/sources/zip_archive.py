@@ -1,4 +1,4 @@
-"""Zip archives: their members, and the bytes of each, read without unpacking anything to disk."""
+"""Reading of zip archives without unpacking them to disk."""
 
 import struct
 import zlib
@@ -38,7 +38,7 @@ class ZipArchive:
     """A zip archive in a range of a file.
 
     Args:
-        read: bytes from one offset of the file to another.
+        read: function that returns the bytes from one offset of the file to another.
         start, stop: range of the archive in the file.
         where: the path of the archive, for messages.
     """
@@ -49,7 +49,7 @@ class ZipArchive:
         self._where = where
 
     def members(self) -> Iterator[Member]:
-        """Every file of the archive; its place is the offset of its record in the central directory.
+        """Yield every file of the archive; its place is the offset of its record in the central directory.
 
         Raises:
             DataError: the archive is damaged, or a member is encrypted.
@@ -70,7 +70,7 @@ class ZipArchive:
             position += record.length
 
     def read(self, place: int) -> bytes:
-        """The whole content of a member.
+        """Return the whole content of a member.
 
         Raises:
             DataError: the member is damaged, or its compression method is not supported.
@@ -98,7 +98,7 @@ class ZipArchive:
         return self._data(record) if record.method == _STORED else None
 
     def checksum(self, place: int) -> bytes:
-        """The CRC-32 that the archive states for a member, without reading it."""
+        """Return the CRC-32 that the archive states for a member, without reading the member."""
         return self._at(place).crc32.to_bytes(4)
 
     def _damaged(self, record: _Record, why: str) -> DataError:
@@ -134,11 +134,11 @@ class ZipArchive:
         *_, name, extra = _LOCAL.unpack(header)
         start = begin + _LOCAL.size + name + extra
         if start + record.packed > self._stop:
-            raise self._damaged(record, "it ends after the archive")
+            raise self._damaged(record, "it ends after the end of the archive")
         return start, start + record.packed
 
     def _directory(self) -> tuple[int, int]:
-        """Start and end of the central directory. Bytes before the archive, such as a program, shift the offsets."""
+        """Return start and end of the central directory. Bytes before the archive (a program) shift the offsets."""
         begin = max(self._start, self._stop - _MAX_END)
         tail = self._read(begin, self._stop)
         at = tail.rfind(b"PK\5\6")
@@ -160,7 +160,7 @@ class ZipArchive:
 
 
 def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, int]:
-    """The numbers that need 64 bits, from the extra field 1 (4.5.3), if the record itself has no space."""
+    """Return the three numbers, read from the extra field 1 (4.5.3) if they need 64 bits."""
     position = 0
     while position + 4 <= len(extra):
         kind, length = struct.unpack_from("<2H", extra, position)
@@ -175,7 +175,7 @@ def _wide(extra: bytes, size: int, packed: int, offset: int) -> tuple[int, int, 
 
 
 def _decoded(record: _Record) -> str:
-    """The name of a member: UTF-8, or code page 437 if the name is neither marked as UTF-8 nor valid UTF-8."""
+    """Return the name of a member. It is in UTF-8, or in code page 437 if it is not marked as and not valid UTF-8."""
     try:
         return record.name.decode("utf-8")
     except UnicodeDecodeError:
