@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 from mps_shards.errors import ConfigError, StorageError
-from mps_shards.storage.folder import FileMissing, Identity, Stop, Traffic, WritableFolder
+from mps_shards.storage.folder import AccessDenied, FileMissing, Identity, Stop, Traffic, WritableFolder
 from mps_shards.storage.fsspec_backend import FsspecBackend
 from mps_shards.storage.local_disk import scratch
 from mps_shards.storage.object_store import SCHEMES, ObjectBackend
@@ -70,6 +70,24 @@ class StoreFolder(WritableFolder):
         if name not in self._seen:
             self._check_identity(name, self._repeated(name, lambda: self._backend.head(name)))
         return self._seen[name]
+
+    def has(self, name: str) -> bool:
+        try:
+            self.identity(name)
+        except FileMissing:
+            return False
+        except AccessDenied:
+            if self._can_list():  # then Amazon S3 denies only what exists
+                raise
+            return False
+        return True
+
+    def _can_list(self) -> bool:
+        try:
+            self._backend.listed()
+        except (StorageError, Transient):
+            return False
+        return True
 
     def seen(self, name: str) -> Identity | None:
         return self._seen.get(name)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from mps_shards.errors import ShardsError
+from mps_shards.errors import ShardsError, StorageError
 from mps_shards.packing.destinations.destination import STATE
 from mps_shards.shardset.verification import verify
 from mps_shards.storage.location import open_folder
 from mps_shards.storage.store_options import StoreOptions
 from tests.support.failing_store import HOWS, StoreFailure, StoreHow, StoreRequest, failing_store
 from tests.support.files import contents
+from tests.support.proxy import proxy
 from tests.support.store_programs import STORE_PROGRAMS, Place, StoreProgram
 from tools.support import stores
 
@@ -148,7 +149,7 @@ def failures(right: Undisturbed) -> list[Try]:
     found = []
     for how in HOWS:
         requests = [each for each in right.requests if each.can_fail(how)]
-        for options in (ONCE, PATIENT) if how != "kill" else (PATIENT,):
+        for options in {"kill": (PATIENT,), "denied": (ONCE,)}.get(how, (ONCE, PATIENT)):
             found += [(options, how, at, request) for at, request in enumerate(requests)]
     return found
 
@@ -163,3 +164,22 @@ def test_a_failure_is_an_error_or_harmless_and_the_same_call_finishes(tmp_path: 
     harmed = harms(program, places, right, tried[first::EVERY])
 
     assert harmed == []
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_a_manifest_to_which_access_is_denied_is_missing_only_in_a_folder_that_cannot_be_listed(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, may_list: bool
+):
+    url = f"s3://{stores.BUCKET}/{tmp_path.name}"
+    open_folder(url).write("manifest.json", b"{}")
+
+    def fault(asked: str, number: int) -> int | None:
+        return 403 if asked.startswith("HEAD") or ("list-type" in asked and not may_list) else None
+
+    with proxy(address, fault) as between:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
+        if may_list:
+            with pytest.raises(StorageError, match=r"manifest\.json: access denied"):
+                open_folder(url).has("manifest.json")
+        else:
+            assert not open_folder(url).has("manifest.json")

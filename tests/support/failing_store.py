@@ -11,16 +11,16 @@ from unittest.mock import patch
 
 from mps_shards.errors import StorageError
 from mps_shards.storage import store_folder
-from mps_shards.storage.folder import Identity, Stop
+from mps_shards.storage.folder import AccessDenied, Identity, Stop
 from mps_shards.storage.store_backend import Answer, StoreBackend, Transient
 from mps_shards.storage.store_options import StoreOptions
 from mps_shards.storage.urls import Prefix
 
 __all__ = ["HOWS", "StoreFailure", "StoreHow", "StoreRequest", "failing_store"]
 
-# "error" raises before anything happened, "lost" after it happened; "short" ends the bytes of an answer early and
-# "reset" breaks them off; "kill" ends the process after the request.
-StoreHow = Literal["error", "lost", "short", "reset", "kill"]
+# "error" raises before anything happened, "lost" after it happened; "denied" is a 403, which is not repeated; "short"
+# cuts off a response and "reset" breaks the connection within it; "kill" ends the process after the request.
+StoreHow = Literal["error", "denied", "lost", "short", "reset", "kill"]
 HOWS: tuple[StoreHow, ...] = get_args(StoreHow)
 
 _T = TypeVar("_T")
@@ -36,7 +36,9 @@ class StoreRequest(NamedTuple):
 
     def can_fail(self, how: StoreHow) -> bool:
         """Whether this failure differs from the others: a lost response to a read is the same as a failed read."""
-        return how == "error" or (self.method == "get" if how in ("short", "reset") else self.method in _CHANGES)
+        return how in ("error", "denied") or (
+            self.method == "get" if how in ("short", "reset") else self.method in _CHANGES
+        )
 
     def __str__(self) -> str:
         return f"{self.method} {self.name}"
@@ -107,8 +109,7 @@ class _Failing:
     def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
         if not self._failure.is_due(self._request("get", name)):
             return self._real.get(name, start, stop, stopped)
-        if self._failure.how == "error":
-            raise Transient("the connection was refused")
+        self._fail_before(name)
         identity, pieces = self._real.get(name, start, stop, stopped)
         return Answer(identity, self._half(b"".join(pieces)))
 
@@ -120,13 +121,18 @@ class _Failing:
     def _made(self, method: str, name: str, send: Callable[[], _T]) -> _T:
         if not self._failure.is_due(self._request(method, name)):
             return send()
-        if self._failure.how == "error":
-            raise Transient("the connection was refused")
+        self._fail_before(name)
         with suppress(StorageError):  # an answer that refuses the request gets lost as others do
             send()
         if self._failure.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise Transient("the answer got lost")
+
+    def _fail_before(self, name: str) -> None:
+        if self._failure.how == "error":
+            raise Transient("the connection was refused")
+        if self._failure.how == "denied":
+            raise AccessDenied(f"{self._prefix / name}: access denied (403 Forbidden)")
 
     def _request(self, method: str, name: str) -> StoreRequest:
         return StoreRequest(method, str(self._prefix / name) if name else str(self._prefix))

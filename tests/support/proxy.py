@@ -16,7 +16,7 @@ class Proxy(http.server.ThreadingHTTPServer):
 
     Args:
         fault: function (request such as ``"PUT /bucket/name?query"``, number of earlier ones) -> error status, or
-            None to forward the request.
+            None to forward the request. A negative status is sent in place of the response to a forwarded request.
     """
 
     daemon_threads = True
@@ -57,16 +57,17 @@ class _Passing(http.server.BaseHTTPRequestHandler):
             self.server.asked.append(asked)
             if status is not None:
                 self.server.failed.append(asked)
-        if status is not None:
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+        if status is not None and status > 0:
+            self._refuse(status)
             return
         behind = http.client.HTTPConnection(self.server.behind)
         with contextlib.closing(behind):
             behind.request(self.command, self.path, body=content, headers=dict(self.headers))
             answer = behind.getresponse()
             body = answer.read()
+            if status is not None:
+                self._refuse(-status)
+                return
             self.send_response(answer.status)
             for key, value in answer.getheaders():
                 if key.lower() not in _NOT_PASSED_ON:
@@ -75,5 +76,10 @@ class _Passing(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(size))
             self.end_headers()
             self.wfile.write(body)
+
+    def _refuse(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass
