@@ -69,7 +69,7 @@ def command(
 ) -> None:
     """Measure how fast SET streams to the device, and name what limits the speed and what to change.
 
-    The benchmark uses the real loader and trains nothing: it takes each batch and asks for the next. The first batch is
+    The benchmark runs the real loader without training: it drops each batch and requests the next. The first batch is
     timed separately. With --compare, plain webdataset does the same work in as many DataLoader worker processes.
 
     \b
@@ -83,7 +83,7 @@ def command(
     from mps_shards.dataset import ShardDataset
     from mps_shards.loader import DeviceLoader
 
-    data = ShardDataset(shards, batch_size=batch_size, read_options=reading)  # knows the task
+    data = ShardDataset(shards, batch_size=batch_size, read_options=reading)  # opened to find the task
     named = transform_named(transform, task=data.task or "classification")
     options = replace(reading, decode=decode)
     data = ShardDataset(shards, batch_size=batch_size, transform=named, shuffle=True, read_options=options)
@@ -128,7 +128,7 @@ def _of_webdataset(shards: str, transform: Any, ours: "LoaderStats", *, batch_si
 
 
 def _shown_on(bar: Bar, batches: Sequence[int], seconds: float) -> "Callable[[LoaderStats], None]":
-    """Return what shows each batch of a measurement on a progress bar.
+    """Return a function that advances a progress bar after each batch of a measurement.
 
     Args:
         batches, seconds: limits; the measurement ends at the first of them.
@@ -137,7 +137,7 @@ def _shown_on(bar: Bar, batches: Sequence[int], seconds: float) -> "Callable[[Lo
 
     def show(stats: "LoaderStats") -> None:
         nonlocal shown
-        until = seconds * stats.batches / (time.perf_counter() - began)  # batches at this speed until the time is over
+        until = seconds * stats.batches / (time.perf_counter() - began)  # batches at this speed within the time limit
         bar.expect(round(stats.images / stats.batches * min([until, *batches])))
         bar.advance(stats.images - shown)
         shown = stats.images
@@ -146,7 +146,7 @@ def _shown_on(bar: Bar, batches: Sequence[int], seconds: float) -> "Callable[[Lo
 
 
 def _say_next_step(shards: str, stats: "LoaderStats", reading: "ReadOptions", *, indexed: bool) -> None:
-    """Print the command that tries the first remedy for what limits the speed, or that looks for another cause."""
+    """Suggest the command that tries the first remedy for the bottleneck, or that finds another cause."""
     if not indexed:
         say_next("index", shards)
     elif stats.bottleneck() == "decode" and reading.decode == "exact":
@@ -178,20 +178,20 @@ def measured(
             start, first_s = stats, time.perf_counter() - began
         consume(batch)
         on_batch(stats)
-        del batch  # otherwise this loop would hold one batch more than a training loop does
+        del batch  # otherwise this loop would keep one batch more than a training loop does
         if stats.batches == batches or time.perf_counter() - began > seconds:
             break
     if stats is None or start is None:
         return loader.stats(), 0.0
     if stats.batches < 2:
         return stats, first_s
-    # requests to a store are counted from the start: blocks are fetched far ahead, a small set before its first batch
+    # requests to a store count from the start, because blocks are fetched far ahead, often before the first batch
     asked = {name: getattr(stats, name) for name in ("requests", "bytes_fetched", "request_retries")}
     return replace(stats.since(start), **asked), first_s
 
 
 def stages(stats: "LoaderStats") -> dict[str, dict[str, float]]:
-    """Seconds of each stage, and their share of the workers' or of the training loop's time."""
+    """Return the seconds of each stage, and their share of the workers' or of the training loop's time."""
     of_workers = {stage: getattr(stats, f"{stage}_s") for stage in ("read", "decode", "transform", "assemble")}
     of_workers["wait"] = stats.blocked_s
     work, loop = stats.elapsed_s * stats.workers or 1.0, stats.elapsed_s or 1.0
@@ -210,13 +210,14 @@ def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
         return f"device-bound: {1 - stats.starved:.0%} of the time went into the training loop; the loader keeps up"
     if found == "transfer":
         return (
-            f"transfer-bound: the loop spent {stats.send_s / stats.elapsed_s:.0%} of the time sending batches, workers "
-            f"waited {stats.blocked:.0%} of theirs; try another --transfer, and `mps-shards doctor` for the device"
+            f"transfer-bound: the loop spent {stats.send_s / stats.elapsed_s:.0%} of the time sending batches, and the "
+            f"workers waited {stats.blocked:.0%} of theirs; try another --transfer, and check the device with "
+            "`mps-shards doctor`"
         )
     from mps_shards.storage.cores import available_cores
 
     ways = {
-        "read": "raise --workers, so that more reads wait side by side, or copy the set to a local disk",
+        "read": "raise --workers, so that more reads run at the same time, or copy the set to a local disk",
         "decode": ("try --decode scaled, or " if decode == "exact" else "") + "pack again with --max-size 512",
         "transform": "try a smaller size in --transform, or move work to the device with normalize= and Collate(mix=…)",
         "assemble": "try a smaller size in --transform, or a smaller --batch-size",
@@ -226,7 +227,7 @@ def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
         listed = ", ".join(f"{stage} {share:.0%}" for stage, share in shares.items())
         return f"loader-bound, but no single stage dominates ({listed}): use more or faster cores, or smaller images"
     cores = available_cores()
-    more = f"; {cores} cores are there: try --workers {cores}" if stats.workers < cores and found != "read" else ""
+    more = f"; {cores} cores are available: try --workers {cores}" if stats.workers < cores and found != "read" else ""
     what = "JPEG decode" if found == "decode" else found
     return f"{found}-bound: {shares[found]:.0%} of the workers' time went into {what}; {ways[found]}{more}"
 
@@ -239,11 +240,11 @@ def _say(found: dict[str, Any], stats: "LoaderStats") -> None:
     if stats.requests:
         fetched = f"{megabytes(stats.bytes_fetched)} fetched, {counted(stats.request_retries, 'attempt')} repeated"
         click.echo(f"store      {counted(stats.requests, 'request')}, {fetched}")
-    click.echo(f"memory     {megabytes(found['peak_memory_bytes'])} at the most, of this whole process\n")
+    click.echo(f"memory     {megabytes(found['peak_memory_bytes'])}, the peak of this process\n")
     whose = {"transfer": "the loop's", "starved": "the loop's"}
     per_image = 1000 / max(1, stats.images)
     say_table(
-        ("stage", "share", "ms an image", ""),
+        ("stage", "share", "ms per image", ""),
         [
             (
                 name,
@@ -256,7 +257,9 @@ def _say(found: dict[str, Any], stats: "LoaderStats") -> None:
     )
     click.echo(f"\n{found['advice']}")
     if stats.batches < 10:
-        click.echo(f"(batches: {stats.batches}, too few to rely on; take a larger set or a smaller --batch-size)")
+        click.echo(
+            f"(too few batches for a reliable figure: {stats.batches}; use a larger set or a smaller --batch-size)"
+        )
     if rival := found.get("webdataset"):
         ours, theirs = found["images_per_s"], rival["images_per_s"]
         click.echo(

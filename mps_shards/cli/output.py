@@ -16,6 +16,8 @@ from mps_shards.wording import printable
 
 __all__ = ["say_broken", "say_json", "say_next", "say_open", "say_table"]
 
+_MOST_BROKEN = 20  # broken samples that are printed
+
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, most: int | None = None) -> None:
     """Print a table, drawn by rich on a terminal and as aligned columns elsewhere.
@@ -44,9 +46,9 @@ def _say_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def say_json(value: Any, *, indent: int | None = 2) -> None:
+def say_json(value: Any) -> None:
     """Print a value as JSON, with dataclasses as objects and paths as text."""
-    click.echo(json.dumps(value, default=_plain, indent=indent))
+    click.echo(json.dumps(value, default=_plain, indent=2))
 
 
 def say_next(*command: object, index: str | os.PathLike[str] | None = None) -> None:
@@ -65,12 +67,12 @@ def say_open(path: Path, *, what: str) -> None:
     click.echo(f"Next: open {printable(str(path))} {what}", err=True)
 
 
-def say_broken(lines: Sequence[str], *, most: int = 20) -> None:
-    """Print a line on stderr for each of the first `most` samples that could not be used, and count the rest."""
-    for line in lines[:most]:
+def say_broken(lines: Sequence[str]) -> None:
+    """Print a line on stderr for each of the first samples that could not be used, and the number of all others."""
+    for line in lines[:_MOST_BROKEN]:
         click.echo(f"broken: {printable(line)}", err=True)
-    if len(lines) > most:
-        click.echo(f"broken: and {len(lines) - most:,} more", err=True)
+    if len(lines) > _MOST_BROKEN:
+        click.echo(f"broken: and {len(lines) - _MOST_BROKEN:,} more", err=True)
 
 
 def _plain(value: Any) -> Any:

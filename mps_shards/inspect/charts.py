@@ -251,5 +251,5 @@ def _draw_captions(axes: Any, found: "Survey") -> None:
     axes.set_title("Captions")
 
 
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:15]}…{name[-8:]}"

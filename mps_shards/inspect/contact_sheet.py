@@ -191,7 +191,7 @@ def _paste(
         return
     image = Image.fromarray(picture)
     scale = min(width / image.width, height / image.height)
-    # a pixel of rounding is stretched away, so that every picture of a row ends on the same line
+    # a rounding error of a pixel is removed by stretching, so that all pictures of a row end on the same line
     wide, tall = (round(side * scale) for side in image.size)
     fitted = (width if abs(wide - width) <= 2 else max(1, wide), height if abs(tall - height) <= 2 else max(1, tall))
     image = image.resize(fitted, Image.Resampling.LANCZOS)
@@ -248,6 +248,6 @@ def _rounded(width: int, height: int) -> Image.Image:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)  # Pillow carries it
+    font = ImageFont.load_default(size)  # the font is part of Pillow
     assert isinstance(font, ImageFont.FreeTypeFont)  # every wheel of Pillow has FreeType
     return font

@@ -84,7 +84,7 @@ class Gallery:
         """Add `count` random samples, or all if there are fewer; `wanted` restricts them to one class.
 
         Args:
-            on_start: called with the number of samples to read: all of the set, if one class is searched for.
+            on_start: called with the number of samples to read; with `wanted`, this is the number of all samples.
             on_sample: called with the number of samples read since the last call.
 
         Raises:

@@ -114,10 +114,8 @@ def _comparison(title: str, sets: Sequence[SetPage]) -> str:
             f"{one.found.manifest.samples:,}",
             f"{len(one.found.manifest.classes):,}",
             megabytes(one.found.manifest.bytes),
-            *(
-                " ".join(f"{value:.3f}" for value in values)
-                for values in (one.found.tally.mean(), one.found.tally.std())
-            ),
+            _rounded(one.found.tally.mean()),
+            _rounded(one.found.tally.std()),
         )
         for one in sets
     ]

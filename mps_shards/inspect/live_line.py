@@ -36,7 +36,7 @@ def watch(loader: "DeviceLoader", label: str = "epoch", *, console: "Console | N
     try:
         for number, content in enumerate(loader, 1):
             batch.append(content)
-            del content  # a batch that the user drops must not live on here
+            del content  # so that this frame keeps no batch that the user has dropped
             line.update(number, loader)
             yield batch.pop()
     finally:
@@ -79,7 +79,7 @@ class _NotebookLine:
     """Text below a cell that is replaced in place, and that a saved notebook keeps."""
 
     def __init__(self, label: str, total: int | None):
-        from IPython.display import display  # a notebook has it
+        from IPython.display import display  # every notebook has IPython
 
         self._label, self._total, self._batches = label, total, 0
         self._next_update = 0.0
@@ -122,5 +122,5 @@ def _figures(loader: "DeviceLoader") -> str:
 def _length(loader: "DeviceLoader") -> int | None:
     try:
         return len(loader)
-    except TypeError:  # not known before the end
+    except TypeError:  # the number of batches is not known in advance
         return None

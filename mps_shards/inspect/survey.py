@@ -23,6 +23,7 @@ from mps_shards.storage.urls import names_tar
 __all__ = ["ReadingSpeed", "Survey", "open_shard_set", "reading_speed", "survey"]
 
 _DEFAULT = ReadOptions()
+_SAMPLES, _THREADS = 512, 16  # of a measurement of the reading speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,15 +171,11 @@ class ReadingSpeed:
     cold: bool
 
 
-def reading_speed(
-    shards: str | os.PathLike[str],
-    reading: ReadOptions = _DEFAULT,
-    *,
-    samples: int = 512,
-    workers: int = 16,
-    seed: int = 0,
-) -> ReadingSpeed | None:
-    """Measure reading samples at random positions; None for an empty set.
+def reading_speed(shards: str | os.PathLike[str], reading: ReadOptions = _DEFAULT) -> ReadingSpeed | None:
+    """Measure reading of up to 512 samples at random positions, first one by one and then with 16 threads.
+
+    Returns:
+        The speed; None for an empty set.
 
     Raises:
         ConfigError, DataError, StorageError: the set cannot be read; the message names the cause.
@@ -191,7 +188,7 @@ def reading_speed(
         opened.read(0)
         open_s = time.perf_counter() - began
         cold = _forgotten(opened.folder, [shard.name for shard in opened.shards])
-        numbers = np.random.default_rng(seed).permutation(len(opened))[:samples].tolist()
+        numbers = np.random.default_rng(0).permutation(len(opened))[:_SAMPLES].tolist()
         alone, together = numbers[: len(numbers) // 8 + 1], numbers[len(numbers) // 8 :]
         waits = []
         for number in alone:
@@ -200,7 +197,7 @@ def reading_speed(
             waits.append(time.perf_counter() - asked)
         began = time.perf_counter()
         read = list(
-            ordered_map(lambda number: sum(map(len, opened.read(number).fields.values())), together, workers=workers)
+            ordered_map(lambda number: sum(map(len, opened.read(number).fields.values())), together, workers=_THREADS)
         )
         seconds = time.perf_counter() - began
     finally:
@@ -211,7 +208,7 @@ def reading_speed(
         samples=len(read),
         bytes=sum(read),
         seconds=seconds,
-        workers=workers,
+        workers=_THREADS,
         remote=opened.remote,
         cold=cold or opened.remote,
     )

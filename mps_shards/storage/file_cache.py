@@ -195,7 +195,7 @@ class CachedFolder(Folder):
         path = self._paths[name] = str(self._fetched(name))
         return self._reader.read(path, start, stop - start)
 
-    def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
+    def open_stream(self, name: str) -> io.BufferedReader:
         path = self._fetched(name)
         return LocalFolder(path.parent).open_stream(path.name)
 

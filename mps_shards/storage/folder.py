@@ -165,7 +165,7 @@ class Folder(ABC):
         return contextlib.nullcontext()
 
     @abstractmethod
-    def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
+    def open_stream(self, name: str) -> io.BufferedReader:
         """Open a file for sequential reading from its start. The caller closes the file."""
 
     @abstractmethod

@@ -3,6 +3,7 @@
 fsspec does not report which version of an object it reads, so the index verifies contents from these file systems.
 """
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -42,7 +43,7 @@ class FsspecBackend(StoreBackend):
 
     def head(self, name: str) -> Identity:
         system, folder = self._open()
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix / name):
             found = system.info(f"{folder}/{name}")
         return _identity(found)
 
@@ -54,7 +55,7 @@ class FsspecBackend(StoreBackend):
         system, folder = self._open()
         while start < stop:
             end = min(start + _PIECE, stop)
-            with _Translated(self._prefix, name):
+            with _translated(self._prefix / name):
                 piece: bytes = system.cat_file(f"{folder}/{name}", start=start, end=end)
             if not piece:
                 return
@@ -63,7 +64,7 @@ class FsspecBackend(StoreBackend):
 
     def listed(self) -> tuple[list[str], list[str]]:
         system, folder = self._open()
-        with _Translated(self._prefix, ""):
+        with _translated(self._prefix / ""):
             listed = system.ls(folder, detail=True)
         names: dict[str, list[str]] = {"file": [], "directory": []}
         for entry in listed:
@@ -72,12 +73,12 @@ class FsspecBackend(StoreBackend):
 
     def put(self, name: str, content: bytes) -> None:
         system, path = self._prepare_path(name)
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix / name):
             system.pipe_file(path, content)
 
     def create(self, name: str, content: bytes) -> None:
         system, path = self._prepare_path(name)
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix / name):
             try:
                 system.pipe_file(path, content, mode="create")
             except FileExistsError:
@@ -88,17 +89,17 @@ class FsspecBackend(StoreBackend):
     def upload(self, name: str, content: BinaryIO) -> None:
         """Store a file's content, which is held in memory: only fsspec's `pipe_file` stores all or nothing."""
         system, path = self._prepare_path(name)
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix / name):
             system.pipe_file(path, content.read())
 
     def delete(self, name: str) -> None:
         system, folder = self._open()
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix / name):
             system.rm_file(f"{folder}/{name}")
 
     def below(self, folder: str) -> dict[str, Identity]:
         system, root = self._open()
-        with _Translated(self._prefix, folder):
+        with _translated(self._prefix / folder):
             system.invalidate_cache()  # other processes may have written
             try:
                 found = system.find(f"{root}/{folder}".rstrip("/"), detail=True)
@@ -111,7 +112,7 @@ class FsspecBackend(StoreBackend):
         """Return the file system and the path of a file, after creating the file's folder if the system has folders."""
         system, folder = self._open()
         path = f"{folder}/{name}"
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix / name):
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
         return system, path
 
@@ -121,25 +122,19 @@ def _identity(about: dict[str, Any]) -> Identity:
     return Identity(int(about["size"]), next((str(tag) for tag in tags if tag), ""))
 
 
-class _Translated:
-    """Translates errors of file systems into ours, without a cause, since their texts may contain secrets."""
-
-    def __init__(self, prefix: Prefix, name: str):
-        self._where = prefix / name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or kind is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, AlreadyExists | NoConditions):
-            return
-        reason = without_secrets(f"{kind.__name__}: {error}")[:300]
+@contextlib.contextmanager
+def _translated(where: str) -> Iterator[None]:
+    """Translate errors of file systems into ours, without a cause, because their texts may contain secrets."""
+    try:
+        yield
+    except (AlreadyExists, NoConditions):
+        raise
+    except Exception as error:
+        reason = without_secrets(f"{type(error).__name__}: {error}")[:300]
         if isinstance(error, NotImplementedError):
-            raise StorageError(f"{self._where}: this file system does not support the operation ({reason})") from None
+            raise StorageError(f"{where}: this file system does not support the operation ({reason})") from None
         if isinstance(error, FileNotFoundError):
-            raise FileMissing(f"{self._where}: no such file") from None
+            raise FileMissing(f"{where}: no such file") from None
         if isinstance(error, PermissionError):
-            raise AccessDenied(f"{self._where}: access denied ({reason})") from None
+            raise AccessDenied(f"{where}: access denied ({reason})") from None
         raise Transient(reason) from None

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PART = ".part"
-_STREAMED = 1 << 17  # bytes that a sequential reader asks the disk for at a time
+_STREAMED = 1 << 17  # bytes that a sequential reader requests from the disk at a time
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -95,7 +95,7 @@ class LocalFolder(WritableFolder):
             path = self._paths[name] = str(self.path / name)
         return path
 
-    def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
+    def open_stream(self, name: str) -> io.BufferedReader:
         return io.BufferedReader(_LocalStream(self.path / name), _STREAMED)
 
     def read_file(self, name: str, *, max_bytes: int) -> bytes:

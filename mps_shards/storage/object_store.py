@@ -6,6 +6,7 @@ reports each attempt.
 """
 
 import base64
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ class ObjectBackend(StoreBackend):
         self._pid = os.getpid()
 
     def head(self, name: str) -> Identity:
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix, name):
             return _identity(self._ask("asking", "head", name))
 
     def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:
@@ -53,7 +54,7 @@ class ObjectBackend(StoreBackend):
             options = {"range": (start, stop)}
         elif start:
             options = {"range": {"offset": start}}
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix, name):
             use: _Use = "asking" if stop is not None else "streaming"
             found = self._ask(use, "get", name, options=options, stopped=stopped)
         if found.range[0] != start:
@@ -62,32 +63,32 @@ class ObjectBackend(StoreBackend):
 
     def _pieces(self, found: Any, name: str, stopped: Stop | None, *, whole: bool) -> Iterator[memoryview]:
         if whole:  # obstore gathers the bytes without the GIL and without a copy
-            with _Translated(self._prefix, name):
+            with _translated(self._prefix, name):
                 content = answer_of(found.bytes_async, timeout_s=self._options.request_timeout_s, stopped=stopped)
             yield memoryview(content)
             return
         pieces = found.stream(min_chunk_size=_PIECE)
         while True:
             try:
-                with _Translated(self._prefix, name):
+                with _translated(self._prefix, name):
                     piece = answer_of(pieces.__anext__, stopped=stopped)  # the client has its own read time-out
             except StopAsyncIteration:
                 return
             yield memoryview(piece)
 
     def listed(self) -> tuple[list[str], list[str]]:
-        with _Translated(self._prefix, ""):
+        with _translated(self._prefix, ""):
             found = self._ask("asking", "list_with_delimiter")
         folders = sorted(str(prefix).strip("/") for prefix in found["common_prefixes"])
         return sorted(str(meta["path"]) for meta in found["objects"]), folders
 
     def put(self, name: str, content: bytes) -> None:
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix, name):
             self._ask("uploading", "put", name, content, use_multipart=False)
 
     def create(self, name: str, content: bytes) -> None:
         kinds = obstore_module().exceptions
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix, name):
             try:
                 self._ask("uploading", "put", name, content, mode="create", use_multipart=False)
             except kinds.BaseError as error:
@@ -96,15 +97,15 @@ class ObjectBackend(StoreBackend):
                 raise
 
     def upload(self, name: str, content: BinaryIO) -> None:
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix, name):
             self._ask("uploading", "put", name, content, chunk_size=_PART, max_concurrency=_PARTS_AT_A_TIME)
 
     def delete(self, name: str) -> None:
-        with _Translated(self._prefix, name):
+        with _translated(self._prefix, name):
             self._ask("asking", "delete", name)
 
     def below(self, folder: str) -> dict[str, Identity]:
-        with _Translated(self._prefix, folder):
+        with _translated(self._prefix, folder):
             pages = obstore_module().list(self._store("asking"), prefix=folder or None, chunk_size=1000)
             listed = answer_of(pages.collect_async)
             return {str(meta["path"]): _identity(meta) for meta in listed}
@@ -163,30 +164,25 @@ def _identity(meta: Any) -> Identity:
 _OURS = (StorageError, Transient, NoRanges, NoConditions, StopAsyncIteration)
 
 
-class _Translated:
-    """Translates obstore's errors into ours, without a cause: obstore's texts contain addresses with their secrets."""
-
-    def __init__(self, prefix: Prefix, name: str):
-        self._prefix, self._name = prefix, name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or not isinstance(error, Exception) or isinstance(error, _OURS):
-            return
+@contextlib.contextmanager
+def _translated(prefix: Prefix, name: str) -> Iterator[None]:
+    """Translate obstore's errors into ours, without a cause, because obstore's texts contain URLs with secrets."""
+    try:
+        yield
+    except _OURS:
+        raise
+    except Exception as error:
         # obstore keeps an error until its next call, and the traceback of an error keeps the callers' files open
         error.__traceback__ = None
-        advice = advice_for(self._prefix.url, str(error))
-        kinds, reason, where = obstore_module().exceptions, _reason(str(error)), self._prefix / self._name
+        advice = advice_for(prefix.url, str(error))
+        kinds, reason, where = obstore_module().exceptions, _reason(str(error)), prefix / name
         if isinstance(error, kinds.NotFoundError | FileNotFoundError):
             raise FileMissing(f"{where}: {advice or 'no such object'}") from None
         if isinstance(error, kinds.AlreadyExistsError):
             raise AlreadyExists(f"{where} exists already") from None
         if isinstance(error, kinds.NotSupportedError) and "ange request" in reason:
             raise NoRanges from None
-        refused = kinds.PermissionDeniedError | kinds.UnauthenticatedError | PermissionError
-        if isinstance(error, refused):
+        if isinstance(error, kinds.PermissionDeniedError | kinds.UnauthenticatedError | PermissionError):
             raise AccessDenied(f"{where}: access denied ({reason}){f'; {advice}' if advice else ''}") from None
         message = f"{reason}; {advice}" if advice else reason
         if isinstance(error, kinds.GenericError) and not _LASTING.search(reason):

@@ -111,9 +111,9 @@ class StoreFolder(WritableFolder):
             raise StorageError(f"{self / name} has {size} bytes, but at most {max_bytes} are accepted")
         return b"".join(self._pieces(name, 0, None, None))
 
-    def open_stream(self, name: str, *, stopped: Stop | None = None) -> io.BufferedReader:
+    def open_stream(self, name: str) -> io.BufferedReader:
         """Open a file for sequential reading from its start. A broken connection is made again."""
-        return io.BufferedReader(_ObjectStream(self._pieces(name, 0, None, stopped)), 1 << 20)
+        return io.BufferedReader(_ObjectStream(self._pieces(name, 0, None, None)), 1 << 20)
 
     def check_writable(self) -> None:
         if scheme_of(self.prefix.url) in ("http", "https"):

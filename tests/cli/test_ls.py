@@ -95,7 +95,7 @@ def test_control_characters_in_keys_do_not_reach_the_terminal(tmp_path: Path):
 def test_an_unreadable_index_is_not_reported_as_a_wrong_index(command: str, tmp_path: Path):
     folder = shutil.copytree(shard_set([4]), tmp_path / "set")
     (folder / "index.npy").unlink()
-    (folder / "index.npy").mkdir()  # what a user without permission meets, as root may read every file
+    (folder / "index.npy").mkdir()  # the error of a user without permission, because root may read every file
 
     said = refused(command, folder, *([tmp_path / "out"] if command == "unpack" else []))
 

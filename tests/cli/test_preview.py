@@ -126,6 +126,6 @@ def test_label_maps_are_drawn_in_the_colours_of_the_palette_that_packing_was_giv
 
     assert packed.code == 0, packed
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    legend = sheet[:200]  # the overlay mixes colours with the image, the legend shows them as they are
+    legend = sheet[:200]  # the legend shows the plain colours, which the overlay mixes with the image
     assert (legend == (200, 30, 40)).all(axis=2).sum() > 50
     assert (legend == (10, 20, 220)).all(axis=2).sum() > 50

@@ -137,8 +137,8 @@ def test_a_browser_shows_the_page_in_light_and_dark_mode(tmp_path: Path):
     assert dark[0, 0].tolist() == [23, 24, 27]
     for shot in (light, dark):
         photographs = shot[500:900, 80:1100].reshape(-1, 3)
-        assert len(np.unique(photographs, axis=0)) > 5000  # pictures, not their absence
-        assert len(np.unique(shot[:, :40].reshape(-1, 3), axis=0)) == 1  # nothing spills over the margin
+        assert len(np.unique(photographs, axis=0)) > 5000  # the images were drawn
+        assert len(np.unique(shot[:, :40].reshape(-1, 3), axis=0)) == 1  # the margin is empty
 
 
 def test_problems_are_named_on_the_page(photo_set: Path, tmp_path: Path):

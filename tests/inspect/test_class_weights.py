@@ -49,7 +49,7 @@ def test_effective_weights_fall_with_the_count_and_have_mean_one(counts: list[in
 
 
 def test_median_frequency_weights_are_those_of_the_paper():
-    # class 0 fills half of 100 pixels, class 1 a tenth of 50, class 2 is nowhere
+    # class 0 has half of 100 pixels, class 1 a tenth of 50 pixels, and class 2 does not occur
     assert median_frequency_weights([50, 5, 0], [100, 50, 0]) == pytest.approx([0.6, 3.0, 0.0])
 
 

@@ -39,7 +39,7 @@ def test_a_device_that_alters_copies_is_found() -> None:
 
 
 def test_a_batch_that_cannot_be_sent_is_found_and_leaves_no_thread() -> None:
-    # the start-up check sends three times: the fourth is the batch, in the transfer thread
+    # the start-up check sends three times; the fourth transfer is the batch, in the transfer thread
     broken = RuntimeError("the copy failed")
     with FakeDevice(transfer_thread=True, fail=lambda number: broken if number > 3 else None) as device:
         found = diagnose("cpu", "thread", on=device)

@@ -164,7 +164,7 @@ def test_workers_of_a_dataloader_share_a_log_and_have_their_own_limits(tmp_path:
     assert sorted((line["key"], line["worker"]) for line in lines(log)) == [("s00003", 0), ("s00007", 1), ("s00011", 0)]
     with pytest.raises(DataError, match="skipped 2 of 15 samples, more than max_bad=1 allows"):
         list(strict)
-    strict._shutdown_workers()  # torch would do so when it is collected, and then wait for five seconds
+    strict._shutdown_workers()  # otherwise torch does this when the iterator is collected, and waits for five seconds
 
 
 def test_a_pickled_copy_keeps_the_rules_and_has_its_own_report(tmp_path: Path):

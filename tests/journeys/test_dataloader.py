@@ -14,8 +14,8 @@ from tests.support.batches import assert_same, keys_of
 from tests.support.sets import shard_set
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # 4 workers on 2 cores are meant
-    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12 and later, of any fork here
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # 4 workers on 2 cores are intended
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12 and later warn about forks
 ]
 
 SET = shard_set([5, 0, 1, 24, 11])  # 41 samples: 11 batches of 4, the last of one
@@ -57,13 +57,13 @@ def test_epochs_and_resuming_are_equal_to_those_of_a_plain_loop(workers, method,
     batches = loader(data, workers, method, persistent=persistent)
 
     assert_same(batches, epochs[0])
-    data.set_epoch(3)  # must reach workers that live on
+    data.set_epoch(3)  # must reach persistent workers
     assert_same(islice(batches, 6), epochs[3][:6])
     state = data.state_dict(batches=6)
     data.set_epoch(1)
     data.load_state_dict(state)
     assert_same(batches, epochs[3][6:])
-    assert_same(batches, epochs[4])  # by itself
+    assert_same(batches, epochs[4])  # without set_epoch
     assert len(batches) == len(epochs[0]) == 11
     assert len({str(keys_of(epoch)) for epoch in epochs}) == 5
 
@@ -119,7 +119,7 @@ def test_map_and_select_apply_in_workers():
     found = list(loader(data, 2, "fork"))
 
     assert found == keys_of(dataset())[:-1]
-    data.set_epoch(1)  # on the composed one: it has the position of the one that it was made from
+    data.set_epoch(1)  # a composed data set has the position of its origin
     assert list(loader(data, 2, "fork")) == keys_of(dataset(epoch=1))[:-1]
 
 
@@ -146,7 +146,7 @@ def test_an_error_in_a_worker_names_the_sample():
 
     try:
         list(data)
-    except Exception:  # as torch carries it out of a worker (a real one costs 5 s: torch waits that long for its end)
+    except Exception:  # as torch passes it from a worker (a real worker costs 5 s, in which torch waits for its end)
         carried = ExceptionWrapper(where="in DataLoader worker process 0")
 
     with pytest.raises(DecodeError, match=r"in sample 's00004' of shard s-000001\.tar"):

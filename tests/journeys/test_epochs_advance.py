@@ -16,8 +16,10 @@ from tests.support.sets import shard_set
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning 2.6 on torch 2.14
-    pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`:UserWarning"),  # ours is exact
+    pytest.mark.filterwarnings(
+        "ignore:.*LeafSpec.* is deprecated:FutureWarning"
+    ),  # raised by Lightning 2.6 with torch 2.14
+    pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`:UserWarning"),  # our length is exact
     pytest.mark.filterwarnings("ignore:'pin_memory' argument is set:UserWarning"),
 ]
 

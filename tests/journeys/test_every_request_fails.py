@@ -28,9 +28,9 @@ from tools.support import stores
 
 EVERY = int(os.environ.get("MPS_SHARDS_FAULTS_EVERY", "251"))
 ONCE = StoreOptions(attempts=1)
-PATIENT = StoreOptions(first_wait_s=0.001)  # as by default, but for the first waits
+PATIENT = StoreOptions(first_wait_s=0.001)  # the default options with short waits
 
-Files = dict[str, object]  # contents of local files, sizes and etags of those in a store
+Files = dict[str, object]  # contents of local files, or sizes and etags of files in a store
 Try = tuple[StoreOptions, StoreHow, int, StoreRequest]
 
 
@@ -82,7 +82,7 @@ def undisturbed(program: StoreProgram, place: Place) -> Undisturbed:
 def end_by_failure(program: StoreProgram, place: Place, failure: StoreFailure) -> None:
     """Run a program in a child process until the failure ends it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the one of the requests is started anew
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads; the thread for requests is started again
         child = os.fork()
     if not child:
         try:

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 MEGABYTE = 1 << 20
 
 
-# Never run, never followed
+# Code and links in data
 
 
 def test_the_package_never_executes_data_that_it_reads():
@@ -91,11 +91,11 @@ def test_links_devices_and_outside_paths_in_a_tar_are_not_followed(tmp_path: Pat
 
     given = [key for *_, key in ShardDataset(tmp_path / "x.tar", batch_size=None, keys=True)]
 
-    assert given == ["../../outside", "/etc/absolute"]  # names, and nothing else: nothing is written by reading
+    assert given == ["../../outside", "/etc/absolute"]  # reading returns the names and writes nothing
     assert sorted(tmp_path.parent.rglob("*")) == before
 
 
-# Numbers that nothing stands behind
+# Claimed numbers without data
 
 
 @pytest.fixture

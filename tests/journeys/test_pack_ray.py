@@ -12,7 +12,7 @@ from tests.support.images import class_folders, write
 
 pytest.importorskip("ray")
 
-# Two machines, as Ray sees it; while the second one works, it is killed.
+# Two machines for Ray; the second machine is killed while it works.
 LOSING_A_NODE = """
 import sys
 from ray.cluster_utils import Cluster

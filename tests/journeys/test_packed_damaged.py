@@ -95,7 +95,7 @@ def test_a_tar_without_two_zero_blocks_at_the_end_is_an_error(tar: Path):
         tar.write_bytes(content[: end + size])
         refused(tar, "is cut off")
     tar.write_bytes(content[: end + 1024])
-    assert keys(tar) == list(samples(4))  # what a tar is padded with behind that has no meaning
+    assert keys(tar) == list(samples(4))  # the padding after the end has no meaning
 
 
 def test_an_empty_file_is_an_error(tar: Path):

@@ -24,7 +24,9 @@ COLOURS = {"blue": (40, 60, 180), "green": (50, 170, 60), "red": (180, 50, 40)}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),  # Lightning 2.6 on torch 2.14
+    pytest.mark.filterwarnings(
+        "ignore:.*LeafSpec.* is deprecated:FutureWarning"
+    ),  # raised by Lightning 2.6 with torch 2.14
     pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`:UserWarning"),  # Lightning; ours is exact
 ]
 

@@ -14,7 +14,7 @@ from tests.support.sets import foreign_tars, shard_set
 from tests.support.web import web
 from tools.support import stores
 
-METHODS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]  # torch is imported again
+METHODS = ["fork", pytest.param("spawn", marks=pytest.mark.slow)]  # slow, because torch is imported again
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_foreign_tars_of_a_bucket_are_listed_and_streamed(s3):
 
     assert keys_of(data(f"{s3}/foreign")) == keys_of(data(tars))
     assert keys_of(data(f"{s3}/foreign/s-000002.tar")) == keys_of(data(tars / "s-000002.tar"))
-    assert run("index", f"{s3}/foreign").code == 0  # beside them
+    assert run("index", f"{s3}/foreign").code == 0  # the index is written beside the tars
     assert_same(data(f"{s3}/foreign"), data(shard_set([20, 0, 30])))
 
 

@@ -24,7 +24,7 @@ NAMED = "s-{000000..000003}.tar"
 
 @pytest.fixture(autouse=True)
 def every_byte_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
+    monkeypatch.setattr(remote, "_PIECE", 1)  # so that any progress before a break counts
 
 
 def data(shards, read_options: ReadOptions = ReadOptions(), **options) -> ShardDataset:  # noqa: B008  # frozen
@@ -51,7 +51,7 @@ def test_temporary_failures_are_retried_and_counted(fault):
     assert loader.dataset.source.traffic().retries > 0 or fault == "trickled"
 
 
-@pytest.mark.parametrize("fault", sorted({*PASSING} - {"too long"}, key=str))  # what came of that is whole
+@pytest.mark.parametrize("fault", sorted({*PASSING} - {"too long"}, key=str))  # with this fault the data is complete
 def test_a_permanent_failure_is_an_error_with_address_attempts_and_cause(fault):
     def of_one_tar(asked: Asked, number: int) -> int | str | None:
         return fault if asked.name == "s-000002.tar" else None

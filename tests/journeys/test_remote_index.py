@@ -27,7 +27,7 @@ NAMED = "s-{000000..000002}.tar"
 
 @pytest.fixture(autouse=True)
 def every_byte_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_PIECE", 1)  # what came before a break counts, however little
+    monkeypatch.setattr(remote, "_PIECE", 1)  # so that any progress before a break counts
 
 
 def data(shards, **options) -> ShardDataset:
@@ -60,7 +60,9 @@ def test_tars_of_a_web_server_are_indexed_into_a_local_folder(tmp_path, ranges):
             "labels.npy",
             "manifest.json",
         ]
-        assert sum(asked.name == "s-000002.tar" for asked in server.of_tars()) == 2  # a look, and all of it
+        assert (
+            sum(asked.name == "s-000002.tar" for asked in server.of_tars()) == 2
+        )  # the first bytes, and the whole tar
         found = data(tars, index=tmp_path / "index", cache=None if ranges else tmp_path / "cache")
         assert len(found) == 5
         with DeviceLoader(found, device="cpu", num_threads=2) as loader:

@@ -14,8 +14,8 @@ from tests.support.batches import assert_same
 from tests.support.sets import shard_set
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # 3 workers on 2 cores are meant
-    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12 and later, of any fork here
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),  # 3 workers on 2 cores are intended
+    pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),  # Python 3.12 and later warn about forks
 ]
 
 SET = shard_set([5, 0, 1, 24, 11])  # 41 samples: 11 batches of 4, the last of one
@@ -53,7 +53,7 @@ def test_a_run_interrupted_in_an_epoch_resumes_exactly(workers, cut):
     data = dataset()
     resumed = loader(data, workers)
     resumed.load_state_dict(state)
-    data.set_epoch(3)  # as a training loop does that goes on with the epoch that it was in
+    data.set_epoch(3)  # as a training loop that continues its epoch does
     given_out += list(resumed)
     data.set_epoch(4)
 
@@ -70,7 +70,7 @@ def test_a_resumed_run_can_be_interrupted_again(workers):
         batches = loader(dataset(), workers)
         if state is not None:
             batches.load_state_dict(state)
-        # the state is asked for first: torchdata starts the workers for it, before any batch is made
+        # the state is requested first, so torchdata starts the workers before the first batch
         batches.state_dict()
         given_out += islice(batches, cut) if cut else []
         state = saved(batches.state_dict())
@@ -81,7 +81,7 @@ def test_a_resumed_run_can_be_interrupted_again(workers):
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])
 @pytest.mark.parametrize("cut", [0, 1, 4])
 def test_a_second_epoch_that_is_interrupted_resumes_exactly(workers, persistent, cut):
-    # workers that live on know their last epoch's end until they have made a batch of the next
+    # persistent workers report the end of their last epoch until they have made a batch of the next epoch
     data = dataset()
     interrupted = loader(data, workers, persistent=persistent)
     list(interrupted)

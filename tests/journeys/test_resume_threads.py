@@ -46,7 +46,7 @@ def test_a_checkpoint_holds_the_position_after_the_last_delivered_batch(threads,
         given_out += resumed
 
         assert_same(given_out, dataset(epoch=2))
-        assert_same(resumed, dataset(epoch=3))  # by itself: no epoch was set, and the position is used up
+        assert_same(resumed, dataset(epoch=3))  # the epoch advances automatically, because the position was used
 
 
 def test_a_cursor_can_be_loaded_by_every_way_of_reading():
@@ -80,7 +80,7 @@ def test_a_state_between_epochs_holds_the_start_of_the_next_epoch(way):
     assert (data.state_dict()["epoch"], data.state_dict()["position"]) == (1, 0)
     resumed = dataset()
     resumed.load_state_dict(next_to_last)
-    assert list(resumed) == []  # the loop over that epoch ends, and goes on with the next one
+    assert list(resumed) == []  # the loop over that epoch ends, and the next iteration has the next epoch
 
 
 # Bad samples
@@ -94,7 +94,7 @@ def test_skipped_samples_shorten_batches_and_do_not_move_other_samples(shuffle):
     good = [[key for key in batch if key not in keys(BROKEN)] for batch in keys_of(dataset(shuffle=shuffle))]
     data = dataset(PATCHY, shuffle=shuffle, on_bad_sample=SkipRules(max_bad=None))
 
-    # one process, one rank: a batch of which nothing is left is left out
+    # with one rank, a batch without samples is left out
     assert keys_of(data) == [batch for batch in good if batch]
     data.set_epoch(0)
     with loader(data) as batches:
@@ -158,7 +158,7 @@ def test_a_callable_decides_which_bad_samples_are_skipped():
     assert caught.value.__notes__ == ["in sample 's00012' of shard s-000003.tar"]
 
 
-# Tars without a manifest: the same promises, but by passing over what was seen
+# Tars without a manifest: the same results, but by skipping the samples before the position
 
 
 @pytest.mark.parametrize("shuffle", [False, True])

@@ -88,7 +88,9 @@ def fitted(lightning: ModuleType, checkpoint: Path, *, steps: int = -1, resume: 
     return seen
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")  # Lightning 2.6 on torch 2.14
+@pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec.* is deprecated:FutureWarning"
+)  # raised by Lightning 2.6 with torch 2.14
 @pytest.mark.filterwarnings("ignore:Your `IterableDataset` has `__len__`:UserWarning")  # ours is exact
 @pytest.mark.parametrize("cut", [3, 11, 14])
 def test_lightning_resumes_with_the_next_batch(lightning, uncut, cut, tmp_path):

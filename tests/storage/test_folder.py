@@ -96,7 +96,7 @@ def test_a_stopped_reader_does_not_repeat_requests(tmp_path):
 
 
 def test_a_server_that_does_not_listen_is_an_error_that_says_so():
-    url = "http://127.0.0.1:9"  # discard: nothing listens there
+    url = "http://127.0.0.1:9"  # port 9 (discard): no server listens there
 
     with pytest.raises(StorageError, match=r"127.0.0.1:9/x: gave up after 2 attempts; .*Connection refused"):
         open_folder(url, options=StoreOptions(attempts=2, first_wait_s=0.01)).read("x", 0, 9)

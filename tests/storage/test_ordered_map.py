@@ -84,7 +84,7 @@ def test_an_error_drops_later_items_before_it_is_raised():
     with worker_pool(1) as pool:
         results = pool.ordered_map(work, range(20), ahead=20)
         assert next(results) == 10
-        pool.submit(len, "").result()  # behind all of them in the queue
+        pool.submit(len, "").result()  # the job is after all others in the queue
 
         with pytest.raises(ZeroDivisionError):
             next(results)
@@ -199,7 +199,7 @@ def test_ctrl_c_at_any_line_is_raised_and_leaves_no_thread():
         found: list[int] | None = None
         with interrupted(place) as where, contextlib.suppress(KeyboardInterrupt):
             found = program()
-        # where the threads' pace decides, a place may not be met again
+        # a location that depends on the speed of threads may not be visited again
         if threads_of_maps() or (where and found) or (not where and found != [1, 2, 3, 4, 5, 6]):
             harmed.append((where, threads_of_maps(), found))
 

@@ -158,7 +158,7 @@ def test_a_forked_process_reads_with_its_own_descriptors_and_locks(tmp_path: Pat
 
     assert contents == [path.read_bytes()[100:150] for path in paths]
     assert held == 2 and shared
-    assert reader.read(str(paths[0]), 5, 1) == b"\5"  # the child closed only what was its own
+    assert reader.read(str(paths[0]), 5, 1) == b"\5"  # the child closed only its own descriptors
     for end in (reader, receiver, sender):
         end.close()
 
@@ -200,7 +200,7 @@ def test_a_stale_descriptor_is_not_used_again(tmp_path: Path, monkeypatch: pytes
 
     def gone(descriptor: int, size: int, offset: int) -> bytes:
         if descriptor in stale:
-            stale.clear()  # the number is given to the next file that is opened
+            stale.clear()  # the next file that is opened gets this number
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         return pread(descriptor, size, offset)
 

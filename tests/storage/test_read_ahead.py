@@ -68,9 +68,9 @@ def test_pieces_are_views_of_one_response_which_is_freed_with_the_last_piece():
 def test_remaining_pieces_are_copied_out_of_a_response_when_memory_is_needed():
     store = Store()
     with ahead(store, max_bytes=10_000) as found:
-        found.plan(pieces(16, 1000, unit=8), known=16)  # two units, of which one fits
+        found.plan(pieces(16, 1000, unit=8), known=16)  # two units, of which only one fits into the limit
         for ticket in range(6):
-            found.take(ticket)  # 8,000 bytes are in memory for 2,000 that are needed: then there is room for the other
+            found.take(ticket)  # copying the last 2,000 of 8,000 bytes makes room for the other unit
         assert found.take(8) == CONTENT[8000:9000]
         assert len(store.given) == 2 and store.in_use() == 1
         assert found.take(6) == CONTENT[6000:7000] and found.take(7) == CONTENT[7000:8000]

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Mapping
 from pathlib import Path
 
-# Running what was read, or letting it choose where is written.
+# Code that executes data, or lets data choose a path to write to.
 MODULES = frozenset({"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml", "joblib", "code", "codeop"})
 CALLS = frozenset({"eval", "exec", "compile", "__import__"})
 ATTRIBUTES = frozenset(

@@ -59,7 +59,7 @@ def spawned(rank: int, world: int, out: Path, given: ShardDataset, state: dict) 
     dist.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=world)
     written = {"given": in_step(given)}
     given.load_state_dict(state)
-    dist.barrier()  # both have loaded before either begins
+    dist.barrier()  # so that both have loaded before one begins
     written["resumed"] = in_step(given)
     given.set_epoch(1)
     workers = DataLoader(given, batch_size=None, num_workers=1, multiprocessing_context="spawn")

@@ -40,7 +40,7 @@ _XML = b"<annotation><object><name>cat</name></object></annotation>"
 _READ_ME = {"README.md": b"about", "LICENSE.txt": b"free", "requirements.cfg": b"x"}
 
 DOUBTFUL = {
-    # labels that stand in a file that is not read
+    # labels in a file that is not read
     "labels in a text file": _flat_beside("train.txt", b"0 3\n1 4\n"),
     "labels in a workbook": _flat_beside("labels.xlsx", b"PK\3\4"),
     "labels in a pickle": _flat_beside("labels.pkl", b"\x80\4"),
@@ -236,7 +236,7 @@ DOUBTFUL = {
         words=("0.jpg is named by two rows of one split", "boxes as COCO"),
         source="labels.csv",
     ),
-    # files that are elsewhere, or called otherwise
+    # files with other paths or names
     "images beside the folder of the list": Case(
         {
             **images(*(f"pics/{name}" for name in NAMES)),
@@ -280,7 +280,7 @@ def _table(name: str, content: bytes) -> Case:
     return Case({**images(*NAMES), name: content}, _LABELLED, ("(label)",), source=name)
 
 
-# Lists as programs and people write them, all of which mean the same.
+# Lists in the formats of various programs, all with the same content.
 LISTS = {
     "UTF-16": _table("labels.csv", _TABLE.decode().encode("utf-16")),
     "Excel's separator line": _table("labels.csv", b"sep=;\r\n" + _TABLE.replace(b",", b";")),

@@ -52,7 +52,7 @@ from tests.support.sets import manifest_of
 Kind = Literal["indexed", "foreign"]
 SHARD = (0, 1, 2, 3)
 ALL = tuple(range(8))
-REST = 1  # one report for the rest of a shard
+REST = 1  # number of reports for the rest of a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def _faults() -> list[Fault]:
     one = Outcome("decode", "cannot decode the image", (1,))
     crc = Outcome("read", _CRC, (1,))
 
-    # cut off, or longer than it was
+    # truncated or extended files
     for name, at in {
         "cut off in an image": lambda infos: infos[3].offset_data + 100,
         "cut off in a label": lambda infos: infos[2].offset_data,
@@ -264,7 +264,7 @@ def _faults() -> list[Fault]:
         members=jpeg,
     )
 
-    # another set's files, other numbers
+    # files of another set, and wrong numbers
     found += _disk("shards swapped", swapped, HARMLESS, Outcome("read", _CRC, ALL))
     rest = Outcome("read", "now has [0-9]+ bytes, but its manifest says", (1, 2, 3))
     found += _disk("shard shrunk while open", lambda folder: os.truncate(folder / FIRST, 1024), rest, late=True)
@@ -289,7 +289,7 @@ def _faults() -> list[Fault]:
     )
     found += _disk("manifest cut off", rewritten(lambda text: text[:-9], MANIFEST_NAME), Outcome("open", "truncated"))
 
-    # members that were packed so
+    # members that were damaged before packing
     found += _both("half a JPEG", put("png", jpeg([("k01.png", b"")])[0][1][:900], as_field="jpg"), one)
     found += _both("empty image", put("png", b""), Outcome("decode", "unknown format, 0 bytes", (1,)))
     found += _both("empty label", put("cls", b""), Outcome("decode", "label b'' is not a class number", (1,)))

@@ -40,7 +40,7 @@ def mask_of(number: int, *, height: int = 10, highest: int = 2) -> bytes:
     return encoded(Image.fromarray(labels), "PNG")
 
 
-# Damage to members: of sample 1, the second one, unless said otherwise
+# Damage to members, by default of sample 1, the second sample
 
 
 def put(field: str, content: bytes, *, as_field: str | None = None) -> Callable[[Members], Members]:
@@ -84,7 +84,7 @@ def again(members: Members) -> Members:
     return members + members[2:4]
 
 
-# Damage to files: of the first shard
+# Damage to files, by default to the first shard
 
 
 def cut(at: Callable[[list[tarfile.TarInfo]], int]) -> Callable[[Path], None]:

@@ -81,7 +81,7 @@ MAKERS: dict[str, Callable[[Path, Samples], Path]] = {
 def by_webdataset_s_reader(paths: list[Path]) -> list[tuple[str, dict[str, bytes]]]:
     """Return the fields by key that plain webdataset reads."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # it never closes what it opened
+        warnings.simplefilter("ignore", ResourceWarning)  # webdataset never closes the files that it opened
         held = [
             (sample["__key__"], {name: value for name, value in sample.items() if not name.startswith("__")})
             for sample in webdataset.WebDataset([str(path) for path in paths], shardshuffle=False)

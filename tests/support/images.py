@@ -52,9 +52,9 @@ def class_folders(folder: Path, *, classes: int = 3, each: int = 4) -> dict[str,
 
 
 _EXIF_ROTATED = Image.Exif()
-_EXIF_ROTATED[0x0112] = 6  # orientation: turn by 90 degrees
+_EXIF_ROTATED[0x0112] = 6  # EXIF orientation 6: rotated by 90 degrees
 
-# File name -> content: everything that must come out exactly as Pillow gives it.
+# Content by file name; all these files must be decoded exactly as Pillow does.
 EXAMPLES: dict[str, Callable[[], bytes]] = {
     "rgb.jpg": lambda: encoded(picture("RGB"), "JPEG"),
     "gray.jpg": lambda: encoded(picture("L"), "JPEG"),
@@ -124,5 +124,5 @@ if features.check("avif"):
 
 DEEP = ("sixteen-bit.png", "sixteen-bit.tif")  # their values do not fit into 8 bits
 
-# What is packed as it is, where the colours under transparent pixels may be kept (drop_alpha).
+# Files that are packed unchanged with drop_alpha, which keeps the colours under transparent pixels.
 PACKED_AS_IT_IS = {name: make for name, make in EXAMPLES.items() if name not in DEEP}

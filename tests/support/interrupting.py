@@ -24,7 +24,7 @@ _LOOKS_AFTER = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "JUMP_BACKWARD"}
 _BEGIN = -1
 _PACKAGE = f"{Path(mps_shards.__file__).parent}{os.sep}"
 
-# Where a function is, and where it was called from: (code, offset of the instruction) of both.
+# Location of a function and of its caller: (code, offset of the instruction) of both.
 Place = tuple[tuple[CodeType, int], tuple[CodeType, int] | None]
 
 
@@ -58,7 +58,7 @@ class _Tracer:
 @contextmanager
 def _traced(at: Callable[[Place, FrameType], None]) -> Iterator[None]:
     gc.collect()
-    gc.disable()  # finalizers of what others left behind are not this program's
+    gc.disable()  # so that finalizers of other tests do not run in this program
     sys.settrace(_Tracer(at))
     try:
         yield
@@ -89,7 +89,7 @@ def interrupted(at: Place) -> Iterator[list[str]]:
             outer = outer.f_back
         handler = signal.getsignal(signal.SIGINT)
         assert callable(handler)
-        handler(signal.SIGINT, frame)  # Python's own raises KeyboardInterrupt
+        handler(signal.SIGINT, frame)  # Python's default handler raises KeyboardInterrupt
 
     with _traced(look):
         yield where
@@ -97,7 +97,7 @@ def interrupted(at: Place) -> Iterator[list[str]]:
 
 def _is_ours(frame: FrameType | None) -> bool:
     if frame is not None and frame.f_code.co_filename == _weakrefset.__file__:
-        return False  # `threading` keeps such sets of its threads, and Python loses what falls into their finalizers
+        return False  # `threading` has such sets, and Python loses exceptions in their finalizers
     while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return frame is not None

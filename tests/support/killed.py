@@ -22,7 +22,7 @@ def is_killed(work: Callable[[], object], folder: Path, *, before: int) -> bool:
         Whether the child was killed; False if it had finished before.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which pytest-xdist has
+        warnings.simplefilter("ignore", DeprecationWarning)  # about the threads of pytest-xdist
         child = os.fork()
     if child == 0:
         try:

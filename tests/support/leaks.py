@@ -23,7 +23,7 @@ def files() -> set[str]:
         try:
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
                 found.add(f"file {_path(descriptor)} (descriptor {descriptor})")
-        except OSError:  # closed since it was listed, as is the one that lists
+        except OSError:  # closed since the listing, like the descriptor that lists
             continue
     return {file for file in found if not file.startswith("file /dev/shm/") and ".ttf (" not in file}
 

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 __all__ = ["Call", "Observer", "observing"]
 
-# Called by name at every use, so that replacing them is enough.
+# Functions that are looked up at every call, so that replacing them is enough.
 _ABOUT_PATHS = ("listdir", "lstat", "mkdir", "readlink", "rmdir", "scandir", "stat", "truncate", "unlink", "utime")
 _ABOUT_TWO = ("link", "rename", "replace", "symlink")
 _ABOUT_DESCRIPTORS = ("fstat", "fsync", "ftruncate", "posix_fadvise", "pread", "pwrite", "read", "write")
@@ -93,7 +93,7 @@ class _Watch:
 
     def __init__(self, below: str, observer: Observer):
         self._below, self.observer = below, observer
-        self._paths: dict[int, str] = {}  # of open descriptors
+        self._paths: dict[int, str] = {}  # by open descriptor
 
     def path_of(self, given: Any, folder: int | None = None) -> str | None:
         """Return the absolute path of a call's file; None if the file is not below the folder."""
@@ -244,7 +244,7 @@ class _File(io.FileIO):
             self._descriptor = self.fileno()
             watch.named(self._descriptor, path)
             watch.observer.after(_with_descriptor(seen, self._descriptor))
-        else:  # which calls os.open, where it is seen
+        else:  # calls os.open, which is observed
             super().__init__(given, mode, opener=opener)
             self._descriptor = self.fileno()
             self._path = watch.name_of(self._descriptor) or path

@@ -25,7 +25,7 @@ def inside_worker(dataset: ShardDataset, worker: int, workers: int, *, base_seed
 
 def loaded(dataset: ShardDataset, workers: int) -> Iterator[Any]:
     """Return the batches of a DataLoader with this many workers in its order: round robin, until each has ended."""
-    base_seed = next(_iterations)  # torch draws another one for each iteration
+    base_seed = next(_iterations)  # torch draws another seed for each iteration
     running = {worker: iter(dataset) for worker in range(max(1, workers))}
     while running:
         for worker, batches in list(running.items()):

@@ -188,7 +188,7 @@ def coco(root: Path) -> Tree:
                 : 2 * number
             ]:
                 inside = ids[top : top + height, left : left + width]
-                inside[inside == 0] = label  # the smaller comes first, so it lies above
+                inside[inside == 0] = label  # the smaller object comes first, so it is on top
                 right, bottom = left + width, top + height
                 polygon = [left, top, right, top, right, bottom, left, bottom]
                 annotations.append(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# How an answer goes wrong: a status, or what happens to the body.
+# Failure of a response: a status, or the change to the body.
 BROKEN_BODIES = ("dropped", "reset", "too short", "too long", "stalled")
 
 
@@ -100,7 +100,7 @@ def serving(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
 
 class _Answering(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or else each answer takes 40 ms
+    disable_nagle_algorithm = True  # otherwise each response takes 40 ms
     server: Web
 
     def log_message(self, *arguments: object) -> None:
@@ -150,7 +150,7 @@ class _Answering(http.server.BaseHTTPRequestHandler):
         if fault in ("dropped", "reset", "stalled"):
             self.wfile.write(content[:half])
             if fault == "stalled":
-                self.connection.recv(1)  # until the client has had enough
+                self.connection.recv(1)  # until the client closes the connection
             if fault == "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True

@@ -1,11 +1,11 @@
-"""How fast an archive or a Parquet file is packed, beside packing the folder with the same files.
+"""Measure how fast archives and Parquet files are packed, beside packing the folder with the same files.
 
 python -m tools.bench.archives                          1,000 photographs of 110 KB, 3,000 files of 20 KB
 python -m tools.bench.archives --kinds tar.gz --rounds 11
 
-Every run is a process of its own; all kinds take turns in every round. A rate is that of packing the folder in the same
-round divided into it, once by processor time and once by the clock; medians are given. The shards of an archive must
-hold the same bytes as those of the folder.
+Each run is a new process, and all kinds take turns in every round. A rate is divided by that of packing the folder in
+the same round, for CPU and wall time; the medians are printed. The shards of an archive must hold the same bytes
+as those of the folder.
 """
 
 import io
@@ -13,18 +13,16 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tools.bench.options import bench_parser
-from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
+from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table, timed_command
 from tools.scripts.photos import make_imagenet_like, make_photos
 
 __all__ = ["KINDS", "main"]
@@ -39,7 +37,7 @@ def _tar(folder: Path, out: Path, *, mode: str = "w") -> None:
 
 
 def _tar_of_tars(folder: Path, out: Path) -> None:
-    """As ImageNet's training images are: a tar of one tar for each class."""
+    """Write a tar with one tar per class, like ImageNet's training images."""
     with tarfile.open(out, "w") as outer:
         for each in sorted(folder.iterdir()):
             content = io.BytesIO()
@@ -67,7 +65,7 @@ def _zip_in_zip(folder: Path, out: Path) -> None:
 
 
 def _parquet(folder: Path, out: Path) -> None:
-    """As the Hugging Face Hub stores images: a struct of bytes and path, and a class label."""
+    """Write a Parquet file as the Hugging Face Hub does: a struct of bytes and path, and a class label."""
     import pyarrow
     import pyarrow.parquet
 
@@ -92,11 +90,11 @@ KINDS: dict[str, Callable[[Path, Path], None]] = {
     "zipped.zip": _zip_in_zip,
     "parquet": _parquet,
 }
-_OTHER_BYTES = ("parquet", "zipped.zip")  # their files have other names, and so have the samples
+_OTHER_BYTES = ("parquet", "zipped.zip")  # kinds whose files, and therefore samples, have other names
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, dict[str, float]]]:
-    """Measure, print the table, leave JSON lines; rates by kind, for both sizes of files."""
+    """Measure, print the table, write JSON lines, and return rates by kind for both sizes of files."""
     parser = bench_parser(__doc__, images=1000, rounds=7)
     parser.add_argument("--small", type=int, default=3000, help="number of files of 20 KB (default: %(default)s)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND", help=", ".join(KINDS))
@@ -125,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, dict[str
 
 
 def _prepared(home: Path, name: str, count: int, kinds: Iterable[str]) -> dict[str, Path]:
-    """The folder and the archives of it, made where they are missing, and read once."""
+    """Make the folder and its archives if they do not exist, read them once, and return their paths by kind."""
     folder = home / "imgs"
     if not folder.exists():
         made = home / "imgs.part"
@@ -153,11 +151,11 @@ def _prepared(home: Path, name: str, count: int, kinds: Iterable[str]) -> dict[s
 def _measured(
     sources: dict[str, Path], rounds: int, options: Sequence[str], out: Path
 ) -> dict[str, list[dict[str, float]]]:
-    """CPU and wall seconds of each source in each round."""
+    """Return the CPU and wall seconds of each source in each round."""
     runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in sources}
     held: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=out) as place:
-        for number in range(rounds + 1):  # the first is not counted
+        for number in range(rounds + 1):  # the first round is not counted
             for kind in sources if number % 2 else reversed(sources):
                 target = Path(place, "out")
                 took = _packed(sources[kind], target, options)
@@ -171,24 +169,20 @@ def _measured(
                 shutil.rmtree(target)
     for kind, shards in held.items():
         if kind not in _OTHER_BYTES and shards != held[FOLDER]:
-            raise RuntimeError(f"the shards of {sources[kind]} are not those of {sources[FOLDER]}")
+            raise RuntimeError(f"the shards of {sources[kind]} differ from those of {sources[FOLDER]}")
     return runs
 
 
 def _packed(source: Path, target: Path, options: Sequence[str]) -> dict[str, float]:
+    """Pack a source, and return the CPU and wall seconds."""
     command = [str(Path(sys.executable).with_name("mps-shards")), "pack", str(source), str(target), "--yes", *options]
-    os.sync()  # what earlier ones left to be written is not this one's
-    before, began = os.times(), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    wall, after = time.perf_counter() - began, os.times()
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    os.sync()  # so that this run does not wait for data of earlier runs
+    wall, cpu = timed_command(command)
     return {"cpu": cpu, "wall": wall}
 
 
 def _rates(runs: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Rate of each kind, relative to the folder in the same round: medians by processor time and by the clock."""
+    """Return the median rate of each kind, divided by that of the folder in the same round, for CPU and wall time."""
     return {
         kind: {
             clock: statistics.median(

@@ -8,18 +8,15 @@ Apart from the SHA-256, it checks every header, every sample's CRC-32, keys and 
 comparison, because `verify` computes digests on a second thread, and OpenSSL is faster than many a sha256sum.
 """
 
-import os
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mps_shards import pack
 from tools.bench.options import bench_parser
-from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table
+from tools.bench.rivals.report import Lines, Others, headline, machine, spread, table, timed_command
 from tools.scripts.photos import make_imagenet_like
 
 __all__ = ["CONTESTANTS", "main"]
@@ -54,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     with Others() as others:
         for _ in range(given.rounds):
             for name in names:
-                taken[name].append(_timed(CONTESTANTS[name](folder)))
+                taken[name].append(timed_command(CONTESTANTS[name](folder)))
     found = {
         name: {"wall": spread([wall for wall, _ in times]), "cpu": spread([cpu for _, cpu in times])}
         for name, times in taken.items()
@@ -89,17 +86,6 @@ def _made(folder: Path, samples: int) -> Path:
         shutil.rmtree(source)
         shutil.rmtree(f"{source}-photos")
     return folder
-
-
-def _timed(command: list[str]) -> tuple[float, float]:
-    """Return the wall and CPU seconds of a command, which must succeed."""
-    before, began = os.times(), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
-    wall, after = time.perf_counter() - began, os.times()
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return wall, max(cpu, 0.01)  # the resolution of os.times
 
 
 def _rows(found: dict[str, dict[str, Any]], size: int) -> list[list[str]]:

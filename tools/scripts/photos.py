@@ -119,7 +119,7 @@ def make_photos(
         return sorted(pool.map(write, crops))
 
 
-def make_imagenet_like(out: Path, *, count: int = 1000, seed: int = 0, threads: int | None = None) -> list[Path]:
+def make_imagenet_like(out: Path, *, count: int = 1000, seed: int = 0) -> list[Path]:
     """Write `count` photographs shaped and sized like ImageNet's: around 500x375, median file 100 to 120 KB."""
     return make_photos(
         out,
@@ -129,7 +129,6 @@ def make_imagenet_like(out: Path, *, count: int = 1000, seed: int = 0, threads: 
         quality=96,
         noise=6.5,  # upscaled crops are smooth; this much noise gives files of the right size
         seed=seed,
-        threads=threads,
     )
 
 

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["Lines", "Others", "headline", "machine", "spread", "table"]
+__all__ = ["Lines", "Others", "headline", "machine", "spread", "table", "timed_command"]
 
 ROOT = Path(__file__).parents[3]
 _PACKAGES = ("mps-shards", "torch", "torchvision", "simplejpeg", "pillow", "numpy", "webdataset")
@@ -100,6 +100,17 @@ def headline(about: Mapping[str, Any]) -> str:
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return median, minimum, maximum and number of values."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
+
+
+def timed_command(command: Sequence[str]) -> tuple[float, float]:
+    """Run a command, which must succeed, and return its wall and CPU seconds."""
+    before, began = os.times(), time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True)
+    wall, after = time.perf_counter() - began, os.times()
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall, max(cpu, 0.01)  # the resolution of os.times
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
