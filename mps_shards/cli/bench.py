@@ -1,4 +1,4 @@
-"""``mps-shards bench``."""
+"""The command ``mps-shards bench``."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""``mps-shards doctor``."""
+"""The command ``mps-shards doctor``."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ def command(
             _say_reading(reading)
         for hazard in found.hazards:
             issues = f" (pytorch {', '.join(hazard.issues)})" if hazard.issues else ""
-            click.echo(f"known      {hazard.what}{issues}; here: {hazard.remedy}")
+            click.echo(f"known      {hazard.what}{issues}; remedy: {hazard.remedy}")
         for problem in problems:
             click.echo(f"PROBLEM    {problem}")
         click.echo("all is well" if not problems else counted(len(problems), "problem"))
@@ -96,5 +96,7 @@ def _say_reading(reading: "ReadingSpeed") -> None:
     origin = "by a ranged request" if reading.remote else "from the disk" if reading.cold else "from the page cache"
     opening, one = 1000 * reading.open_s, 1000 * reading.latency_s
     click.echo(f"set        opened in {opening:,.0f} ms, one sample read in {one:,.2f} ms, {origin}")
-    speed = f"{reading.samples / reading.seconds:,.0f} a second, {megabytes(round(reading.bytes / reading.seconds))}/s"
+    speed = (
+        f"{reading.samples / reading.seconds:,.0f} per second, {megabytes(round(reading.bytes / reading.seconds))}/s"
+    )
     click.echo(f"           {counted(reading.samples, 'sample')} at random by {reading.workers} threads: {speed}")

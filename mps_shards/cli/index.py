@@ -1,4 +1,4 @@
-"""``mps-shards index``."""
+"""The command ``mps-shards index``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +148,6 @@ def _say(report: "AdoptReport", *, chosen: bool) -> None:
     if report.task == "classification" and not report.classes:
         click.echo(f"Labels go up to {report.largest_label} and have no names; --classes FILE names them")
     if report.repeated_key is not None:
-        click.echo(f"Keys repeat in several shards ({report.repeated_key!r}, for one): reading is not affected")
+        click.echo(f"Some keys occur in several shards, such as {report.repeated_key!r}; reading is not affected")
     elsewhere = Path(report.out) if report.out != report.folder else None
     say_next("preview", report.folder, "-o", "sheet.png", index=elsewhere)

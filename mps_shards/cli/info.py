@@ -1,4 +1,4 @@
-"""``mps-shards info``."""
+"""The command ``mps-shards info``."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""``mps-shards ls``."""
+"""The command ``mps-shards ls``."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``mps-shards pack``."""
+"""The command ``mps-shards pack``."""
 
 import contextlib
 import warnings
@@ -113,7 +113,7 @@ def _summary(report: "PackReport", dry_run: bool) -> str:
     if report.already_packed:
         return "\n".join([*lines, f"Already packed: {report.out} holds these images, packed with the same options"])
     if not report.finished:
-        return f"This task's shards are done. When all tasks are: mps-shards pack --commit {report.out}"
+        return f"The shards of this task are finished. After all tasks, run: mps-shards pack --commit {report.out}"
     rate = f"{samples / report.seconds:,.0f} images/s, {size / 1e6 / report.seconds:,.0f} MB/s"
     return "\n".join([*lines, f"Packed {samples:,} images in {report.seconds:.1f} s ({rate})"])
 
@@ -124,7 +124,7 @@ def _set_line(each: "PackedSet") -> str:
         return line
     rare, common = min(each.classes.items(), key=itemgetter(1)), max(each.classes.items(), key=itemgetter(1))
     spread = f"{rare[1]:,}" if rare[1] == common[1] else f"{rare[1]:,} ({rare[0]}) to {common[1]:,} ({common[0]})"
-    return f"{line}, {spread} a class"
+    return f"{line}, {spread} per class"
 
 
 def _findings(report: "PackReport") -> Iterator[str]:
@@ -138,7 +138,7 @@ def _findings(report: "PackReport") -> Iterator[str]:
         yield f"{counted(rotated, 'image')} with an EXIF orientation, which the loader does not apply; use --upright"
     if tiled := sum(each.tiled for each in report.sets):
         rest = sum(each.samples for each in report.sets) - tiled
-        left = f"; {rest:,} that cannot be rewritten without loss stay as they are" if rest else ""
+        left = f"; {rest:,} images that cannot be rewritten without loss are not changed" if rest else ""
         yield f"Rewrote {counted(tiled, 'JPEG')} as tiles, with the same pixels{left}"
     found = report.duplicates
     if found.images:

@@ -1,4 +1,4 @@
-"""``mps-shards preview``."""
+"""The command ``mps-shards preview``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""``mps-shards repair``."""
+"""The command ``mps-shards repair``."""
 
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ def _say(report: "RepairReport") -> None:
         say_next("verify", report.folder, "--decode")
         return
     click.echo(
-        f"{report.folder}: {'would be repaired; with --dry-run nothing was done' if report.dry_run else 'repaired'}"
+        f"{report.folder}: {'would be repaired; nothing was changed (--dry-run)' if report.dry_run else 'repaired'}"
     )
     say_table(("step", "file", "why"), [(step.what, step.where, step.why) for step in report.steps])
     if report.lost:

@@ -1,4 +1,4 @@
-"""``mps-shards report``."""
+"""The command ``mps-shards report``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ def command(
     from mps_shards.storage.local_disk import replacing
 
     if check and reading.index is not None:
-        raise ConfigError("a set whose index lies elsewhere cannot be verified: add --no-verify")
+        raise ConfigError("a set with its index in another folder cannot be verified: add --no-verify")
     folders = set_folders(FOLDER.convert(shards, None, ctx)) if reading.index is None else []
     sets = []
     for one in [folder.address for folder in folders] or [shards]:

@@ -1,4 +1,4 @@
-"""``mps-shards reshard``."""
+"""The command ``mps-shards reshard``."""
 
 import contextlib
 from collections.abc import Iterator
@@ -93,4 +93,4 @@ def _lines(report: "PackReport", *, dry_run: bool) -> Iterator[str]:
     if dry_run:
         yield "Nothing was written"
     elif not report.finished:
-        yield f"The shards of this task are done. When all tasks are: mps-shards pack --commit {report.out}"
+        yield f"The shards of this task are finished. After all tasks, run: mps-shards pack --commit {report.out}"

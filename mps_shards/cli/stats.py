@@ -1,4 +1,4 @@
-"""``mps-shards stats``."""
+"""The command ``mps-shards stats``."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``mps-shards unpack``."""
+"""The command ``mps-shards unpack``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ __all__ = ["command"]
 @store_options
 @json_option("the report")
 def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, as_json: bool) -> None:
-    """Write the files from which SET, or each set in the folder SET, was packed into OUT.
+    """Write the files of SET, or of each set in the folder SET, to OUT.
 
     Class folders are restored bit for bit, except for images that pack --tiles has rewritten. A sample whose path does
     not show its class is written to a folder with the name of the class. Masks are written to OUT/masks and their
@@ -43,7 +43,7 @@ def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, a
     if as_json:
         say_json(report)
         return
-    already = f", {report.already:,} of them there already" if report.already else ""
+    already = f", {report.already:,} of which existed already" if report.already else ""
     sets = f" of {counted(len(report.sets), 'set')}" if len(report.sets) > 1 else ""
     what = f"{counted(report.samples, 'sample')}{sets} in {counted(report.files, 'file')}, {megabytes(report.bytes)}"
     click.echo(f"{report.out}: {what}{already}")
@@ -54,8 +54,8 @@ def command(folder: "Folder", out: Path, overwrite: bool, workers: int | None, a
         )
     if report.clashes:
         click.echo(
-            f"{counted(report.clashes, 'path')} differing from others only in case or Unicode normal form; other disks "
-            "would take them for one",
+            f"{counted(report.clashes, 'path')} differing from others only in case or Unicode normal form, which some "
+            "disks treat as equal",
             err=True,
         )
     if report.samples:

@@ -1,4 +1,4 @@
-"""``mps-shards verify``."""
+"""The command ``mps-shards verify``."""
 
 from typing import TYPE_CHECKING
 

@@ -171,7 +171,7 @@ def _check_out(location: Location, out: WritableFolder | None) -> None:
     try:
         folder.check_writable()
     except ShardsError as error:
-        hint = "name a folder that you can write to with --out"
+        hint = "name a writable folder with --out"
         if folder.path is not None:
             hint += f", or fill a folder with links to the tars (ln -s {folder}/*.tar .) and index that folder"
         raise type(error)(f"{error}; {hint}") from None
@@ -252,12 +252,12 @@ def _task_of(folder: Folder, choice: FieldChoice, targets: dict[str, int], sampl
         return choice.task
     if len(targets) > 1:
         found = " and ".join(targets)
-        raise DataError(f"some samples in {folder} have {found}; name the target: --target cls, or none")
+        raise DataError(f"the samples in {folder} have different targets, {found}; name one, or none, with --target")
     for name, number in targets.items():
         if number != samples:
             raise DataError(
-                f"only {number} of the {samples} samples in {folder} have the field {name}; --target names another, or "
-                "none"
+                f"only {number} of the {samples} samples in {folder} have the field {name}; name another field, or "
+                "none, with --target"
             )
         return choice.kind_of(name)
     return "unlabeled"

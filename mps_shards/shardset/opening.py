@@ -101,7 +101,7 @@ def _refuse_shared_files(folder: Folder, manifest: Manifest) -> None:
         one, other = (folder.path / name for name in pair)
         if one.exists() and other.exists() and one.samefile(other):
             raise ShardError(
-                f"{one} and {other} are one file on this disk, which does not tell their names apart; copy the set to "
+                f"{one} and {other} are one file on this disk, which does not distinguish their names; copy the set to "
                 "a disk that does"
             )
 

@@ -129,7 +129,7 @@ def repair(
     trusted = () if claimed is None or _is_proven(stored, claimed, scans) else _unproven(stored.manifest)
     if trusted and not trust_manifest:
         raise ManifestError(
-            f"{stored.index_fault}. Its shards cannot prove {' and '.join(trusted)}: compare that with what you know, "
+            f"{stored.index_fault}. Its shards cannot prove {' and '.join(trusted)}: check these values, "
             "then repair with --trust-manifest; or restore the manifest from a copy"
         )
     plan = _plan(stored, scans, salvage=salvage)
@@ -213,7 +213,9 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
                     unlisted.add(shard.name)
         elif scan is None:
             plan.note("drop", shard.name, "it is missing")
-            plan.lost.append(Loss(shard=shard.name, samples=shard.samples, why="the shard is missing; keys unknown"))
+            plan.lost.append(
+                Loss(shard=shard.name, samples=shard.samples, why="the shard is missing, so its keys are unknown")
+            )
         else:
             _plan_changed(stored, scan, plan, salvage=salvage)
     unlisted -= plan.restored.keys()
@@ -221,24 +223,26 @@ def _plan(stored: StoredSet, scans: dict[str, Scan], *, salvage: bool) -> _Plan:
         faults = [*scans[name].faults, *target_faults(stored.manifest, scans[name])]
         if name in plan.restored.values():
             plan.quarantined.append(name)
-            plan.note("quarantine", name, "it had taken the name of another shard")
+            plan.note("quarantine", name, "it had the name of another shard")
         elif faults:
             plan.quarantined.append(name)
-            plan.note("quarantine", name, f"not listed, and not sound: {faults[0].detail}")
+            plan.note("quarantine", name, f"the manifest does not list it, and it is damaged: {faults[0].detail}")
         else:
             plan.kept[name] = scans[name]
             plan.order.append(name)
-            plan.note("adopt", name, f"sound, {scans[name].record.samples} samples that the manifest does not list")
+            plan.note(
+                "adopt", name, f"it is sound, but the manifest does not list its {scans[name].record.samples} samples"
+            )
     _quarantine_repeated_keys(stored, plan)
     plan.steps += [
-        Step(what="quarantine", where=name, why="left by an interrupted run") for name in _unfinished(stored.folder)
+        Step(what="quarantine", where=name, why="an interrupted run left it") for name in _unfinished(stored.folder)
     ]
     fault = stored.index_fault or stored.labels_fault
     if plan.steps or fault or not _rows_fit(stored, plan):
         files = [INDEX_NAME, *([LABELS_NAME] if _has_labels(stored) else []), MANIFEST_NAME]
-        plan.note("rebuild", ", ".join(files), fault or "to fit the shards")
+        plan.note("rebuild", ", ".join(files), fault or "they must match the shards")
     if plan.steps and not plan.order:
-        raise DataError(f"{stored.folder} holds no sound shard; it was left as it is")
+        raise DataError(f"{stored.folder} holds no sound shard; nothing was changed")
     return plan
 
 
@@ -271,16 +275,16 @@ def _plan_changed(stored: StoredSet, scan: Scan, plan: _Plan, *, salvage: bool) 
     if salvage and good is not None and len(good):
         plan.salvaged[name] = good
         plan.order.append(name)
-        plan.note("salvage", name, f"{len(good)} of its samples are sound and are written anew")
+        plan.note("salvage", name, f"{len(good)} of its samples are sound and are kept")
     else:
         bad = {}
     plan.quarantined.append(name)
-    plan.note("quarantine", name, scan.faults[0].detail if scan.faults else "its SHA-256 is not the manifest's")
+    plan.note("quarantine", name, scan.faults[0].detail if scan.faults else "its SHA-256 differs from the manifest's")
     plan.lost += [Loss(shard=name, samples=1, sample=n, key=key, why=why) for n, (key, why) in sorted(bad.items())]
     stated = next(shard.samples for shard in stored.manifest.shards if shard.name == name)
     rest = stated - len(plan.salvaged.get(name, ())) - len(bad)
     if rest > 0:
-        why = "they follow the damage" if name in plan.salvaged else "they are in the quarantined shard"
+        why = "they are after the damage" if name in plan.salvaged else "they are in the quarantined shard"
         plan.lost.append(Loss(shard=name, samples=rest, why=why))
 
 

@@ -57,7 +57,7 @@ class StagedChanges:
                     return msgspec.json.decode(content, type=Journal)
                 except msgspec.MsgspecError as error:
                     where = self._folder / name
-                    raise DataError(f"{where} is damaged ({error}); put the files beside it back by hand") from error
+                    raise DataError(f"{where} is damaged ({error}); move the files beside it back by hand") from error
         return None
 
     def begin(self) -> None:

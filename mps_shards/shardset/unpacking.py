@@ -195,7 +195,7 @@ def _stem(key: str) -> str:
 def _check_path(path: str, where: str) -> None:
     parts = path.split("/")
     if "\0" in path or any(part in ("", ".", "..") for part in parts):
-        raise DataError(f"{where} names the path {path!r}, which is not one inside a folder; it is not unpacked")
+        raise DataError(f"{where} has the path {path!r}, which leads out of the folder; it is not unpacked")
 
 
 class _Writer:
@@ -260,8 +260,8 @@ class _Writer:
             )
             raise DataError(
                 f"{where} would become {path!r}, and {self._out} is on a disk that treats this name as {other!r}: "
-                "they differ only in case or Unicode normal form. Unpack to a disk that tells them apart, or leave one "
-                "out (mps-shards reshard --drop, --except)"
+                "they differ only in case or Unicode normal form. Unpack to a disk that distinguishes them, or leave "
+                "one out (mps-shards reshard --drop, --except)"
             )
 
     def _mixes_names(self) -> bool:

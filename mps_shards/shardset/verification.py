@@ -138,7 +138,7 @@ def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Prob
     present = set(names)
     for shard in listed.values():
         if shard.name not in present:
-            yield Problem(kind="missing shard", where=shard.name, detail=f"with its {shard.samples} samples")
+            yield Problem(kind="missing shard", where=shard.name, detail=f"its {shard.samples} samples are missing")
     path = stored.folder.path
     if path is not None:
         with translated(path):
@@ -149,7 +149,7 @@ def _problems_of_names(stored: StoredSet, names: Sequence[str]) -> Iterator[Prob
             yield Problem(kind="extra shard", where=name, detail="the manifest does not list it")
     for name in names:
         if name.endswith(PART):
-            yield Problem(kind="unfinished file", where=name, detail="left by an interrupted run")
+            yield Problem(kind="unfinished file", where=name, detail="an interrupted run left it")
 
 
 def _problems_of_metadata(stored: StoredSet) -> Iterator[Problem]:
@@ -167,7 +167,7 @@ def _duplicate_keys(tars: Sequence[File], hashes: Sequence[Hashes]) -> Iterator[
         yield Problem(
             kind="duplicate key",
             where=tars[repetition.shard].name,
-            detail=f"{tars[repetition.first].name} holds the key {repetition.key!r}, too",
+            detail=f"{tars[repetition.first].name} also holds the key {repetition.key!r}",
             sample=repetition.sample,
             key=repetition.key,
         )

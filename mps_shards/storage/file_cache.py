@@ -48,7 +48,7 @@ class Cache:
         if folder is not None:
             return cls(Path(folder), max_bytes=max_bytes)
         if max_bytes is not None:
-            raise ConfigError(f"cache_bytes={max_bytes} needs a folder: cache=…")
+            raise ConfigError(f"cache_bytes={max_bytes} needs a folder: set cache= as well")
         return None
 
     def path(self, source: Folder, name: str, *, sha256: str | None = None) -> Path:

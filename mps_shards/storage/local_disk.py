@@ -206,7 +206,7 @@ def is_folder(path: Path, *, missing: str = "no such file or directory") -> bool
 
 
 def local_file(path: Path) -> File:
-    """Return the `File` of a path."""
+    """Return a local path as a `File` of its parent folder."""
     return LocalFolder(path.parent) / path.name
 
 

@@ -60,7 +60,11 @@ def ordered_map(
     try:
         yield from pool.ordered_map(function, items, ahead=ahead)
     finally:
-        pool.stop()
+        try:
+            pool.stop()
+        except BaseException:  # Ctrl-C interrupted `stop`
+            pool.stop()
+            raise
 
 
 @contextlib.contextmanager
@@ -75,7 +79,11 @@ def worker_pool(workers: int, *, name: str = "mps-shards-pool") -> "Iterator[Wor
     try:
         yield pool
     finally:
-        pool.stop()
+        try:
+            pool.stop()
+        except BaseException:  # Ctrl-C interrupted `stop`
+            pool.stop()
+            raise
 
 
 class WorkerPool:
@@ -138,14 +146,7 @@ class WorkerPool:
                 self._threads.append(thread)
 
     def stop(self) -> None:
-        """Drop waiting jobs, stop running jobs, and wait until the threads have ended, also if Ctrl-C interrupts it."""
-        try:
-            self._stop()
-        except BaseException:
-            self._stop()
-            raise
-
-    def _stop(self) -> None:
+        """Drop waiting jobs, stop running jobs, and wait until the threads have ended. May be called twice."""
         self._run.stopped = True
         with contextlib.suppress(Empty):
             while True:  # jobs that have not begun are settled here, since a thread may wait for them

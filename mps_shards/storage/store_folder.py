@@ -179,7 +179,7 @@ class StoreFolder(WritableFolder):
             self.delete(file)
 
     def _pieces(self, name: str, start: int, stop: int | None, stopped: Stop | None) -> _Pieces:
-        """Yield the bytes. After a break, reading continues at the offset, or from the start without HTTP ranges."""
+        """Yield the bytes of a file. After a break, reading continues at the offset, or at the start without ranges."""
         offset = start
         streak, mark = _Failures(), start
         while True:

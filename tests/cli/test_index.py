@@ -27,7 +27,7 @@ def test_the_guessed_fields_and_task_are_printed(tmp_path: Path, folder: Path):
         "DIR/tars: 6 samples in 2 shards, 0.0 MB",
         "Read as classification, target cls; the samples have the fields cls (6), jpg (6)",
         "Labels go up to 2 and have no names; --classes FILE names them",
-        "Keys repeat in several shards ('0', for one): reading is not affected",
+        "Some keys occur in several shards, such as '0'; reading is not affected",
     ]
     assert run("verify", folder).code == 0
 

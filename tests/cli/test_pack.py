@@ -30,7 +30,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(source: Path, tmp_path: Pat
 
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        f"{tmp_path / 'out'}: 12 samples in 3 shards, 0.0 MB, 4 a class",
+        f"{tmp_path / 'out'}: 12 samples in 3 shards, 0.0 MB, 4 per class",
         "Would pack 12 images, 0.0 MB; nothing was written",
     ]
     assert not (tmp_path / "out").exists() and "Next:" not in done.stderr
@@ -42,7 +42,7 @@ def test_skipped_and_duplicate_images_are_printed(source: Path, tmp_path: Path):
     done = said(source, tmp_path / "out", "--on-bad-sample", "skip")
 
     lines = done.stdout.splitlines()
-    assert lines[0].endswith("13 samples in 1 shard, 0.0 MB, 4 (class-0) to 5 (class-2) a class")
+    assert lines[0].endswith("13 samples in 1 shard, 0.0 MB, 4 (class-0) to 5 (class-2) per class")
     assert lines[1].startswith(
         f"Skipped 1 image, see {tmp_path / 'out' / 'skipped.jsonl'}: class-0/bad.jpg is not an image"
     )
@@ -58,7 +58,10 @@ def test_tasks_of_a_slurm_array_take_their_index_from_the_environment_and_are_co
         counted = {"SLURM_ARRAY_TASK_COUNT": 2}
         environment = {name: str(value) for name, value in {**slurm, **counted}.items()}
         done = said(source, out, "--executor", "array", "--shard-samples", 5, **environment)
-        assert done.stdout == f"This task's shards are done. When all tasks are: mps-shards pack --commit {out}\n"
+        assert (
+            done.stdout
+            == f"The shards of this task are finished. After all tasks, run: mps-shards pack --commit {out}\n"
+        )
     committed = said("--commit", out, "--json")
 
     assert json.loads(committed.stdout)["sets"][0]["samples"] == 12

@@ -21,12 +21,12 @@ def damaged(tmp_path: Path) -> Path:
 REPAIRED = [
     "step        file                      why",
     "drop        s-000001.tar              it is missing",
-    "salvage     s-000002.tar              1 of its samples are sound and are written anew",
-    "quarantine  s-000002.tar              its SHA-256 is not the manifest's",
-    "rebuild     index.npy, manifest.json  to fit the shards",
+    "salvage     s-000002.tar              1 of its samples are sound and are kept",
+    "quarantine  s-000002.tar              its SHA-256 differs from the manifest's",
+    "rebuild     index.npy, manifest.json  they must match the shards",
     "Lost: 3 samples",
     "shard         sample  samples  why",
-    "s-000001.tar          2        the shard is missing; keys unknown",
+    "s-000001.tar          2        the shard is missing, so its keys are unknown",
     "s-000002.tar  s00004  1        its bytes have CRC-32 #, but the index says #",
     "Samples: 3 of 6",
 ]
@@ -46,7 +46,7 @@ def test_a_dry_run_prints_the_same_steps_and_changes_nothing(tmp_path: Path, dam
 
     said = run("repair", damaged, "--dry-run")
 
-    assert said.lines(tmp_path) == ["DIR/set: would be repaired; with --dry-run nothing was done", *REPAIRED]
+    assert said.lines(tmp_path) == ["DIR/set: would be repaired; nothing was changed (--dry-run)", *REPAIRED]
     assert contents(damaged) == before
 
 
@@ -73,6 +73,6 @@ def test_repair_leaves_good_and_empty_sets_alone(tmp_path: Path):
 def test_a_set_that_cannot_be_repaired_gives_one_line(tmp_path: Path, damaged: Path):
     (damaged / "s-000000.tar").write_bytes(b"rubbish")
 
-    assert refused("repair", damaged, "--no-salvage") == f"{damaged} holds no sound shard; it was left as it is"
+    assert refused("repair", damaged, "--no-salvage") == f"{damaged} holds no sound shard; nothing was changed"
     assert refused("repair", tmp_path / "gone").endswith("no such directory")
     assert refused("repair", foreign_tars([1])).endswith("see mps-shards index")

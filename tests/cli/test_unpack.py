@@ -18,7 +18,7 @@ def test_a_set_is_unpacked_and_a_second_run_finds_its_files(tmp_path: Path):
 
     assert contents(tmp_path / "again") == contents(tmp_path / "imgs")
     assert first.lines(tmp_path) == ["DIR/again: 12 samples in 12 files, 0.0 MB"]
-    assert second.lines(tmp_path) == ["DIR/again: 12 samples in 12 files, 0.0 MB, 12 of them there already"]
+    assert second.lines(tmp_path) == ["DIR/again: 12 samples in 12 files, 0.0 MB, 12 of which existed already"]
     step = f"Next: mps-shards pack {tmp_path / 'again'}\n"
     assert (first.code, first.stderr) == (second.code, second.stderr) == (0, step)
 

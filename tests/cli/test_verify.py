@@ -36,7 +36,7 @@ def test_problems_of_a_damaged_set_are_printed_as_a_table(tmp_path: Path, damage
     assert said.lines(tmp_path) == [
         "DIR/set: 3 problems (4 samples in 2 shards, 0.0 MB read)",
         "file          problem         sample  detail",
-        "s-000001.tar  missing shard           with its 2 samples",
+        "s-000001.tar  missing shard           its 2 samples are missing",
         "s-000002.tar  wrong digest            it has SHA-256 #…, but its manifest says #…",
         "s-000002.tar  damaged sample  s00004  its bytes have CRC-32 #, but the index says #",
     ]

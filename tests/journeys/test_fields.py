@@ -151,7 +151,7 @@ def test_a_sample_with_only_a_text_in_a_labelled_set_is_a_bad_sample(tmp_path):
         list(ShardDataset(folder, batch_size=None))
     skipping = ShardDataset(folder, batch_size=None, on_bad_sample=SkipRules(max_bad=1))
     assert [target for _, target in skipping] == [1] * 4
-    assert "name the target: --target cls, or none" in refused("index", folder)
+    assert "name one, or none, with --target" in refused("index", folder)
 
 
 def test_labels_after_many_captions_are_an_error_and_missing_captions_are_named(tmp_path):

@@ -68,7 +68,7 @@ def test_rows_that_cannot_be_packed_are_skipped_and_listed(tmp_path: Path):
     assert sum(each.samples for each in report.sets) == len(rest)
 
 
-def test_a_list_is_packed_beside_itself_under_its_name(tmp_path: Path):
+def test_a_list_is_packed_to_a_folder_beside_it_with_its_name(tmp_path: Path):
     TREES["list"](tmp_path / "tree")
 
     assert pack(tmp_path / "tree/list.csv").out == tmp_path / "tree/list-shards"

@@ -75,7 +75,7 @@ def test_tars_of_a_web_server_are_indexed_into_a_local_folder(tmp_path, ranges):
 
 def test_a_store_that_cannot_be_written_to_is_refused_before_reading(tmp_path):
     with web(TARS) as server:
-        complaint = "web servers cannot be written to; name a folder that you can write to with --out"
+        complaint = "web servers cannot be written to; name a writable folder with --out"
 
         assert refused("index", f"{server.url}/{NAMED}") == f"{server.url}: {complaint}"
         assert server.asked == []

@@ -221,7 +221,7 @@ def test_a_set_without_a_sound_shard_is_not_changed(tmp_path: Path):
     (folder / "s-000000.tar").write_bytes(b"rubbish")
     before = contents(folder)
 
-    with pytest.raises(DataError, match="holds no sound shard; it was left as it is"):
+    with pytest.raises(DataError, match="holds no sound shard; nothing was changed"):
         repair(folder)
 
     assert contents(folder) == before

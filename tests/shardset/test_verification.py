@@ -156,7 +156,7 @@ def test_a_key_in_two_shards_is_reported_with_both_shards(tmp_path: Path):
     report = verify(folder)
 
     assert reported(report, "duplicate key") == [("shard-000001.tar", "a/x")]
-    assert "shard-000000.tar holds the key 'a/x', too" in [problem.detail for problem in report.problems]
+    assert "shard-000000.tar also holds the key 'a/x'" in [problem.detail for problem in report.problems]
 
 
 def test_an_index_with_wrong_rows_is_stale_even_if_its_digest_matches(folder: Path):

@@ -62,7 +62,7 @@ def test_a_slow_local_folder_and_foreign_tars_can_be_cached(tmp_path):
     tars = foreign_tars([7, 8])
 
     assert_same(data(SET, tmp_path / "a"), data(SET))
-    assert len(contents(tmp_path / "a")) == 3 + 1  # and the index
+    assert len(contents(tmp_path / "a")) == 3 + 1  # the tars and the index
     for _ in range(2):
         assert_same(data(tars, tmp_path / "b"), data(tars))
     assert len(contents(tmp_path / "b")) == 2
@@ -98,7 +98,7 @@ def test_a_tar_with_a_wrong_digest_is_refused_and_not_kept(tmp_path):
             with pytest.raises(ShardError, match=r"s-000002.tar has SHA-256 \w+, but its manifest says \w+"):
                 list(data(server.url, tmp_path / "cache", shuffle=False))
 
-    assert len(contents(tmp_path / "cache")) == 2  # the index and the first tar
+    assert len(contents(tmp_path / "cache")) == 2  # the cache holds the index and the first tar
 
 
 def test_a_fetch_that_fails_leaves_nothing(tmp_path):

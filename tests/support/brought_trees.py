@@ -91,7 +91,7 @@ TRAIN_TEST = {"train": ("classification", CATS, 4), "test": ("classification", C
 PAIRS = {"": ("segmentation", (), 3)}
 
 CASES = {
-    # names of splits
+    # trees with names of splits
     "training_set": Case(split_tree("training_set", "test_set"), TRAIN_TEST, ("training_set is split 'train'",)),
     "seg_train": Case(split_tree("seg_train/seg_train", "seg_test/seg_test"), TRAIN_TEST, ("Splits: test 4, train 4",)),
     "train_images": Case(
@@ -104,7 +104,7 @@ CASES = {
         words=("train looks like a split", "--layout classes"),
         settled=(("--layout", "classes"), {"": ("classification", ("lorry", "train", "van"), 3)}),
     ),
-    # one folder deeper
+    # trees with one more level of folders
     "wrapper": Case(
         images(*(f"pets/{path}" for path in PETS)), {"": ("classification", CATS, 4)}, ("pets holds all images",)
     ),
@@ -127,7 +127,7 @@ CASES = {
     "hardly two share a class": Case(
         images(*(f"person-{n}/0.jpg" for n in range(8))), words=("8 images have 8 different labels", "--layout flat")
     ),
-    # images and masks in folders of other names
+    # trees with images and masks in folders of other names
     "train and trainannot": Case(
         {
             **images(*(f"{split}/{n}.jpg" for split in ("train", "val") for n in range(2))),
@@ -268,7 +268,7 @@ CASES = {
     "colours": Case(
         {**images("images/0.jpg"), "masks/0.png": image_of("0.png", 3)}, words=("is a mask of colours", "--palette")
     ),
-    # well-known data sets
+    # trees of well-known data sets
     "Cityscapes label ids": Case(
         {
             **images("leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png"),
@@ -350,7 +350,7 @@ CASES = {
         {**images("images/0.jpg"), "export.json": b'[{"annotations": [{"result": [{"from_name": "x"}]}]}]'},
         words=("Label Studio", "--layout flat"),
     ),
-    # class folders
+    # trees of class folders
     "numbers": Case(
         images(*(f"{n}/{i}.jpg" for n in (0, 1, 2, 10) for i in range(2))),
         {"": ("classification", ("0", "1", "10", "2"), 8)},

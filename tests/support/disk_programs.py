@@ -110,7 +110,7 @@ def _foreign_tars(folder: Path) -> None:
 
 
 def _index(folder: Path) -> None:
-    if not os.path.exists(folder / "out/manifest.json"):  # which index refuses to replace
+    if not os.path.exists(folder / "out/manifest.json"):  # because index refuses to replace a manifest
         adopt(folder / "out", workers=1)
 
 

@@ -98,7 +98,7 @@ DOUBTFUL = {
         },
         words=("labels.csv names these images, but is not used",),
     ),
-    # folders of folders
+    # trees with folders in folders
     "two levels of classes": Case(
         images(*(f"{outer}/{inner}/0.jpg" for outer, inner in (("pets", "cat"), ("pets", "dog"), ("cars", "bus")))),
         words=(
@@ -112,7 +112,7 @@ DOUBTFUL = {
         {"": ("classification", CATS, 4)},
         ("Classes (2)",),
     ),
-    # names without extension
+    # trees with names without an extension
     "no extensions": Case(
         {f"{label}/{n}": jpeg(n) for label in CATS for n in range(2)},
         words=("cat/0 begins like an image, so give such files an extension",),

@@ -213,7 +213,7 @@ def _faults() -> list[Fault]:
         "not a tar", no_tar, begins_not, Outcome("read", _CRC, SHARD), foreign=replace(begins_not, reports=REST)
     )
 
-    # bytes changed
+    # changed bytes
     checksum = Outcome("read", "wrong checksum|no tar header", (1,))
     for name, offset in {"flipped bit in a name": 2, "flipped bit in a size": 130, "bad header checksum": 150}.items():
         found += _disk(
@@ -308,7 +308,7 @@ def _faults() -> list[Fault]:
     out_of_range = Outcome("decode", "label 3 of sample .* is not a class: the set has 3 classes", (1,))
     found += _both("label out of range", put("cls", b"3"), out_of_range, foreign=HARMLESS)
 
-    # keys and names
+    # faults in keys and names
     back = Outcome("read", "comes back to the key", (4,))
     twin = Outcome("read", "duplicate file name", (*SHARD, 4), REST)
     double = Outcome("read", "holds the field 'cls' twice", (1,))

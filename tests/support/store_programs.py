@@ -118,7 +118,7 @@ def _labelled(folder: Path) -> Path:
 
 
 def _index(place: Place) -> None:
-    if not place.store("out").has("manifest.json"):  # which index refuses to replace
+    if not place.store("out").has("manifest.json"):  # because index refuses to replace a manifest
         adopt(place.store("out"), workers=1)
 
 

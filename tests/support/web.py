@@ -33,8 +33,8 @@ class Web(http.server.ThreadingHTTPServer):
 
     Args:
         ranges: support byte ranges; otherwise every response is the whole file.
-        fault: reported of each request and how often it came before (from whatever byte on): an answer's status, one of
-            BROKEN_BODIES, "trickled", or None for an answer as it should be.
+        fault: function (request, number of earlier requests for the same file) -> status of an error, one of
+            BROKEN_BODIES, "trickled", or None for a correct response.
         before: function that is called before each response, in the thread of the request.
         etags: send etags; without them, versions of a file with equal sizes look equal.
     """

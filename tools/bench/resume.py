@@ -76,7 +76,7 @@ def resume(folder: Path, *, position: int, batch: int) -> dict[str, float]:
     images, _ = next(batches)
     first = time.perf_counter()
     if not 0 < len(images) <= batch:
-        raise RuntimeError(f"the first batch has {len(images)} images")
+        raise RuntimeError(f"the first batch has {len(images)} images instead of 1 to {batch}")
     more = sum(len(images) for images, _ in islice(ShardDataset(folder, batch_size=batch, shuffle=True), 20))
     replayed = time.perf_counter() - first
     data.close()

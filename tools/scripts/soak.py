@@ -91,7 +91,7 @@ def make_sets(folder: Path, *, shards: int) -> Sets:
 
 
 class Broken(Exception):
-    """Raised by a transform, on purpose."""
+    """Error that a transform raises on purpose."""
 
 
 class Soak:
