@@ -131,8 +131,8 @@ def _unpack_shard(
     """Write the files of a shard.
 
     Args:
-        prefix: beginning of temporary names, which no other shard has. The names are the same in each run, so that a
-            run that goes on with a killed one leaves no file of that one behind.
+        prefix: beginning of temporary names, different for each shard. The names are equal in all runs, so that a
+            repeated run overwrites the temporary files of a killed run.
     """
     written = _Written()
     with FileBatch() as batch:

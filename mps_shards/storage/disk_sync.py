@@ -1,7 +1,7 @@
-"""Files and folders of local disks that survive a power cut, and errors of the disk that name the file.
+"""Sync of files and folders, so that they survive a power cut, and errors of the disk that name the file.
 
-POSIX promises by `fsync` the data of one file, or the names in one folder. So a new file survives once the file and its
-folder are synced, and a new folder once the folder above it is synced.
+POSIX `fsync` makes the data of one file durable, or the names in one folder. So a new file survives a power cut after
+the file and its folder were synced, and a new folder after its parent folder was synced.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from mps_shards.storage.ordered_map import ordered_map
 
 __all__ = ["make_folder", "sync_descriptor", "sync_files", "sync_folder", "translated"]
 
-_TOGETHER = 4  # files that are synced at a time
-# Mounted network folders cannot pass on the request to the drive; fsync is the best that they offer.
+_TOGETHER = 4  # number of files that are synced at the same time
+# Mounted network folders cannot pass the request on to the drive, and support only fsync.
 _NO_FULL_SYNC = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS)
 
 
@@ -50,7 +50,7 @@ def sync_descriptor(descriptor: int) -> None:
 
 
 def sync_files(paths: Sequence[Path]) -> None:
-    """Make the data of files on one disk durable. On macOS, the drive empties its cache once for all of them.
+    """Make the data of files on one disk durable. On macOS, the drive empties its cache once for all files.
 
     Raises:
         StorageError: A file cannot be synced.
@@ -63,7 +63,7 @@ def sync_files(paths: Sequence[Path]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: of the files and folders that were made, renamed or removed there.
+    """Make changes of the names in a folder durable: files and folders that were made, renamed or removed.
 
     Raises:
         StorageError: The folder cannot be synced.
@@ -81,14 +81,14 @@ def _sync(path: Path, sync: Callable[[int], None]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those that are missing above it, so that all of them survive a power cut.
+    """Make a folder and its missing parent folders, so that all of them survive a power cut.
 
     Raises:
-        StorageError: A folder cannot be made, or there is a file of its name.
+        StorageError: A folder cannot be made, or a file has its name.
     """
     with translated(folder):
         missing = [*takewhile(lambda path: not path.exists(), (folder, *folder.parents))]
         folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        if os.access(made.parent, os.R_OK):  # a folder that may not be read cannot be opened, and so not be synced
+        if os.access(made.parent, os.R_OK):  # an unreadable folder cannot be opened and synced
             sync_folder(made.parent)

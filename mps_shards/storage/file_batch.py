@@ -17,15 +17,14 @@ _MOST_BYTES = 64 << 20
 
 
 class FileBatch:
-    """Writes files that appear complete, even after a power cut.
+    """Writes files that are complete when they appear, even after a power cut. A batch must be used by one thread.
 
-    The disk writes the files of a batch while later ones are added, so one fsync for each is short. Files appear at the
-    latest when the block ends, and also if it fails. Not safe to share by threads. The names are durable only when the
-    caller has synced the folders.
+    The disk writes earlier files while later files are added, so the fsync of each file is short. All files appear when
+    the block ends, also if the block fails. Their names are durable only after the caller has synced the folders.
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Path, Path]] = []  # where each file lies, and where it will appear
+        self._waiting: list[tuple[Path, Path]] = []  # temporary and final path of each file
         self._bytes = 0
 
     def __enter__(self) -> "FileBatch":
@@ -40,8 +39,8 @@ class FileBatch:
 
         Args:
             path: Final path of the file.
-            content: Bytes, or an object with their buffer interface.
-            part: Unused path in the same folder, at which the file is written first.
+            content: Bytes, or an object with the buffer interface.
+            part: Unused path in the same folder, to which the file is written first.
 
         Raises:
             OSError: the file cannot be written.
@@ -60,11 +59,11 @@ class FileBatch:
             self._finish()
 
     def waiting(self, folder: Path) -> set[str]:
-        """Names of the files that have yet to appear in a folder."""
+        """Return the names of files that will appear in a folder."""
         return {path.name for _, path in self._waiting if path.parent == folder}
 
     def _finish(self) -> None:
-        """Let the files appear; if one cannot, it is removed, with all that follow it."""
+        """Sync and rename all files. If this fails for a file, this file and all later files are removed."""
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         try:
             sync_files([part for part, _ in waiting])

@@ -165,7 +165,9 @@ class LocalFolder(WritableFolder):
         make_folder(target.parent)
         with translated(source):
             os.replace(source, target)
-        for folder in dict.fromkeys([target.parent, source.parent]):  # the other way round, the file may get lost
+        for folder in dict.fromkeys(
+            [target.parent, source.parent]
+        ):  # in the other order, a power cut could lose the file
             sync_folder(folder)
 
     def delete_below(self, name: str) -> None:

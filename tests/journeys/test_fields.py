@@ -168,6 +168,6 @@ def test_labels_after_many_captions_are_an_error_and_missing_captions_are_named(
     some = tmp_path / "some"
     some.mkdir()
     by_tarfile(some / "0.tar", held)
-    assert "only 69 of the 70 samples" in (said := refused("index", some)) and "--target names another" in said
+    assert "only 69 of the 70 samples" in (said := refused("index", some)) and "none, with --target" in said
     with pytest.raises(DecodeError, match="'010'"):
         list(ShardDataset(some, batch_size=None))

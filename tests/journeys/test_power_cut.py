@@ -1,7 +1,7 @@
-"""After a power cut at any moment: what was reported as done is there, and the same command ends as if undisturbed.
+"""After a power cut at any time, reported results exist, and the repeated command gives an undisturbed result.
 
-Every change that a program makes on the disk is recorded. After each of them, whatever the disk need not have stored
-yet may be lost; see `tests.support.power_cut`. A sample of these states is tried here; ``make faults`` tries all.
+Every change that a program makes on the disk is recorded. After each change, data that the disk need not have stored
+may be lost; see `tests.support.power_cut`. The tests try a sample of these states; ``make faults`` tries all.
 """
 
 import os
@@ -31,12 +31,12 @@ EVERY = int(os.environ.get("MPS_SHARDS_FAULTS_EVERY", "499"))
 
 @dataclass(frozen=True, slots=True)
 class Undisturbed:
-    """What a program comes to.
+    """Result of an undisturbed program.
 
     Attributes:
-        before: files that it starts from.
-        changes: number of changes that it makes on the disk.
-        states: what a power cut may leave, each once: a sample, and all that it may leave of what is reported as done.
+        before: files before the program runs.
+        changes: number of changes that the program makes on the disk.
+        states: different states after a power cut: a sample, and all states after the program reported success.
     """
 
     result: object
@@ -47,7 +47,7 @@ class Undisturbed:
 
 
 def undisturbed(program: Program, folder: Path) -> Undisturbed:
-    """Let a program run, and record its changes of the disk."""
+    """Run a program, and record its changes on the disk."""
     folder.mkdir()
     program.prepare(folder)
     before = contents(folder)
@@ -62,9 +62,9 @@ def undisturbed(program: Program, folder: Path) -> Undisturbed:
 
 
 def harm_at_once(program: Program, folder: Path, right: Undisturbed, state: State) -> str:
-    """What is wrong with what a power cut left; empty if nothing is."""
+    """Return what is wrong with the files after a power cut; an empty string if nothing is."""
     left = contents(folder)
-    if program.changes and state.changes == right.changes and left != right.files:  # it had reported success
+    if program.changes and state.changes == right.changes and left != right.files:  # the program had reported success
         wrong = sorted(name for name in left.keys() | right.files.keys() if left.get(name) != right.files.get(name))
         return f"reported as done, and not as it should be: {', '.join(wrong)}"
     for place in program.promises:
@@ -74,10 +74,10 @@ def harm_at_once(program: Program, folder: Path, right: Undisturbed, state: Stat
 
 
 def harm_of_a_set(folder: Path, place: str, right: Undisturbed, *, keeps: bool) -> str:
-    """What is wrong with a folder in which a set is made or changed; empty if nothing is."""
+    """Return what is wrong with a folder in which a set is made or changed; an empty string if nothing is."""
     had = {name: name.endswith("manifest.json") for name in right.before if Path(name).parent == Path(place)}
     if (folder / "manifest.json").exists():
-        # a marker that is left beside a finished set is told, and harmless
+        # a marker beside a finished set is reported and harmless
         problems = [each for each in verify(folder).problems if each.kind != "unfinished file"]
         return f"a set that is taken for finished, and is not: {problems}" if problems else ""
     if keeps and any(had.values()):
@@ -92,7 +92,7 @@ def harm_of_a_set(folder: Path, place: str, right: Undisturbed, *, keeps: bool) 
 
 
 def harms(program: Program, folder: Path, right: Undisturbed, tried: list[State]) -> Iterator[str]:
-    """What is wrong with each of these states, and with what the same command makes of it."""
+    """Return what is wrong with each of these states, and with the repeated command in each state."""
     for state in tried:
         folder.mkdir()
         state.write(folder)
@@ -111,16 +111,16 @@ def harms(program: Program, folder: Path, right: Undisturbed, tried: list[State]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
-def test_a_power_cut_harms_nothing_that_was_reported_and_the_same_command_finishes(tmp_path: Path, program: Program):
+def test_a_power_cut_keeps_reported_results_and_the_repeated_command_finishes(tmp_path: Path, program: Program):
     right = undisturbed(program, tmp_path / "set")
 
-    with patch.object(os, "fsync"):  # what is repeated need not wait for the disk
+    with patch.object(os, "fsync"):  # the repeated run need not wait for the disk
         harmed = list(harms(program, tmp_path / "set", right, right.states))
 
     assert harmed == []
 
 
-def test_what_a_task_of_an_array_job_reported_as_made_can_be_committed(tmp_path: Path):
+def test_shards_that_a_task_of_an_array_job_reported_can_be_committed_after_a_power_cut(tmp_path: Path):
     class_folders(tmp_path / "imgs", classes=2, each=4)
     folder = tmp_path / "set"
     folder.mkdir()
@@ -160,7 +160,9 @@ def test_what_a_task_of_an_array_job_reported_as_made_can_be_committed(tmp_path:
         ("stats", "--sample-weights", "weights.npy"),
     ],
 )
-def test_a_power_cut_leaves_the_old_picture_or_the_whole_new_one(tmp_path: Path, command: str, option: str, name: str):
+def test_a_power_cut_leaves_the_old_picture_or_the_complete_new_one(
+    tmp_path: Path, command: str, option: str, name: str
+):
     if option == "--plot":
         pytest.importorskip("matplotlib")
     (tmp_path / name).write_bytes(b"old")

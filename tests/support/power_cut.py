@@ -1,12 +1,12 @@
-"""What a disk may hold after a power cut: the changes that a program makes are recorded, and replayed with losses.
+"""Simulation of power cuts: the changes of a program are recorded, and replayed with possible losses.
 
 The model is that of ALICE (Pillai et al., "All File Systems Are Not Created Equal: On the Complexity of Crafting
 Crash-Consistent Applications", OSDI 2014, https://www.usenix.org/conference/osdi14/technical-sessions/presentation/pillai)
 and of POSIX, whose `fsync` promises the data of one file, or the names in one folder, and nothing else:
 
-- The data of a file that was written after its last fsync may be there, missing, cut off, or zeros of the right length.
-- A name that was made, replaced or removed after the last fsync of its folder may still be what it was then, or what it
-  was at any time since. Each name goes its own way, whatever the order of the changes. So a synced file is out of reach
+- Data that was written to a file after its last fsync may be complete, missing, cut off, or zeros of the right length.
+- A name that was made, replaced or removed after the last fsync of its folder may have any state since that fsync,
+  independently of other names and of the order of the changes. So a synced file cannot be found
   if its name is lost, or that of a folder above it, and a file that was renamed before its fsync may be empty.
 - A rename does not lose the file: if the old name is gone, the new one is there. Within one folder, the old one is gone
   if the new one is there, too. Every file system with a journal does as much; FAT does not. But an fsync of the old
@@ -30,10 +30,10 @@ from tests.support.os_calls import Call, observing
 
 __all__ = ["Recording", "State", "recording", "states"]
 
-# What becomes of the data that was not synced.
+# Possible states of data that was not synced.
 Data = Literal["kept", "missing", "cut off", "zeros"]
 _LOSSES: tuple[Data, ...] = ("missing", "cut off", "zeros")
-_COMBINATIONS = 6  # random ones, after each change
+_COMBINATIONS = 6  # number of random combinations after each change
 
 
 class Change(NamedTuple):
@@ -59,12 +59,12 @@ class Change(NamedTuple):
 
 @dataclass
 class _File:
-    """A file: its bytes at the last fsync, its bytes now, and these with zeros where it was written since."""
+    """A file: its bytes at the last fsync, its present bytes, and the present bytes with zeros for later writes."""
 
     synced: bytes = b""
     now: bytearray = field(default_factory=bytearray)
     zeroed: bytearray = field(default_factory=bytearray)
-    modified_ns: int | None = None  # of a file that was there at first and is not written to
+    modified_ns: int | None = None  # time of a file that the program does not write
 
     def write(self, content: bytes, offset: int) -> None:
         self.modified_ns = None
@@ -91,7 +91,7 @@ class _File:
 
 
 class _Named(NamedTuple):
-    """What a name stood for from some change on; None for nothing."""
+    """File or folder of a name from some change on; None for nothing."""
 
     since: int
     node: int | None
@@ -104,7 +104,7 @@ class _Rename(NamedTuple):
 
 
 class State(NamedTuple):
-    """What a disk may hold after a power cut.
+    """State of a disk after a power cut.
 
     Attributes:
         files: contents by relative path; None for a folder.
@@ -120,11 +120,11 @@ class State(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """A value that is equal for equal files."""
+        """Return a value that is equal for equal files."""
         return hashlib.sha256(repr(sorted(self.files.items())).encode()).digest()
 
     def write(self, folder: Path) -> None:
-        """Make an empty folder hold these files."""
+        """Write these files to an empty folder."""
         for name, content in sorted(self.files.items()):  # folders come before what is in them
             path = folder / name
             if content is None:
@@ -143,7 +143,7 @@ _ROOT = 0
 
 
 class _Disk:
-    """The files and folders below one folder: what is on the disk for certain, and what is not yet."""
+    """Files and folders below one folder: synced data, and data that may be lost."""
 
     def __init__(self, root: Path):
         self._files: dict[int, _File] = {}
@@ -166,11 +166,11 @@ class _Disk:
 
     @property
     def nodes(self) -> int:
-        """How many files and folders there are or were; their numbers are smaller."""
+        """Number of all present and former files and folders; their own numbers are smaller."""
         return len(self._files) + len(self._folders)
 
     def node_at(self, parts: tuple[str, ...]) -> int | None:
-        """What a path stands for now."""
+        """Return the file or folder of a path."""
         node: int | None = _ROOT
         for part in parts:
             names = self._folders.get(_ROOT if node is None else node, {})
@@ -180,7 +180,7 @@ class _Disk:
         return node
 
     def apply(self, change: Change) -> None:
-        """Make a change."""
+        """Apply a change to the simulated disk."""
         self._changes += 1
         if change.kind == "file":
             self._files[change.node] = _File()
@@ -210,7 +210,7 @@ class _Disk:
             del history[:-1]
 
     def unsynced(self) -> dict[_Item, list[Data] | list[int]]:
-        """All that may be lost, and for each what may become of it: first as it is now, last the oldest state."""
+        """Return the items that may be lost, each with its possible states from the present to the oldest."""
         found: dict[_Item, list[Data] | list[int]] = {}
         waiting, seen = [_ROOT], {_ROOT}
         while waiting:
@@ -229,7 +229,7 @@ class _Disk:
         return found
 
     def state(self, choices: _Choices) -> State:
-        """Return what the disk holds if this becomes of what is not synced; what is not named is kept."""
+        """Return the content of the disk for these states of items; all other items are kept."""
         chosen = dict(choices)
         for since, old, new in self._renames:
             is_gone, is_there = self._is_since(old, chosen, since), self._is_since(new, chosen, since)
@@ -287,7 +287,7 @@ class _Disk:
 
 
 class Recording:
-    """Records the changes that a program makes below a folder. See `Observer`."""
+    """Observer that records the changes that a program makes below a folder."""
 
     def __init__(self, root: Path):
         self._root, self._now = root, _Disk(root)
@@ -354,17 +354,17 @@ class Recording:
 
 @contextmanager
 def recording(folder: Path) -> Iterator[Recording]:
-    """Record what this process changes below a folder."""
+    """Record the changes of this process below a folder."""
     recorded = Recording(folder)
     with observing(folder, recorded):
         yield recorded
 
 
 def states(recorded: Recording, *, after: int = 0, first: int = 0, every: int = 1) -> Iterator[State]:
-    """Yield what a power cut may leave.
+    """Yield possible states of the disk after a power cut.
 
-    All combinations are too many. Tried are: nothing is lost, everything is, each single item is, each single item is
-    not, and some random combinations.
+    There are too many combinations, so only some are yielded: nothing is lost, everything is lost, only one item is
+    lost, all items but one are lost, and some random combinations.
 
     Args:
         after: number of changes after which the power is cut, or later.
