@@ -82,7 +82,7 @@ def append_pack(
         with translated(place):
             held.enter_context(locked(place / STATE, shared=False, what=str(place)))
         try:
-            _merge(place)  # shards that an earlier call had packed when it was killed
+            _merge(place)  # adds shards that an earlier call had packed before it was killed
             sets = {"" if each == folder else each.name: open_set(each, whole=True) for each in folders}
             new = _NewImages(source, sets, options)
             report = _pack_new(new, place / APPENDING, options, callbacks)

@@ -69,7 +69,7 @@ def test_resharding_a_packed_set_gives_the_same_bytes(tmp_path: Path):
     assert contents(source)["index.npy"] == contents(tmp_path / "out")["index.npy"]
 
 
-def test_merged_sets_follow_each_other(tmp_path: Path):
+def test_samples_of_merged_sets_keep_the_order_of_the_sets(tmp_path: Path):
     reshard([shard_set([3], name="a"), shard_set([2, 2], name="b")], tmp_path / "out")
 
     assert [key for key, _ in held(tmp_path / "out")] == [*keys(range(3), name="a"), *keys(range(4), name="b")]

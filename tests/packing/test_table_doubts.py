@@ -64,7 +64,7 @@ def test_columns_that_leave_a_doubt_are_refused_with_what_settles_it(
         (pyarrow.array([[0, 1], [1], [], [0]]), "multilabel", ("0", "1")),
     ],
 )
-def test_labels_of_every_type_are_labels(labels: "pyarrow.Array", task: str, classes: tuple, tmp_path: Path):
+def test_label_columns_may_have_any_type(labels: "pyarrow.Array", task: str, classes: tuple, tmp_path: Path):
     report = pack(
         written(tmp_path / "x.parquet", pyarrow.table({"image": pyarrow.array(IMAGES, IMAGE), "label": labels}))
     )

@@ -34,7 +34,7 @@ _UNREAD = {
 }
 _NESTED = (".zip", ".tar")
 _ZIP_BITS = 44  # a place holds the number of the zip above these bits, and an offset of up to 16 TiB below them
-_ENDING = 4096  # bytes
+_ENDING = 4096  # bytes at the end of an image that are compared before whole images
 
 
 def is_archive(path: Path) -> bool:
@@ -190,7 +190,9 @@ class ArchiveFiles:
         """
         suffix = member.path.lower()[-4:]
         if start < 0 or suffix not in _NESTED or not member.size:
-            if self._read != self._from_disk and member.place == start:  # in passing: later, reading it takes long
+            if (
+                self._read != self._from_disk and member.place == start
+            ):  # now, because reading it later would decompress it again
                 stop = start + member.size
                 self._endings.note(start, self._read(max(start, stop - _ENDING), stop))
             yield member

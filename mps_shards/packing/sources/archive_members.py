@@ -131,7 +131,7 @@ class ArchiveMembers:
         found = []
         for link in links:
             path, steps = link.link, 0
-            while path in targets and steps < 40:  # Linux follows at most 40 links, too
+            while path in targets and steps < 40:  # the limit of Linux, which also ends circular links
                 path, steps = targets[path], steps + 1
             found.append((link.path, self.find(path) or (0, -1)))
         for path, (size, place) in found:

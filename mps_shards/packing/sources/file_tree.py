@@ -37,7 +37,7 @@ ANNOTATION_KINDS = frozenset(
         *(".cls", ".pkl", ".pickle", ".yaml", ".yml", ".npy", ".npz", ".lst", ".sqlite", ".h5", ".hdf5"),
     ]
 )
-# Files that may hold images, but are not read: archives, raw data of cameras, medical and layered images
+# extensions of files that may hold images, but are not read: archives, raw data of cameras, medical and layered images
 ARCHIVE_KINDS = frozenset([".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"])
 _UNREAD_KINDS = ARCHIVE_KINDS | frozenset(
     [
@@ -54,7 +54,7 @@ _MOST_UNREAD = 50
 
 @dataclass(slots=True, kw_only=True)
 class FileTree:
-    """The state of listing one root. Hidden files are left out.
+    """The files below one root, and the files that were left out while the root is listed. Hidden files do not count.
 
     Attributes:
         options: options for reading the source.
@@ -62,7 +62,7 @@ class FileTree:
         bad: the files that were left out because they cannot be packed.
         ignored: number of files that are not images, by extension.
         annotations: the first thousand ignored files that look like annotations.
-        packed: folders that hold a shard set, which are not looked into.
+        packed: folders that hold a shard set, whose files are not listed.
         bare: the first fifty ignored files whose names have no extension.
         unread: the first fifty ignored files that may hold images, but are not read.
     """

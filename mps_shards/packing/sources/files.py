@@ -312,4 +312,4 @@ class FolderFiles:
 
     def relative(self, absolute: str) -> str:
         ways = (os.path.relpath(absolute, root) for root in (self.folder.absolute(), self.folder.resolve()))
-        return min(ways, key=len)  # prefer the path without dots
+        return min(ways, key=len)  # the shorter path has no '..' if the file is below the root

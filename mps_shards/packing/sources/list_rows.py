@@ -56,7 +56,7 @@ def _csv_rows(table: str, file: TextIO) -> Rows:
     file.seek(0)
     of_excel = head[4] if head.startswith("sep=") and len(head) > 5 else ""
     delimiter = of_excel or ("\t" if table.lower().endswith(".tsv") else max(",;\t", key=head.count))
-    is_spaced = f"{delimiter} " in head  # "label, path"
+    is_spaced = f"{delimiter} " in head  # blanks after commas, as in "label, path"
     reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=is_spaced)
     columns: list[str] = []
     began, named_by = 1, 0  # line at which the next row begins, and line that names the columns

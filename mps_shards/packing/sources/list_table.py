@@ -166,7 +166,9 @@ class Table:
 
     def _add_row(self, where: str, cells: dict[str, Any], roles: Roles, finder: ImageFinder, guess: Guess) -> None:
         if roles.image not in cells:
-            raise ConfigError(f"{where}: the column {roles.image!r} that names the image is missing")
+            raise ConfigError(
+                f"{where}: the column {roles.image!r} that names the image is missing; add it to this row"
+            )
         path = finder.find(cells.pop(roles.image), named_by=where)
         given_mask = cells.pop(roles.mask, None) if roles.mask else None
         mask = finder.find(given_mask, named_by=where) if given_mask else ""

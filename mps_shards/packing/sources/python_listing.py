@@ -24,7 +24,7 @@ class FoundSamples:
         self.numbers: dict[str, int] = {}
 
     def add(self, split: str, path: str, size: int, place: int, target: Target) -> None:
-        """Add a sample.
+        """Add the target of a sample, with the path, size and place of its image.
 
         Raises:
             DataError: the target does not fit the samples before it, or its label is not a class.

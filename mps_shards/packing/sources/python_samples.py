@@ -191,7 +191,7 @@ class IteratorSource(Source):
             self._file = None
 
     def __del__(self) -> None:
-        with contextlib.suppress(Exception):  # at the end of the interpreter
+        with contextlib.suppress(Exception):  # modules may be gone when the interpreter ends
             self.close()
 
     def _bytes(self, start: int, size: int) -> bytes:
