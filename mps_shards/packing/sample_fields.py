@@ -14,6 +14,7 @@ from mps_shards.errors import DataError
 from mps_shards.packing.label_id_maps import LabelIdMap, find_id_map
 from mps_shards.packing.pack_options import ImageOptions, PackOptions
 from mps_shards.packing.palette import Palette, find_palette
+from mps_shards.packing.sources.foreign_content import named_file
 from mps_shards.packing.sources.listing import Entry, Listing
 from mps_shards.packing.sources.source import Source
 from mps_shards.shards.raw_sample import MASK_FIELD
@@ -169,7 +170,7 @@ def fields_of(source: Source, entry: Entry, rules: FieldRules) -> Fields:
             if entry.shapes:
                 contents[MASK_FIELD] = _drawn(entry.shapes, frame, rules)
         if stored.mask:
-            with _with_path(f"{source.name}/{entry.mask}" if entry.mask else path):
+            with _with_path(f"{source.name}/{entry.mask}" if "." in entry.mask else f"the mask of {path}"):
                 contents[MASK_FIELD] = _mask(stored.mask, frame, rules)
     contents |= _label(entry)
     if entry.note:
@@ -196,13 +197,9 @@ def _with_path(path: str) -> Iterator[None]:
 def _check_image(path: str, content: bytes) -> None:
     if begins_like_image(content):
         return
-    head = content[:1024].lstrip().lower()
-    if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path} is a Git LFS pointer, not the image itself: run 'git lfs pull', then pack again")
-    if head.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{path} is an HTML page, not an image: its download failed; download it again or remove it")
-    if head.startswith(b"<?xml") or b"<error>" in head:
-        raise DataError(f"{path} is XML text, not an image: its download failed; download it again or remove it")
+    if found := named_file(content[:1024]):
+        noun = "the image itself" if "LFS" in found.what else "an image"
+        raise DataError(f"{path} is {found.what}, not {noun}: {found.remedy}")
     if not content.strip(b"\0"):
         raise DataError(f"{path} is not an image: it holds {len(content):,} zero bytes; restore or remove it")
     raise DataError(f"{path} is not an image: it begins with {content[:8]!r}; remove it or replace it")

@@ -67,8 +67,11 @@ def count_bad_samples(tasks: Sequence[ShardTask], error: DataError, *, threads: 
     for count, bad in ordered_map(checked, range(len(tasks)), workers=threads):
         total += count
         paths += bad
-    if len(paths) < 2:
+    if not paths or (len(paths) == 1 and isinstance(error, ShardError)):  # of a set, which is resharded
         return error
+    if len(paths) == 1:
+        hint = "" if "--on-bad-sample" in str(error) else "; --on-bad-sample skip leaves it out"
+        return DataError(f"{error}{hint}")
     planned = sum(len(task.plan.entries) for task in tasks) if total else 0
     among = "" if total == planned else f" among the {total:,} of {planned:,} that were checked"
     shown = ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN:,} more" if len(paths) > _SHOWN else "")

@@ -26,6 +26,7 @@ _IMAGES = 48  # images to open, spread over all splits: 10 ms for common photogr
 _MASKS = 24
 _MOST_PIXELS = 30_000_000  # limit for all decoded masks together
 _SHOWN_CLASSES = 10
+_MANY = 100  # so many label ids without names, up to 250 or more, suggest gray levels
 _GAP = 16  # a gap of more missing label ids suggests that ids are not counted from 0
 
 
@@ -108,7 +109,8 @@ class Understanding:
         if self.columns:
             yield f"  Columns: {', '.join(f'{name} ({role})' for name, role in self.columns)}"
         if self.label_ids:
-            yield f"  Label ids: {', '.join(map(_id_share, self.label_ids[:20]))}"
+            others = f" and {len(self.label_ids) - 20:,} more" if len(self.label_ids) > 20 else ""
+            yield f"  Label ids: {', '.join(map(_id_share, self.label_ids[:20]))}{others}"
         if self.formats:
             shown = ", ".join(f"{count} {kind}" for kind, count in self.formats.items())
             yield f"  Images ({self.looked_at} looked at): {shown}"
@@ -198,6 +200,12 @@ def refuse_doubts(understanding: Understanding) -> None:
 
 def _doubts_of_names(classes: Sequence[str]) -> Iterator[Doubt]:
     """Yield a doubt about classes whose names look equal when they are printed."""
+    if repeated := [name for name, count in Counter(classes).items() if count > 1]:
+        yield Doubt(
+            f"several classes have the name {repeated[0]!r}",
+            "rename them, or accept classes of one name",
+            "content",
+        )
     seen: dict[str, str] = {}
     for name in classes:
         shown = unicodedata.normalize("NFC", " ".join(name.split()))
@@ -277,6 +285,12 @@ class _Masks:
             yield Doubt(
                 "masks hold the label ids 0 and 255",
                 "make 255 the class 1 with --map-ids binary, or exclude 255 from the classes with --ignore-index 255",
+                "content",
+            )
+        elif not classes and len(ids) > _MANY and ids[-1] >= 250:
+            yield Doubt(
+                f"masks hold {len(ids)} label ids up to {ids[-1]}, as gray levels and blurred edges do",
+                "--map-ids binary makes all above 0 one class, or save masks without smoothing",
                 "content",
             )
         elif not classes and ids and (_has_gap(ids) or ids[-1] > 2 * len(ids) + _GAP):

@@ -7,6 +7,7 @@ import os
 import pickle
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -320,3 +321,44 @@ def test_a_long_gzip_file_gives_the_bytes_and_the_duplicates_of_its_folder(
     assert from_archive.duplicates == from_folder.duplicates
     assert from_folder.duplicates.images == 6
     assert contents(tmp_path / "from-archive") == contents(tmp_path / "from-folder")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", r"imgs\.zip is empty \(0 bytes\); download it again"),
+        (b"<!DOCTYPE html><html>", "imgs.zip is an HTML page, not an archive: its download failed"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer, not an archive: run 'git lfs pull'"),
+        (b"hello world", "imgs.zip is neither a zip nor a tar archive: it begins with b'hello wo'"),
+    ],
+)
+def test_files_in_the_place_of_an_archive_are_named(content: bytes, complaint: str, tmp_path: Path):
+    (tmp_path / "imgs.zip").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=complaint):
+        pack(tmp_path / "imgs.zip")
+
+
+def test_a_link_to_a_folder_in_a_tar_is_named(tmp_path: Path):
+    source = write(tmp_path / "imgs", {f"{c}/{n}.jpg": tiny_jpeg(n) for c in "ab" for n in range(2)})
+    (source / "c").symlink_to("a")
+
+    with pytest.raises(ConfigError, match="c is a link to the folder a, which is not followed inside of an archive"):
+        pack(tarred(source, tmp_path / "imgs.tar"))
+
+
+def test_a_zip_member_is_never_inflated_beyond_its_stated_size(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "imgs.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/0.jpg", b"\xff\xd8\xff" + bytes(100 << 20))
+    content = bytearray((tmp_path / "imgs.zip").read_bytes())
+    record = content.rfind(b"PK\1\2")
+    content[record + 24 : record + 28] = (100).to_bytes(4, "little")
+    (tmp_path / "imgs.zip").write_bytes(content)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"'a/0\.jpg' is damaged: its checksum does not match"):
+            ArchiveFiles(tmp_path / "imgs.zip").read("a/0.jpg")
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()

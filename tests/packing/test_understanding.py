@@ -17,6 +17,7 @@ from tests.support.commands import run
 from tests.support.doubtful_trees import DOUBTFUL, LISTS
 from tests.support.files import contents
 from tests.support.images import tiny_jpeg, write
+from tests.support.silent_trees import SILENT
 
 
 def packed(folder: Path, case: Case, options: tuple[str, ...], out: str) -> tuple[int, str, dict[str, Any]]:
@@ -36,9 +37,9 @@ def check(found: dict[str, Any], wanted: Mapping[str, tuple[str, tuple[str, ...]
         assert all(name == given for name, given in zip(classes, found[split]["classes"], strict=True) if name)
 
 
-@pytest.mark.parametrize("name", [*CASES, *DOUBTFUL, *LISTS])
+@pytest.mark.parametrize("name", [*CASES, *DOUBTFUL, *LISTS, *SILENT])
 def test_a_tree_is_understood_or_refused_with_the_option_that_settles_the_doubt(tmp_path: Path, name: str):
-    case = (CASES | DOUBTFUL | LISTS)[name]
+    case = (CASES | DOUBTFUL | LISTS | SILENT)[name]
     folder = write(tmp_path / "data", case.files)
 
     code, said, found = packed(folder, case, case.options, "out")

@@ -122,41 +122,6 @@ DOUBTFUL = {
         words=("cat/2 begins like an image, but has no extension, so this file and others like it are left out",),
         settled=(("--yes",), {"": ("classification", CATS, 4)}),
     ),
-    # what is not read, among what is
-    "folders of systems": Case(
-        images(*PETS, "@eaDir/cat/0.jpg", "$RECYCLE.BIN/x.jpg", "cat/.ipynb_checkpoints/0-checkpoint.jpg"),
-        {"": ("classification", CATS, 4)},
-        ("Classes (2)",),
-    ),
-    "an archive among the images": Case(
-        {**images(*PETS), "more.zip": b"PK\3\4"},
-        words=("more.zip is an archive inside the source, which is left out", "unpack the archive"),
-        settled=(("--yes",), {"": ("classification", CATS, 4)}),
-    ),
-    "raw data of a camera": Case(
-        {**images(*PETS), "cat/7.NEF": b"II*\0", "cat/8.dcm": b"x", "cat/0.cr2": b"II*\0"},
-        words=("cat/7.NEF is an image in a format that is not read, and is left out, as are 1 more", "convert"),
-        settled=(("--yes",), {"": ("classification", CATS, 4)}),
-    ),
-    "members of a WebDataset": Case(
-        {**images("0.jpg", "1.jpg"), "0.cls": b"0", "1.cls": b"1"},
-        words=("0.cls and other .cls files have the names of images and look like labels of a WebDataset", "index"),
-        settled=(("--layout", "flat"), {"": ("unlabeled", (), 2)}),
-    ),
-    "classes inside of one class": Case(
-        images("animal/cat/0.jpg", "animal/dog/0.jpg", "car/0.jpg", "car/1.jpg"),
-        words=("the images of animal are in inner folders (cat, dog)", "--layout classes"),
-        settled=(("--layout", "classes"), {"": ("classification", ("animal", "car"), 4)}),
-    ),
-    "two spellings of a class": Case(
-        images("Cat/0.jpg", "cat/1.jpg", "dog/2.jpg"),
-        words=("the classes 'Cat' and 'cat' differ only in upper and lower case", "--layout classes"),
-        settled=(("--layout", "classes"), {"": ("classification", ("Cat", "cat", "dog"), 3)}),
-    ),
-    "two lists with labels": Case(
-        {**listed("path,label", TWO), "train.csv": rows("path,label", *(f"{name},x" for name in NAMES))},
-        words=("holds several lists that name its images (labels.csv, train.csv); pack one of them",),
-    ),
     # cells
     "two columns of images": Case(
         listed("image,second,label", [f"{name},{label}" for name, label in zip(NAMES[::-1], TWO, strict=True)]),

@@ -16,9 +16,11 @@ from mps_shards.errors import ConfigError, StorageError
 from mps_shards.packing.sources.archive_members import ArchiveMembers, Member
 from mps_shards.packing.sources.file_tree import is_image
 from mps_shards.packing.sources.files import Content, file_stamp
+from mps_shards.packing.sources.foreign_content import named_content
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.packing.sources.tar_archive import GzipBytes, tar_members
 from mps_shards.packing.sources.zip_archive import ZipArchive
+from mps_shards.shards.tar import BLOCK
 from mps_shards.storage.local_disk import local_file
 from mps_shards.storage.range_reader import RangeReader
 
@@ -146,6 +148,12 @@ class ArchiveFiles:
         head = self._from_disk(0, 512)
         if kind := next((kind for start, kind in _UNREAD.items() if head.startswith(start)), None):
             raise ConfigError(f"{self._path} is a {kind} archive, whose files cannot be read singly; unpack it")
+        if not self._size:
+            raise ConfigError(f"{self._path} is empty (0 bytes); download it again")
+        if found := named_content(head):
+            raise ConfigError(f"{self._path} is {found.what}, not an archive: {found.remedy}")
+        if self._size < BLOCK and not head.startswith((b"PK", b"\x1f\x8b")):
+            raise ConfigError(f"{self._path} is neither a zip nor a tar archive: it begins with {head[:8]!r}")
         if head.startswith(b"PK"):
             members = ArchiveMembers(self._watched(self._zip(0, self._size)))
         elif head.startswith(b"\x1f\x8b"):
@@ -153,6 +161,12 @@ class ArchiveFiles:
             members = ArchiveMembers(self._watched(self._tar(0, 1 << 62)))
         else:
             members = ArchiveMembers(self._watched(self._tar(0, self._size)))
+        if members.folder_links:
+            link, folder = members.folder_links[0]
+            raise ConfigError(
+                f"{self._path}: {link} is a link to the folder {folder}, which is not followed inside of an archive; "
+                "unpack the archive, and pack the folder"
+            )
         if self._packed_inside and not self._has_images:
             raise ConfigError(
                 f"{self._path} holds no images, only {self._packed_inside}, which is compressed and so cannot be "

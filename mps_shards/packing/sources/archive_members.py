@@ -51,7 +51,11 @@ def clean_path(name: str, *, where: str) -> str:
 
 
 class ArchiveMembers:
-    """The members of an archive by their paths. The last of several members with one path counts, as in ``tar -x``."""
+    """The members of an archive by their paths. The last of several members with one path counts, as in ``tar -x``.
+
+    Attributes:
+        folder_links: links to folders, which are not followed, with the folders that they lead to.
+    """
 
     def __init__(self, members: Iterable[Member]):
         self._folders = {"": 0}
@@ -66,6 +70,7 @@ class ArchiveMembers:
                 links.append(member)
             else:
                 self._add(member.path, member.size, member.place)
+        self.folder_links: list[tuple[str, str]] = []
         self._sort()
         self._follow(links)
 
@@ -133,6 +138,8 @@ class ArchiveMembers:
             path, steps = link.link, 0
             while path in targets and steps < 40:  # the limit of Linux, which also ends circular links
                 path, steps = targets[path], steps + 1
+            if path and self.has_folder(path):
+                self.folder_links.append((link.path, path))
             found.append((link.path, self.find(path) or (0, -1)))
         for path, (size, place) in found:
             self._add(path, size, place)

@@ -8,8 +8,9 @@ import msgspec
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.sources.coco_files import AnnotationFile, Instances, Key, annotation_files, read_instances
 from mps_shards.packing.sources.file_tree import FileTree, is_image, refusal
-from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
 from mps_shards.vision.encoding import read_header
+from mps_shards.wording import counted
 
 __all__ = ["is_coco", "list_coco"]
 
@@ -53,6 +54,7 @@ def list_coco(tree: FileTree) -> Listing:
     if not files:
         raise ConfigError(f"{tree.files.name} holds no annotations/instances_*.json and no _annotations.coco.json")
     splits, known, first, notes = [], None, "", []
+    doubts: list[Doubt] = []
     for file in files:
         instances = read_instances(tree, file.path)
         _refuse_boxes(tree, file.path, instances)
@@ -60,6 +62,8 @@ def list_coco(tree: FileTree) -> Listing:
         notes += [f"the category {dropped!r} of {file.path} has no annotations and only groups the others"] * bool(
             dropped
         )
+        notes += _notes_on_outlines(file.path, instances)
+        doubts += _doubts_about_annotations(file.path, instances)
         categories = [(each.id, each.name) for each in instances.categories]
         if known not in (None, categories):
             raise DataError(
@@ -82,7 +86,24 @@ def list_coco(tree: FileTree) -> Listing:
         why=f"{files[0].path} holds COCO annotations",
         labels_from="the categories",
         notes=tuple(dict.fromkeys(notes)),
+        doubts=tuple(doubts),
     )
+
+
+def _notes_on_outlines(path: str, instances: Instances) -> Iterator[str]:
+    bare = sum(bytes(each.segmentation) in NOTHING for each in instances.annotations)
+    if bare:
+        whole = counted(len(instances.annotations), "annotation")
+        yield f"{bare:,} of {whole} in {path} have no outline and are not drawn"
+
+
+def _doubts_about_annotations(path: str, instances: Instances) -> Iterator[Doubt]:
+    if instances.images and not instances.annotations:
+        yield Doubt(
+            f"{path} holds no annotations, so its images would be all background",
+            "add the annotations, or pack the images without labels (--layout flat)",
+            "content",
+        )
 
 
 def _refuse_boxes(tree: FileTree, path: str, instances: Instances) -> None:

@@ -128,6 +128,11 @@ def read_instances(tree: FileTree, path: str) -> Instances:
 
 def _decode_leniently(content: bytes, where: str, cause: Exception) -> _File:
     """Decode a file with NaN or Infinity, which Python's json writes; both become null."""
+    if re.search(rb'"caption"\s*:', content) and b'"category_id"' not in content:
+        raise DataError(
+            f"{where} holds captions, not outlines of objects: write a list with the columns path and caption, and "
+            "pack the list with --targets caption"
+        ) from cause
     if not re.search(rb"\b(NaN|Infinity)\b", content):
         raise DataError(f"{where}: {cause}") from cause
     try:

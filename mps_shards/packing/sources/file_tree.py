@@ -294,7 +294,7 @@ class FileTree:
     def nameless_images(self) -> list[str]:
         """Return the files that begin like images, although their names have no extension."""
         found = []
-        for path in self.bare:
+        for path in filter(self.files.is_file, self.bare):  # others are links that lead nowhere
             with self.files.open(path) as file:
                 if begins_like_image(file.read(64)):
                     found.append(path)

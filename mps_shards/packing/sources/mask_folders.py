@@ -85,7 +85,8 @@ def paired_folders(tree: FileTree, prefix: str = "") -> list[FolderPair]:
             if not _fits(tree, firsts[images], f"{prefix}{images}/", f"{prefix}{masks}/"):
                 continue
             named = _names_masks(masks)
-            if _are_label_maps(tree, held) and (named or not _are_label_maps(tree, firsts[images])):
+            are_maps = _are_label_maps(tree, held) and (named or not _are_label_maps(tree, firsts[images]))
+            if are_maps or (named and _are_label_maps(tree, held, coloured=True)):
                 pairs.append(FolderPair(images, masks, named))
                 taken |= {images, masks}
                 break
@@ -142,25 +143,36 @@ def _fits(tree: FileTree, images: list[str], image_folder: str, mask_folder: str
     for path in images:
         stem = path[len(image_folder) :].rpartition(".")[0]
         folder, _, name = stem.rpartition("/")
-        wanted = {name + suffix for suffix in ("", *SUFFIXES)}
-        wanted |= {without_image_suffix(name) + suffix for suffix in ("", *SUFFIXES)}
+        bases = (name, without_image_suffix(name))
         inside = posixpath.join(mask_folder, folder) if folder else mask_folder.removesuffix("/")
         if not tree.files.is_folder(inside):
             return False
-        if not wanted & tree.stems(inside + "/"):
+        stems = tree.stems(inside + "/")
+        if not any(each.startswith(bases) and _is_mask_of(each, bases) for each in stems):
             return False
     return True
 
 
-def _are_label_maps(tree: FileTree, paths: list[str]) -> bool:
-    """Whether these images have one channel, and few different values."""
+def _is_mask_of(stem: str, bases: tuple[str, ...]) -> bool:
+    return any(stem == base or (stem.startswith(base) and stem[len(base) :].lower() in SUFFIXES) for base in bases)
+
+
+def _are_label_maps(tree: FileTree, paths: list[str], *, coloured: bool = False) -> bool:
+    """Whether these images have one channel, and few different values; or, `coloured`, few different colours."""
+    modes = ("RGB", "RGBA") if coloured else ("1", "L", "P", "I", "I;16")
     for path in paths:
         try:
             with Image.open(io.BytesIO(tree.files.read(path))) as image:
-                if image.mode not in ("1", "L", "P", "I", "I;16") or image.format == "JPEG":
+                if image.mode not in modes or image.format == "JPEG":
                     return False
-                if image.width * image.height > 50_000_000 or len(np.unique(np.asarray(image))) > _MOST_IDS:
+                if image.width * image.height > 50_000_000 or not _has_few_values(image):
                     return False
         except (ShardsError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             return False
     return bool(paths)
+
+
+def _has_few_values(image: Image.Image) -> bool:
+    if image.mode in ("RGB", "RGBA"):
+        return image.getcolors(_MOST_IDS) is not None
+    return len(np.unique(np.asarray(image))) <= _MOST_IDS

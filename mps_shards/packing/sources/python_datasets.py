@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mps_shards.errors import ConfigError
 from mps_shards.packing.sources.python_items import item_of, target_of
 
 __all__ = ["ArrayPairs", "ImageFiles", "classes_of", "is_arrays", "known_labels", "prepare_samples", "without_images"]
@@ -74,10 +75,18 @@ def prepare_samples(samples: Any) -> Any:
 
 
 def is_arrays(given: Any) -> bool:
-    """Whether an object is a pair of arrays ``(X, y)`` of equal length, with images first."""
+    """Whether an object is a pair of arrays ``(X, y)`` of equal length, with images first.
+
+    Raises:
+        ConfigError: the numbers of images and targets differ.
+    """
     if not (isinstance(given, tuple) and len(given) == 2 and hasattr(given[0], "shape")):
         return False
-    return len(given[0].shape) >= 3 and hasattr(given[1], "__len__") and len(given[0]) == len(given[1])
+    if len(given[0].shape) < 3 or not hasattr(given[1], "__len__"):
+        return False
+    if len(given[0]) != len(given[1]) and len(getattr(given[1], "shape", ())) == 1:
+        raise ConfigError(f"X holds {len(given[0]):,} images, but y {len(given[1]):,} targets; give one for each image")
+    return len(given[0]) == len(given[1])
 
 
 def without_images(samples: Any) -> Any:

@@ -1,6 +1,7 @@
 """Conversion of an item of a Python sequence to an encoded image and its target."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -111,6 +112,8 @@ def target_of(item: Item, where: str) -> Target:
     if isinstance(target, str):
         return Target(label=target, **about)
     if isinstance(target, float | np.floating):
+        if not math.isfinite(target):
+            raise DataError(f"the target of {where} is {target}, which is no number to predict; leave the sample out")
         return Target(number=float(target), **about)
     if isinstance(target, Image.Image) or (isinstance(target, np.ndarray) and target.ndim == 2):
         return Target(mask=mask_bytes(target, where), **about)
@@ -186,9 +189,14 @@ def _image_of(pixels: Any, where: str) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(pixels))
     if is_gray and pixels.dtype.kind == "f":
         return Image.fromarray(np.ascontiguousarray(pixels, np.float32))
+    hint = ""
+    if pixels.dtype.kind == "f":
+        hint = "; if a transform such as ToTensor made it, leave the transform out"
+    if pixels.ndim == 4:
+        hint = "; it looks like a batch: give single samples, as the data set of a DataLoader does (loader.dataset)"
     raise DataError(
         f"the image of {where} is {_kind(pixels)}; give uint8 values from 0 to 255, as (height, width) or (height, "
-        "width, channels)"
+        f"width, channels){hint}"
     )
 
 

@@ -1,12 +1,16 @@
 """Listing of samples from Python objects, which collects their targets and the classes of the targets."""
 
+from collections.abc import Iterator
+
 import msgspec
+import numpy as np
 
 from mps_shards.errors import ConfigError, DataError
 from mps_shards.packing.sources.class_folders import number_labels
-from mps_shards.packing.sources.listing import Entries, Entry, Listing, Split
+from mps_shards.packing.sources.listing import Doubt, Entries, Entry, Listing, Split
 from mps_shards.packing.sources.python_items import Target
 from mps_shards.shards.manifest import Task
+from mps_shards.wording import counted
 
 __all__ = ["FoundSamples"]
 
@@ -67,8 +71,20 @@ class FoundSamples:
                 for name, entries in sorted(self._splits.items())
             ),
             identity=identity,
+            doubts=tuple(self._doubts()),
             numbers=("target",) if "regression" in self._kinds.values() else (),
         )
+
+    def _doubts(self) -> Iterator[Doubt]:
+        for name, entries in sorted(self._splits.items()):
+            lacking = np.flatnonzero(entries.labels < 0)
+            if self._kinds[name] == "classification" and len(lacking):
+                samples = counted(len(entries), "sample") + (f" of split {name!r}" if name else "")
+                yield Doubt(
+                    f"{len(lacking):,} of {samples} have no label (None), such as {entries[int(lacking[0])].path}",
+                    "give them a label, or leave them out: training finds samples without a class",
+                    "content",
+                )
 
     def _number(self, label: int | str, path: str) -> int:
         if isinstance(label, str):
@@ -77,7 +93,9 @@ class FoundSamples:
             number = self._places.setdefault(label, len(self._places))
             self._has_names = True
         else:
-            if label < 0 or (self._classes and label >= len(self._classes)):
+            if label < 0:
+                raise DataError(f"{path} has the label {label}; class numbers begin at 0, and None is no label")
+            if self._classes and label >= len(self._classes):
                 raise DataError(f"{path} has the label {label}, which is not one of the {len(self._classes)} classes")
             number, self._most = label, max(self._most, label)
         self.numbers[str(label)] = number

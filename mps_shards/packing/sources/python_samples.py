@@ -100,7 +100,7 @@ class SequenceSource(Source):
         index = entry.place & (1 << _SPLIT_BITS) - 1
         where = f"sample {index}"
         with self._lock:  # data sets share file handles and random states; images are encoded outside of the lock
-            given = samples[index]
+            given = _taken(samples, index)
         item = item_of(given, where)
         extension, image = encoded_image(item.image, where)
         target = target_of(item, where)
@@ -129,7 +129,9 @@ class SequenceSource(Source):
         rows = without_images(samples)
         for index in range(len(samples)):
             where = f"sample {index}"
-            yield target_of(item_of(samples[index] if rows is None else {"image": b"", **rows[index]}, where), where)
+            yield target_of(
+                item_of(_taken(samples, index) if rows is None else {"image": b"", **rows[index]}, where), where
+            )
 
 
 class IteratorSource(Source):
@@ -205,6 +207,15 @@ class IteratorSource(Source):
         raise ConfigError("an iterator can only be packed by this process: leave the executor 'local'")
 
 
+def _taken(samples: Any, index: int) -> Any:
+    """An item; an error of the data set itself gains a note that names the item."""
+    try:
+        return samples[index]
+    except Exception as error:
+        error.add_note(f"raised by sample {index} of {len(samples):,} that the data set states")
+        raise
+
+
 def _path(samples: Any, split: str, index: int) -> str:
     if isinstance(samples, ImageFiles):
         path = os.path.relpath(samples.samples[index][0], samples.root)
@@ -221,7 +232,8 @@ def _sizes(samples: Any) -> Any:
         return lambda index: 0
     probed = sorted({round(place) for place in np.linspace(0, len(samples) - 1, _PROBED).tolist()})
     sizes = [
-        len(encoded_image(item_of(samples[index], f"sample {index}").image, f"sample {index}")[1]) for index in probed
+        len(encoded_image(item_of(_taken(samples, index), f"sample {index}").image, f"sample {index}")[1])
+        for index in probed
     ]
     mean = sum(sizes) // len(sizes)
     return lambda index: mean

@@ -41,7 +41,10 @@ def tar_members(read: Callable[[int, int], bytes], start: int, stop: int, *, whe
                 path = clean_path(entry.name, where=where)
                 yield Member(path, 0, -1, link=_target(read(start + entry.start - BLOCK, start + entry.start), path))
     except ShardError as error:
-        raise DataError(f"{error}; make or download the archive again") from error
+        remedy = "make or download the archive again"
+        if "sparse" in str(error):
+            remedy = "unpack the archive, and pack the folder"
+        raise DataError(f"{error}; {remedy}") from error
 
 
 def _target(header: bytes, path: str) -> str:

@@ -80,7 +80,7 @@ class ZipArchive:
         content = self._read(start, stop)
         if record.method == _DEFLATED:
             try:
-                content = zlib.decompress(content, -15, max(1, record.size))
+                content = zlib.decompressobj(-15).decompress(content, record.size + 1)  # no more than is stated
             except zlib.error as error:
                 raise self._damaged(record, str(error)) from error
         elif record.method != _STORED:
