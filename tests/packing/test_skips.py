@@ -1,12 +1,14 @@
 """A file that cannot become a sample stops the pack, or is always left out, counted and listed."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from mps_shards import ShardDataset, pack
-from mps_shards.errors import DataError
+from mps_shards.errors import DataError, StorageError
 from tests.support.files import contents
 from tests.support.images import class_folders, write
 
@@ -80,3 +82,22 @@ def test_shards_with_skipped_images_are_made_again_if_nothing_may_be_skipped(sou
 
     with pytest.raises(DataError, match=r"bad\.jpg is an HTML page"):
         pack(source, tmp_path / "out", shard_samples=14, shuffle=False)
+
+
+@pytest.mark.parametrize("name", ["scandir", "stat"])
+def test_a_failing_disk_is_an_error_and_not_a_reason_to_skip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    class_folders(tmp_path / "imgs", classes=2, each=2)
+    real = getattr(os, name)
+
+    def failing(path, *arguments, **options):
+        if str(path).rstrip("/").endswith("class-1" if name == "scandir" else "class-1/00.jpg"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, name, failing)
+
+    with pytest.raises(StorageError, match=r"class-1.*: Input/output error"):
+        pack(tmp_path / "imgs", tmp_path / "out", on_bad_sample="skip")
+    assert not (tmp_path / "out").exists()

@@ -57,7 +57,7 @@ def _pack(folder: Path, **options: Any) -> None:
 
 
 def _task(folder: Path, number: int) -> None:
-    if not (folder / "out/manifest.json").exists():
+    if not os.path.exists(folder / "out/manifest.json"):
         _pack(folder, executor="array", task_index=number, num_tasks=2)
 
 

@@ -10,7 +10,7 @@ from mps_shards.errors import ConfigError, DataError, ShardsError, StorageError
 from mps_shards.packing.destinations.destination import MARKER
 from mps_shards.packing.pack_options import SourceOptions
 from mps_shards.packing.sources.class_list import read_class_list
-from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles
+from mps_shards.packing.sources.files import ICLOUD, Files, SubFiles, is_of_one_file
 from mps_shards.packing.sources.listing import Bad
 from mps_shards.shards.manifest import MANIFEST_NAME
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
@@ -94,7 +94,7 @@ class FileTree:
         try:
             return self.files.names(folder)
         except StorageError as error:
-            if not self.options.skip_bad:
+            if not (self.options.skip_bad and is_of_one_file(error)):
                 raise
             if all(bad.path != folder for bad in self.bad):  # several layouts list the same folders
                 self.leave_out(folder, str(error))
@@ -229,6 +229,8 @@ class FileTree:
         try:
             size = self.files.size(path)
         except StorageError as error:
+            if not is_of_one_file(error):
+                raise
             self.leave_out(path, str(error))
             return 0
         except FileNotFoundError:

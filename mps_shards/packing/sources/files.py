@@ -17,7 +17,18 @@ from mps_shards.errors import DataError, StorageError
 from mps_shards.packing.sources.source import Stamp
 from mps_shards.shards.raw_sample import IMAGE_FIELDS
 
-__all__ = ["ICLOUD", "Content", "Files", "FolderFiles", "NotedFiles", "ReadFiles", "SubFiles", "is_shown", "stamp_of"]
+__all__ = [
+    "ICLOUD",
+    "Content",
+    "Files",
+    "FolderFiles",
+    "NotedFiles",
+    "ReadFiles",
+    "SubFiles",
+    "is_of_one_file",
+    "is_shown",
+    "stamp_of",
+]
 
 Content = bytes | mmap.mmap
 
@@ -162,6 +173,12 @@ class NotedFiles:
 def _unread(path: str, error: OSError) -> DataError | StorageError:
     kind = DataError if error.errno in _OF_ONE_FILE else StorageError
     return kind(f"cannot read {path}: {error.strerror}")
+
+
+def is_of_one_file(error: BaseException) -> bool:
+    """Whether an error concerns one file or folder, so that the rest can be packed without it, and not the disk."""
+    cause = error.__cause__
+    return not isinstance(cause, OSError) or cause.errno in (*_OF_ONE_FILE, *_NO_SUCH_FILE)
 
 
 def _is_folder(item: "os.DirEntry[str]") -> bool:
