@@ -8,7 +8,7 @@ ARGS ?=
 PARALLEL := -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs format bench fuzz fuzz-native faults sanitize soak clean distclean
+.PHONY: help install demo practice test check docs format bench fuzz fuzz-native faults sanitize soak clean distclean
 
 help: ## Show this list of targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ $(ALL): $(KERNEL)
 
 demo: $(READY) ## Pack real photographs, stream them to the best device, train on them (no download)
 	$(BIN)/python -m tools.scripts.demo $(ARGS)
+
+practice: $(READY) ## Make the data that a page of the documentation starts from: make practice PAGE=class-folders
+	@$(BIN)/python -m tests.docs.practice $(PAGE)
 
 test: $(ALL) ## Run all tests, or some of them: make test ARGS='tests/sampling -k order'
 	$(BIN)/python -m pytest $(or $(ARGS),$(PARALLEL))

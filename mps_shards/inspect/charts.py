@@ -37,10 +37,12 @@ _MOST_DOTS = 300  # image sizes that get a dot each
 _MOST = 30  # classes that get a bar with a name; more are drawn as one ranked curve
 PAPER, INK, FAINT, LINE, FILL = "#fafaf7", "#1c1e22", "#6b6e76", "#e4e3dd", "#3b6fb6"
 # The same names as in the style of the page, which gives them other values in dark mode.
-_VARIABLES = {PAPER: "--card", INK: "--ink", FAINT: "--faint", LINE: "--line", FILL: "--fill"}
+_PAGE = {PAPER: "--card", INK: "--ink", FAINT: "--faint", LINE: "--line", FILL: "--fill"}
 # Okabe and Ito's palette, which people with a colour vision deficiency can tell apart (jfly.uni-koeln.de/color).
 _CHANNELS = {"red": "#d55e00", "green": "#009e73", "blue": "#0072b2"}
+_VARIABLES = {**_PAGE, **{colour: f"--{name}" for name, colour in _CHANNELS.items()}}
 _NOT_INLINE = re.compile(r' xmlns(:\w+)?="[^"]*"|<metadata>.*?</metadata>', re.DOTALL)  # only files need these
+_SOLID: dict[str, Any] = {"color": FILL, "histtype": "stepfilled"}  # one shape: bars would have seams between them
 _STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -169,7 +171,8 @@ def _draw_classes(axes: Any, found: "Survey") -> None:
     ranked = [(found.class_name(number), count * scale) for number, count in counts.most_common()]
     axes.set_title("Pixels per class" if masks else "Images per class")
     if len(ranked) > _MOST:
-        return _draw_ranked(axes, ranked, unit)
+        classes = [(name, share) for name, share in ranked if name != "ignored"]
+        return _draw_ranked(axes, classes, unit, of=len(found.manifest.classes))
     names, values = [name for name, _ in reversed(ranked)], [value for _, value in reversed(ranked)]
     axes.barh([_short(name) for name in names], values, color=FILL, height=min(0.7, 0.16 * len(ranked)))
     axes.set(xlabel=unit, xlim=(0, max(values) * 1.12), ylim=(-0.7, max(len(ranked), 4) - 0.3))
@@ -180,14 +183,26 @@ def _draw_classes(axes: Any, found: "Survey") -> None:
     axes.tick_params(axis="y", labelsize=8 if len(ranked) > 12 else 10, length=0)
 
 
-def _draw_ranked(axes: Any, ranked: Sequence[tuple[str, float]], unit: str) -> None:
-    """Draw many classes as one curve by rank, and name the most frequent and the rarest."""
+def _draw_ranked(axes: Any, ranked: Sequence[tuple[str, float]], unit: str, *, of: int) -> None:
+    """Draw many classes as one curve by rank, and name the most frequent and the rarest, with how many others tie."""
+    from matplotlib.ticker import StrMethodFormatter
+
     values = [value for _, value in ranked]
     axes.fill_between(range(1, len(values) + 1), values, step="mid", color=FILL, alpha=0.25, linewidth=0)
     axes.step(range(1, len(values) + 1), values, where="mid", color=FILL)
-    ends = f"most: {_short(ranked[0][0])} ({values[0]:,.4g})\nfewest: {_short(ranked[-1][0])} ({values[-1]:,.4g})"
-    axes.text(0.98, 0.95, ends, transform=axes.transAxes, ha="right", va="top", fontsize=9)
-    axes.set(xlabel=f"rank of the class ({len(values):,} classes)", ylabel=unit, ylim=(0, max(values) * 1.25))
+    ends = [f"{what}: {_with_ties(ranked[place], values)}" for what, place in (("most", 0), ("fewest", -1))]
+    axes.text(0.98, 0.95, "\n".join(ends), transform=axes.transAxes, ha="right", va="top", fontsize=9)
+    number = f"{len(values):,} of {of:,} classes occur" if len(values) < of else counted(len(values), "class")
+    axes.set(xlabel=f"rank of the class ({number})", ylabel=unit)
+    axes.set(ylim=(0, max(values) * 1.25), xlim=(0, len(values) + 1))
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= max(values)])  # no grid line through the text
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _with_ties(named: tuple[str, float], values: Sequence[float]) -> str:
+    name, value = named
+    others = values.count(value) - 1
+    return f"{_short(name)}{f' and {others:,} more' if others else ''} ({value:,.4g})"
 
 
 def _draw_sizes(axes: Any, found: "Survey") -> None:
@@ -202,11 +217,14 @@ def _draw_sizes(axes: Any, found: "Survey") -> None:
         hexagons = {"reduce_C_function": np.sum, "gridsize": 24, "mincnt": 1, "linewidths": 0.2}
         axes.hexbin(widths, heights, C=counts, cmap=shades, **hexagons)
     else:
-        largest = max(sizes.values())
-        areas = [12 + 240 * count / largest if largest > 1 else 36.0 for count in sizes.values()]
+        of_one = min(
+            36.0, 300 / max(sizes.values())
+        )  # areas are in proportion to the images, and none covers the chart
+        areas = [max(6.0, of_one * count) for count in sizes.values()]
         axes.scatter(widths, heights, s=areas, color=FILL, alpha=0.45, linewidths=0)
-    more = "darker" if len(sizes) > _MOST_DOTS else "larger"
-    axes.set(xlabel=f"width in pixels ({more}: more images)", ylabel="height in pixels")
+    shown = " (larger: more images)" if max(sizes.values()) > 1 else ""
+    shown = " (darker: more images)" if len(sizes) > _MOST_DOTS else shown
+    axes.set(xlabel=f"width in pixels{shown}", ylabel="height in pixels")
     axes.set_title(f"Image sizes ({len(sizes):,} different)")
     axes.margins(0.12)
     axes.grid(axis="x")
@@ -214,8 +232,9 @@ def _draw_sizes(axes: Any, found: "Survey") -> None:
 
 def _draw_file_sizes(axes: Any, found: "Survey") -> None:
     sizes = np.array(found.tally.bytes) / 1e3
-    axes.hist(sizes, bins=min(40, max(8, len(sizes) // 8)), color=FILL)
+    axes.hist(sizes, bins=min(40, max(8, len(sizes) // 8)), **_SOLID)
     axes.axvline(float(np.median(sizes)), color=INK, linewidth=1, linestyle=":")
+    _whole_numbers(axes)
     axes.set(xlabel="KB (dotted: median)", ylabel="images")
     axes.set_title("File sizes")
 
@@ -227,9 +246,10 @@ def _draw_values(axes: Any, found: "Survey") -> None:
         axes.plot(range(1, 255), values[1:255], color=colour, linewidth=1.3, label=name)
     top = float(share[:, 1:255].max()) or 1.0
     axes.set(xlabel="value", ylabel="% of pixels", xlim=(0, 255), ylim=(0, top * 1.5), xticks=range(0, 256, 51))
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= top])  # no grid line through the text
     for place, align, value in ((0.02, "left", 0), (0.98, "right", 255)):
         shown = " / ".join(f"{amount:.2g}" for amount in share[:, value])
-        axes.text(place, 0.97, f"{value}:\n{shown} %", transform=axes.transAxes, ha=align, va="top", fontsize=8)
+        axes.text(place, 0.97, f"at {value}:\n{shown} %", transform=axes.transAxes, ha=align, va="top", fontsize=9)
     axes.set_title("Values of red, green and blue")
     axes.legend(frameon=False, fontsize=9, loc="upper center", ncols=3, bbox_to_anchor=(0.5, 0.86))
 
@@ -240,15 +260,25 @@ def columns_of(found: "Survey") -> int:
 
 
 def _draw_numbers(axes: Any, found: "Survey", *, column: int) -> None:
-    axes.hist([values[column] for values in found.tally.numbers], bins=30, color=FILL)
+    axes.hist([values[column] for values in found.tally.numbers], bins=30, **_SOLID)
+    _whole_numbers(axes)
     axes.set(xlabel=_short(found.manifest.column_names[column]), ylabel="images")
     axes.set_title(f"Target: {_short(found.manifest.column_names[column])}")
 
 
 def _draw_captions(axes: Any, found: "Survey") -> None:
-    axes.hist(found.tally.caption_words, bins=range(max(found.tally.caption_words) + 2), color=FILL, align="left")
+    axes.hist(found.tally.caption_words, bins=range(max(found.tally.caption_words) + 2), align="left", **_SOLID)
+    _whole_numbers(axes)
     axes.set(xlabel="words in a caption", ylabel="images")
     axes.set_title("Captions")
+
+
+def _whole_numbers(axes: Any) -> None:
+    """Label the axis of a count of images with whole numbers."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _short(name: str) -> str:

@@ -208,7 +208,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, tile: Tile, x: int, middle: int, wi
 
 def _draw_legend(draw: ImageDraw.ImageDraw, line: Sequence[tuple[int, str, Colour]], y: int) -> None:
     for x, name, colour in line:
-        draw.rounded_rectangle((x, y, x + 14, y + 14), 4, colour)
+        draw.rounded_rectangle((x, y, x + 14, y + 14), 4, colour, outline=_FAINT if min(colour) > 200 else None)
         if colour == IGNORED:
             draw.line((x + 3, y + 11, x + 11, y + 3), _PAPER, 2)
         draw.text((x + 22, y + 7), name, _INK, _font(16), anchor="lm")

@@ -22,9 +22,9 @@ _FAULTS = 50  # faults that are listed
 
 _STYLE = """
 :root { color-scheme: light dark; --paper:#fafaf7; --card:#fff; --ink:#1c1e22; --faint:#6b6e76; --line:#e4e3dd;
-  --fill:#3b6fb6; --good:#1f7a3d; --bad:#b3261e }
+  --fill:#3b6fb6; --good:#1f7a3d; --bad:#b3261e; --red:#d55e00; --green:#009e73; --blue:#0072b2 }
 @media (prefers-color-scheme: dark) { :root { --paper:#17181b; --card:#1f2125; --ink:#e9e9e4; --faint:#9a9da5;
-  --line:#33363c; --fill:#7ba6e0; --good:#6cc48a; --bad:#f08a80 } }
+  --line:#33363c; --fill:#7ba6e0; --good:#6cc48a; --bad:#f08a80; --red:#f0843c; --green:#3cc79b; --blue:#56b4e9 } }
 * { box-sizing: border-box }
 body { margin:0; background:var(--paper); color:var(--ink) }
 body { font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif }
@@ -47,6 +47,7 @@ th { text-align:left; font-weight:500 } td, th { padding:4px 12px 4px 0; vertica
 thead th { color:var(--faint); border-bottom:1px solid var(--line) }
 .faults td:first-child, .faults td:nth-child(2) { white-space:nowrap }
 .bars td { text-align:right; white-space:nowrap; width:1% } .bars th { width:24%; overflow-wrap:anywhere }
+.bars .gap { color:var(--faint); padding:10px 0; width:auto; text-align:left }
 .bars .bar { width:auto; vertical-align:middle } .bars i { display:block; height:12px; border-radius:3px }
 .bars i { background:var(--fill); min-width:1px }
 @media (max-width:600px) { main { padding:32px 20px 48px } .bars { font-size:13px } .bars th { width:34% }
@@ -62,7 +63,9 @@ figure { margin:0; min-width:0 } .pair { display:flex; gap:6px; align-items:flex
 .pair img { flex:1 1 0; min-width:0; width:100%; border-radius:8px; aspect-ratio:var(--shape); object-fit:cover }
 figcaption { font-size:13px; margin-top:6px; overflow:hidden; text-overflow:ellipsis; white-space:nowrap }
 figcaption i, .key i { display:inline-block; width:10px; height:10px; border-radius:5px; margin-right:7px }
+.key i { box-shadow:inset 0 0 0 1px var(--line) }
 .key { display:flex; flex-wrap:wrap; gap:6px 20px; margin:0 0 16px; font-size:14px }
+.print { margin-top:24px }
 footer { margin-top:56px; font-size:13px }
 """
 
@@ -94,7 +97,7 @@ def page_of(title: str, sets: Sequence[SetPage], *, version: str) -> str:
         parts += [_head(one.name, one.found), _verdict(one.found, one.verified), _shots(one.tiles, one.legend)]
         if one.found.tally.samples:
             parts += [_classes(one.found, one.legend), _images(one.found), _channels(one.found)]
-        parts.append(f'<p class="faint">Fingerprint <code>{one.found.manifest.fingerprint}</code></p></section>')
+        parts.append(f'<p class="faint print">Fingerprint <code>{one.found.manifest.fingerprint}</code></p></section>')
     body = "\n".join(parts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -107,10 +110,11 @@ def page_of(title: str, sets: Sequence[SetPage], *, version: str) -> str:
 
 
 def _comparison(title: str, sets: Sequence[SetPage]) -> str:
-    links = "".join(f'<a href="#set-{number}">{escape(one.name)}</a>' for number, one in enumerate(sets))
+    short = {one.name: one.name.removeprefix(f"{title} / ") for one in sets}
+    links = "".join(f'<a href="#set-{number}">{escape(short[one.name])}</a>' for number, one in enumerate(sets))
     facts = [
         (
-            one.name,
+            short[one.name],
             f"{one.found.manifest.samples:,}",
             f"{len(one.found.manifest.classes):,}",
             megabytes(one.found.manifest.bytes),
@@ -122,11 +126,11 @@ def _comparison(title: str, sets: Sequence[SetPage]) -> str:
     head = ("set", "samples", "classes", "size", "mean (RGB)", "std (RGB)")
     return (
         f'<h1>{escape(title)}</h1><p class="faint">{counted(len(sets), "shard set")}</p><nav>{links}</nav>'
-        f"<h2>Comparison of the sets</h2>{_table(head, facts)}{_class_shares(sets)}"
+        f"<h2>Comparison of the sets</h2>{_table(head, facts)}{_class_shares(sets, short)}"
     )
 
 
-def _class_shares(sets: Sequence[SetPage]) -> str:
+def _class_shares(sets: Sequence[SetPage], short: Mapping[str, str]) -> str:
     """Return the share of each class in each set, with a warning about classes that a set lacks."""
     counts = {one.name: by_class(one.found) for one in sets}
     names = list(dict.fromkeys(name for classes in counts.values() for name in classes))
@@ -144,7 +148,7 @@ def _class_shares(sets: Sequence[SetPage]) -> str:
         if (missing := [name for name in names if not classes.get(name)])
     ]
     warning = f'<p class="bad">{" ".join(lacking)}</p>' if lacking else ""
-    return f"<h2>Share of each class</h2>{warning}{_table(('class', *counts), rows)}{more}"
+    return f"<h2>Share of each class</h2>{warning}{_table(('class', *(short[name] for name in counts)), rows)}{more}"
 
 
 def _rounded(values: Sequence[float]) -> str:
@@ -237,25 +241,24 @@ def _classes(found: "Survey", legend: Mapping[str, Any]) -> str:
     names = list(counts)
     shown = names if len(names) <= _MOST else names[: _MOST // 2] + names[-_MOST // 2 :]
     colours = {name: _css(colour) for name, colour in legend.items()}
-    left_out = (
-        f'<p class="faint">{len(names) - len(shown):,} classes in between are left out.</p>'
-        if len(shown) < len(names)
-        else ""
-    )
     heading = "Pixels per class" if masks else "Images per class"
-    bars = _bars({name: counts[name] for name in shown}, colours, total=sum(counts.values()))
-    return f"<h2>{heading}</h2>{bars}{left_out}"
+    bars = _bars({name: counts[name] for name in shown}, colours, total=sum(counts.values()), names=len(names))
+    return f"<h2>{heading}</h2>{bars}"
 
 
-def _bars(counts: Mapping[str, int], colours: Mapping[str, str], *, total: int) -> str:
+def _bars(counts: Mapping[str, int], colours: Mapping[str, str], *, total: int, names: int) -> str:
     """Return a table with a row and a bar per name; HTML, so that long names wrap.
 
     Args:
         total: number that shares refer to; it includes names that are not shown.
+        names: number of names; a row in the middle says how many are not shown.
     """
     most, total = max(counts.values(), default=0) or 1, total or 1
     rows = []
-    for name, count in counts.items():
+    for place, (name, count) in enumerate(counts.items()):
+        if names > len(counts) and place == len(counts) // 2:
+            left_out = counted(names - len(counts), "class")
+            rows.append(f'<tr><td class="gap" colspan="4">{left_out} in between are left out.</td></tr>')
         style = f"width:{100 * count / most:.2f}%" + (f";background:{colours[name]}" if name in colours else "")
         rows.append(
             f'<tr><th scope="row">{escape(name)}</th><td class="bar"><i style="{style}"></i></td>'

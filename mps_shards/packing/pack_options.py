@@ -315,7 +315,9 @@ class WorkOptions:
                 raise ConfigError(f"task_index and num_tasks go with executor 'array', not {self.executor!r}")
             return
         if self.task_index is None or self.num_tasks is None:
-            raise ConfigError("executor 'array' needs task_index and num_tasks")
+            raise ConfigError(
+                "executor 'array' needs task_index and num_tasks, which only array jobs of SLURM set by themselves"
+            )
         if self.task_index >= self.num_tasks:
             raise ConfigError(
                 f"task_index must be from 0 to {self.num_tasks - 1} for {self.num_tasks} tasks, not {self.task_index}"

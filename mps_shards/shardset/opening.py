@@ -279,7 +279,9 @@ def check_size(file: File, shard: ShardRecord, size: int | None = None) -> None:
     """
     size = file.size() if size is None else size
     if size != shard.bytes:
-        raise ShardError(f"shard {file} has {size} bytes, but its manifest says {shard.bytes}")
+        raise ShardError(
+            f"shard {file} has {size} bytes, but its manifest says {shard.bytes}; see mps-shards verify and repair"
+        )
 
 
 def set_folders(folder: Folder) -> list[Folder]:

@@ -1,7 +1,8 @@
 """Run the code blocks of one page in order: ``python run_page.py PAGE`` in an empty folder.
 
-Blocks of ``bash`` and ``python`` are run; the Python blocks of a page share their names. The page's setup is written in
-comments that a reader does not see:
+Blocks of ``bash`` and ``python`` are run; the Python blocks of a page share their names. A ``text`` block after one of
+them shows lines of its output, where ``…`` stands for what differs from run to run: every line must have been printed.
+What a page needs is said in comments that a reader does not see:
 
     <!-- setup: photos imgs 60 -->      60 photographs in class folders ./imgs (see setups.py)
     <!-- not run: needs a cluster -->   the next block is not run, for this reason
@@ -9,6 +10,8 @@ comments that a reader does not see:
 Commands that change the machine (pip, git, make, brew) are left out.
 """
 
+import contextlib
+import io
 import re
 import shlex
 import subprocess
@@ -19,16 +22,16 @@ from tests.docs import setups
 
 BLOCK = re.compile(
     r"^<!-- (?P<directive>setup|not run): (?P<argument>.+?) -->$"
-    r"|^```(?P<language>bash|python)\n(?P<code>.*?)^```$",
+    r"|^```(?P<language>bash|python|text)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 MACHINE = ("pip ", "git ", "make ", "brew ", "cd mps-shards")
 
 
 def main(page: Path) -> None:
-    """Run the blocks of a page; the first block that fails ends the program with its error."""
+    """Run the page's blocks; the first that fails, or prints something else, ends the program with its error."""
     names: dict[str, object] = {"__name__": "__main__"}
-    skip = False
+    skip, printed = False, ""
     for match in BLOCK.finditer(page.read_text("utf-8")):
         line = page.read_text("utf-8")[: match.start()].count("\n") + 1
         if match["directive"] == "setup":
@@ -38,11 +41,36 @@ def main(page: Path) -> None:
             skip = True
         elif skip:
             skip = False
-        elif match["language"] == "bash":
-            lines = [line for line in match["code"].splitlines() if not line.startswith(MACHINE)]
-            subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(lines)], check=True)
+        elif match["language"] == "text":
+            missing = [shown for shown in match["code"].splitlines() if not was_printed(shown, printed)]
+            assert not missing, f"line {line}: not printed: {missing}\n{printed}"
         else:
-            exec(compile("\n" * line + match["code"], str(page), "exec"), names)
+            printed = run_bash(match["code"]) if match["language"] == "bash" else run_python(page, match, line, names)
+            print(printed)
+
+
+def run_bash(code: str) -> str:
+    """Run the commands and return what they print."""
+    lines = [line for line in code.splitlines() if not line.startswith(MACHINE)]
+    command = ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"{code}\nexit code {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def run_python(page: Path, match: re.Match[str], line: int, names: dict[str, object]) -> str:
+    """Run the code, so that an error names the line of the page, and return what it prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile("\n" * line + match["code"], str(page), "exec"), names)
+    return printed.getvalue()
+
+
+def was_printed(shown: str, printed: str) -> bool:
+    """Whether a line of a page is among the lines that were printed; ``…`` is any text, also none."""
+    pattern = ".*".join(map(re.escape, shown.strip().split("…")))
+    return any(re.fullmatch(pattern, line.strip()) for line in printed.splitlines())
 
 
 if __name__ == "__main__":

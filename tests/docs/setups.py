@@ -1,16 +1,15 @@
-"""Small input data for pages of the documentation; `run_page` calls these functions by name in the current folder.
-
-python -m tests.docs.setups photos imgs 80      makes the data of a page's setup comment
-"""
+"""Small data that pages of the documentation start from; `run_page` and `practice` call these by name."""
 
 import atexit
+import contextlib
 import csv
 import io
 import json
 import os
-import sys
 import tarfile
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tools.scripts.masks import make_masks
@@ -38,22 +37,16 @@ def camvid(folder: str, count: str = "20") -> None:
 
 def kaggle(archive: str, count: str = "40") -> None:
     """A zip with train/ID.jpg, test/ID.jpg and train.csv, which names an id and a label per row."""
-    folder = Path(archive).with_suffix("")
-    make_photos(folder / "all", count=int(count), size=(96, 80), classes=CLASSES)
-    files = sorted((folder / "all").rglob("*.jpg"))
-    with zipfile.ZipFile(archive, "w") as zipped:
-        rows = []
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(("id", "label"))
+    with photographs(int(count)) as files, zipfile.ZipFile(archive, "w") as zipped:
         for number, file in enumerate(files):
             part = "test" if number % 4 == 3 else "train"
             zipped.write(file, f"{part}/{number:04d}.jpg")
             if part == "train":
-                rows.append((f"{number:04d}", file.parent.name))
-            file.unlink()
-        lines = Path(archive).with_suffix(".rows")
-        with lines.open("w", newline="") as stream:
-            csv.writer(stream).writerows([("id", "label"), *rows])
-        zipped.write(lines, "train.csv")
-        lines.unlink()
+                rows.writerow((f"{number:04d}", file.parent.name))
+        zipped.writestr("train.csv", table.getvalue())
 
 
 def parquet(path: str, count: str = "40") -> None:
@@ -61,15 +54,13 @@ def parquet(path: str, count: str = "40") -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = Path(path).parent / ".photos"
-    make_photos(folder, count=int(count), size=(96, 80), classes=CLASSES)
-    files = sorted(folder.rglob("*.jpg"))
-    table = pa.table(
-        {
-            "image": [{"bytes": file.read_bytes(), "path": file.name} for file in files],
-            "label": [CLASSES.index(file.parent.name) for file in files],
-        }
-    )
+    with photographs(int(count)) as files:
+        table = pa.table(
+            {
+                "image": [{"bytes": file.read_bytes(), "path": file.name} for file in files],
+                "label": [CLASSES.index(file.parent.name) for file in files],
+            }
+        )
     features = {
         "image": {"_type": "Image"},
         "label": {"names": CLASSES, "_type": "ClassLabel"},
@@ -81,47 +72,33 @@ def parquet(path: str, count: str = "40") -> None:
 
 def captions(folder: str, count: str = "40") -> None:
     """WebDataset tars as img2dataset writes them: 00000.tar with KEY.jpg, KEY.txt and KEY.json."""
-    source = Path(folder) / ".photos"
-    make_photos(source, count=int(count), size=(96, 80), classes=CLASSES)
-    files = sorted(source.rglob("*.jpg"))
-    half = len(files) // 2
-    for shard, part in enumerate((files[:half], files[half:])):
-        with tarfile.open(Path(folder) / f"{shard:05d}.tar", "w") as tar:
-            for number, file in enumerate(part):
-                key = f"{shard:05d}{number:04d}"
-                caption = f"a photograph of {file.parent.name}"
-                members = {
-                    "jpg": file.read_bytes(),
-                    "txt": caption.encode(),
-                    "json": json.dumps(
-                        {"caption": caption, "width": 96, "height": 80, "aesthetic": number / 10}
-                    ).encode(),
-                }
-                for field, content in members.items():
-                    info = tarfile.TarInfo(f"{key}.{field}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-        for file in part:
-            file.unlink()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with photographs(int(count)) as files:
+        half = len(files) // 2
+        for shard, part in enumerate((files[:half], files[half:])):
+            with tarfile.open(Path(folder) / f"{shard:05d}.tar", "w") as tar:
+                for number, file in enumerate(part):
+                    caption = f"a photograph of {file.parent.name}"
+                    facts = {"caption": caption, "width": 96, "height": 80, "aesthetic": number / 10}
+                    members = {"jpg": file.read_bytes(), "txt": caption.encode(), "json": json.dumps(facts).encode()}
+                    for field, content in members.items():
+                        info = tarfile.TarInfo(f"{shard:05d}{number:04d}.{field}")
+                        info.size = len(content)
+                        tar.addfile(info, io.BytesIO(content))
 
 
-def s3() -> None:
-    """An S3 server on this machine with the bucket `stores.BUCKET`, for as long as the page runs."""
+@contextlib.contextmanager
+def photographs(count: int) -> Iterator[list[Path]]:
+    """Photographs in class folders, for as long as the block runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos(folder, str(count))
+        yield sorted(Path(folder).rglob("*.jpg"))
+
+
+def s3() -> dict[str, str]:
+    """An S3 server on this machine with the bucket `stores.BUCKET`, until this process ends; gives its variables."""
     server = stores.moto()
-    os.environ.update(stores.environment(server.__enter__()))
+    variables = stores.environment(server.__enter__())
+    os.environ.update(variables)
     atexit.register(server.__exit__, None, None, None)
-
-
-MAKERS = {maker.__name__: maker for maker in (photos, splits, camvid, kaggle, parquet, captions)}
-
-
-def main(arguments: list[str]) -> None:
-    """Make the input data of a page by name, for a reader who follows the page."""
-    if len(arguments) < 2 or arguments[0] not in MAKERS:
-        sys.exit(f"python -m tests.docs.setups KIND PATH [COUNT], where KIND is one of {', '.join(MAKERS)}")
-    MAKERS[arguments[0]](*arguments[1:])
-    print(f"{arguments[1]}: ready")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return variables

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import setups
+from tests.docs import practice
 from tests.docs.run_page import BLOCK
 
 ROOT = Path(__file__).parents[2]
@@ -49,15 +49,22 @@ def test_links_to_files_of_the_repository_are_valid(page: Path):
 def test_a_page_names_the_command_that_makes_its_input_data(page: Path):
     text = page.read_text("utf-8")
 
-    for made in re.findall(r"^<!-- setup: (?!s3 )(.+?) -->$", text, re.MULTILINE):
-        assert f"python -m tests.docs.setups {made}`" in " ".join(text.split())
+    assert ("<!-- setup: " in text) == (f"`make practice PAGE={page.stem.lower()}`" in " ".join(text.split()))
 
 
-def test_practice_data_is_made_by_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_data_of_every_page_is_made_below_the_checkout_and_never_over_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(practice, "FOLDER", tmp_path)
 
-    setups.main(["photos", "imgs", "8"])
+    for name, wanted in practice.pages().items():
+        if ["s3"] in wanted:
+            continue  # serves until it is stopped
+        practice.main([name])
+        assert f"cd {tmp_path / name}\n" in capsys.readouterr().out
+        assert all((tmp_path / name / made).exists() for _, made, *_ in wanted)
 
-    assert len(list((tmp_path / "imgs").rglob("*.jpg"))) == 8
-    with pytest.raises(SystemExit, match="KIND is one of photos"):
-        setups.main(["videos", "imgs"])
+    with pytest.raises(SystemExit, match="exists: remove it to start again"):
+        practice.main(["class-folders"])
+    with pytest.raises(SystemExit, match="PAGE is one of readme, "):
+        practice.main(["videos"])

@@ -31,7 +31,9 @@ def check_claim(out: Path | str, names: Collection[str], held: PackPlan | None, 
         )
     if not held and names:
         if any(re.fullmatch(rf"([^/]+/)?{MANIFEST_NAME}", name) for name in names):
-            raise ConfigError(f"{out} holds a finished pack; replace it with --overwrite, or name another place")
+            raise ConfigError(
+                f"{out} holds a finished pack; replace it with --overwrite (overwrite=True), or name another place"
+            )
         raise ConfigError(f"{out} is not empty; remove it or name another place")
 
 
