@@ -331,7 +331,7 @@ class _WatchedTar(io.RawIOBase):
             size, self._size = self._size, None
         if size > _MAX_MEMBER:
             raise ShardError(
-                f"{where}: the member at byte {start} has {size} bytes, at most {_MAX_MEMBER} are accepted"
+                f"{where}: the member at byte {start} has {size} bytes, but at most {_MAX_MEMBER} are accepted"
             )
         return size
 
