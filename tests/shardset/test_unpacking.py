@@ -123,7 +123,7 @@ def test_images_and_masks_are_restored(tmp_path: Path, folder: str, keys: Litera
         files[f"{folder}images/{n}.jpg"] = encoded(picture("RGB", seed=n), "JPEG")
         files[f"{folder}masks/{n}.png"] = encoded(picture("L", seed=n), "PNG")
 
-    unpack(pack(write(tmp_path / "pairs", files), keys=keys).out, tmp_path / "again")
+    unpack(pack(write(tmp_path / "pairs", files), keys=keys, yes=True).out, tmp_path / "again")
 
     assert contents(tmp_path / "again") == files
 
