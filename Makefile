@@ -63,8 +63,9 @@ fuzz: $(READY) ## Search for inputs that crash, hang or take too much memory (Li
 fuzz-native: $(KERNEL) ## Fuzz the native kernel with libFuzzer (clang): make fuzz-native ARGS='-max_total_time=600'
 	sh tools/scripts/fuzz_native.sh $(ARGS)
 
+# Some of these tests take minutes, and the dump of running threads after a time-out can crash the interpreter (3.11).
 faults: $(ALL) ## Test every failure of every system call and store request, kills, and power cuts at any moment
-	MPS_SHARDS_FAULTS_EVERY=1 $(BIN)/python -m pytest -q tests/journeys/test_every_call_fails.py \
+	MPS_SHARDS_FAULTS_EVERY=1 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/journeys/test_every_call_fails.py \
 		tests/journeys/test_every_request_fails.py tests/journeys/test_power_cut.py $(ARGS)
 
 sanitize: $(ALL) ## Run the kernel's tests under AddressSanitizer and UndefinedBehaviorSanitizer (Linux)
