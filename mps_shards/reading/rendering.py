@@ -108,6 +108,15 @@ class Renderer:
             table=self._table_for(batch.image_format, rows),
         )
 
+    def view(self, image: Buffer, view: View) -> torch.Tensor | None:
+        """Return the view of an image, uint8 [3, height, width]; None if the kernel declines the image."""
+        crop = view.crop or (0, 0, *view.resized)
+        pixels = np.empty((1, 3, *crop[2:]), np.uint8)
+        numbers = np.array([(*view.region, *view.resized, *crop, view.flip, 1)], np.int32)
+        layout, max_pixels = native.Layout.BYTE_PLANES, min(self._max_pixels, LARGEST_RENDERED - 1)
+        outcomes = self._decoder.render([image], numbers, pixels, layout=layout, max_pixels=max_pixels)
+        return torch.from_numpy(pixels[0]) if outcomes[0] else None
+
     def _rendered(self, image_format: ImageFormat, rows: npt.NDArray[Any], unit: list[Renderable]) -> Iterable[int]:
         first, last = unit[0].row, unit[-1].row
         images: list[Buffer | None] = [None] * (last - first + 1)

@@ -5,6 +5,9 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import torch
+
 from mps_shards import native
 from mps_shards.batching.host_batch import HostBatch, Sample
 from mps_shards.errors import ConfigError, ShardsError
@@ -98,7 +101,8 @@ class ThreadSampleMaker:
         self._targets, self._bad, self._epoch = options.targets, bad, request.epoch
         self._transform = ThreadTransform(options.transform, seed=request.seed)
         self._scaled, self._max_pixels = options.scaled, options.max_pixels
-        renders = options.transform.is_view and native.is_available()
+        self._pair = options.transform.pair
+        renders = (options.transform.is_view or self._pair is not None) and native.is_available()
         self._renderer = Renderer(options.max_pixels, options.transform.pixel_table) if renders else None
         self._has_fixed_shape = options.transform.geometry.shape is not None
         self._loader: SampleLoader | None = None
@@ -210,9 +214,10 @@ class ThreadSampleMaker:
             if failure is not None:
                 raise failure
             assert raw is not None and known is not None
+            pair = self._pair_view(raw, known, position)
             if views is not None:
                 pixels = decode_image(known.image, factor=factor, max_pixels=self._max_pixels, size=known.size)
-            else:
+            elif pair is None:
                 image, target = self._targets.decoded(raw, known)
         except ShardsError as error:
             error.add_note(f"in sample {raw.key!r} of shard {raw.shard}" if raw else f"at position {position}")
@@ -225,6 +230,8 @@ class ThreadSampleMaker:
         try:
             if views is not None:
                 image, target = self._transform.show(pixels, views, factor), known.target
+            elif pair is not None and self._pair is not None:
+                image, target = self._pair.show(*pair)
             else:
                 image, target = self._targets.transformed(self._transform, image, target, self._epoch, position)
         except Exception as error:
@@ -233,3 +240,14 @@ class ThreadSampleMaker:
         times.transform += time.perf_counter() - decoded
         key, target = with_texts(raw.key, target)
         return Sample(image, target, key)
+
+    def _pair_view(
+        self, raw: RawSample, known: Opened, position: int
+    ) -> tuple[torch.Tensor, torch.Tensor, View, np.random.Generator] | None:
+        """Return the arguments for `segment.train.show`, with the image rendered by the kernel; None if it declines."""
+        if self._pair is None or self._renderer is None or known.size is None or known.target is not None:
+            return None
+        view, rng = self._transform.plan_pair(known.size, self._epoch, position)
+        image = self._renderer.view(known.image, view)
+        label_map = self._targets.label_map(raw, known.size) if image is not None else None
+        return None if image is None or label_map is None else (image, label_map, view, rng)

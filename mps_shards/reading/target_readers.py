@@ -62,6 +62,10 @@ class TargetReader(Protocol):
         """Return the highest class number if the target is a class number, `UNLABELED` if there is none, else None."""
         ...
 
+    def label_map(self, raw: RawSample, size: tuple[int, int]) -> torch.Tensor | None:
+        """Return the label map if it is the only target, for an image of this height and width; else None."""
+        ...
+
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         """Return the image uint8 [3, height, width] and the target."""
         ...
@@ -96,6 +100,12 @@ class SetTargets:
         if task == "classification":
             return self.classes - 1 if self.classes else _MOST_LABEL
         return UNLABELED if task == "unlabeled" else None
+
+    def label_map(self, raw: RawSample, size: tuple[int, int]) -> torch.Tensor:
+        ids = label_map_of(
+            raw, size=size, classes=self.classes, ignore_index=self.ignore_index, max_pixels=self.max_pixels
+        )
+        return torch.from_numpy(ids)
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         return image_and_target(
@@ -156,6 +166,9 @@ class NamedFields:
 
     def most_label(self, task: Task | None) -> None:
         """Return None: targets are values by name."""
+
+    def label_map(self, raw: RawSample, size: tuple[int, int]) -> None:
+        """Return None: a sample holds several values."""
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         pixels = decode_image(known.image, max_pixels=self._max_pixels, size=known.size)

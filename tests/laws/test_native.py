@@ -4,14 +4,18 @@ import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mps_shards import Collate, DeviceLoader, ReadOptions, ShardDataset, SkipRules, classify, pack
+from mps_shards import Collate, DeviceLoader, ReadOptions, ShardDataset, SkipRules, classify, pack, segment
 from mps_shards.errors import DecodeError
 from mps_shards.native import is_available, tiled
+from mps_shards.reading.rendering import Renderer
+from mps_shards.shardset.shard_set import ShardSet
 from mps_shards.vision.views import HAS_UINT8_KERNELS
 from tests.support.images import PACKED_AS_IT_IS, encoded, picture, turbo, write
 from tests.support.native import needs_kernel
@@ -155,3 +159,81 @@ def test_bad_samples_are_the_same_with_and_without(policy: Any, tmp_path: Path, 
     assert with_kernel == without
     assert bool(without[1]) == (policy == "raise")
     shutil.rmtree(folder)
+
+
+SEGMENTS: dict[str, dict[str, Any]] = {
+    "train": {"transform": segment.train(32)},
+    "colours": {"transform": segment.train(32, scale=(1.0, 3.0), jitter=0.4, jitter_p=0.5)},
+    "square": {"transform": segment.evaluate(40)},
+    "stored": {"transform": segment.evaluate(), "collate": Collate(pad=16)},
+    "scaled": {"transform": segment.evaluate(scale=0.5), "collate": Collate(pad=16)},
+    "padding outside of uint8": {"transform": segment.train(96, ignore_index=-100)},
+}
+
+
+@pytest.fixture(scope="module")
+def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A segmentation set of JPEGs of many kinds and of PNGs, which the kernel declines."""
+    folder = tmp_path_factory.mktemp("label-maps")
+    files: dict[str, bytes] = {}
+    for number in range(24):
+        height, width = 40 + number, 90 - 2 * number
+        content = turbo("RGB", ("444", "420", "422")[number % 3], height=height, width=width)
+        is_png = number % 5 == 0
+        files[f"images/{number:02d}.{'png' if is_png else 'jpg'}"] = (
+            encoded(picture("RGB", height, width), "PNG") if is_png else content
+        )
+        ids = np.random.default_rng(number).integers(0, 4, (height, width), np.uint8)
+        files[f"masks/{number:02d}.png"] = encoded(Image.fromarray(ids), "PNG")
+    write(folder, files)
+    pack(folder, folder / "set", images="images", masks="masks")
+    return folder / "set"
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+def test_label_maps_and_their_images_are_the_same_with_and_without(
+    name: str, label_maps: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def epoch(threads: int) -> list[tuple[torch.Tensor, Any, list[str]]]:
+        data = ShardDataset(label_maps, batch_size=6, keys=True, shuffle=True, **SEGMENTS[name])
+        with DeviceLoader(data, device="cpu", num_threads=threads) as loader:
+            return [(images.clone(), *rest) for images, *rest in loader]
+
+    rendered = mock.Mock(wraps=Renderer.view)
+    monkeypatch.setattr(Renderer, "view", lambda *arguments: rendered(*arguments))
+    with_kernel = [epoch(threads) for threads in (1, 2)]
+    assert rendered.call_count == 2 * 19  # for every JPEG
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+    without = epoch(2)
+
+    assert rendered.call_count == 2 * 19
+    for batches in with_kernel:
+        torch.testing.assert_close([batch[:2] for batch in batches], [batch[:2] for batch in without], rtol=0, atol=0)
+        assert [batch[-1] for batch in batches] == [batch[-1] for batch in without]
+
+
+def test_sets_that_are_mixed_have_the_same_bytes_with_and_without(mixed: Path, monkeypatch: pytest.MonkeyPatch):
+    def epoch() -> str:
+        sets = {str(mixed): 2.0, str(mixed.parent / "other"): 1.0}
+        return digest(ShardDataset(sets, batch_size=8, keys=True, shuffle=True, transform=classify.train(20)), 2)
+
+    files = {f"{kind}/x{n}.jpg": turbo("RGB", "420", height=50, width=60) for n in range(20) for kind in ("one", "two")}
+    pack(write(mixed.parent / "others", files), mixed.parent / "other", shard_samples=7)
+
+    with_kernel = epoch()
+    monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
+
+    assert epoch() == with_kernel
+
+
+def test_a_sample_is_read_and_rendered_by_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = {f"{kind}/{n}.jpg": turbo("RGB", "420", height=50, width=60) for n in range(16) for kind in ("a", "b")}
+    pack(write(tmp_path / "images", files), tmp_path / "set")
+    monkeypatch.setattr(ShardSet, "read", lambda *arguments: pytest.fail("read in Python"))
+
+    for transform in (classify.train(20), classify.evaluate(20)):
+        data = ShardDataset(tmp_path / "set", batch_size=8, shuffle=True, transform=transform)
+        with DeviceLoader(data, device="cpu", num_threads=2) as loader:
+            labels = torch.cat([labels for _, labels in loader])
+            assert sorted(labels.tolist()) == [0] * 16 + [1] * 16
+            assert loader.stats().bytes_read == sum(len(content) + 1 for content in files.values())

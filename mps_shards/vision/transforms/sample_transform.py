@@ -58,6 +58,13 @@ class SampleTransform:
         )
 
     @property
+    def pair(self) -> segment.train | segment.evaluate | None:
+        """A single transform of `segment`, whose view of the image can be rendered without decoding all of it."""
+        one = self.adapters[0] if len(self.adapters) == 1 and not self.several else None
+        own = one.apply if isinstance(one, OwnAdapter) else None
+        return own if isinstance(own, segment.train | segment.evaluate) else None
+
+    @property
     def geometry(self) -> Geometry:
         """The geometry of a single view, see `Planned`; without a transform, the whole image."""
         return self.planned[0].geometry if self.planned else Geometry()
@@ -162,6 +169,7 @@ class ThreadTransform:
         self._random = KeyedRandom(seed=seed)
         self._views = [adapter.for_thread() for adapter in transform.adapters]
         self._planned, self._several = transform.planned, transform.several
+        self._pair = transform.pair
         self._after = [planned.after for planned in self._planned]
         self.plans = bool(self._planned)
 
@@ -188,6 +196,12 @@ class ThreadTransform:
                 image = after(image, self._random.back_at(bookmark))
             images.append(image)
         return tuple(images) if self._several else images[0]
+
+    def plan_pair(self, size: tuple[int, int], epoch: int, position: int) -> tuple[View, np.random.Generator]:
+        """Draw the view for `SampleTransform.pair`; the generator, in its state after that, is valid until `plan`."""
+        assert self._pair is not None
+        rng = self._random.at(epoch, position)
+        return self._pair.plan(*size, rng), rng
 
     def __call__(self, image: torch.Tensor, target: Any, epoch: int, position: int) -> tuple[Any, Any]:
         """Return the views of an image uint8 [3, height, width], as a tuple if there are several, and the target.

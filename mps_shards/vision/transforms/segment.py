@@ -54,13 +54,28 @@ class train:
 
     def __call__(self, image: torch.Tensor, label_map: torch.Tensor, rng: np.random.Generator) -> Pair:
         """Transform an image uint8 [3, height, width] and its label map [height, width] to `size` x `size` pixels."""
+        _check_pair(image, label_map)
+        view = self.plan(image.shape[-2], image.shape[-1], rng)
+        return self.show(seen(image, view, "bilinear"), label_map, view, rng)
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """Draw the view of an image of this height and width, without flip and padding."""
         low, high = self.scale
-        height, width = _scaled(image, label_map, low + (high - low) * rng.random())
-        top = int(rng.random() * (max(height, self.size) - self.size + 1))
-        left = int(rng.random() * (max(width, self.size) - self.size + 1))
-        crop = top, left, min(self.size, height), min(self.size, width)
-        image, label_map = _resized_and_cropped(image, label_map, (height, width), crop)
-        image, label_map = _padded(image, label_map, self.size, self.ignore_index)
+        factor = low + (high - low) * rng.random()
+        tall, wide = _scaled(height, factor), _scaled(width, factor)
+        top = int(rng.random() * (max(tall, self.size) - self.size + 1))
+        left = int(rng.random() * (max(wide, self.size) - self.size + 1))
+        return View((0, 0, height, width), (tall, wide), (top, left, min(self.size, tall), min(self.size, wide)), False)
+
+    def show(self, image: torch.Tensor, label_map: torch.Tensor, view: View, rng: np.random.Generator) -> Pair:
+        """Return image and label map [size, size].
+
+        Args:
+            image: the view of the image, uint8 [3, height, width].
+            label_map: the whole label map.
+            rng: generator in its state after `plan`.
+        """
+        image, label_map = _padded(image, _seen_label_map(label_map, view), self.size, self.ignore_index)
         if rng.random() < self.flip:
             image, label_map = image.flip(-1), label_map.flip(-1)
         return apply_steps(image, self._steps, rng) if self._steps else image, label_map
@@ -97,12 +112,22 @@ class evaluate:
 
     def __call__(self, image: torch.Tensor, label_map: torch.Tensor, rng: np.random.Generator) -> Pair:
         """Transform an image uint8 [3, height, width] and its label map [height, width] in the same way."""
+        _check_pair(image, label_map)
+        view = self.plan(image.shape[-2], image.shape[-1], rng)
+        return self.show(seen(image, view, "bilinear"), label_map, view, rng)
+
+    def plan(self, height: int, width: int, rng: np.random.Generator) -> View:
+        """Return the view of an image of this height and width, without padding."""
+        factor = (1.0 if self.scale is None else self.scale) if self.size is None else self.size / max(height, width)
+        tall, wide = _scaled(height, factor), _scaled(width, factor)
+        most = self.size or max(tall, wide)
+        return View((0, 0, height, width), (tall, wide), (0, 0, min(most, tall), min(most, wide)), False)
+
+    def show(self, image: torch.Tensor, label_map: torch.Tensor, view: View, rng: np.random.Generator) -> Pair:
+        """Return image and label map in the size of the view, or padded to a square of `size`, see `train.show`."""
+        label_map = _seen_label_map(label_map, view)
         if self.size is None:
-            height, width = _scaled(image, label_map, 1.0 if self.scale is None else self.scale)
-            return _resized_and_cropped(image, label_map, (height, width), (0, 0, height, width))
-        height, width = _scaled(image, label_map, self.size / max(image.shape[-2:]))
-        crop = 0, 0, min(self.size, height), min(self.size, width)
-        image, label_map = _resized_and_cropped(image, label_map, (height, width), crop)
+            return image, label_map
         return _padded(image, label_map, self.size, self.ignore_index)
 
 
@@ -131,22 +156,22 @@ def padded_with(transform: train | evaluate, ignore_index: int | None, classes: 
     return replace(transform, ignore_index=padding)
 
 
-def _scaled(image: torch.Tensor, label_map: torch.Tensor, factor: float) -> tuple[int, int]:
-    """Check the label map, and return its height and width after scaling by the factor."""
+def _check_pair(image: torch.Tensor, label_map: torch.Tensor) -> None:
     if not isinstance(label_map, torch.Tensor):
         raise ConfigError(f"segment transforms need a label map as target, not {label_map!r}: use classify")
     check_size(label_map.shape, image.shape[-2:])
-    height, width = (max(1, round(side * factor)) for side in label_map.shape)
-    return height, width
 
 
-def _resized_and_cropped(
-    image: torch.Tensor, label_map: torch.Tensor, resized: tuple[int, int], crop: tuple[int, int, int, int]
-) -> Pair:
-    """Resize image and label map to (height, width), then crop both to (top, left, height, width)."""
-    image = seen(image, View((0, 0, *label_map.shape), resized, crop, False), "bilinear")
-    top, left, height, width = crop
-    return image, kernels.resize_mask(label_map, list(resized))[..., top : top + height, left : left + width]
+def _scaled(side: int, factor: float) -> int:
+    return max(1, round(side * factor))
+
+
+def _seen_label_map(label_map: torch.Tensor, view: View) -> torch.Tensor:
+    """Return the view of a label map, resized by nearest neighbour."""
+    assert view.crop is not None  # both transforms crop
+    top, left, height, width = view.crop
+    resized: torch.Tensor = kernels.resize_mask(label_map, list(view.resized))
+    return resized[..., top : top + height, left : left + width]
 
 
 def _padded(image: torch.Tensor, label_map: torch.Tensor, size: int, ignore_index: int | None) -> Pair:
