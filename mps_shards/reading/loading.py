@@ -48,14 +48,15 @@ class SampleLoader:
         """Write rows `first` to `last - 1` of the batch, and return the rows that are left for Python."""
         began = time.perf_counter()
         with plan.opened(first, last) as spans:
+            opened = time.perf_counter()
             positions = plan.positions[first:last]
             loaded = spans is not None and self._renderer.load(
                 batch, self._shape, spans, first=first, positions=positions, loading=self._loading
             )
         if not loaded:
             return range(first, last)
-        self._times.read += loaded.read_s
-        self._times.decode += time.perf_counter() - began - loaded.read_s
+        self._times.read += opened - began + loaded.read_s
+        self._times.decode += time.perf_counter() - opened - loaded.read_s
         self._times.bytes_read += loaded.nbytes
         if all(loaded.outcomes):
             batch.put_rest(first, loaded.keys, loaded.labels)

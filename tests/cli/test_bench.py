@@ -40,6 +40,7 @@ def limit_of(*, transform: Any = None, **options: Any) -> tuple[str, str]:
 
 def test_slow_storage_is_named_as_the_bottleneck(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ShardSet, "read", slowed(ShardSet.read))
+    monkeypatch.setattr(ShardSet, "opened", slowed(ShardSet.opened))
 
     found, said = limit_of()
 

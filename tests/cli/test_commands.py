@@ -242,7 +242,9 @@ def test_bad_input_gives_one_line_and_exit_code_1(source: Path, tmp_path: Path):
     assert refused("pack", tmp_path / "bare", out).startswith(f"no images found in {tmp_path / 'bare'}")
     assert refused("pack", source, tmp_path / "full").endswith("full is not empty; remove it or name another place")
     assert refused("pack", tmp_path / "twins", out).endswith("keep extensions in keys (--keys name)")
-    assert refused("pack", tmp_path / "bad", out).endswith("remove it or replace it")
+    assert refused("pack", tmp_path / "bad", out).endswith(
+        "remove it or replace it; --on-bad-sample skip leaves it out"
+    )
     assert refused("pack", source, out, "--shard-size", "big").startswith("'big' is not a size; write it like 256MB")
     assert not out.exists()
 

@@ -40,7 +40,7 @@ def test_the_report_as_json(tmp_path: Path):
 
 
 def test_names_that_differ_only_in_case_are_counted(tmp_path: Path):
-    out = pack(write(tmp_path / "imgs", {"a/x.jpg": tiny_jpeg(), "A/x.jpg": tiny_jpeg(1)})).out
+    out = pack(write(tmp_path / "imgs", {"a/x.jpg": tiny_jpeg(), "A/x.jpg": tiny_jpeg(1)}), yes=True).out
 
     assert run("unpack", out, tmp_path / "again").stderr.startswith("2 paths differing from others only in case")
 
