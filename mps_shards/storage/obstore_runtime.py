@@ -5,9 +5,13 @@ asynchronous functions are used: a caller can stop waiting, and the request is c
 
 The threads of obstore do not survive a fork, and a child that uses them waits for ever (seen with 0.12.1). The child of
 a process that has used obstore therefore imports a copy of the package from another folder, which starts new threads.
+A thread of obstore that waits for the GIL when the interpreter ends would abort the process: Python before 3.14 ends
+such a thread by unwinding its stack, which Rust does not allow. So the process waits for these threads before it ends.
+
 Only public names are used. tests/storage/test_obstore_runtime.py tests both.
 """
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -33,6 +37,7 @@ __all__ = ["POLL_S", "answer_of", "obstore_module"]
 
 _T = TypeVar("_T")
 
+_FINISH_S = 2.0  # seconds to wait for the threads of obstore when the process ends
 POLL_S = 0.1  # seconds between two checks of whether a wait is still needed
 
 
@@ -63,7 +68,12 @@ def answer_of(
         except BaseException as error:
             outcome.put((None, error))
 
-    runtime.loop.call_soon_threadsafe(lambda: task.append(runtime.loop.create_task(run())))
+    def begin() -> None:
+        task.append(runtime.loop.create_task(run()))
+        runtime.tasks.add(task[0])
+        task[0].add_done_callback(runtime.tasks.discard)
+
+    runtime.loop.call_soon_threadsafe(begin)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     try:
         while True:
@@ -83,16 +93,49 @@ def answer_of(
 
 
 class _Runtime:
-    """The obstore module and the request thread of one process. The thread is a daemon and ends with the process."""
+    """The obstore module and the request thread of one process. The thread is a daemon and ends with the process.
+
+    Attributes:
+        tasks: the requests that wait for an answer.
+    """
 
     def __init__(self, *, copied: bool) -> None:
         self.module = _copy_of_obstore() if copied else importlib.import_module("obstore")
-        import asyncio  # only where a store is used, since the import takes 15 ms
-
-        self.loop = asyncio.new_event_loop()
+        self.loop = _new_loop()
+        self.tasks: set[asyncio.Task[None]] = set()
+        atexit.register(self._finish, os.getpid())
         thread = threading.Thread(target=self.loop.run_forever, name="obstore-requests", daemon=True)
         with uninterrupted():
             thread.start()
+
+    def _finish(self, pid: int) -> None:
+        """Cancel the requests, and wait until the threads of obstore have delivered what they are delivering."""
+        if pid != os.getpid():  # a forked child, in which the threads do not exist
+            return
+        until = time.monotonic() + _FINISH_S
+        was_waiting = bool(self.tasks)
+        self.loop.call_soon_threadsafe(lambda: [task.cancel() for task in list(self.tasks)])
+        while (self.tasks or self.loop.deliveries) and time.monotonic() < until:
+            time.sleep(0.001)
+        if was_waiting:  # a thread notices the cancellation after its task has ended
+            time.sleep(POLL_S)
+
+
+def _new_loop() -> Any:
+    """Return an event loop that counts the calls from other threads that have not returned yet, as `deliveries`."""
+    import asyncio  # only where a store is used, since the import takes 15 ms
+
+    class Loop(asyncio.SelectorEventLoop):
+        deliveries = 0
+
+        def call_soon_threadsafe(self, callback: Any, *arguments: Any, context: Any = None) -> Any:  # type: ignore[override]
+            self.deliveries += 1  # with the GIL: no other thread runs between reading and writing the number
+            try:
+                return super().call_soon_threadsafe(callback, *arguments, context=context)
+            finally:
+                self.deliveries -= 1
+
+    return Loop()
 
 
 _making = threading.Lock()

@@ -36,6 +36,23 @@ os._exit(7)
 """
 
 
+ENDED_BY_DELIVERY = """
+import asyncio, sys, time
+from mps_shards.storage.location import open_folder
+
+wake_up = asyncio.SelectorEventLoop._write_to_self
+
+
+def slowly(loop):
+    wake_up(loop)  # the main thread gets its answer and ends, while this thread of obstore still runs Python
+    time.sleep(0.3)
+
+
+asyncio.SelectorEventLoop._write_to_self = slowly
+assert bytes(open_folder(sys.argv[1]).read("x", 0, 3)) == b"abc"
+"""
+
+
 @contextmanager
 def silent() -> Iterator[str]:
     """Run a server that accepts connections and never answers."""
@@ -51,6 +68,24 @@ def test_forked_children_and_grandchildren_can_read_after_their_parent(tmp_path:
         done = subprocess.run([sys.executable, "-c", FORKED, server.url], cwd=ROOT, timeout=60)
 
     assert done.returncode == 7
+
+
+def test_the_process_ends_well_while_a_thread_of_obstore_delivers_an_answer(tmp_path: Path):
+    (tmp_path / "x").write_bytes(b"abc")
+    with web(tmp_path) as server:
+        done = subprocess.run([sys.executable, "-c", ENDED_BY_DELIVERY, server.url], cwd=ROOT, timeout=60)
+
+    assert done.returncode == 0
+
+
+def test_the_process_ends_well_while_a_request_waits():
+    program = "import sys; from mps_shards.storage.location import open_folder; from threading import Thread\n"
+    program += "Thread(target=lambda: open_folder(sys.argv[1]).read('x', 0, 3), daemon=True).start()\n"
+    program += "import time; time.sleep(0.5)"
+    with silent() as url:
+        done = subprocess.run([sys.executable, "-c", program, url], cwd=ROOT, timeout=60, capture_output=True)
+
+    assert done.returncode == 0
 
 
 def test_a_request_to_a_store_that_never_answers_times_out():
