@@ -226,19 +226,21 @@ def doubts_about_unread(tree: FileTree) -> Iterator[Doubt]:
     archives = [path for path in tree.unread if posixpath.splitext(path)[1].lower() in ARCHIVE_KINDS]
     if archives:
         yield Doubt(
-            f"{archives[0]} is an archive inside the source, which is left out"
-            + (f", as are {len(archives) - 1} more" if len(archives) > 1 else ""),
+            f"{archives[0]} is an archive inside the source, which is left out{_as_are_more(archives)}",
             "unpack the archive, or pack it as a separate set",
             "content",
         )
     pictures = [path for path in tree.unread if path not in archives and not _has_image(tree, path)]
     if pictures:
         yield Doubt(
-            f"{pictures[0]} is an image in a format that is not read, and is left out"
-            + (f", as are {len(pictures) - 1} more" if len(pictures) > 1 else ""),
+            f"{pictures[0]} is an image in a format that is not read, and is left out{_as_are_more(pictures)}",
             "convert such files to PNG or TIFF",
             "content",
         )
+
+
+def _as_are_more(paths: Sequence[str]) -> str:
+    return f", as are {len(paths) - 1} more" if len(paths) > 1 else ""
 
 
 def _has_image(tree: FileTree, path: str) -> bool:

@@ -33,7 +33,7 @@ def named_content(head: bytes) -> ForeignContent | None:
 
 
 def named_file(head: bytes) -> ForeignContent | None:
-    """As `named_content`, also for archives, documents and videos in the place of an image."""
+    """Return what stands in the place of an image: what `named_content` knows, an archive, a document or a video."""
     if head[4:8] == b"ftyp" and head[8:12].lower() in _VIDEOS:
         return ForeignContent("a video", "save its frames as images, or remove it")
     kinds = (ForeignContent(what, remedy) for start, what, remedy in _KINDS if head[:4].lower().startswith(start))
