@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mps_shards import native
 from mps_shards.errors import DataError
 from mps_shards.native import UNLABELED, Decoder, Layout, Loaded, Loading
-from mps_shards.shards.raw_sample import RawSample
+from mps_shards.shards.raw_sample import IMAGE_FIELDS, RawSample
 from mps_shards.shards.tar import header, padding, sample_from
 from mps_shards.vision.randomness import KeyedRandom
 from mps_shards.vision.transforms.geometry import Geometry
@@ -223,6 +223,18 @@ def test_unusual_samples_are_left_to_python(tmp_path: Path, run: bytes, most_lab
 
     assert found.outcomes == b"\2\0\2"
     assert found.keys == ["b", "", "b"]
+
+
+@pytest.mark.parametrize("field", IMAGE_FIELDS)
+def test_every_field_of_an_image_is_one_for_the_kernel(tmp_path: Path, field: str):
+    label = member("a.cls", b"1")
+    alone, beside = member(f"a.{field}", PHOTO) + label, member("a.other", b"") + member(f"a.{field}", PHOTO) + label
+    twice = member("a.jpg" if field != "jpg" else "a.png", PHOTO) + alone
+
+    with stored([alone, beside, twice], tmp_path) as spans:
+        found, _ = loaded(spans)
+
+    assert found.outcomes == b"\2\2\0"
 
 
 def test_what_cannot_be_read_is_left_to_python(tmp_path: Path):
