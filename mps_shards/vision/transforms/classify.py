@@ -127,7 +127,7 @@ class evaluate:
 
 @dataclass(frozen=True, slots=True)
 class mix:
-    """Apply MixUp or CutMix to each batch, one of the two at random: an option of ``ShardDataset(mix=...)``.
+    """Apply MixUp or CutMix to each batch, one of the two at random: an option of ``Collate(mix=...)``.
 
     torchvision's transforms run on the device. Labels become float32 [batch, classes]: each row holds the shares of the
     classes, as `torch.nn.functional.cross_entropy` accepts.
