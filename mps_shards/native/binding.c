@@ -92,7 +92,7 @@ static int check_rows(struct rows *rows, int layout) {
     return 0;
 }
 
-/* Hold the memory of `count` rows. */
+/* Acquire the buffers for `count` rows, and check their sizes. Returns 0, or -1 with an exception. */
 static int hold_rows(struct rows *rows, Py_ssize_t count, PyObject *destination, PyObject *table, int layout) {
     rows->count = count;
     if (PyObject_GetBuffer(destination, &rows->destination, PyBUF_WRITABLE) != 0 ||

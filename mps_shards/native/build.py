@@ -17,7 +17,7 @@ else:
 
 _SWITCH = "MPS_SHARDS_KERNEL"  # "off" disables the kernel, for comparisons with simplejpeg and torch
 
-# A gray JPEG of 8 x 8 pixels: quantisation, frame, a code for DC and one for AC, and two bits of data.
+# A gray JPEG of 8 x 8 pixels: quantisation table, frame, one Huffman code for DC and one for AC, two bits of data.
 _GRAY = b"".join(
     [
         *(b"\xff\xd8", b"\xff\xdb\0\x43\0", 64 * b"\1", b"\xff\xc0\0\x0b\x08\0\x08\0\x08\1\1\x11\0"),
@@ -74,4 +74,4 @@ def _huffman() -> str:
     view = array("i", [0, 0, 8, 8, 8, 8, 0, 0, 8, 8, 0, 1])  # all of the image; see `struct view` in kernel.h
     if _built.render(_built.decoder(False), [_GRAY], view, bytearray(3 * 8 * 8), 2, 8, 8, None, 64) == b"\2":
         return f"a Huffman decoder of its own and {version}"
-    return f"and {version}, whose Huffman decoder it cannot replace: JPEGs take half as long again"
+    return f"and {version}, whose Huffman decoder it cannot replace: decoding JPEGs takes about 1.5 times as long"

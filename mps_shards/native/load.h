@@ -31,7 +31,8 @@ struct loader {
     double read_s; /* seconds spent in reading since the caller set it to 0 */
 };
 
-/* Load one sample. DECLINED also for every error of reading, and for samples that sample_parse does not know. */
+/* Load one sample. Returns DECLINED if the sample cannot be read or parsed, if its label is not as `loading` says, or
+ * if kernel_render declines its image. */
 enum outcome load_sample(struct loader *loader, const struct loading *loading, const struct span *span,
                          uint64_t position, const struct target *target, struct sample *sample);
 

@@ -18,7 +18,7 @@ static size_t length_of(const uint8_t *text, size_t most) {
     return end == NULL ? most : (size_t)(end - text);
 }
 
-/* An octal number of at most `width` digits, ended by NUL or a space; -1 if it has another form. */
+/* Returns the octal number of at most `width` digits that NUL or a space ends; -1 if the text has another form. */
 static int64_t octal(const uint8_t *digits, size_t width) {
     int64_t value = 0;
     size_t i = 0;
@@ -27,7 +27,7 @@ static int64_t octal(const uint8_t *digits, size_t width) {
     return i == 0 || (i < width && digits[i] != 0 && digits[i] != ' ') ? -1 : value;
 }
 
-/* POSIX.1: the checksum is the sum of all bytes, with spaces in place of the checksum. */
+/* Whether the header's checksum is right: the sum of all its bytes, with spaces in place of the checksum (POSIX.1). */
 static int is_checked(const uint8_t *block) {
     int64_t sum = 8 * ' ';
     for (size_t i = 0; i < BLOCK; i++)
@@ -37,7 +37,7 @@ static int is_checked(const uint8_t *block) {
     return octal(block + 148, 8) == sum;
 }
 
-/* Write the name of a member, with the prefix of USTAR, and return its length; 0 if it is not printable ASCII. */
+/* Writes the name of a member, with the prefix of USTAR. Returns its length; 0 if it is not printable ASCII. */
 static size_t full_name(const uint8_t *block, char *name) {
     size_t length = 0;
     if (memcmp(block + 257, "ustar", 6) == 0 && block[PREFIX_AT] != 0) {
@@ -54,15 +54,16 @@ static size_t full_name(const uint8_t *block, char *name) {
     return rest == 0 ? 0 : length;
 }
 
-/* Split a name into key and field at the first dot of its base name. Returns the key's length; 0 if there is none. */
+/* Splits a name into key and field at the first dot of its base name. Returns the key's length, or 0 if Python must
+ * decide whether the name has a key. */
 static size_t key_of(char *name, size_t length, struct field *field) {
     size_t base = length;
     while (base > 0 && name[base - 1] != '/')
         base--;
     const char *dot = memchr(name + base, '.', length - base);
-    if (dot == NULL || dot == name + base) /* a hidden file, too */
+    if (dot == NULL || dot == name + base) /* no field, or a hidden file */
         return 0;
-    for (size_t i = 0; i + 1 < base; i++) /* a hidden folder: Python looks at the base name alone */
+    for (size_t i = 0; i + 1 < base; i++) /* a hidden folder is left to Python */
         if (name[i] == '/' && name[i + 1] == '.')
             return 0;
     const size_t key = (size_t)(dot - name);
@@ -86,7 +87,7 @@ static int is_image(const struct field *field) {
 
 static int is_space(uint8_t byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); }
 
-/* A class number in ASCII digits, with blanks around it; -1 if it has another form. */
+/* Returns the class number in ASCII digits, with blanks around it; -1 if the text has another form. */
 static int64_t class_number(const uint8_t *text, size_t size) {
     while (size > 0 && is_space(text[size - 1]))
         size--;

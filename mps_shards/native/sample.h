@@ -10,10 +10,10 @@ enum { NO_LABEL = -1, KEY_BYTES = 256 }; /* USTAR names have at most 155 + 1 + 1
 struct sample {
     char key[KEY_BYTES]; /* printable ASCII, without a NUL at the end */
     size_t key_size;
-    const uint8_t *image; /* into the parsed bytes */
+    const uint8_t *image; /* points into the parsed bytes */
     size_t image_size;
-    int64_t label; /* NO_LABEL without the field "cls" */
-    size_t bytes;  /* of all fields together */
+    int64_t label; /* class number; NO_LABEL if there is no field "cls" */
+    size_t bytes;  /* size of all fields together */
 };
 
 /* Parse a run of tar blocks. Returns -1 for everything that is not one sample of regular files with one image and

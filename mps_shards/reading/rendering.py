@@ -54,7 +54,7 @@ class Renderer:
 
     def __init__(self, max_pixels: int, pixel_table: npt.NDArray[np.float32] | None = None):
         self._max_pixels, self._pixel_table = max_pixels, pixel_table
-        self._dtype = torch.uint8 if pixel_table is None else torch.float32  # of what the transform returns
+        self._dtype = torch.uint8 if pixel_table is None else torch.float32  # dtype of the transform's result
         self._decoder = native.Decoder()
         self._table: tuple[ImageFormat, npt.NDArray[np.float32] | None] | None = None
 
@@ -155,10 +155,10 @@ def _layout(image_format: ImageFormat, rows: npt.NDArray[Any]) -> native.Layout:
 
 
 def log_inexact_resizing(transform: SampleTransform) -> None:
-    """Log a warning if images are resized in float arithmetic, whose pixels differ by up to 1 of 255 from the usual."""
+    """Log a warning if torch resizes images in float arithmetic, which can change a pixel by 1 of 255."""
     if transform.adapters and transform.is_view and not HAS_UINT8_KERNELS and not native.is_available():
         _log.warning(
-            "images are resized by float kernels here, so pixels may differ by 1 of 255 from those of machines whose "
-            "processor torch has uint8 kernels for: %s",
+            "torch has no uint8 kernels for this processor, so images are resized in float arithmetic, and pixels may "
+            "differ by 1 of 255 from those of other machines: %s",
             native.advice(),
         )

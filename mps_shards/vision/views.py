@@ -110,7 +110,7 @@ def _resized(pixels: Pixels, view: View) -> torch.Tensor:
     if view.resized != (height, width):
         down, down_scale = _end(bottom, height, view.resized[0])
         across, across_scale = _end(right, width, view.resized[1])
-        # The kernel takes half as long again for memory that is not dense. The reshape, unlike a new axis, gives the
+        # Torch's kernel takes 1.5 times as long for memory that is not dense. The reshape, unlike a new axis, gives the
         # strides of a channels-last batch; otherwise the kernel repacks its result (pytorch/pytorch#68430).
         batch = torch.from_numpy(np.ascontiguousarray(rows).reshape(1, height, width, 3).transpose(0, 3, 1, 2))
         rows = _resize(batch, [down, across], False, down_scale, across_scale).numpy()[0].transpose(1, 2, 0)
