@@ -1,4 +1,4 @@
-"""The memory of padded batches stays within the limit, or the batch is refused with the numbers."""
+"""A padded batch stays within the memory limit, or is an error that names the sizes."""
 
 import contextlib
 import gc
@@ -26,7 +26,7 @@ def packed(folder: Path, sizes: list[tuple[int, int]]) -> Path:
 
 
 @pytest.mark.parametrize("transfer", ["cpu", "inline"])
-def test_one_huge_picture_refuses_its_batch_with_the_numbers(tmp_path: Path, transfer: str) -> None:
+def test_a_padded_batch_above_the_memory_limit_is_an_error_with_the_numbers(tmp_path: Path, transfer: str) -> None:
     shards = packed(tmp_path, [(20, 30)] * 6 + [(1500, 2000), (20, 30)])
     data = ShardDataset(shards, batch_size=4, collate=Collate(pad=1))
     shapes = [images.shape for images, _ in data]
@@ -41,7 +41,7 @@ def test_one_huge_picture_refuses_its_batch_with_the_numbers(tmp_path: Path, tra
     assert [images.shape for images in received] == shapes[: shapes.index((4, 3, 1500, 2000))]
 
 
-def test_without_a_limit_the_huge_picture_gets_through(tmp_path: Path) -> None:
+def test_without_a_memory_limit_a_padded_batch_may_be_huge(tmp_path: Path) -> None:
     shards = packed(tmp_path, [(20, 30)] * 3 + [(700, 900)])
 
     ((images, (_, sizes)),) = DeviceLoader(
@@ -52,7 +52,7 @@ def test_without_a_limit_the_huge_picture_gets_through(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_samples_that_wait_and_padded_batches_stay_within_the_limit(
+def test_waiting_samples_and_padded_batches_stay_within_the_memory_limit(
     tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_samples_that_wait_and_padded_batches_stay_within_the_limit(
     assert limit / 4 < most <= limit
 
 
-def test_a_padded_batch_under_a_limit_is_freed_without_the_garbage_collector(tmp_path: Path) -> None:
+def test_a_padded_batch_is_freed_without_the_garbage_collector(tmp_path: Path) -> None:
     data = ShardDataset(packed(tmp_path, [(20, 30)] * 12), batch_size=4, collate=Collate(pad=1))
     gc.collect()
     gc.disable()

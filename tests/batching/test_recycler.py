@@ -1,4 +1,4 @@
-"""Memory that is given away comes back once nobody holds it, and never before."""
+"""`Recycler` reuses the memory of a batch once nothing refers to it, and never before."""
 
 import random
 import threading
@@ -29,7 +29,7 @@ def address(memory: torch.Tensor) -> int:
     ],
     ids=["itself", "slice", "view", "array", "slice-of-array", "storage", "buffer", "dlpack"],
 )
-def test_whoever_holds_a_part_keeps_the_whole(part: Any) -> None:
+def test_memory_is_not_reused_while_any_part_of_it_is_held(part: Any) -> None:
     recycler = Recycler(keep=2)
     memory = recycler.lease(100)
     first, held = address(memory), part(memory)
@@ -41,8 +41,8 @@ def test_whoever_holds_a_part_keeps_the_whole(part: Any) -> None:
     assert first in {address(recycler.lease(100)) for _ in range(2)}
 
 
-@pytest.mark.parametrize("nbytes", [100, 5 << 20])  # small, and mapped by itself
-def test_idle_memory_serves_again_if_it_is_large_enough(nbytes: int) -> None:
+@pytest.mark.parametrize("nbytes", [100, 5 << 20])  # from the heap, and mapped on its own
+def test_released_memory_is_reused_if_it_is_large_enough(nbytes: int) -> None:
     recycler = Recycler(keep=2)
     small, large = recycler.lease(nbytes), recycler.lease(2 * nbytes)
     there = address(large)
@@ -52,10 +52,10 @@ def test_idle_memory_serves_again_if_it_is_large_enough(nbytes: int) -> None:
 
     assert address(memory) == there
     assert recycler.lease(nbytes + 1).numel() == nbytes + 1
-    assert len(recycler._arrays) == 2  # what was too small is let go
+    assert len(recycler._arrays) == 2  # memory that is too small is freed
 
 
-def test_it_keeps_no_more_than_it_was_told() -> None:
+def test_a_recycler_keeps_no_more_memories_than_its_limit() -> None:
     recycler = Recycler(keep=3)
     held = [recycler.lease(100) for _ in range(50)]
     held.clear()
@@ -65,7 +65,7 @@ def test_it_keeps_no_more_than_it_was_told() -> None:
     assert len({address(memory) for memory in again}) == 50
 
 
-def test_with_nothing_to_keep_it_keeps_nothing() -> None:
+def test_a_recycler_with_limit_0_keeps_nothing() -> None:
     recycler = Recycler(keep=0)
     held = recycler.lease(100)
     del held
@@ -73,7 +73,7 @@ def test_with_nothing_to_keep_it_keeps_nothing() -> None:
     assert not recycler._arrays
 
 
-def test_memory_whose_references_are_counted_late_waits_and_serves_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_whose_references_are_counted_late_is_reused_later(monkeypatch: pytest.MonkeyPatch) -> None:
     recycler = Recycler(keep=2)
     memory = recycler.lease(100)
     first = address(memory)

@@ -1,4 +1,4 @@
-"""A small shard set of real photographs, and loaders over it."""
+"""Fixtures: a small shard set of real photographs, and loaders over it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

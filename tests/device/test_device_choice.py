@@ -1,4 +1,4 @@
-"""Which engine serves which device and version of torch, and how that is said."""
+"""Choice of device and transfer engine for each version of torch, and its explanation."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def on_a_mac(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", None),
     ],
 )
-def test_versions_as_torch_writes_them(text: str, version: tuple[int, int] | None) -> None:
+def test_versions_of_torch_are_parsed(text: str, version: tuple[int, int] | None) -> None:
     assert parse_version(text) == version
 
 
@@ -45,7 +45,7 @@ def test_versions_as_torch_writes_them(text: str, version: tuple[int, int] | Non
         ("unheard of", True, 1),
     ],
 )
-def test_mps_copies_block_only_where_they_must(
+def test_copies_to_mps_block_only_for_versions_of_torch_that_need_it(
     on_a_mac: None, torch_version: str, non_blocking: bool, verify: int
 ) -> None:
     found = choose("auto", None, torch_version=torch_version)
@@ -55,7 +55,7 @@ def test_mps_copies_block_only_where_they_must(
     assert f"torch {torch_version}" in str(found)
 
 
-def test_the_user_overrides_the_table(on_a_mac: None) -> None:
+def test_arguments_override_the_choice_for_the_version_of_torch(on_a_mac: None) -> None:
     blocking = choose("mps", "inline-blocking", verify=5, torch_version="2.14.1")
     with pytest.warns(UserWarning, match="a second thread on MPS can crash torch 2.14"):
         threaded = choose("mps", "thread", torch_version="2.14.1")
@@ -79,7 +79,7 @@ def test_the_user_overrides_the_table(on_a_mac: None) -> None:
         ("gpu", None, "unknown device 'gpu': use auto, mps, cuda, cuda:1 or cpu"),
     ],
 )
-def test_what_cannot_work_is_said_with_what_can(
+def test_the_error_about_an_impossible_choice_names_the_possible_ones(
     on_a_mac: None, device: str, transfer: str | None, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -87,7 +87,7 @@ def test_what_cannot_work_is_said_with_what_can(
 
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="MPS is here")
-def test_mps_that_is_absent_is_explained() -> None:
+def test_the_error_about_missing_mps_gives_the_reason() -> None:
     with pytest.raises(ConfigError, match=r"'mps' cannot be used: torch .* use device='auto' or 'cpu'"):
         choose("mps", None)
 
@@ -95,7 +95,7 @@ def test_mps_that_is_absent_is_explained() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
-def test_cuda_that_is_absent_is_explained() -> None:
+def test_the_error_about_missing_cuda_gives_the_reason() -> None:
     with pytest.raises(
         ConfigError, match=r"'cuda:1' cannot be used: torch (sees no NVIDIA GPU|was built without CUDA)"
     ):
@@ -113,7 +113,7 @@ def test_cuda_is_served_by_the_transfer_thread(monkeypatch: pytest.MonkeyPatch) 
         choose("cuda:2", None)
 
 
-def test_in_a_dataloader_worker_no_device_is_touched(on_a_mac: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_is_chosen_in_a_dataloader_worker(on_a_mac: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: object())
 
     found = choose("mps", None)
@@ -122,7 +122,7 @@ def test_in_a_dataloader_worker_no_device_is_touched(on_a_mac: None, monkeypatch
     assert "this process is a DataLoader worker, which must not use mps" in str(found)
 
 
-def test_hazards_are_those_of_the_version() -> None:
+def test_hazards_are_listed_for_the_version_of_torch() -> None:
     issues = {
         version: {issue for hazard in hazards_of("mps", version) for issue in hazard.issues}
         for version in [(2, 9), (2, 14), None]
@@ -144,12 +144,12 @@ def test_hazards_are_those_of_the_version() -> None:
         ({"verify_transfer": -1}, "verify_transfer must be a whole number from 0"),
     ],
 )
-def test_numbers_that_cannot_work_are_refused(shard_set: Any, options: dict[str, int], message: str) -> None:
+def test_invalid_numbers_are_refused(shard_set: Any, options: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DeviceLoader(ShardDataset(shard_set, batch_size=4), device="cpu", **options)  # type: ignore[arg-type]
 
 
-def test_explain_says_engine_copies_conversion_and_why(shard_set: Any) -> None:
+def test_explain_names_engine_copies_and_conversion_with_reasons(shard_set: Any) -> None:
     data = ShardDataset(shard_set, batch_size=4)
 
     assert DeviceLoader(data, device="cpu").explain() == (

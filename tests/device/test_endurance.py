@@ -1,4 +1,4 @@
-"""Long runs of the queue, left out by default: ``make test ARGS='-m slow tests/feed'``."""
+"""Long runs of the transfer queue, left out by default: ``make test ARGS='-m slow tests/device'``."""
 
 import gc
 import random
@@ -13,23 +13,23 @@ from tests.device.test_lifetimes import open_iterate_leave, own_threads
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fake-inline", "fake-thread"])
-def test_a_hundred_thousand_batches(name: str) -> None:
+def test_a_hundred_thousand_batches_arrive_in_order(name: str) -> None:
     chance = random.Random(name)
     done = 0
-    while done < 34_000:  # each, three engines
+    while done < 34_000:  # a third of the total: the test runs for three engines
         done += exercise(name, chance, chance.randrange(1, 400))
 
     assert own_threads() == []
 
 
 @pytest.mark.slow
-def test_a_thousand_cycles_leave_nothing_behind(loader_of: Callable[..., DeviceLoader]) -> None:
+def test_a_thousand_iterations_leave_no_threads_or_files(loader_of: Callable[..., DeviceLoader]) -> None:
     open_iterate_leave(loader_of, 1000, seed=1)
 
     gc.collect()
@@ -38,7 +38,7 @@ def test_a_thousand_cycles_leave_nothing_behind(loader_of: Callable[..., DeviceL
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transfer", [None, "inline", "thread"])
-def test_memory_is_flat_over_fifty_epochs(loader_of: Callable[..., DeviceLoader], transfer: str | None) -> None:
+def test_memory_does_not_grow_over_fifty_epochs(loader_of: Callable[..., DeviceLoader], transfer: str | None) -> None:
     loader = loader_of(transfer=transfer, batch_size=20)
     after = []
     for epoch in range(60):

@@ -1,4 +1,4 @@
-"""One contract, every engine: over the fake device, the CPU, and, where there are such, real MPS and CUDA."""
+"""Every transfer engine keeps one contract, on the fake device, the CPU, and MPS and CUDA where they exist."""
 
 import contextlib
 import random
@@ -24,7 +24,7 @@ KINDS = {"inline": InlineEngine, "thread": ThreadEngine}
 
 
 class Rig(NamedTuple):
-    """An engine, and how to see what it delivered."""
+    """A transfer engine, with a function that returns the values of a delivered tensor."""
 
     engine: Engine
     device: Any
@@ -61,7 +61,7 @@ ENGINES = [
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize(("batches", "last_rows"), [(7, None), (3, 1), (1, None), (0, None)])
-def test_every_batch_arrives_in_order_and_exact(name: str, batches: int, last_rows: int | None) -> None:
+def test_every_batch_arrives_in_order_and_unchanged(name: str, batches: int, last_rows: int | None) -> None:
     planned = drafts(batches, last_rows=last_rows if batches else None)
 
     with rigged(name) as rig:
@@ -76,7 +76,7 @@ def test_every_batch_arrives_in_order_and_exact(name: str, batches: int, last_ro
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_what_was_delivered_is_never_written_again(name: str) -> None:
+def test_a_delivered_batch_is_never_overwritten(name: str) -> None:
     planned = drafts(40)
 
     with rigged(name) as rig:
@@ -90,7 +90,7 @@ def test_what_was_delivered_is_never_written_again(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_trees_masks_and_floats_arrive_as_they_were_given(name: str) -> None:
+def test_trees_masks_and_floats_arrive_unchanged(name: str) -> None:
     def make(number: int) -> Sample:
         image = {"small": torch.full((3, 2, 2), number, dtype=torch.uint8), "done": torch.full((2,), number / 3)}
         mask = torch.full((5, 3), number, dtype=torch.uint8)
@@ -137,7 +137,7 @@ def test_an_error_comes_after_every_batch_before_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_the_first_bad_sample_of_a_batch_is_the_one_reported(name: str) -> None:
+def test_the_error_is_that_of_the_first_bad_sample_of_a_batch(name: str) -> None:
     def make(number: int) -> Sample:
         if number % 32 > 10:
             raise ValueError(f"sample {number}")
@@ -148,7 +148,7 @@ def test_the_first_bad_sample_of_a_batch_is_the_one_reported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_error_of_the_plan_comes_after_every_batch_before_it(name: str) -> None:
+def test_an_error_of_the_iterator_of_batch_plans_comes_after_the_earlier_batches(name: str) -> None:
     def planned() -> Iterator[Any]:
         yield from drafts(4)
         raise OSError("the shard is gone")
@@ -162,7 +162,7 @@ def test_an_error_of_the_plan_comes_after_every_batch_before_it(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_worker_that_cannot_start_is_an_error_and_no_hang(name: str) -> None:
+def test_a_worker_that_cannot_start_is_an_error(name: str) -> None:
     from mps_shards.batching.host_buffers import HostBuffer
     from mps_shards.batching.worker_threads import Workers
     from mps_shards.device.transfer_queue import TransferQueue
@@ -189,8 +189,10 @@ def test_a_worker_that_cannot_start_is_an_error_and_no_hang(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fake-inline", "fake-thread"])
 @pytest.mark.parametrize("seed", range(3))
-def test_random_latency_failures_and_early_exits(name: str, seed: int, batches: int = 300) -> None:
-    """The full count, 100,000 batches, runs in test_endurance."""
+def test_batches_are_exact_despite_random_latency_failures_and_early_exits(
+    name: str, seed: int, batches: int = 300
+) -> None:
+    """test_endurance delivers 100,000 batches in the same way."""
     chance = random.Random(seed)
     done = 0
     while done < batches:
@@ -199,7 +201,7 @@ def test_random_latency_failures_and_early_exits(name: str, seed: int, batches: 
 
 
 def exercise(name: str, chance: random.Random, batches: int) -> int:
-    """Deliver batches through a slow device, with one way to end early in two; check each that arrives."""
+    """Deliver batches through a slow device, check each, and end early in half of the calls."""
     ending = chance.choice(["all", "all", "leave", "fail"])
     at = chance.randrange(batches)
     planned = drafts(batches, chance.choice([1, 3, 8]))

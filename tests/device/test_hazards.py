@@ -1,4 +1,4 @@
-"""Each hazard of moving batches to MPS, by name: a naive loop falls into it on the fake device, ours does not."""
+"""Each known hazard of transfers to MPS: the fake device shows it for a naive loop, and the engines avoid it."""
 
 import threading
 import weakref
@@ -19,7 +19,7 @@ from tools.support.fake_device import POISON, FakeDevice
 from tools.support.feeding import deliveries, drafts, expected, inline, made
 
 
-def test_naive_loop_that_reuses_its_slot_delivers_other_batches(device: FakeDevice) -> None:
+def test_a_naive_loop_that_reuses_its_buffer_delivers_wrong_batches(device: FakeDevice) -> None:
     slot = page_aligned(64)[:64]
     device.hold()
 
@@ -32,12 +32,12 @@ def test_naive_loop_that_reuses_its_slot_delivers_other_batches(device: FakeDevi
     assert [int(tensor[0]) for tensor in there] == [2, 2, 2]
 
 
-def test_slot_rewritten_early(device: FakeDevice) -> None:
+def test_a_buffer_is_not_overwritten_before_the_device_has_read_it(device: FakeDevice) -> None:
     planned = drafts(12)
     device.hold()
 
     source = deliveries(inline(device), planned, buffers=5)
-    first = [next(source) for _ in range(3)]  # five slots, none of them read yet
+    first = [next(source) for _ in range(3)]  # five buffers, none of which the device has read yet
     device.go_on()
     rest = list(source)
     device.drain()
@@ -46,7 +46,7 @@ def test_slot_rewritten_early(device: FakeDevice) -> None:
         assert torch.equal(delivery.tensors[0], expected(draft)[0])
 
 
-def test_naive_loop_that_drops_its_source_delivers_poison(device: FakeDevice) -> None:
+def test_the_fake_device_reads_garbage_if_a_naive_loop_frees_the_source_of_a_copy(device: FakeDevice) -> None:
     device.hold()
 
     there = device.upload(page_aligned(64)[:64].fill_(3), non_blocking=True)
@@ -56,27 +56,27 @@ def test_naive_loop_that_drops_its_source_delivers_poison(device: FakeDevice) ->
     assert int(there[0]) == POISON
 
 
-def test_source_freed(device: FakeDevice) -> None:
+def test_the_source_of_a_copy_is_not_freed_before_the_device_has_read_it(device: FakeDevice) -> None:
     list(deliveries(inline(device), drafts(30)))
     device.drain()
 
     assert device.dead_sources == 0
 
 
-def test_slots_freed_at_shutdown_while_in_flight(device: FakeDevice) -> None:
+def test_closing_waits_for_the_device_before_buffers_are_freed(device: FakeDevice) -> None:
     device.hold()
     source = deliveries(inline(device), drafts(10))
     delivery = next(source)
 
     threading.Timer(0.05, device.go_on).start()
-    source.close()  # waits until the device has read what was sent
+    source.close()  # waits until the device has read all copies
 
     device.drain()
     assert device.dead_sources == 0
     assert torch.equal(delivery.tensors[0], expected(drafts(1)[0])[0])
 
 
-def test_a_device_that_never_finishes_keeps_its_slots_and_is_reported(device: FakeDevice) -> None:
+def test_a_device_that_never_finishes_is_reported_and_keeps_its_buffers(device: FakeDevice) -> None:
     device.hold()
     source = deliveries(inline(device), drafts(10), timeout_s=0.05)
     next(source)
@@ -88,7 +88,7 @@ def test_a_device_that_never_finishes_keeps_its_slots_and_is_reported(device: Fa
     assert device.dead_sources == 0
 
 
-def test_waiting_for_a_dead_device_ends_with_slot_states_and_queue_depths(device: FakeDevice) -> None:
+def test_waiting_for_a_dead_device_is_an_error_with_the_states_of_buffers_and_queues(device: FakeDevice) -> None:
     device.hold()
     stuck = deliveries(inline(device), drafts(10), buffers=2, timeout_s=0.05)
 
@@ -100,7 +100,7 @@ def test_waiting_for_a_dead_device_ends_with_slot_states_and_queue_depths(device
     device.drain()
 
 
-def test_device_touched_off_thread(device: FakeDevice) -> None:
+def test_the_inline_engine_uses_the_device_only_in_the_consumer_s_thread(device: FakeDevice) -> None:
     failures: list[str] = []
 
     def elsewhere() -> None:
@@ -114,7 +114,8 @@ def test_device_touched_off_thread(device: FakeDevice) -> None:
     thread.join()
     delivered = list(deliveries(inline(device), drafts(3)))
 
-    assert failures == ["device touched off-thread"]  # the fake notices; ours stays in the consumer's thread
+    # the fake device notices; the engine stays in the consumer's thread
+    assert failures == ["device touched off-thread"]
     assert len(delivered) == 3
 
 
@@ -136,7 +137,7 @@ def test_second_consumer_thread_on_mps_is_refused() -> None:
         release.set()
         thread.join()
 
-    owner.claim("fake-mps")  # its owner is gone
+    owner.claim("fake-mps")  # the thread that owned the device has ended
 
 
 def test_mps_after_fork_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +149,7 @@ def test_mps_after_fork_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         owner.claim("forked-mps")
 
 
-def test_kernel_in_the_transfer_thread() -> None:
+def test_the_transfer_thread_only_copies() -> None:
     with FakeDevice(transfer_thread=True) as device:
         found = list(deliveries(ThreadEngine(device, device_batches=1), drafts(10)))
         with device.side(), pytest.raises(AssertionError, match="copies only"):
@@ -157,7 +158,7 @@ def test_kernel_in_the_transfer_thread() -> None:
     assert len(found) == 10
 
 
-def test_synchronize_is_never_called(device: FakeDevice) -> None:
+def test_the_engine_never_calls_synchronize(device: FakeDevice) -> None:
     found = list(deliveries(inline(device), drafts(10), verify=lambda batch, tensors, number: None))
 
     assert len(found) == 10
@@ -166,7 +167,7 @@ def test_synchronize_is_never_called(device: FakeDevice) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.uint16])
-def test_dtypes_that_the_device_lacks_are_refused_before_it_sees_them(device: FakeDevice, dtype: torch.dtype) -> None:
+def test_dtypes_that_the_device_lacks_are_refused_before_the_transfer(device: FakeDevice, dtype: torch.dtype) -> None:
     def make(number: int) -> Sample:
         return Sample(torch.zeros((3, 2, 2), dtype=dtype), number, f"key-{number}")
 
@@ -176,17 +177,17 @@ def test_dtypes_that_the_device_lacks_are_refused_before_it_sees_them(device: Fa
     assert device.uploads == 0
 
 
-def test_cast_on_the_way_is_never_asked_for(device: FakeDevice) -> None:
+def test_copies_never_convert_the_dtype(device: FakeDevice) -> None:
     seen = []
     upload = device.upload
     device.upload = lambda source, **options: seen.append(source.dtype) or upload(source, **options)  # type: ignore
 
     list(deliveries(inline(device), drafts(3)))
 
-    assert set(seen) == {torch.uint8, torch.int64}  # pixels go as bytes, labels as they are delivered
+    assert set(seen) == {torch.uint8, torch.int64}  # pixels are sent as uint8, labels with the dtype that is delivered
 
 
-def test_non_dense_images_are_made_dense_in_the_slot(device: FakeDevice) -> None:
+def test_images_that_are_not_dense_become_dense_in_the_buffer(device: FakeDevice) -> None:
     def make(number: int) -> Sample:
         wide = torch.arange(3 * 4 * 10, dtype=torch.uint8).view(4, 10, 3)
         return Sample(wide[:, ::2].permute(2, 0, 1), number, str(number))
@@ -197,23 +198,23 @@ def test_non_dense_images_are_made_dense_in_the_slot(device: FakeDevice) -> None
     assert torch.equal(delivery.tensors[0][0], make(0).image.float().div(255))
 
 
-def test_event_asked_before_it_is_recorded_would_free_the_slot(device: FakeDevice) -> None:
+def test_every_event_is_recorded_before_it_is_queried(device: FakeDevice) -> None:
     from tools.support.fake_device import FakeEvent
 
     list(deliveries(inline(device), drafts(5)))
 
-    assert FakeEvent().query()  # the trap
+    assert FakeEvent().query()  # torch reports an event that was not recorded as complete
     assert device.events and all(event.recorded for event in device.events)
 
 
-def test_python_owned_slot_memory(device: FakeDevice) -> None:
+def test_the_memory_of_buffers_is_allocated_by_torch(device: FakeDevice) -> None:
     with pytest.raises(AssertionError, match="memory that Python owns"):
         device.upload(torch.from_numpy(np.zeros(4, dtype=np.uint8)), non_blocking=True)
 
-    assert page_aligned(100).untyped_storage().resizable()  # torch's own
+    assert page_aligned(100).untyped_storage().resizable()  # only memory that torch owns can be resized
 
 
-def test_slots_never_share_a_page() -> None:
+def test_buffers_never_share_a_page() -> None:
     memories = [page_aligned(nbytes) for nbytes in (1, PAGE_BYTES, PAGE_BYTES + 1, 100_000)]
 
     pages: set[int] = set()
@@ -225,7 +226,7 @@ def test_slots_never_share_a_page() -> None:
 
 
 @pytest.mark.parametrize("kind", [InlineEngine, ThreadEngine])
-def test_device_out_of_memory_is_tried_once_more_when_the_rest_has_landed(kind: Any) -> None:
+def test_a_copy_that_runs_out_of_memory_is_tried_again_after_the_other_copies(kind: Any) -> None:
     stats = LoaderStats()
 
     def fail(number: int) -> Exception | None:
@@ -241,7 +242,7 @@ def test_device_out_of_memory_is_tried_once_more_when_the_rest_has_landed(kind: 
 
 
 @pytest.mark.parametrize("kind", [InlineEngine, ThreadEngine])
-def test_device_that_stays_out_of_memory_is_an_error_after_what_arrived(kind: Any) -> None:
+def test_a_device_that_stays_out_of_memory_is_an_error_after_the_earlier_batches(kind: Any) -> None:
     def fail(number: int) -> Exception | None:
         return RuntimeError("MPS backend out of memory") if number >= 7 else None
 
@@ -256,7 +257,7 @@ def test_device_that_stays_out_of_memory_is_an_error_after_what_arrived(kind: An
     assert received == [0, 1, 2]
 
 
-def test_an_error_quarantines_its_slot(device: FakeDevice) -> None:
+def test_the_buffer_of_a_failed_copy_is_not_reused(device: FakeDevice) -> None:
     seen: list[Any] = []
     device.fail = lambda number: ValueError("the copy failed") if number == 5 else None
 
@@ -267,9 +268,9 @@ def test_an_error_quarantines_its_slot(device: FakeDevice) -> None:
     assert states.count(BufferState.QUARANTINED) == 1
 
 
-def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice) -> None:
+def test_a_slow_consumer_does_not_raise_memory_above_the_limit(device: FakeDevice) -> None:
     seen: list[Any] = []
-    one = 64 * 3 * 32 * 32  # bytes of a batch's pixels
+    one = 64 * 3 * 32 * 32  # pixels of a batch, in bytes
     most = 0
 
     def make(number: int) -> Sample:
@@ -284,7 +285,7 @@ def test_slow_consumer_holds_no_more_than_the_memory_allowed(device: FakeDevice)
     assert one <= most <= 2.5 * one
 
 
-def test_buffers_that_large_batches_left_behind_count_against_the_memory_allowed(device: FakeDevice) -> None:
+def test_idle_buffers_count_towards_the_memory_limit(device: FakeDevice) -> None:
     seen: list[Any] = []
     sides = [64, 8, 48, 8, 8, 64, 16, 8] * 6
     limit = 2 * 4 * 3 * 64 * 64  # two of the largest batches
@@ -304,13 +305,13 @@ def test_buffers_that_large_batches_left_behind_count_against_the_memory_allowed
     assert limit // 2 < max(held) <= limit
 
 
-def test_a_batch_larger_than_the_memory_allowed_still_gets_through(device: FakeDevice) -> None:
+def test_a_batch_larger_than_the_memory_limit_is_delivered(device: FakeDevice) -> None:
     found = list(deliveries(inline(device), drafts(6), max_bytes=10))
 
     assert len(found) == 6
 
 
-def test_fast_consumer_is_counted_as_starved() -> None:
+def test_a_fast_consumer_is_counted_as_starved() -> None:
     stats = LoaderStats()
     gate = threading.Event()
 
@@ -326,7 +327,7 @@ def test_fast_consumer_is_counted_as_starved() -> None:
     assert stats.starved_s >= 0.09
 
 
-def test_slow_consumer_is_counted_as_back_pressure() -> None:
+def test_a_slow_consumer_is_counted_as_back_pressure() -> None:
     stats = LoaderStats()
 
     with FakeDevice() as device:
@@ -338,12 +339,12 @@ def test_slow_consumer_is_counted_as_back_pressure() -> None:
     assert stats.blocked_s >= 0.1
 
 
-def test_metrics_add_no_wait_for_the_device(device: FakeDevice) -> None:
+def test_reading_metrics_does_not_wait_for_the_device(device: FakeDevice) -> None:
     stats = LoaderStats()
     device.hold()
 
     source = deliveries(inline(device), drafts(3), buffers=5, stats=stats)
-    first = next(source)  # although nothing was executed yet
+    first = next(source)  # although the device has executed nothing yet
     sent = stats.bytes_sent
     device.go_on()
     rest = list(source)
@@ -352,7 +353,7 @@ def test_metrics_add_no_wait_for_the_device(device: FakeDevice) -> None:
     assert sent >= 4 * (60 + 8) and stats.flight_s > 0
 
 
-def test_a_batch_lives_only_as_long_as_its_user_holds_it(device: FakeDevice) -> None:
+def test_a_batch_is_freed_when_its_user_drops_it(device: FakeDevice) -> None:
     source = deliveries(inline(device), drafts(5))
     images = next(source).tensors[0]
     seen = weakref.ref(images)

@@ -1,4 +1,4 @@
-"""Ctrl-C in any place of the training loop's thread arrives, ends the loader's threads, and spoils nothing."""
+"""Ctrl-C at any line of the training loop's thread is raised, ends the loader's threads, and corrupts no state."""
 
 import contextlib
 import signal
@@ -19,7 +19,7 @@ EVERY = 7  # place; with 1, all of them: a minute
 
 @pytest.fixture
 def epoch() -> Callable[[str | None], Callable[[], list[str]]]:
-    """Programs: a whole epoch of two shards, by a loader of its own."""
+    """Return a program that reads an epoch of two shards with a new loader."""
     shards = shard_set([6, 6])
 
     def of(transfer: str | None) -> Callable[[], list[str]]:
@@ -36,7 +36,7 @@ def epoch() -> Callable[[str | None], Callable[[], list[str]]]:
 
 
 @pytest.mark.parametrize(("first", "transfer"), list(enumerate(TRANSFERS)))
-def test_ctrl_c_anywhere(epoch, first: int, transfer: str | None) -> None:
+def test_ctrl_c_anywhere_ends_the_loop_and_its_threads(epoch, first: int, transfer: str | None) -> None:
     expected = epoch(transfer)()
     harmed = []
 
@@ -45,14 +45,14 @@ def test_ctrl_c_anywhere(epoch, first: int, transfer: str | None) -> None:
         found: list[str] | None = None
         with interrupted(place) as where, contextlib.suppress(KeyboardInterrupt):
             found = keys_of_epoch()
-        # where the threads' pace decides, a place may not be met again
+        # a line that depends on the timing of threads may not be reached again
         if own_threads() or (found if where else None) or keys_of_epoch() != expected:
             harmed.append((where, own_threads(), found))
 
     assert harmed == []
 
 
-def test_ctrl_c_anywhere_over_an_iterable() -> None:
+def test_ctrl_c_anywhere_ends_the_threads_of_a_loader_over_an_iterable() -> None:
     given = [torch.full((2,), number) for number in range(4)]
     harmed = []
 
@@ -69,7 +69,7 @@ def test_ctrl_c_anywhere_over_an_iterable() -> None:
     assert harmed == []
 
 
-def test_what_must_not_be_left_half_done_ends_first() -> None:
+def test_ctrl_c_in_an_uninterrupted_block_is_raised_after_the_block() -> None:
     done = []
 
     with pytest.raises(KeyboardInterrupt), uninterrupted():
@@ -80,7 +80,7 @@ def test_what_must_not_be_left_half_done_ends_first() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_error_there_is_not_lost_beside_ctrl_c() -> None:
+def test_an_error_in_an_uninterrupted_block_is_the_context_of_ctrl_c() -> None:
     with pytest.raises(KeyboardInterrupt) as raised, uninterrupted():
         signal.raise_signal(signal.SIGINT)
         raise MemoryError("no thread")
@@ -88,7 +88,7 @@ def test_an_error_there_is_not_lost_beside_ctrl_c() -> None:
     assert isinstance(raised.value.__context__, MemoryError)
 
 
-def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+def test_an_uninterrupted_block_leaves_ctrl_c_ignored_if_the_program_ignores_it() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with uninterrupted():
@@ -98,7 +98,7 @@ def test_a_program_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_other_threads_are_none_of_its_business() -> None:
+def test_an_uninterrupted_block_in_another_thread_does_not_change_the_handler() -> None:
     handlers = []
 
     def elsewhere() -> None:
@@ -112,7 +112,7 @@ def test_other_threads_are_none_of_its_business() -> None:
     assert handlers == [signal.default_int_handler]
 
 
-def test_several_wake_ups_before_a_wait_count_once() -> None:
+def test_several_wake_ups_before_a_wait_end_only_one_wait() -> None:
     wake_up = WakeUp()
     assert not wake_up.wait(0)
 

@@ -1,4 +1,4 @@
-"""However an iteration ends, its threads, slots and files end with it. (conftest fails a test that leaves any.)"""
+"""Threads, buffers and files of an iteration end with it, however it ends. The conftest fails tests that leave any."""
 
 import gc
 import os
@@ -27,7 +27,7 @@ def own_threads() -> list[str]:
 
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
-def test_exhaustion_ends_the_threads(loader_of: LoaderOf, transfer: str | None) -> None:
+def test_the_end_of_an_epoch_ends_the_threads(loader_of: LoaderOf, transfer: str | None) -> None:
     loader = loader_of(transfer=transfer)
 
     count = len(list(loader))
@@ -58,7 +58,7 @@ def test_an_exception_in_the_loop_body_ends_the_threads(loader_of: LoaderOf, tra
     assert own_threads() == []
 
 
-def test_close_ends_an_iteration_that_somebody_holds(loader_of: LoaderOf) -> None:
+def test_close_ends_an_iteration_that_is_still_referenced(loader_of: LoaderOf) -> None:
     loader = loader_of()
     held = iter(loader)
     next(held)
@@ -88,7 +88,7 @@ def test_garbage_collection_ends_the_threads(loader_of: LoaderOf) -> None:
     assert own_threads() == []
 
 
-def test_an_iteration_that_was_never_asked_for_a_batch_starts_nothing(loader_of: LoaderOf) -> None:
+def test_an_iteration_starts_no_threads_before_its_first_batch(loader_of: LoaderOf) -> None:
     held = iter(loader_of())
 
     assert own_threads() == []
@@ -107,14 +107,14 @@ def test_a_second_iteration_is_independent_of_the_first(loader_of: LoaderOf) -> 
     assert head == whole
 
 
-def test_nested_loaders_keep_to_their_own_threads_and_slots(loader_of: LoaderOf) -> None:
+def test_nested_loaders_have_their_own_threads_and_buffers(loader_of: LoaderOf) -> None:
     outer, inner = loader_of(num_threads=1), loader_of(batch_size=30, num_threads=2)
     wanted = [keys for *_, keys in loader_of(batch_size=30)]
 
     for count, _ in enumerate(outer):
         inner.set_epoch(0)
         assert [keys for *_, keys in inner] == wanted
-        assert len(own_threads()) <= 1  # of the outer one, which may be done
+        assert len(own_threads()) <= 1  # threads of the outer loader, which may have ended
         if count == 2:
             break
 
@@ -134,14 +134,14 @@ def test_a_transform_that_fails_names_the_sample_and_ends_the_threads(shard_set:
     assert own_threads() == []
 
 
-def test_the_callers_torch_threads_are_left_as_they_were(loader_of: LoaderOf) -> None:
+def test_the_caller_s_number_of_torch_threads_is_not_changed(loader_of: LoaderOf) -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
 
     for count, _ in enumerate(loader_of()):
         if count == 3:
             thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-            thread.start()  # torch gives new threads what was set last, by anybody
+            thread.start()  # new threads get the number that any thread set last
             thread.join()
 
     assert torch.get_num_threads() == before
@@ -152,7 +152,7 @@ def test_workers_run_torch_with_one_thread_each(shard_set: Path) -> None:
     seen = set()
 
     def look(image: torch.Tensor, target: int, rng: object) -> tuple[torch.Tensor, int]:
-        (torch.ones(1000, 1000) + 1).sum()  # large enough for several threads
+        (torch.ones(1000, 1000) + 1).sum()  # large enough that torch would use several threads
         seen.add(torch.get_num_threads())
         return image[:, :8, :8], target
 
@@ -161,7 +161,7 @@ def test_workers_run_torch_with_one_thread_each(shard_set: Path) -> None:
     assert seen == {1}
 
 
-def test_inside_a_dataloader_worker_it_stays_on_the_cpu(shard_set: Path) -> None:
+def test_a_loader_inside_a_dataloader_worker_delivers_on_the_cpu(shard_set: Path) -> None:
     class Nested(torch.utils.data.IterableDataset):  # type: ignore[type-arg]
         def __iter__(self):  # type: ignore[no-untyped-def]
             data = ShardDataset(shard_set, batch_size=20, transform=classify.evaluate(16), keys=True)
@@ -173,7 +173,7 @@ def test_inside_a_dataloader_worker_it_stays_on_the_cpu(shard_set: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_a_fork_in_the_middle_leaves_both_processes_working(loader_of: LoaderOf) -> None:
+def test_parent_and_child_work_after_a_fork_during_an_iteration(loader_of: LoaderOf) -> None:
     loader = loader_of()
     held = iter(loader)
     next(held)
@@ -182,7 +182,7 @@ def test_a_fork_in_the_middle_leaves_both_processes_working(loader_of: LoaderOf)
     if not child:
         status = 1
         try:
-            del held  # a copy: its threads are not in this process
+            del held  # this copy has no threads: a fork does not copy them
             gc.collect()
             status = 0 if len(list(loader)) == 15 else 2
         finally:
@@ -196,7 +196,7 @@ def test_a_fork_in_the_middle_leaves_both_processes_working(loader_of: LoaderOf)
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("transfer", TRANSFERS)
 @pytest.mark.parametrize("taken", [1, 15])
-def test_going_on_in_a_forked_child_is_an_error_that_says_what_to_do(
+def test_continuing_an_iteration_in_a_forked_child_is_an_error(
     loader_of: LoaderOf, transfer: str | None, taken: int
 ) -> None:
     loader = loader_of(transfer=transfer)
@@ -208,7 +208,7 @@ def test_going_on_in_a_forked_child_is_an_error_that_says_what_to_do(
     if not child:
         status = 1
         try:
-            signal.alarm(20)  # ends a child that hangs
+            signal.alarm(20)  # ends the child if it hangs
             loader.stats()
             next(running)
         except ConfigError as error:
@@ -241,7 +241,7 @@ next(held)
         ("thread", "thread = threading.Thread(target=lambda: print(len(list(held)))); thread.start()", 0),
     ],
 )
-def test_the_interpreter_ends_although_an_iteration_is_open(
+def test_the_interpreter_exits_while_an_iteration_is_open(
     shard_set: Path, transfer: str, ending: str, code: int
 ) -> None:
     program = [sys.executable, "-c", PROGRAM.format(ending), str(shard_set), transfer]
@@ -282,13 +282,13 @@ def open_iterate_leave(loader_of: LoaderOf, cycles: int, seed: int) -> None:
                 break
 
 
-def test_random_cycles_leave_nothing_behind(loader_of: LoaderOf) -> None:
+def test_random_iterations_leave_no_threads_or_files(loader_of: LoaderOf) -> None:
     before = leaks.threads() | leaks.files()
 
     open_iterate_leave(loader_of, 30, seed=0)
 
     gc.collect()
     assert own_threads() == []
-    # the sets keep a few shards open, which go with them
+    # a set keeps a few shards open until it is freed
     gone = (leaks.threads() | leaks.files()) - before
     assert all(".tar" in name for name in gone)

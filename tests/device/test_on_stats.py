@@ -1,4 +1,4 @@
-"""What a loader tells while it runs: callbacks, scalars, a live line, the log."""
+"""Progress of a running loader: callbacks, TensorBoard scalars, a live line, and the log."""
 
 import io
 import logging
@@ -27,13 +27,13 @@ def loader_of(shards: Path, **options: Any) -> DeviceLoader:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loader's own clock goes on by 0.3 s whenever it is looked at."""
+    """Let the loader's clock advance by 0.3 s at each reading."""
     ticks = count()
     clock = SimpleNamespace(perf_counter=lambda: 0.3 * next(ticks))
     monkeypatch.setattr("mps_shards.loader.time", clock)
 
 
-def test_a_callback_is_given_the_figures_about_once_a_second_and_at_the_end(hurried: None) -> None:
+def test_a_callback_receives_statistics_every_second_and_at_the_end(hurried: None) -> None:
     told: Told = []
 
     list(loader_of(shard_set([40]), on_stats=told.append))
@@ -41,7 +41,7 @@ def test_a_callback_is_given_the_figures_about_once_a_second_and_at_the_end(hurr
     assert [stats.batches for stats in told] == [4, 8, 10]
 
 
-def test_every_iteration_ends_with_its_own_figures() -> None:
+def test_every_iteration_ends_with_statistics_of_its_own() -> None:
     told: Told = []
     loader = loader_of(shard_set([40]), on_stats=told.append)
 
@@ -52,7 +52,7 @@ def test_every_iteration_ends_with_its_own_figures() -> None:
     assert told[0] is not told[1]
 
 
-def test_what_a_callback_raises_ends_the_iteration_and_its_threads(hurried: None) -> None:
+def test_an_error_of_a_callback_ends_the_iteration_and_its_threads(hurried: None) -> None:
     def full(stats: LoaderStats) -> None:
         raise OSError("no space left for curves")
 
@@ -60,7 +60,7 @@ def test_what_a_callback_raises_ends_the_iteration_and_its_threads(hurried: None
         list(loader_of(shard_set([40]), on_stats=full))
 
 
-def test_scalars_are_those_of_each_interval_counted_on_over_the_epochs() -> None:
+def test_tensorboard_scalars_are_per_interval_with_steps_that_continue_over_epochs() -> None:
     written: dict[str, list[tuple[float, int]]] = {}
 
     class Writer:
@@ -88,7 +88,7 @@ def test_a_terminal_shows_a_live_line() -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"data": {"drop_last": True}}])
-def test_elsewhere_one_line_at_the_end(data: dict[str, Any]) -> None:
+def test_output_that_is_not_a_terminal_gets_one_line_at_the_end(data: dict[str, Any]) -> None:
     paper = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, width=100)
 
     list(watch(loader_of(shard_set([41]), **data), console=paper))
@@ -102,7 +102,7 @@ def skipping(shards: Path) -> DeviceLoader:
     return DeviceLoader(ShardDataset(shards, batch_size=4, on_bad_sample=rules), device="cpu", num_threads=2)
 
 
-def test_skipped_samples_are_in_the_line_of_an_epoch_and_in_its_table(caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_samples_are_shown_in_the_line_and_table_of_an_epoch(caplog: pytest.LogCaptureFixture) -> None:
     shards = shard_set([41], broken=[2, 7, 30])
     paper = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False, width=40)
     screen = Console(file=io.StringIO(), force_terminal=True, width=160)
@@ -120,7 +120,7 @@ def test_skipped_samples_are_in_the_line_of_an_epoch_and_in_its_table(caplog: py
     assert re.search(r"^skipped +3 samples; the first is sample '", table, re.MULTILINE)
 
 
-def test_a_notebook_needs_no_widgets_and_keeps_the_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_shows_the_live_line_without_widgets_and_keeps_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
 
     class Handle:
@@ -141,7 +141,7 @@ def test_a_notebook_needs_no_widgets_and_keeps_the_last_line(monkeypatch: pytest
     assert re.fullmatch(r"epoch 3: 10/10 batches, 40 images in .* s, .* images/s, waited \d+%", shown[-1])
 
 
-def test_leaving_early_says_how_far_the_epoch_came() -> None:
+def test_the_line_of_an_epoch_that_is_left_early_shows_its_progress() -> None:
     paper = Console(file=io.StringIO(), force_terminal=False, force_jupyter=False)
 
     for _ in watch(loader_of(shard_set([40])), console=paper):
@@ -150,14 +150,14 @@ def test_leaving_early_says_how_far_the_epoch_came() -> None:
     assert paper.file.getvalue().startswith("epoch: 4 images in ")
 
 
-def test_leaving_the_line_early_leaves_nothing_behind() -> None:
+def test_leaving_a_watched_loop_early_ends_its_threads() -> None:
     screen = Console(file=io.StringIO(), force_terminal=True)
 
     for _ in watch(loader_of(shard_set([40])), console=screen):
         break
 
 
-def test_the_log_is_silent_unless_somebody_listens(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_summary_of_an_epoch_is_logged_at_level_info_only(caplog: pytest.LogCaptureFixture) -> None:
     list(loader_of(shard_set([40])))
     silent = list(caplog.records)
     with caplog.at_level(logging.INFO, logger="mps_shards"):

@@ -1,4 +1,4 @@
-"""What is done to pixels on the way gives the same batches in a bare loop, on the CPU, and through a device."""
+"""Options that change pixels give the same batches from a data set, from a loader on the CPU, and from a device."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def everywhere(shards: Path, **options: Any) -> list[list[torch.Tensor]]:
-    """The leaves of every batch, which must be the same however they are read."""
+    """Return the tensors of every batch, after checking that every way of reading gives the same."""
     data = ShardDataset(shards, **{"batch_size": 7, "shuffle": True, **options})
     wanted = [leaves(batch) for batch in data]
     for transfer in ("cpu", "inline", "thread"):
@@ -30,7 +30,7 @@ def everywhere(shards: Path, **options: Any) -> list[list[torch.Tensor]]:
     return wanted
 
 
-def test_normalisation_is_torchvisions_bit_for_bit(shard_set: Path) -> None:
+def test_normalization_equals_torchvision_s_bit_for_bit(shard_set: Path) -> None:
     plain = everywhere(shard_set, transform=classify.train(32))
     normal = everywhere(shard_set, transform=classify.train(32), normalize=IMAGENET)
 
@@ -39,7 +39,7 @@ def test_normalisation_is_torchvisions_bit_for_bit(shard_set: Path) -> None:
 
 
 @pytest.mark.parametrize("normalize", [None, IMAGENET])
-def test_channels_last_changes_memory_and_no_value(shard_set: Path, normalize: Any) -> None:
+def test_channels_last_changes_the_memory_layout_but_no_value(shard_set: Path, normalize: Any) -> None:
     plain = everywhere(shard_set, transform=classify.train(32), normalize=normalize)
     last = everywhere(shard_set, transform=classify.train(32), normalize=normalize, collate=Collate(channels_last=True))
 
@@ -48,7 +48,7 @@ def test_channels_last_changes_memory_and_no_value(shard_set: Path, normalize: A
         assert turned.is_contiguous(memory_format=torch.channels_last) and not turned.is_contiguous()
 
 
-def test_float_images_channels_last_are_verified_as_they_lie(shard_set: Path) -> None:
+def test_float_images_in_channels_last_layout_pass_verification(shard_set: Path) -> None:
     def transform(image: torch.Tensor, target: int, rng: np.random.Generator) -> Any:
         return image[:, :9, :7].float(), target
 
@@ -57,11 +57,11 @@ def test_float_images_channels_last_are_verified_as_they_lie(shard_set: Path) ->
     assert batches[0][0].shape == (7, 3, 9, 7)
 
 
-def test_mixing_gives_shares_of_classes_and_is_keyed_by_position(shard_set: Path) -> None:
+def test_mixing_gives_class_probabilities_that_depend_on_the_position(shard_set: Path) -> None:
     state = torch.random.get_rng_state()
     mixed = everywhere(shard_set, transform=classify.train(32), collate=Collate(mix=classify.mix(4)))
 
-    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's own numbers are left alone
+    assert torch.equal(torch.random.get_rng_state(), state)  # the caller's random generator is not used
     assert all(torch.allclose(labels.sum(dim=1), torch.ones(len(labels))) for _, labels in mixed)
     assert {labels.shape[1] for _, labels in mixed} == {4}
     assert any((labels.max(dim=1).values < 1).any() for _, labels in mixed)
@@ -85,7 +85,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(folder / "imgs", folder / "set").out
 
 
-def test_padding_keeps_every_pixel_and_tells_the_sizes(uneven: Path) -> None:
+def test_padding_keeps_every_pixel_and_returns_the_sizes(uneven: Path) -> None:
     alone = list(ShardDataset(uneven, batch_size=None, shuffle=True))
     padded = everywhere(uneven, batch_size=4, collate=Collate(pad=16))
 
@@ -101,7 +101,7 @@ def test_padding_keeps_every_pixel_and_tells_the_sizes(uneven: Path) -> None:
     assert seen == 10
 
 
-def test_unequal_images_without_padding_name_both_sizes_and_the_remedies(uneven: Path) -> None:
+def test_the_error_about_unequal_images_names_both_sizes_and_the_remedies(uneven: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"is 3x\d+x\d+ .* of the same batch is 3x\d+x\d+ .*classify.train.* collate=Collate.pad=1"
     ):
@@ -115,7 +115,7 @@ def large_photographs(folder: Path) -> Path:
     return pack(folder / "imgs", folder / "set").out
 
 
-def test_scaled_decoding_is_close_where_it_shrinks(tmp_path: Path) -> None:
+def test_scaled_decoding_of_large_images_is_close_to_exact_decoding(tmp_path: Path) -> None:
     shards = large_photographs(tmp_path)
 
     for transform in (classify.evaluate(64), classify.train(64, scale=(0.5, 1.0))):
@@ -127,7 +127,7 @@ def test_scaled_decoding_is_close_where_it_shrinks(tmp_path: Path) -> None:
             assert 0 < error.mean() < 4 and error.max() > 0
 
 
-def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None:
+def test_scaled_decoding_is_exact_if_the_image_is_not_decoded_smaller(shard_set: Path) -> None:
     exact = everywhere(shard_set, transform=classify.evaluate(64))
     scaled = everywhere(shard_set, transform=classify.evaluate(64), read_options=ReadOptions(decode="scaled"))
 
@@ -145,12 +145,12 @@ def test_scaled_decoding_is_exact_where_nothing_shrinks(shard_set: Path) -> None
         ({"normalize": ((0, 0, 0), (1, 1, 0))}, "three means and three positive standard deviations"),
     ],
 )
-def test_options_that_cannot_work_are_refused(shard_set: Path, options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(shard_set: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ShardDataset(shard_set, **{"batch_size": 4, **options})
 
 
-def test_option_values_that_cannot_work_are_refused() -> None:
+def test_invalid_option_values_are_refused() -> None:
     for make, message in (
         (lambda: ReadOptions(decode="fast"), "decode must be 'exact' or 'scaled'"),
         (lambda: ReadOptions(cache_bytes=1), "needs a folder"),
@@ -166,7 +166,7 @@ def test_mixing_needs_two_classes_and_an_alpha() -> None:
             classify.mix(**wrong)
 
 
-def test_trees_of_other_structure_are_never_mixed_in_one_batch(shard_set: Path) -> None:
+def test_samples_with_different_structures_in_one_batch_are_an_error(shard_set: Path) -> None:
     def transform(image: torch.Tensor, target: int, rng: np.random.Generator) -> Any:
         return {"a" if target % 2 else "b": image[:, :8, :8]}, target
 

@@ -11,7 +11,7 @@ from tools.support.fake_device import FakeDevice
 from tools.support.feeding import deliveries, drafts, inline
 
 
-def test_inexact_conversion_is_found_and_left_to_the_workers() -> None:
+def test_workers_convert_pixels_if_the_device_converts_inexactly() -> None:
     with FakeDevice(reciprocal=True) as device:
         with pytest.warns(UserWarning, match="126 of 256 values of x / 255 wrongly: workers will convert"):
             found = check_device(device, non_blocking=True)
@@ -29,7 +29,7 @@ def test_an_exact_device_passes_the_start_up_check(device: FakeDevice) -> None:
     assert (found.wrong_values, found.host_conversion, found.non_blocking) == (0, False, True)
 
 
-def test_non_blocking_copies_that_do_not_arrive_become_blocking() -> None:
+def test_copies_become_blocking_if_non_blocking_copies_alter_batches() -> None:
     with (
         FakeDevice(corrupt=lambda number, non_blocking: non_blocking) as device,
         pytest.warns(UserWarning, match="non-blocking copies to fake change values"),

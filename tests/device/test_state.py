@@ -41,7 +41,7 @@ def test_the_state_of_a_data_set_is_that_of_its_latest_iteration() -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_state_that_is_loaded_counts_until_the_next_batch(begun: bool) -> None:
+def test_a_loaded_state_is_returned_until_the_next_batch(begun: bool) -> None:
     with loader_over(data_set()) as loader:
         running = iter(loader)
         if begun:
@@ -54,7 +54,7 @@ def test_a_state_that_is_loaded_counts_until_the_next_batch(begun: bool) -> None
         assert loader.state_dict()["position"] == 10
 
 
-def test_setting_the_epoch_of_the_data_set_is_seen_by_the_loader() -> None:
+def test_setting_the_epoch_of_the_data_set_changes_the_state_of_the_loader() -> None:
     data = data_set()
     with loader_over(data) as loader:
         list(loader)

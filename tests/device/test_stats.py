@@ -1,4 +1,4 @@
-"""What a loader says of itself."""
+"""Statistics of a loader: counts, times, and the bottleneck."""
 
 import re
 import time
@@ -15,7 +15,9 @@ from mps_shards.reading.foreign_source import ForeignSource
 from tests.support.sets import foreign_tars
 
 
-def test_an_epoch_is_counted_whole(loader_of: Callable[..., DeviceLoader], photos: Path) -> None:
+def test_statistics_of_an_epoch_count_all_its_batches_images_and_bytes(
+    loader_of: Callable[..., DeviceLoader], photos: Path
+) -> None:
     loader = loader_of()
 
     batches = list(loader)
@@ -23,15 +25,18 @@ def test_an_epoch_is_counted_whole(loader_of: Callable[..., DeviceLoader], photo
 
     assert (stats.batches, stats.images, stats.skipped, stats.workers) == (15, 60, 0, 2)
     assert stats.bytes_sent == sum(images.nbytes + labels.nbytes for images, labels, _ in batches)
-    assert stats.bytes_read == sum(path.stat().st_size for path in photos.rglob("*.jpg")) + 60  # and a digit of label
+    # images, and one digit per label
+    assert stats.bytes_read == sum(path.stat().st_size for path in photos.rglob("*.jpg")) + 60
     assert min(stats.read_s, stats.decode_s, stats.elapsed_s) > 0
-    if not native.is_available():  # one call of the kernel does all three, and counts as decoding
+    if not native.is_available():  # the kernel decodes, transforms and assembles in one call, which counts as decoding
         assert min(stats.transform_s, stats.assemble_s) > 0
     assert (stats.filling, stats.ready, stats.in_flight) == (0, 0, 0)
     assert stats.images_per_s == pytest.approx(60 / stats.elapsed_s)
 
 
-def test_a_snapshot_in_the_middle_shows_the_queue_and_stays_as_it_is(loader_of: Callable[..., DeviceLoader]) -> None:
+def test_statistics_during_an_epoch_show_the_queue_and_do_not_change_later(
+    loader_of: Callable[..., DeviceLoader],
+) -> None:
     loader = loader_of()
     held = iter(loader)
     next(held)
@@ -44,7 +49,7 @@ def test_a_snapshot_in_the_middle_shows_the_queue_and_stays_as_it_is(loader_of: 
     assert loader.stats().batches == 15
 
 
-def test_device_bytes_are_a_quarter_of_the_cpus(loader_of: Callable[..., DeviceLoader]) -> None:
+def test_a_device_receives_a_quarter_of_the_bytes_that_the_cpu_does(loader_of: Callable[..., DeviceLoader]) -> None:
     on_host, as_bytes = loader_of(), loader_of(transfer="inline")
 
     for loader in (on_host, as_bytes):
@@ -77,7 +82,7 @@ def test_device_bytes_are_a_quarter_of_the_cpus(loader_of: Callable[..., DeviceL
         ),
     ],
 )
-def test_the_verdict_names_what_limits_the_speed(figures: dict[str, float], verdict: str) -> None:
+def test_the_verdict_names_the_bottleneck(figures: dict[str, float], verdict: str) -> None:
     stats = LoaderStats(batches=10 if figures else 0, elapsed_s=10.0, workers=2)
     for name, value in figures.items():
         setattr(stats, name, value)
@@ -85,7 +90,7 @@ def test_the_verdict_names_what_limits_the_speed(figures: dict[str, float], verd
     assert stats.verdict() == verdict
 
 
-def test_an_interval_is_what_came_after_a_snapshot() -> None:
+def test_the_difference_of_two_statistics_covers_the_time_between_them() -> None:
     early = LoaderStats(batches=2, images=20, elapsed_s=1.0, decode_s=1.5, ready=3, workers=2)
     late = LoaderStats(batches=6, images=60, elapsed_s=2.0, decode_s=2.0, ready=1, workers=2)
 
@@ -96,7 +101,7 @@ def test_an_interval_is_what_came_after_a_snapshot() -> None:
     assert between.images_per_s == 40
 
 
-def test_the_time_that_foreign_tars_are_read_counts_as_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_tars_without_an_index_counts_as_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     plans = ForeignSource.plans
 
     def slow(source: ForeignSource, *arguments: Any, **options: Any) -> Any:
@@ -126,7 +131,9 @@ def test_a_slow_transform_is_found_to_be_the_bottleneck(shard_set: Path) -> None
     assert loader.stats().verdict().endswith("went into transform")
 
 
-def test_printed_figures_are_a_short_table_that_ends_with_the_verdict(loader_of: Callable[..., DeviceLoader]) -> None:
+def test_printed_statistics_are_a_short_table_that_ends_with_the_verdict(
+    loader_of: Callable[..., DeviceLoader],
+) -> None:
     loader = loader_of()
     list(loader)
 
@@ -137,7 +144,7 @@ def test_printed_figures_are_a_short_table_that_ends_with_the_verdict(loader_of:
     assert len({re.match(r"(\d workers|[a-z]+( [a-z]+)?) +", line).end() for line in lines}) == 1  # type: ignore
 
 
-def test_the_table_of_figures_is_safe_to_show_in_a_notebook() -> None:
+def test_the_html_table_of_statistics_escapes_its_texts() -> None:
     stats = LoaderStats(batches=1, images=1, skipped=1, skips=(Skip("<b>", "s.tar", 3, "not an image"),), elapsed_s=1.0)
 
     html = stats._repr_html_()
@@ -146,5 +153,5 @@ def test_the_table_of_figures_is_safe_to_show_in_a_notebook() -> None:
     assert "1 image in 1 batch<" in html
 
 
-def test_a_loader_that_delivered_nothing_prints_that() -> None:
+def test_statistics_of_a_loader_without_batches_can_be_printed() -> None:
     assert str(LoaderStats()).endswith("nothing was delivered yet")

@@ -1,4 +1,4 @@
-"""DeviceLoader over what users have already: a torch DataLoader, a generator, a list of batches."""
+"""`DeviceLoader` over other iterables of batches: a torch DataLoader, a generator, a list."""
 
 import gc
 import threading
@@ -34,14 +34,14 @@ def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def fake_loader(source: Any, device: FakeDevice, transfer: str = "inline", **options: Any) -> DeviceLoader:
-    """A loader whose batches go to the simulated device, as those of a real one do after the start-up check."""
+    """Return a loader that sends batches to the fake device."""
     loader = DeviceLoader(source, device="cpu", transfer=transfer, **options)
     loader._checked_device = device
     return loader
 
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
-def test_every_kind_of_tree_arrives_as_it_was(transfer: str) -> None:
+def test_every_kind_of_tree_arrives_unchanged(transfer: str) -> None:
     given = {
         "tuple": (images(0), torch.arange(4)),
         "list": [images(1), [torch.tensor(3.5), "a name", None, 7]],
@@ -65,7 +65,7 @@ def test_every_kind_of_tree_arrives_as_it_was(transfer: str) -> None:
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_dataloader_gives_the_same_batches_as_by_itself(transfer: str, workers: int) -> None:
+def test_a_wrapped_dataloader_gives_the_same_batches_as_alone(transfer: str, workers: int) -> None:
     data = TensorDataset(images(0, rows=50), torch.arange(50))
     loader = DataLoader(data, batch_size=8, num_workers=workers, multiprocessing_context="fork" if workers else None)
 
@@ -79,7 +79,7 @@ def test_a_dataloader_gives_the_same_batches_as_by_itself(transfer: str, workers
 
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
-def test_uint8_images_become_what_to_tensor_gives_if_asked(transfer: str) -> None:
+def test_to_float_converts_uint8_images_as_to_tensor_does(transfer: str) -> None:
     every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     masks = torch.arange(12, dtype=torch.uint8).view(1, 3, 4)
 
@@ -93,7 +93,7 @@ def test_uint8_images_become_what_to_tensor_gives_if_asked(transfer: str) -> Non
 
 @pytest.mark.parametrize("transfer", TRANSFERS)
 @pytest.mark.parametrize("to_float", [False, True])
-def test_channels_last_stays_channels_last(transfer: str, to_float: bool) -> None:
+def test_batches_in_channels_last_layout_keep_it(transfer: str, to_float: bool) -> None:
     given = images(0).to(memory_format=torch.channels_last)
 
     (received,) = DeviceLoader([given], device="cpu", transfer=transfer, to_float=to_float, verify_transfer=1)
@@ -104,7 +104,7 @@ def test_channels_last_stays_channels_last(transfer: str, to_float: bool) -> Non
 
 @pytest.mark.parametrize("transfer", ["inline", "thread"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_slow_device_receives_every_batch_in_order_and_exact(transfer: str, seed: int) -> None:
+def test_a_slow_device_receives_every_batch_in_order_and_unchanged(transfer: str, seed: int) -> None:
     given = batches(60)
     latency = torch.Generator().manual_seed(seed)
 
@@ -119,7 +119,7 @@ def test_a_slow_device_receives_every_batch_in_order_and_exact(transfer: str, se
         assert torch.equal(one, other.float().div(255)) and torch.equal(label, same)
 
 
-def test_an_iterable_that_reuses_its_memory_delivers_what_it_gave() -> None:
+def test_batches_of_an_iterable_that_reuses_its_memory_arrive_unchanged() -> None:
     memory = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
 
     def reused() -> Iterator[torch.Tensor]:
@@ -147,7 +147,7 @@ def test_an_error_of_the_iterable_comes_after_every_batch_before_it(transfer: st
     assert own_threads() == []
 
 
-def test_a_device_that_alters_a_batch_is_noticed_on_request() -> None:
+def test_verify_transfer_detects_an_altered_batch_of_an_iterable() -> None:
     with FakeDevice(corrupt=lambda number, non_blocking: number == 3) as device:
         loader = fake_loader(batches(4), device, verify_transfer=9)
         with pytest.raises(DataError, match=r"batch 1 changed on its way to fake: 1 of 420 values differ"):
@@ -172,7 +172,7 @@ def test_leaving_early_ends_the_iterable_and_the_threads() -> None:
     assert own_threads() == [] and len(ended) == 1
 
 
-def test_no_more_batches_wait_than_there_are_host_buffers_and_threads() -> None:
+def test_no_more_batches_wait_than_host_buffers_and_threads() -> None:
     taken = 0
 
     def counted() -> Iterator[torch.Tensor]:
@@ -186,10 +186,10 @@ def test_no_more_batches_wait_than_there_are_host_buffers_and_threads() -> None:
     for done, _ in enumerate(loader, 1):
         most = max(most, taken - done)
 
-    assert most <= 2 + 2 + 1  # buffers, and the one that the thread holds
+    assert most <= 2 + 2 + 1  # host buffers, and the batch that the thread holds
 
 
-def test_host_buffers_stay_within_the_memory_allowed() -> None:
+def test_host_buffers_stay_within_the_memory_limit() -> None:
     limit, most = 300_000, 0
     given = [torch.zeros(100_000, dtype=torch.uint8) for _ in range(20)]
     with FakeDevice() as device:
@@ -199,10 +199,10 @@ def test_host_buffers_stay_within_the_memory_allowed() -> None:
             assert workers is not None
             most = max(most, sum(max(buffer.nbytes, buffer.capacity) for buffer in workers.buffers))
 
-    assert 100_000 <= most <= limit + 4 * 16384  # memory comes in whole pages
+    assert 100_000 <= most <= limit + 4 * 16384  # memory is allocated in whole pages
 
 
-def test_a_batch_lives_only_as_long_as_its_user_holds_it() -> None:
+def test_a_batch_is_freed_when_its_user_drops_it() -> None:
     pulled: list[weakref.ref[torch.Tensor]] = []
 
     def watched() -> Iterator[torch.Tensor]:
@@ -216,7 +216,7 @@ def test_a_batch_lives_only_as_long_as_its_user_holds_it() -> None:
     received = next(source)
     seen = weakref.ref(received)
 
-    assert pulled[0]() is None  # it was copied
+    assert pulled[0]() is None  # the batch was copied
     del received
     assert seen() is None
 
@@ -235,7 +235,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 
 
 @pytest.mark.parametrize(("make", "message"), WRONG)
-def test_what_mps_cannot_take_is_named_with_its_place_and_its_remedy(
+def test_the_error_about_a_tensor_that_mps_lacks_names_its_place_and_the_remedy(
     make: Callable[[], Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = DeviceLoader([make()], device="cpu")
@@ -245,7 +245,7 @@ def test_what_mps_cannot_take_is_named_with_its_place_and_its_remedy(
         list(loader)
 
 
-def test_float64_goes_to_devices_that_have_it() -> None:
+def test_float64_is_sent_to_devices_that_support_it() -> None:
     (received,) = DeviceLoader([torch.zeros(2, dtype=torch.float64)], device="cpu")
 
     assert received.dtype == torch.float64
@@ -258,7 +258,7 @@ def test_float64_goes_to_devices_that_have_it() -> None:
         (lambda: {"a": np.zeros(3)}, r"batch\['a'\] is a NumPy array, which is not sent to the device: .*from_numpy"),
     ],
 )
-def test_what_is_slow_or_stays_behind_is_said_once(make: Callable[[], Any], remark: str) -> None:
+def test_batches_that_transfer_slowly_or_not_at_all_give_one_warning(make: Callable[[], Any], remark: str) -> None:
     loader = DeviceLoader([make(), make(), make()], device="cpu")
 
     with pytest.warns(UserWarning, match=remark) as caught:
@@ -268,7 +268,7 @@ def test_what_is_slow_or_stays_behind_is_said_once(make: Callable[[], Any], rema
     assert torch.equal(torch.as_tensor(tree.leaves(received[0])[0]), torch.as_tensor(tree.leaves(make())[0]))
 
 
-def test_images_with_their_channels_last_are_no_images_for_to_float() -> None:
+def test_to_float_refuses_images_whose_shape_has_channels_last() -> None:
     with pytest.raises(ConfigError, match=r"is uint8 \[2, 8, 8, 3\].*permute\(0, 3, 1, 2\)"):
         list(DeviceLoader([torch.zeros(2, 8, 8, 3, dtype=torch.uint8)], device="cpu", to_float=True))
 
@@ -292,17 +292,17 @@ def test_tv_tensors_keep_their_class() -> None:
         (TensorDataset(torch.zeros(3)), "a TensorDataset holds samples.*DataLoader"),
     ],
 )
-def test_what_yields_no_batches_is_refused_at_once(given: Any, message: str) -> None:
+def test_an_object_that_yields_no_batches_is_an_error_at_construction(given: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DeviceLoader(given, device="cpu")
 
 
-def test_to_float_is_not_for_shard_data_sets() -> None:
+def test_to_float_is_refused_for_a_shard_dataset() -> None:
     with pytest.raises(ConfigError, match="float32 already"):
         DeviceLoader(ShardDataset(shard_set([4]), batch_size=2), device="cpu", to_float=True)
 
 
-def test_an_iterator_cannot_be_passed_over_twice() -> None:
+def test_a_second_iteration_over_an_iterator_is_an_error() -> None:
     loader = DeviceLoader(iter(batches(3)), device="cpu")
     assert len(list(loader)) == 3
 
@@ -310,7 +310,7 @@ def test_an_iterator_cannot_be_passed_over_twice() -> None:
         next(iter(loader))
 
 
-def test_the_epoch_reaches_the_sampler() -> None:
+def test_set_epoch_reaches_the_sampler_of_a_dataloader() -> None:
     data = TensorDataset(torch.arange(10))
     sampler: Any = torch.utils.data.DistributedSampler(data, num_replicas=1, rank=0)
     loader = DeviceLoader(DataLoader(data, batch_size=10, sampler=sampler), device="cpu")
@@ -326,7 +326,7 @@ def test_the_epoch_reaches_the_sampler() -> None:
         DeviceLoader([], device="cpu").set_epoch(1)
 
 
-def test_the_state_is_behind_the_batch_that_was_delivered() -> None:
+def test_the_state_of_a_wrapped_loader_resumes_after_the_delivered_batch() -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader").StatefulDataLoader
     data = TensorDataset(torch.arange(40))
     loader = DeviceLoader(stateful(data, batch_size=4), device="cpu", host_batches=4)
@@ -341,12 +341,12 @@ def test_the_state_is_behind_the_batch_that_was_delivered() -> None:
     assert torch.equal(torch.cat([batch for (batch,) in resumed]), torch.arange(12, 40))
 
 
-def test_an_iterable_without_a_state_says_what_has_one() -> None:
+def test_the_error_about_an_iterable_without_a_state_names_one_that_has_it() -> None:
     with pytest.raises(ConfigError, match=r"a list has no state to save or resume: use torchdata's StatefulDataLoader"):
         DeviceLoader([], device="cpu").state_dict()
 
 
-def test_a_shard_data_set_counts_its_samples_as_the_data_set_of_a_loader() -> None:
+def test_the_data_set_of_a_loader_is_a_torch_dataset_with_a_length() -> None:
     data = ShardDataset(shard_set([30, 11]), batch_size=4)
     loader = DeviceLoader(data, device="cpu")
 

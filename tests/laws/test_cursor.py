@@ -1,4 +1,4 @@
-"""Laws of cursors: small, exact, and never of another sequence unnoticed."""
+"""Laws of cursors: they are small and exact, and a cursor of another sequence is never accepted."""
 
 import json
 
@@ -20,12 +20,12 @@ cursors = st.builds(Cursor, epoch=numbers, position=numbers, fingerprint=fingerp
 
 
 @given(cursors)
-def test_a_cursor_comes_back_from_json_as_it_was(cursor):
+def test_a_cursor_survives_json_unchanged(cursor):
     assert Cursor.from_state(json.loads(json.dumps(cursor.state()))) == cursor
 
 
 @given(cursors, st.integers(0, 2**64 - 1))
-def test_a_cursor_is_good_for_the_sequence_that_it_was_made_from(cursor, beyond):
+def test_a_cursor_is_valid_for_the_sequence_that_it_was_made_from(cursor, beyond):
     samples = cursor.position + beyond
 
     assert check_resume(cursor, dict(cursor.fingerprint), samples=samples, strict=True) == []
@@ -33,7 +33,7 @@ def test_a_cursor_is_good_for_the_sequence_that_it_was_made_from(cursor, beyond)
 
 
 @given(cursors, st.data())
-def test_every_difference_is_named_with_both_values(cursor, data):
+def test_the_error_names_every_difference_with_both_values(cursor, data):
     other = {**cursor.fingerprint, "seed": 77, **data.draw(fingerprints)}
     names = {*cursor.fingerprint, *other}
     differing = [name for name in names if cursor.fingerprint.get(name) != other.get(name)]
@@ -48,7 +48,7 @@ def test_every_difference_is_named_with_both_values(cursor, data):
 
 
 @given(cursors, st.booleans())
-def test_a_position_that_the_epoch_has_not_is_refused_always(cursor, strict):
+def test_a_position_beyond_the_epoch_is_always_refused(cursor, strict):
     with pytest.raises(ResumeMismatch, match=f"position {cursor.position + 1}, but this epoch has {cursor.position}"):
         moved = Cursor(epoch=0, position=cursor.position + 1, fingerprint=cursor.fingerprint)
         check_resume(moved, cursor.fingerprint, samples=cursor.position, strict=strict)
@@ -72,19 +72,19 @@ def test_a_position_that_the_epoch_has_not_is_refused_always(cursor, strict):
         {"version": 1, "epoch": 0, "position": 1 << 64, "fingerprint": {}},
     ],
 )
-def test_what_is_no_cursor_is_refused(state):
+def test_a_state_that_is_not_a_cursor_is_refused(state):
     with pytest.raises(ResumeMismatch):
         Cursor.from_state(state)
 
 
-def test_a_fingerprint_with_names_that_are_no_text_is_another_sequence():
+def test_a_fingerprint_whose_names_are_not_text_does_not_match():
     cursor = Cursor.from_state({"version": 1, "epoch": 0, "position": 0, "fingerprint": [[1, 2], [None, 3]]})
 
     with pytest.raises(ResumeMismatch, match="belongs to another sequence: 1 was 2 and is None"):
         check_resume(cursor, {"seed": 0}, samples=9, strict=True)
 
 
-# What ShardDataset puts into a cursor
+# Cursors of ShardDataset
 
 SET = shard_set([5, 0, 9, 1])
 OTHER = shard_set([15], name="t")
@@ -109,7 +109,7 @@ def state_after(batches: int, shards=SET, **options) -> dict:
         ({"shards": SET / "s-000002.tar"}, "samples was 15 and is 9; set was"),
     ],
 )
-def test_resuming_another_sequence_says_what_differs(changed, named):
+def test_the_error_about_resuming_another_sequence_says_what_differs(changed, named):
     options = {**SMALL, "shards": SET, **changed}
     data = ShardDataset(options.pop("shards"), **options)
 
@@ -139,7 +139,7 @@ def test_a_state_that_an_earlier_version_saved_still_resumes():
 
 
 @pytest.mark.parametrize("changed", [{"batch_size": 5}, {"batch_size": None}, {"keys": True}, {"drop_last": True}])
-def test_another_batch_size_is_no_mismatch(changed):
+def test_a_state_resumes_with_another_batch_size(changed):
     data = ShardDataset(SET, **{**SMALL, **changed})
 
     data.load_state_dict(state_after(3))
@@ -147,7 +147,7 @@ def test_another_batch_size_is_no_mismatch(changed):
     assert data.state_dict()["position"] == 6
 
 
-def test_not_strict_resumes_at_the_position_and_warns_of_what_differs():
+def test_resuming_without_strict_warns_of_what_differs():
     data = ShardDataset(SET, **{**SMALL, "seed": 4})
 
     with pytest.warns(UserWarning, match="resuming from a state of another sequence: seed was 3 and is 4"):

@@ -14,7 +14,7 @@ batches = st.integers(1, 20)
 
 
 def deals(samples, batch, world, remainder, *, start=0, drop_last=False) -> list[Deal]:
-    """One for each rank."""
+    """Return the `Deal` of each rank."""
     return [
         Deal(
             samples=samples,
@@ -29,12 +29,12 @@ def deals(samples, batch, world, remainder, *, start=0, drop_last=False) -> list
 
 
 def positions(deal: Deal) -> list[list[int]]:
-    """Of each batch of a rank."""
+    """Return the positions of each batch of a rank."""
     return [deal.positions(step).tolist() for step in deal]
 
 
 def dealt_back(ranks: list[list[int]]) -> list[int]:
-    """The ranks' parts of one global batch, in the sequence's order."""
+    """Return the ranks' parts of one global batch in the order of the sequence."""
     rows = max(map(len, ranks))
     return [rank[row] for row in range(rows) for rank in ranks if row < len(rank)]
 
@@ -51,7 +51,9 @@ def starts(draw: st.DrawFn, samples: int) -> int:
 
 
 @given(st.data(), sizes, batches, worlds, remainders, st.booleans())
-def test_a_step_s_batches_are_a_slice_of_the_sequence(data, samples, batch, world, remainder, drop_last):
+def test_the_batches_of_all_ranks_in_a_step_are_a_slice_of_the_sequence(
+    data, samples, batch, world, remainder, drop_last
+):
     start = data.draw(st.integers(0, samples))
 
     found = global_batches(samples, batch, world, remainder, start=start, drop_last=drop_last)
@@ -61,7 +63,8 @@ def test_a_step_s_batches_are_a_slice_of_the_sequence(data, samples, batch, worl
         coming = [(begin + i) % samples for i in range(batch * world)]
         if number < len(found) - 1:
             assert step == coming
-        elif remainder == "keep" and drop_last:  # one rank may leave out what is a whole batch for another
+        # a rank with fewer samples may drop its last batch where another rank has a full one
+        elif remainder == "keep" and drop_last:
             shares = [list(range(begin + rank, min(samples, begin + batch * world), world)) for rank in range(world)]
             assert step == dealt_back([share for share in shares if len(share) == batch])
         else:
@@ -69,7 +72,7 @@ def test_a_step_s_batches_are_a_slice_of_the_sequence(data, samples, batch, worl
 
 
 @given(st.data(), sizes, batches, worlds, remainders, st.booleans())
-def test_the_length_is_exact(data, samples, batch, world, remainder, drop_last):
+def test_the_number_of_batches_of_a_rank_is_exact(data, samples, batch, world, remainder, drop_last):
     start = data.draw(st.integers(0, samples))
 
     for deal in deals(samples, batch, world, remainder, start=start, drop_last=drop_last):
@@ -80,7 +83,7 @@ def test_the_length_is_exact(data, samples, batch, world, remainder, drop_last):
 
 
 @given(st.data(), sizes, batches, worlds, st.booleans())
-def test_what_each_remainder_promises_about_counts(data, samples, batch, world, drop_last):
+def test_each_remainder_option_gives_its_promised_number_of_samples(data, samples, batch, world, drop_last):
     start = data.draw(st.integers(0, samples))
     left = samples - start
 
@@ -95,7 +98,7 @@ def test_what_each_remainder_promises_about_counts(data, samples, batch, world, 
 
 
 @given(sizes, batches, worlds)
-def test_keep_gives_each_position_once_and_pad_repeats_only_the_epoch_s_start(samples, batch, world):
+def test_keep_gives_each_position_once_and_pad_repeats_only_the_start_of_the_epoch(samples, batch, world):
     kept = [position for step in global_batches(samples, batch, world, "keep") for position in step]
     padded = [position for step in global_batches(samples, batch, world, "pad") for position in step]
     dropped = [position for step in global_batches(samples, batch, world, "drop") for position in step]
@@ -107,7 +110,7 @@ def test_keep_gives_each_position_once_and_pad_repeats_only_the_epoch_s_start(sa
 
 @given(sizes, st.integers(1, 5), remainders)
 def test_global_batches_do_not_depend_on_the_world_size(samples, share, remainder):
-    # 24 samples a step, by 1, 2, 3, 4 or 8 ranks; only what pads or drops the last row may differ
+    # 1, 2, 3, 4 or 8 ranks with 24 samples per step; only samples that pad or drop the last row may differ
     found = {world: global_batches(samples, share * 24 // world, world, remainder) for world in WORLDS}
 
     whole = found[1]
@@ -121,7 +124,7 @@ def test_global_batches_do_not_depend_on_the_world_size(samples, share, remainde
 
 
 @given(st.data(), sizes, batches, worlds, remainders, st.sampled_from([1, 2, 4]))
-def test_workers_share_a_rank_s_batches_round_robin(data, samples, batch, world, remainder, workers):
+def test_dataloader_workers_share_the_batches_of_a_rank_round_robin(data, samples, batch, world, remainder, workers):
     rank = data.draw(st.integers(0, world - 1))
     start = data.draw(st.integers(0, samples))
 
@@ -153,7 +156,7 @@ def test_the_cursor_after_a_step_is_the_same_on_every_rank(data, samples, batch,
 
 
 @given(st.data(), sizes, batches, worlds, remainders, st.booleans())
-def test_nothing_is_left_behind_the_last_step(data, samples, batch, world, remainder, drop_last):
+def test_resuming_after_the_last_step_has_no_batches_left(data, samples, batch, world, remainder, drop_last):
     start = data.draw(st.integers(0, samples - 1))
     ranks = deals(samples, batch, world, remainder, start=start, drop_last=drop_last)
     last = [deal.after(deal.steps - 1) for deal in ranks if deal.steps]

@@ -1,4 +1,4 @@
-"""Whatever delivers an image, it is bit for bit ``to_tensor(Image.open(f).convert("RGB"))``."""
+"""Every way to read an image gives ``to_tensor(Image.open(f).convert("RGB"))``, bit for bit."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def assert_exact(delivered: torch.Tensor, content: bytes) -> None:
     reference = expected(content)
     assert delivered.dtype == torch.float32
     assert delivered.shape == reference.shape
-    # as bits: a comparison of numbers would let -0.0 pass for 0.0
+    # compared as bits, because -0.0 equals 0.0 as a number
     assert torch.equal(delivered.contiguous().view(torch.int32), reference.view(torch.int32))
 
 
@@ -67,7 +67,7 @@ def shards(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_kind_of_file_is_delivered_exactly(shards: Path, files: dict[str, bytes], way: str):
+def test_every_kind_of_image_file_is_delivered_exactly(shards: Path, files: dict[str, bytes], way: str):
     delivered = dict(WAYS[way](shards, 1))
 
     assert {key.replace("%2E", ".") for key in delivered} == files.keys()

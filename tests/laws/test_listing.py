@@ -1,4 +1,4 @@
-"""Listing a folder as a stream gives what sorting all its paths would, and finds every pair that shares a key."""
+"""Listing a folder gives its paths in sorted order without holding them all, and finds all files that share a key."""
 
 import tempfile
 from collections import Counter
@@ -12,7 +12,7 @@ from mps_shards.errors import DataError
 from tests.support.images import write
 from tests.support.listings import list_source
 
-# Names that sort otherwise as parts of a path than alone: - and . and space come before a slash, digits behind it.
+# Names that sort differently alone and within paths: "-", "." and space come before a slash, digits after it.
 parts = st.text("ab-. 0é\U0001f600", min_size=1, max_size=3).filter(lambda name: not name.startswith("."))
 names = st.builds(lambda stem, kind: f"{stem}.{kind}", parts, st.sampled_from(["jpg", "png", "webp"]))
 paths = st.builds(lambda folders, name: "/".join([*folders, name]), st.lists(parts, max_size=3), names)
@@ -26,14 +26,14 @@ near = st.builds(
 
 
 def without_clashes(found: list[str]) -> list[str]:
-    """Those of the paths that can lie in one folder: no file where another needs a folder."""
+    """Return the paths that can exist together: none is a file where another needs a folder."""
     above = {str(folder) for path in found for folder in PurePosixPath(path).parents}
     return [path for path in dict.fromkeys(found) if path not in above]
 
 
-@settings(max_examples=25)  # each makes files
+@settings(max_examples=25)  # few examples, because each writes files
 @given(st.lists(paths, min_size=1, max_size=12).map(without_clashes))
-def test_images_come_in_the_order_of_their_whole_paths(found: list[str]):
+def test_images_are_listed_in_the_order_of_their_paths(found: list[str]):
     with tempfile.TemporaryDirectory() as root:
         write(Path(root), dict.fromkeys(found, b"x"))
 
@@ -44,7 +44,7 @@ def test_images_come_in_the_order_of_their_whole_paths(found: list[str]):
 
 @settings(max_examples=25)
 @given(st.lists(near, min_size=1, max_size=8).map(without_clashes))
-def test_images_of_one_key_are_refused_and_no_others(found: list[str]):
+def test_images_that_share_a_key_are_refused_and_no_others(found: list[str]):
     repeated = [stem for stem, count in Counter(path.rpartition(".")[0] for path in found).items() if count > 1]
     with tempfile.TemporaryDirectory() as root:
         write(Path(root), dict.fromkeys(found, b"x"))
@@ -58,7 +58,7 @@ def test_images_of_one_key_are_refused_and_no_others(found: list[str]):
 
 @settings(max_examples=15)
 @given(st.lists(st.tuples(parts, parts), min_size=1, max_size=8, unique=True))
-def test_labels_are_the_places_of_class_folders_in_their_order(found: list[tuple[str, str]]):
+def test_labels_are_the_indices_of_the_sorted_class_folders(found: list[tuple[str, str]]):
     with tempfile.TemporaryDirectory() as root:
         write(Path(root), {f"{label}/{name}.jpg": b"x" for label, name in found})
 

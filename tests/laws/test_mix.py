@@ -15,12 +15,13 @@ SHUFFLE = Shuffle(block=4, lanes=4, window=32)
 
 sets_of = st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=4).filter(sum), min_size=2, max_size=5)
 
-GROUP = 1024  # positions within which the sets' shares hold; what is odd happens at its edges
+# number of positions within which the shares of the sets are exact; the edges of a group are the hard cases
+GROUP = 1024
 
 
 @st.composite
 def large_sets(draw: st.DrawFn) -> list[list[int]]:
-    """Sets of several groups together, ending close to a group's edge."""
+    """Sizes of sets that make up several groups together and end close to the edge of a group."""
     sizes = draw(st.lists(st.integers(1, 900), min_size=2, max_size=6))
     over = draw(st.integers(-3, 6))
     sizes.append(-sum(sizes) % GROUP + draw(st.integers(1, 3)) * GROUP + over)
@@ -44,12 +45,12 @@ def epoch_of(counts, weights, shuffle, *, seed=0, epoch=0) -> list[int]:
 
 
 def set_of(counts, numbers) -> np.ndarray:
-    """Which set each sample number belongs to."""
+    """Return the set to which each sample number belongs."""
     return np.searchsorted(np.cumsum([sum(each) for each in counts]), numbers, side="right")
 
 
 @given(weighted())
-def test_shares_add_up_and_are_off_by_less_than_one_sample(drawn):
+def test_shares_of_sets_add_up_and_are_exact_to_one_sample(drawn):
     counts, weights = drawn
     sizes = [sum(each) for each in counts]
 
@@ -71,14 +72,14 @@ def test_each_set_gets_its_share_of_an_epoch(drawn, shuffle, seed, epoch):
 
 
 @given(st.one_of(sets_of, large_sets()), shuffles, seeds, st.integers(0, 5))
-def test_by_default_an_epoch_holds_each_sample_once(counts, shuffle, seed, epoch):
+def test_without_weights_an_epoch_of_several_sets_holds_each_sample_once(counts, shuffle, seed, epoch):
     numbers = epoch_of(counts, None, shuffle, seed=seed, epoch=epoch)
 
     assert sorted(numbers) == list(range(sum(map(sum, counts))))
 
 
 @given(weighted(), shuffles, seeds, st.integers(1, 5))
-def test_over_epochs_the_samples_of_a_set_are_seen_equally_often(drawn, shuffle, seed, epochs):
+def test_over_several_epochs_the_samples_of_a_weighted_set_are_used_equally_often(drawn, shuffle, seed, epochs):
     counts, weights = drawn
 
     seen = Counter()
@@ -93,18 +94,18 @@ def test_over_epochs_the_samples_of_a_set_are_seen_equally_often(drawn, shuffle,
 
 
 @given(weighted(large_sets()), shuffles, seeds)
-def test_weights_hold_all_along_the_epoch(drawn, shuffle, seed):
+def test_weights_hold_in_every_part_of_the_epoch(drawn, shuffle, seed):
     counts, weights = drawn
     chosen = set_of(counts, epoch_of(counts, weights, shuffle, seed=seed))
     wanted = np.array(shares([sum(each) for each in counts], weights)) / len(chosen)
 
-    for stop in range(GROUP, len(chosen) // GROUP * GROUP, GROUP):  # the last group takes what is left over
+    for stop in range(GROUP, len(chosen) // GROUP * GROUP, GROUP):  # the last group takes the remaining samples
         found = np.bincount(chosen[:stop], minlength=len(counts))
         assert (np.abs(found - wanted * stop) <= len(counts)).all()
 
 
 @given(st.data(), weighted(st.one_of(sets_of, large_sets())), shuffles, seeds)
-def test_any_positions_in_any_order_give_what_the_whole_epoch_gives_there(data, drawn, shuffle, seed):
+def test_any_positions_in_any_order_give_the_samples_of_the_whole_epoch(data, drawn, shuffle, seed):
     counts, weights = drawn
     whole = epoch_of(counts, weights, shuffle, seed=seed, epoch=1)
     asked = data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=30))
@@ -127,8 +128,8 @@ def test_unshuffled_sets_keep_their_packed_order(drawn):
         first += size
 
 
-def test_the_mixed_sequence_never_changes_unnoticed():
-    # A change here makes every cursor out there point at other samples: it needs a new version of the cursor.
+def test_the_mixed_sequence_equals_a_stored_one():
+    # If this digest changes, every saved cursor points at other samples: a new version of the cursor is needed.
     assert epoch_of([[4, 3], [2]], [1, 1], SHUFFLE, seed=5, epoch=3) == [4, 3, 7, 8, 7, 1, 8, 5, 6]
 
 
@@ -142,6 +143,6 @@ def test_the_mixed_sequence_never_changes_unnoticed():
         ([3, 0], [1, 1], "number 1 holds no samples"),
     ],
 )
-def test_weights_that_cannot_work_are_refused(sizes, weights, complaint):
+def test_invalid_weights_are_refused(sizes, weights, complaint):
     with pytest.raises(ConfigError, match=complaint):
         shares(sizes, weights)

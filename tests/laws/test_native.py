@@ -1,4 +1,4 @@
-"""With and without the native kernel: the same batches, the same errors, on any number of threads, and when resumed."""
+"""The native kernel changes neither batches nor errors, with any number of threads, and after resuming."""
 
 import hashlib
 import shutil
@@ -39,9 +39,9 @@ TRANSFORMS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of every kind of image file, many of which the kernel declines, some of them tiled."""
+    """A shard set of all kinds of image files; the kernel declines many of them, and some are tiled."""
     folder = tmp_path_factory.mktemp("mixed")
-    names = [name for name in PACKED_AS_IT_IS if "one-" not in name]  # too small for a crop of 30 pixels
+    names = [name for name in PACKED_AS_IT_IS if "one-" not in name]  # smaller than a crop of 30 pixels
     files = {f"one/{number:02d}-{name}": PACKED_AS_IT_IS[name]() for number, name in enumerate(names)}
     for number in range(30):
         content = turbo("RGB", ("444", "420")[number % 2], height=40 + number, width=90 - number)
@@ -52,7 +52,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest(data: ShardDataset, threads: int | None) -> str:
-    """SHA-256 of every batch of an epoch, in order; without a loader where `threads` is None."""
+    """Return the SHA-256 of all batches of an epoch; `threads` None reads the data set without a loader."""
     found = hashlib.sha256()
 
     def add(batches: Any) -> None:
@@ -71,7 +71,9 @@ def digest(data: ShardDataset, threads: int | None) -> str:
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_an_epoch_has_the_same_bytes_with_and_without(name: str, mixed: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_epoch_has_the_same_bytes_with_and_without_the_kernel(
+    name: str, mixed: Path, monkeypatch: pytest.MonkeyPatch
+):
     def epoch(threads: int | None) -> str:
         return digest(ShardDataset(mixed, batch_size=16, keys=True, shuffle=True, **TRANSFORMS[name]), threads)
 
@@ -83,7 +85,9 @@ def test_an_epoch_has_the_same_bytes_with_and_without(name: str, mixed: Path, mo
     assert with_kernel == without and len(with_kernel) == 1
 
 
-def test_images_as_they_are_have_the_same_bytes_with_and_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_untransformed_images_have_the_same_bytes_with_and_without_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     files = {f"a/{n}.jpg": encoded(picture("RGB", seed=n), "JPEG", progressive=n % 2 == 0) for n in range(9)}
     pack(write(tmp_path / "images", files), tmp_path / "set")
 
@@ -93,7 +97,7 @@ def test_images_as_they_are_have_the_same_bytes_with_and_without(tmp_path: Path,
     assert with_kernel == {digest(ShardDataset(tmp_path / "set", batch_size=4, keys=True), 2)}
 
 
-def test_a_resumed_epoch_goes_on_with_the_same_bytes(mixed: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_resumed_epoch_continues_with_the_same_bytes(mixed: Path, monkeypatch: pytest.MonkeyPatch):
     def batches(resume_after: int) -> list[torch.Tensor]:
         data = ShardDataset(mixed, batch_size=8, shuffle=True, transform=classify.train(20))
         found = []
@@ -117,7 +121,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_bytes(mixed: Path, monkeypatch: p
 
 
 def damaged_set(tmp_path: Path) -> Path:
-    """24 samples, of which 5 is cut off, 9 has noise in its data, and 14 is empty but for a header."""
+    """Make 24 samples: image 5 is truncated, image 9 has noise in its data, image 14 ends after its header."""
     files = {f"a/{n:02d}.jpg": turbo("RGB", "420", height=60, width=80) for n in range(24)}
     pack(write(tmp_path / "images", files), tmp_path / "set")
     tar = next((tmp_path / "set").glob("*.tar"))
@@ -134,7 +138,7 @@ def damaged_set(tmp_path: Path) -> Path:
 
 
 def outcome(folder: Path, **options: Any) -> tuple[list[Any], str]:
-    """What arrives of an epoch, and the error that ends it."""
+    """Return the samples that an epoch delivers, and the error that ends it."""
     data = ShardDataset(folder, batch_size=6, keys=True, transform=classify.evaluate(32), **options)
     arrived: list[Any] = []
     try:
@@ -149,7 +153,9 @@ def outcome(folder: Path, **options: Any) -> tuple[list[Any], str]:
 
 
 @pytest.mark.parametrize("policy", ["raise", "skip"])
-def test_bad_samples_are_the_same_with_and_without(policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_bad_samples_are_the_same_with_and_without_the_kernel(
+    policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     folder = damaged_set(tmp_path)
 
     with_kernel = outcome(folder, on_bad_sample=SkipRules(policy=policy, max_bad=None))
@@ -173,7 +179,7 @@ SEGMENTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A segmentation set of JPEGs of many kinds and of PNGs, which the kernel declines."""
+    """A segmentation set of many kinds of JPEGs, and of PNGs, which the kernel declines."""
     folder = tmp_path_factory.mktemp("label-maps")
     files: dict[str, bytes] = {}
     for number in range(24):
@@ -191,7 +197,7 @@ def label_maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
-def test_label_maps_and_their_images_are_the_same_with_and_without(
+def test_label_maps_and_their_images_are_the_same_with_and_without_the_kernel(
     name: str, label_maps: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def epoch(threads: int) -> list[tuple[torch.Tensor, Any, list[str]]]:
@@ -202,7 +208,7 @@ def test_label_maps_and_their_images_are_the_same_with_and_without(
     rendered = mock.Mock(wraps=Renderer.view)
     monkeypatch.setattr(Renderer, "view", lambda *arguments: rendered(*arguments))
     with_kernel = [epoch(threads) for threads in (1, 2)]
-    assert rendered.call_count == 2 * 19  # for every JPEG
+    assert rendered.call_count == 2 * 19  # called for every JPEG
     monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")
     without = epoch(2)
 
@@ -212,7 +218,7 @@ def test_label_maps_and_their_images_are_the_same_with_and_without(
         assert [batch[-1] for batch in batches] == [batch[-1] for batch in without]
 
 
-def test_sets_that_are_mixed_have_the_same_bytes_with_and_without(mixed: Path, monkeypatch: pytest.MonkeyPatch):
+def test_mixed_sets_have_the_same_bytes_with_and_without_the_kernel(mixed: Path, monkeypatch: pytest.MonkeyPatch):
     def epoch() -> str:
         sets = {str(mixed): 2.0, str(mixed.parent / "other"): 1.0}
         return digest(ShardDataset(sets, batch_size=8, keys=True, shuffle=True, transform=classify.train(20)), 2)
@@ -226,7 +232,7 @@ def test_sets_that_are_mixed_have_the_same_bytes_with_and_without(mixed: Path, m
     assert epoch() == with_kernel
 
 
-def test_a_sample_is_read_and_rendered_by_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_kernel_reads_and_renders_a_sample_in_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     files = {f"{kind}/{n}.jpg": turbo("RGB", "420", height=50, width=60) for n in range(16) for kind in ("a", "b")}
     pack(write(tmp_path / "images", files), tmp_path / "set")
     monkeypatch.setattr(ShardSet, "read", lambda *arguments: pytest.fail("read in Python"))

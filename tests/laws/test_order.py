@@ -1,4 +1,4 @@
-"""Laws of the order of samples, against a slow and obvious reading of DESIGN.md, "The order of samples"."""
+"""Laws of the order of samples, compared with a slow and literal implementation of docs/order.md."""
 
 import hashlib
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ def shuffles(draw: st.DrawFn) -> Shuffle:
 
 
 def reordered(items: Sequence[T], stream: int, *, seed: int, epoch: int, lane: int = 0, window: int = 0) -> list[T]:
-    """Items in the order of random numbers of their own, one each; equal numbers keep the items' order."""
+    """Return the items sorted by a random number for each; items with equal numbers keep their order."""
     words = np.random.Philox(key=(epoch << 64) + seed, counter=(stream << 192) + (window << 128) + (lane << 64))
     numbers = [int(words.random_raw()) for _ in items]
     return [items[i] for i in sorted(range(len(items)), key=numbers.__getitem__)]
 
 
 def by_the_book(counts: Sequence[int], shuffle: Shuffle, *, seed: int, epoch: int) -> list[int]:
-    """The epoch's sequence, step by step as DESIGN.md says it, without any arithmetic on positions."""
+    """Return the sequence of an epoch, made step by step as docs/order.md describes it."""
     sixteen_a_lane = sum(counts) // (16 * shuffle.lanes)
     size = max(1, min(shuffle.block, sixteen_a_lane))
     blocks, first = [], 0
@@ -65,7 +65,7 @@ def sequence(counts: Sequence[int], shuffle: Shuffle | None, *, seed: int = 0, e
 
 
 @given(counts=counts_of, shuffle=shuffles(), seed=seeds, epoch=epochs)
-def test_the_sequence_is_the_one_that_the_design_describes(counts, shuffle, seed, epoch):
+def test_the_sequence_is_the_one_that_the_documentation_describes(counts, shuffle, seed, epoch):
     assert sequence(counts, shuffle, seed=seed, epoch=epoch) == by_the_book(counts, shuffle, seed=seed, epoch=epoch)
 
 
@@ -75,7 +75,7 @@ def test_an_epoch_holds_every_sample_once(counts, shuffle, seed, epoch):
 
 
 @given(data=st.data(), counts=counts_of.filter(sum), shuffle=shuffles(), seed=seeds)
-def test_any_positions_in_any_order_give_what_the_whole_sequence_gives_there(data, counts, shuffle, seed):
+def test_any_positions_in_any_order_give_the_samples_of_the_whole_sequence(data, counts, shuffle, seed):
     whole = sequence(counts, shuffle, seed=seed)
     asked = data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=60))
     order = ShuffledOrder(counts, shuffle, seed=seed, epoch=0)
@@ -101,8 +101,8 @@ def test_without_shuffling_the_sequence_is_the_packed_order(counts):
     assert isinstance(order_of(counts, None, seed=0, epoch=0), PackedOrder)
 
 
-def test_the_sequence_never_changes_unnoticed():
-    # A change here makes every cursor out there point at other samples: it needs a new version of the cursor.
+def test_the_sequence_equals_a_stored_one():
+    # If this digest changes, every saved cursor points at other samples: a new version of the cursor is needed.
     small = sequence([5, 0, 1, 7], Shuffle(block=3, lanes=2, window=8), seed=7, epoch=2)
     large = sequence([1000, 37, 0, 1, 64, 4096], Shuffle(), seed=2**63 + 5, epoch=11)
 
@@ -115,7 +115,7 @@ def digest(numbers: list[int]) -> str:
 
 
 def test_a_batch_as_large_as_the_lanes_draws_from_as_many_blocks():
-    shuffle = Shuffle(block=8, lanes=16, window=16 * 8)  # a window is one block: the hardest case
+    shuffle = Shuffle(block=8, lanes=16, window=16 * 8)  # a window of one block is the hardest case
     numbers = np.array(sequence([16 * 8 * 16], shuffle))
 
     blocks_per_batch = [len(set(batch // 8)) for batch in numbers.reshape(-1, 16)]
@@ -128,12 +128,13 @@ def test_small_sets_are_mixed_as_well_as_large_ones(samples):
     numbers = np.array(sequence([samples], Shuffle()))
 
     classes = [len(set(batch * 10 // samples)) for batch in numbers.reshape(-1, 8)]
-    assert 5 < np.mean(classes) < 6.3  # of ten classes that lie one after the other; 5.7 by chance
+    # classes per batch, of ten classes that are packed one after the other; 5.7 is expected for random batches
+    assert 5 < np.mean(classes) < 6.3
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.2
 
 
 @pytest.mark.parametrize("wrong", [{"block": 0}, {"lanes": 0}, {"lanes": 8, "window": 7}])
-def test_distances_that_cannot_work_are_refused(wrong):
+def test_invalid_distances_of_shuffling_are_refused(wrong):
     with pytest.raises(ConfigError, match="at least"):
         Shuffle(**wrong)
 

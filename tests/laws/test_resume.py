@@ -1,4 +1,4 @@
-"""The law of resuming: a run that is cut anywhere, any number of times, on any ranks, gives what an uncut one gives."""
+"""Law of resuming: interrupting a run anywhere, any number of times, at any world size, does not change its samples."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ some_shards = st.lists(st.one_of(st.integers(0, 2), st.integers(0, 60)), min_siz
 
 @st.composite
 def orders(draw: st.DrawFn) -> Order | MixedOrder:
-    """Any order of an epoch: packed, shuffled, or of two sets mixed."""
+    """Draw an order of an epoch: packed, shuffled, or mixed from two sets."""
     shuffle = draw(st.sampled_from([None, Shuffle(), Shuffle(block=3, lanes=4, window=20)]))
     counts = draw(some_shards.filter(sum))
     options = {"seed": draw(seeds), "epoch": draw(st.integers(0, 9))}
@@ -35,7 +35,7 @@ def orders(draw: st.DrawFn) -> Order | MixedOrder:
 def steps_of(
     order: Order | MixedOrder, start: int, *, world: int, batch: int, workers: int, remainder: str
 ) -> tuple[list[list[int]], list[int]]:
-    """Samples of each step over all ranks, made by torch workers and put back in order; and the cursors after each."""
+    """Return the samples of each step over all ranks, in order, and the cursor after each step."""
     ranks, cursors = [], []
     for rank in range(world):
         made = {}
@@ -61,7 +61,7 @@ def flat(steps: Sequence[list[int]]) -> list[int]:
 
 @settings(max_examples=100)
 @given(st.data(), orders(), worlds, batches, remainders)
-def test_interrupted_and_resumed_is_uninterrupted(data, order, world, batch, remainder):
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(data, order, world, batch, remainder):
     shape = {"world": world, "batch": batch, "remainder": remainder}
     whole, cursors = steps_of(order, 0, workers=data.draw(workers), **shape)
 
@@ -73,7 +73,7 @@ def test_interrupted_and_resumed_is_uninterrupted(data, order, world, batch, rem
 
 @settings(max_examples=200)
 @given(st.data(), orders())
-def test_a_run_cut_again_and_again_on_other_ranks_gives_each_sample_once(data, order):
+def test_a_run_interrupted_repeatedly_with_other_world_sizes_gives_each_sample_once(data, order):
     sequence = order.at(np.arange(order.samples)).tolist()
     given_out, position = [], 0
 
@@ -89,10 +89,12 @@ def test_a_run_cut_again_and_again_on_other_ranks_gives_each_sample_once(data, o
 
 @settings(max_examples=100)
 @given(st.data(), orders(), worlds, batches, st.sampled_from(["pad", "drop"]))
-def test_a_cut_changes_only_what_the_last_row_of_ranks_pads_or_drops(data, order, world, batch, remainder):
+def test_an_interruption_changes_only_the_samples_that_the_last_step_pads_or_drops(
+    data, order, world, batch, remainder
+):
     sequence = order.at(np.arange(order.samples)).tolist()
     first, cursors = steps_of(order, 0, world=world, batch=batch, workers=0, remainder=remainder)
-    if not cursors:  # fewer samples than ranks, and those are dropped
+    if not cursors:  # fewer samples than ranks are left, and they are dropped
         return
     cut = data.draw(st.integers(1, len(cursors)))
     shape = {"world": data.draw(worlds), "batch": data.draw(batches), "workers": data.draw(workers)}
@@ -101,7 +103,7 @@ def test_a_cut_changes_only_what_the_last_row_of_ranks_pads_or_drops(data, order
     rest, _ = steps_of(order, position, remainder=remainder, **shape)
 
     given_out = flat(first[:cut]) + flat(rest)
-    if position == order.samples:  # the cut was the epoch's end
+    if position == order.samples:  # the run was interrupted at the end of the epoch
         assert rest == []
     elif remainder == "pad":
         assert given_out == [sequence[i % len(sequence)] for i in range(len(given_out))]
@@ -113,8 +115,8 @@ def test_a_cut_changes_only_what_the_last_row_of_ranks_pads_or_drops(data, order
 
 @settings(max_examples=100)
 @given(st.data(), orders(), st.integers(1, 3))
-def test_global_batches_are_the_same_on_any_ranks_after_any_cut(data, order, share):
-    # "keep": exact to the last batch; what pads and drops is a law of dealing
+def test_global_batches_after_an_interruption_do_not_depend_on_the_world_size(data, order, share):
+    # "keep" is exact to the last batch; test_deal.py has the laws of "pad" and "drop"
     start = data.draw(st.integers(0, order.samples))
 
     found = {

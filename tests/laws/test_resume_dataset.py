@@ -1,4 +1,4 @@
-"""The law of resuming through the real data set: keys, ranks, torch workers, skipped samples, several sets."""
+"""Law of resuming for `ShardDataset`: with ranks, DataLoader workers, skipped samples, and several sets."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ worlds = st.sampled_from([1, 2, 3, 4, 8])
 workers = st.sampled_from([0, 1, 2, 4])
 batches = st.integers(1, 9)
 remainders = st.sampled_from(["pad", "drop", "keep"])
-# a few sets, each of them odd, so that they are written once
+# sizes of a few sets, which are written once; all are odd
 SETS = [shard_set(counts) for counts in ([1], [7, 0, 1, 30, 2], [0, 13], [1] * 9, [64], [3, 50, 0, 0, 8])]
 shards_of = st.one_of(st.sampled_from(SETS), st.lists(st.sampled_from(SETS), min_size=2, max_size=3))
 shuffles = st.sampled_from([False, True, Shuffle(block=3, lanes=4, window=20)])
@@ -22,7 +22,7 @@ shuffles = st.sampled_from([False, True, Shuffle(block=3, lanes=4, window=20)])
 
 @st.composite
 def runs(draw: st.DrawFn, *, shards=shards_of) -> dict[str, Any]:
-    """Arguments that decide the sequence."""
+    """Draw arguments that decide the sequence."""
     return {
         "shards": draw(shards),
         "shuffle": draw(shuffles),
@@ -41,7 +41,7 @@ def cluster(run: dict[str, Any], *, world: int, batch: int, workers: int = 0, **
 
 
 def steps_of(ranks: Cluster, count: int | None = None) -> list[list[str]]:
-    """Keys of each step, over all ranks, in the order of the sequence."""
+    """Return the keys of each step over all ranks, in the order of the sequence."""
     found = [[list(batch[-1]) for batch in rank] for rank in ranks.run(count)]
     steps = max(map(len, found))
     return [dealt_back([rank[step] for rank in found if step < len(rank)]) for step in range(steps)]
@@ -53,7 +53,7 @@ def flat(steps: list[list[str]]) -> list[str]:
 
 @settings(max_examples=60)
 @given(st.data(), runs(), worlds, batches, remainders, workers, workers)
-def test_interrupted_and_resumed_is_uninterrupted(data, run, world, batch, remainder, before, after):
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(data, run, world, batch, remainder, before, after):
     shape = {"world": world, "batch": batch, "remainder": remainder}
     whole = steps_of(cluster(run, **shape))
     interrupted = cluster(run, workers=before, **shape)
@@ -65,14 +65,14 @@ def test_interrupted_and_resumed_is_uninterrupted(data, run, world, batch, remai
     resumed.resume(states[0])
 
     assert given_out + steps_of(resumed) == whole
-    # a position is used once: what comes after is the next epoch, from its start
+    # the loaded position is used once: the next iteration is the next epoch from its start
     assert steps_of(resumed) == steps_of(cluster({**run, "epoch": run["epoch"] + 1}, **shape))
     assert all(state == states[0] for state in states)
 
 
 @settings(max_examples=40)
 @given(st.data(), runs(), st.booleans())
-def test_a_run_cut_again_and_again_on_other_ranks_gives_each_sample_once(data, run, live):
+def test_a_run_interrupted_repeatedly_with_other_world_sizes_gives_each_sample_once(data, run, live):
     sequence = flat(steps_of(cluster(run, world=1, batch=1)))
     given_out, state = [], None
 
@@ -91,7 +91,7 @@ def test_a_run_cut_again_and_again_on_other_ranks_gives_each_sample_once(data, r
 
 @settings(max_examples=25)
 @given(runs(), st.integers(1, 2), remainders)
-def test_global_batches_are_the_same_on_any_ranks(run, share, remainder):
+def test_global_batches_do_not_depend_on_the_number_of_ranks(run, share, remainder):
     found = {
         world: steps_of(cluster(run, world=world, batch=share * 24 // world, remainder=remainder))
         for world in (1, 2, 3, 4, 8)
@@ -118,7 +118,7 @@ def test_the_length_is_exact_on_every_rank(run, world, batch, remainder, drop_la
     assert remainder == "keep" or len(set(found)) == 1
 
 
-BROKEN = [0, 3, 4, 5, 77, 158, 159]  # fewer than a batch holds, so no batch is ever empty
+BROKEN = [0, 3, 4, 5, 77, 158, 159]  # fewer samples are broken than a batch holds, so no batch is empty
 COUNTS = [60, 0, 1, 99]
 
 
@@ -135,5 +135,5 @@ def test_resuming_across_skipped_samples_is_exact(data, run, world, batch, count
     resumed.resume(interrupted.states(cut)[0])
     given_out += steps_of(resumed)
 
-    # positions are used up by what is skipped: the same steps as of an intact set, some of them shorter
+    # skipped samples use their positions: the steps are those of an intact set, some of them shorter
     assert list(map(sorted, given_out)) == [sorted(set(step) - set(keys(BROKEN))) for step in intact]

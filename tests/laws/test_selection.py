@@ -1,4 +1,4 @@
-"""The laws of subsets and balance: exact numbers of samples, folds that make up the whole, and resuming as ever."""
+"""Laws of subsets and balance: numbers of samples are exact, folds are complete, and resuming is exact."""
 
 from collections import Counter
 from typing import Any
@@ -30,7 +30,7 @@ def chosen(subset: Subset, labels: np.ndarray) -> set[int]:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=300), seeds, st.data())
-def test_ranks_are_a_random_order_of_each_group(groups, seed, data):
+def test_random_ranks_are_a_random_order_of_each_group(groups, seed, data):
     group = np.array(groups)
     sizes = np.bincount(group, minlength=4)
     ranks = RandomRanks(group, sizes, stream=Stream.SUBSET, seed=seed)
@@ -46,7 +46,7 @@ def test_ranks_are_a_random_order_of_each_group(groups, seed, data):
 
 
 @given(labellings, st.integers(1, 7), seeds)
-def test_folds_are_disjoint_complete_and_of_equal_size_in_every_class(labels, count, seed):
+def test_folds_are_disjoint_complete_and_equal_in_size_in_every_class(labels, count, seed):
     folds = [chosen(Subset(fold=(number, count), seed=seed), labels) for number in range(count)]
 
     assert sorted(number for fold in folds for number in fold) == list(range(len(labels)))
@@ -69,7 +69,7 @@ def test_a_fraction_is_exact_and_takes_the_same_share_of_every_class(labels, fra
 
 
 @given(labellings, st.integers(1, 30), st.sets(st.sampled_from(NAMES), min_size=1), seeds)
-def test_so_many_of_each_class_and_chosen_classes(labels, count, names, seed):
+def test_a_subset_takes_a_number_of_samples_of_each_chosen_class(labels, count, names, seed):
     wanted = {NAMES.index(name) for name in names}
     eligible = {number for number, label in enumerate(labels) if label in wanted}
 
@@ -85,7 +85,7 @@ def test_so_many_of_each_class_and_chosen_classes(labels, count, names, seed):
 
 
 @given(labellings, seeds, epochs)
-def test_each_class_is_used_equally_often_and_so_is_each_of_its_samples(labels, seed, epoch):
+def test_balancing_uses_each_class_equally_often_and_each_sample_of_a_class(labels, seed, epoch):
     assume((labels >= 0).any())
     numbers, counts = Balance().draws(labels, len(labels), names=NAMES, seed=seed, epoch=epoch)
 
@@ -111,7 +111,7 @@ def test_over_the_epochs_every_sample_of_a_class_is_used_equally_often(labels, s
 
 
 @given(labellings, st.lists(st.integers(0, 9), min_size=5, max_size=5), seeds, epochs)
-def test_class_weights_are_met_to_the_sample(labels, weights, seed, epoch):
+def test_class_weights_are_exact_to_the_sample(labels, weights, seed, epoch):
     weights = [weight if (labels == label).any() else 0 for label, weight in enumerate(weights)]
     assume(any(weights))
     numbers, _ = Balance(classes=weights).draws(labels, len(labels), names=NAMES, seed=seed, epoch=epoch)
@@ -135,7 +135,7 @@ def test_without_replacement_no_sample_is_used_twice(labels, seed, epoch):
 @given(
     st.lists(st.floats(0, 100), min_size=1, max_size=200).filter(any), st.none() | st.integers(1, 500), seeds, epochs
 )
-def test_sample_weights_are_met_to_within_one_use(weights, length, seed, epoch):
+def test_sample_weights_are_exact_to_one_use(weights, length, seed, epoch):
     assume(sum(weights) > 1e-3)
     balance = Balance(samples=weights, length=length)
 
@@ -147,7 +147,7 @@ def test_sample_weights_are_met_to_within_one_use(weights, length, seed, epoch):
     assert np.abs(uses - expected).max() < 1 + 1e-6
 
 
-# Through the data set
+# Subsets and balance of ShardDataset
 
 SETS = [shard_set(counts) for counts in ([7, 0, 1, 30, 2], [64], [1] * 9)]
 subsets = st.sampled_from(
@@ -193,7 +193,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
     }
     try:
         ShardDataset(**run, batch_size=1)
-    except ConfigError as error:  # one class is left, and the weights name three
+    except ConfigError as error:  # the subset has one class, and the weights name three
         assert "has no samples, so it cannot be balanced" in str(error)
         run["balance"] = None
     return run
@@ -201,7 +201,7 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(max_examples=40)
 @given(st.data(), runs(), worlds, st.integers(1, 9), workers, workers, st.sampled_from(["pad", "drop", "keep"]))
-def test_interrupted_and_resumed_is_uninterrupted(data, run, world, batch, before, after, remainder):
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(data, run, world, batch, before, after, remainder):
     shape = {"world": world, "batch": batch, "remainder": remainder}
     whole = steps_of(cluster(run, **shape))
     interrupted = cluster(run, workers=before, **shape)
@@ -217,14 +217,14 @@ def test_interrupted_and_resumed_is_uninterrupted(data, run, world, batch, befor
 
 @settings(max_examples=25)
 @given(runs())
-def test_global_batches_are_the_same_on_any_ranks_and_have_the_stated_number_of_samples(run):
+def test_subsets_have_the_same_global_batches_on_any_ranks_and_the_stated_length(run):
     found = [steps_of(cluster(run, world=world, batch=12 // world, remainder="keep")) for world in (1, 2, 3, 4)]
 
     assert found[1:] == found[:1] * 3
     assert sum(map(len, found[0])) == ShardDataset(**run, batch_size=1).num_samples
 
 
-def test_a_state_of_another_subset_or_balance_is_refused_by_name():
+def test_the_error_about_a_state_of_another_subset_or_balance_names_the_option():
     state = ShardDataset(SETS[0], batch_size=2, shuffle=True, subset=Subset(fraction=0.5)).state_dict()
 
     with pytest.raises(ResumeMismatch, match=r"subset was 'fraction=0\.5, seed=0' and is 'fraction=0\.5, seed=1'"):
@@ -233,7 +233,7 @@ def test_a_state_of_another_subset_or_balance_is_refused_by_name():
         ShardDataset(SETS[0], batch_size=2, shuffle=True, balance="classes").load_state_dict(state)
 
 
-def test_keys_may_come_from_a_file_and_missing_ones_are_named(tmp_path):
+def test_keys_of_a_subset_can_come_from_a_file_and_missing_ones_are_named(tmp_path):
     listed = tmp_path / "keys.txt"
     listed.write_text("s00003\ns00001\n\n")
 
@@ -281,6 +281,6 @@ def test_keys_may_come_from_a_file_and_missing_ones_are_named(tmp_path):
         ),
     ],
 )
-def test_options_that_cannot_work_are_refused(make, message):
+def test_invalid_options_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

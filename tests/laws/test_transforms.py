@@ -29,7 +29,7 @@ V1 = v1.Compose([v1.RandomResizedCrop(16), v1.ColorJitter(0.4), v1.ToTensor(), v
 
 
 def by_hand(image: torch.Tensor) -> torch.Tensor:
-    """Draws from all three global generators."""
+    """Add one random number of each of the three global generators."""
     side = random.randint(16, 30)
     top = np.random.randint(image.shape[1] - side)
     crop = image[:, top : top + side, :side] ^ torch.randint(0, 9, (1,), dtype=torch.uint8)
@@ -77,7 +77,7 @@ def classes_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest(batches: Iterable[Any]) -> str:
-    """SHA-256 of all that was delivered, keys and order included."""
+    """Return the SHA-256 of all batches, including keys and order."""
     found = hashlib.sha256()
     for images, targets, keys in batches:
         for tensor in (*(images if isinstance(images, tuple | list) else (images,)), targets):
@@ -164,7 +164,7 @@ SEGMENTATION: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("make", SEGMENTATION.values(), ids=SEGMENTATION)
-def test_label_maps_do_not_depend_on_threads_or_workers_either(make: Callable[[], Any]):
+def test_label_maps_do_not_depend_on_threads_or_workers(make: Callable[[], Any]):
     transform = make()
 
     def data() -> ShardDataset:
@@ -176,7 +176,7 @@ def test_label_maps_do_not_depend_on_threads_or_workers_either(make: Callable[[]
 
 
 @pytest.mark.parametrize("make", CLASSIFICATION.values(), ids=CLASSIFICATION)
-def test_the_generators_of_the_training_loop_are_left_alone(make: Callable[[], Any], classes_set: Path):
+def test_reading_does_not_change_the_random_generators_of_the_training_loop(make: Callable[[], Any], classes_set: Path):
     data = ShardDataset(classes_set, batch_size=8, transform=make(), keys=True)
 
     def drawn() -> list[float]:

@@ -13,7 +13,7 @@ from tests.support.sets import shard_set
 
 
 @needs_kernel()
-def test_doctor_names_the_kernel(monkeypatch: pytest.MonkeyPatch):
+def test_doctor_says_whether_the_kernel_is_used(monkeypatch: pytest.MonkeyPatch):
     assert "Huffman decoder of its own" in run("doctor", "--device", "cpu", "--quick").stdout
 
     monkeypatch.setenv("MPS_SHARDS_KERNEL", "off")

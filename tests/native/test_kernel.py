@@ -1,4 +1,4 @@
-"""The kernel gives the Python path's pixels, declines what it cannot be sure of, and keeps within its arguments."""
+"""The kernel renders the pixels of the Python path, declines unusual files, and checks its arguments."""
 
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
@@ -25,7 +25,7 @@ PHOTO = encoded(picture("RGB", 60, 90), "JPEG", quality=90)
 
 @st.composite
 def jpegs(draw: st.DrawFn) -> tuple[bytes, int, int]:
-    """A JPEG, its height and its width."""
+    """Draw a JPEG, its height and its width."""
     sides = st.integers(1, 40) | st.integers(1, 300)
     height, width = draw(sides), draw(sides)
     quality = draw(st.sampled_from([20, 75, 97]))
@@ -33,26 +33,27 @@ def jpegs(draw: st.DrawFn) -> tuple[bytes, int, int]:
         kind = draw(st.sampled_from(["444", "422", "420", "440", "411"]))
         return turbo("RGB", kind, height=height, width=width, quality=quality), height, width
     options = {"quality": quality, "subsampling": draw(st.sampled_from([0, 1, 2]))}
-    if draw(st.booleans()):  # not with restart markers: Pillow reserves too little for both
+    if draw(st.booleans()):  # not together with restart markers, for which Pillow reserves too little memory
         options["progressive"] = True
     else:
         options["restart_marker_blocks"] = draw(st.sampled_from([0, 1, 2, 3, 5]))
         options["restart_marker_rows"] = draw(st.sampled_from([0, 0, 1, 2]))
     image = picture(draw(st.sampled_from(["RGB", "RGB", "L"])), height, width)
-    with mock.patch.object(ImageFile, "MAXBLOCK", 1 << 21):  # Pillow reserves too little for dense small files
+    # Pillow reserves too little memory for small files with much data
+    with mock.patch.object(ImageFile, "MAXBLOCK", 1 << 21):
         return encoded(image, "JPEG", **options), height, width
 
 
 @st.composite
 def spans(draw: st.DrawFn, side: int) -> tuple[int, int]:
-    """Start and length of a part of a side; often at one of its ends."""
+    """Draw the start and length of a part of a side; often at one of its ends."""
     length = draw(st.integers(1, side))
     return draw(st.sampled_from([0, side - length]) | st.integers(0, side - length)), length
 
 
 @st.composite
 def views(draw: st.DrawFn, height: int, width: int) -> View:
-    """A view of an image of this size."""
+    """Draw a view of an image of this size."""
     (top, tall), (left, wide) = draw(spans(height)), draw(spans(width))
     resized = draw(st.integers(1, 90) | st.just(tall)), draw(st.integers(1, 90) | st.just(wide))
     crop = None
@@ -65,7 +66,7 @@ def views(draw: st.DrawFn, height: int, width: int) -> View:
 @pytest.mark.skipif(not HAS_UINT8_KERNELS, reason="torch has no uint8 kernels for this processor")
 @settings(max_examples=400)
 @given(data=st.data())
-def test_pixels_are_those_of_the_python_path(data: st.DataObject):
+def test_the_kernel_renders_the_pixels_of_the_python_path(data: st.DataObject):
     content, height, width = data.draw(jpegs())
     view = data.draw(views(height, width))
     factor = data.draw(st.sampled_from([1, view.factor()]))
@@ -77,15 +78,15 @@ def test_pixels_are_those_of_the_python_path(data: st.DataObject):
 
 
 @given(data=st.data())
-def test_every_processor_s_passes_give_the_same_pixels(data: st.DataObject):
+def test_the_portable_and_the_fastest_passes_give_the_same_pixels(data: st.DataObject):
     content, height, width = data.draw(jpegs())
     view = data.draw(views(height, width))
 
     assert np.array_equal(by_kernel(content, view, portable=True), by_kernel(content, view))
 
 
-def test_division_is_to_tensor_s_for_every_value():
-    gray = np.repeat(np.arange(256, dtype=np.uint8), 8 * 8).reshape(256, 8, 8)  # a block of each value
+def test_every_value_is_divided_as_to_tensor_does():
+    gray = np.repeat(np.arange(256, dtype=np.uint8), 8 * 8).reshape(256, 8, 8)  # one 8 x 8 block for each value
     content = encoded(Image.fromarray(np.concatenate(gray, axis=1)), "JPEG", quality=100)
     values = decode_image(content)
     whole = View((0, 0, *values.shape[:2]), values.shape[:2], None, False)
@@ -102,7 +103,7 @@ def test_division_is_to_tensor_s_for_every_value():
 
 @pytest.mark.parametrize("width", [1, 7, 8, 9, 31])
 @pytest.mark.parametrize("normalized", [False, True])
-def test_layouts_hold_the_same_image(width: int, normalized: bool):
+def test_every_memory_layout_holds_the_same_image(width: int, normalized: bool):
     view = View((3, 5, 50, 70), (20, width), None, True)
     table = np.random.default_rng(0).random((3, 256), np.float32) if normalized else None
     expected = by_kernel(PHOTO, view)
@@ -120,7 +121,7 @@ def test_layouts_hold_the_same_image(width: int, normalized: bool):
         assert np.array_equal(image, expected if layout >= Layout.BYTE_PLANES else floats)
 
 
-def test_a_unit_of_samples_fills_its_rows_and_says_which():
+def test_rendering_several_images_fills_their_rows_and_returns_the_outcomes():
     view = View((0, 0, 60, 90), (16, 16), None, False)
     png = encoded(picture("RGB"), "PNG")
     rows = np.full((5, 3, 16, 16), 7, np.uint8)
@@ -140,8 +141,8 @@ def test_a_unit_of_samples_fills_its_rows_and_says_which():
 
 @pytest.mark.parametrize("quality", [100, 30])
 @pytest.mark.parametrize("kind", ["checkers", "noise", "flat"])
-def test_the_longest_codes_and_values_are_decoded_as_libjpeg_turbo_does(kind: str, quality: int):
-    if kind == "checkers":  # blocks of black and white, and of single pixels: the largest coefficients there are
+def test_the_longest_huffman_codes_and_values_are_decoded_as_by_libjpeg_turbo(kind: str, quality: int):
+    if kind == "checkers":  # black and white blocks, and blocks with single pixels, have the largest coefficients
         y, x = np.mgrid[:64, :96]
         values = np.where(y < 32, (y // 8 + x // 8) % 2, (y + x) % 2)[..., None].repeat(3, 2) * 255
     else:
@@ -155,7 +156,7 @@ def test_the_longest_codes_and_values_are_decoded_as_libjpeg_turbo_does(kind: st
         assert np.array_equal(rendered, by_python(content, view))
 
 
-def test_huffman_decoding_is_the_kernel_s_own_but_for_several_scans():
+def test_the_kernel_s_huffman_decoder_is_used_unless_a_jpeg_has_several_scans():
     view = np.array([numbers(View((0, 0, 60, 90), (60, 90), None, False))] * 2, np.int32)
     progressive = encoded(picture("RGB", 60, 90), "JPEG", progressive=True)
     rows = np.empty((2, 3, 60, 90), np.uint8)
@@ -179,7 +180,7 @@ DECLINED = {
 
 
 @pytest.mark.parametrize("name", DECLINED)
-def test_what_is_no_plain_jpeg_is_declined(name: str):
+def test_files_that_are_not_plain_jpegs_are_declined(name: str):
     assert by_kernel(DECLINED[name], View((0, 0, 37, 53), (8, 8), None, False)) is None
 
 
@@ -201,11 +202,11 @@ def test_a_view_that_does_not_lie_within_the_image_is_declined(view: View):
     assert by_kernel(PHOTO, view) is None
 
 
-def test_a_factor_that_no_decoder_knows_is_declined():
+def test_an_invalid_factor_is_declined():
     assert by_kernel(PHOTO, View((0, 0, 60, 90), (8, 8), None, False), factor=3) is None
 
 
-def test_an_image_of_too_many_pixels_is_declined_before_memory_is_taken():
+def test_an_image_with_too_many_pixels_is_declined_before_memory_is_allocated():
     at = PHOTO.index(b"\xff\xc0") + 5
     bomb = PHOTO[:at] + (65500).to_bytes(2, "big") * 2 + PHOTO[at + 4 :]
     view = View((0, 0, 65500, 65500), (8, 8), None, False)
@@ -219,7 +220,7 @@ def test_an_image_of_too_many_pixels_is_declined_before_memory_is_taken():
     assert native.Decoder().render([PHOTO], some, rows, layout=Layout.BYTE_PLANES, max_pixels=60 * 90 - 1) == b"\0"
 
 
-def test_sizes_that_do_not_fit_are_refused():
+def test_arrays_of_wrong_sizes_are_refused():
     some = np.array([numbers(View((0, 0, 60, 90), (8, 8), None, False))] * 2, np.int32)
     rows = np.zeros((2, 3, 8, 8), np.float32)
 
@@ -237,7 +238,7 @@ def test_sizes_that_do_not_fit_are_refused():
         native.Decoder().render([PHOTO, PHOTO], some, rows, layout=Layout.FLOAT_PLANES, table=table, max_pixels=1 << 20)
 
 
-def test_a_decoder_serves_many_calls_but_one_thread_at_a_time():
+def test_a_decoder_can_be_reused_but_only_by_one_thread_at_a_time():
     view = np.array([numbers(View((0, 0, 60, 90), (30, 40), None, False))] * 200, np.int32)
     rows, decoder = np.empty((200, 3, 30, 40), np.uint8), native.Decoder()
 
@@ -257,10 +258,10 @@ def test_a_decoder_serves_many_calls_but_one_thread_at_a_time():
 
 
 def as_python(content: bytes, view: View, *, undamaged: bytes | None = None) -> bool:
-    """Whether the kernel rendered it; then its pixels must be the Python path's, which must not fail.
+    """Whether the kernel rendered the view. If so, check that its pixels equal those of the Python path.
 
     Args:
-        undamaged: a tiled file, whose damage is not seen outside of the tiles of a view: pixels are its own then.
+        undamaged: the tiled file before it was damaged; its pixels are expected if Python refuses the damaged file.
     """
     rendered = by_kernel(content, view)
     if rendered is None:
@@ -286,7 +287,7 @@ KINDS = {
 
 @pytest.mark.parametrize("view", CORNERS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_jpeg_cut_off_anywhere_is_as_the_python_path_has_it(kind: str, view: View):
+def test_a_truncated_jpeg_is_rendered_as_by_python_or_declined(kind: str, view: View):
     content = encoded(picture("RGB", 60, 90), "JPEG", **KINDS[kind])
 
     assert as_python(content, view)
@@ -298,7 +299,7 @@ def test_a_jpeg_cut_off_anywhere_is_as_the_python_path_has_it(kind: str, view: V
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's of damaged metadata
 @settings(max_examples=500)
 @given(data=st.data())
-def test_a_damaged_jpeg_is_as_the_python_path_has_it(data: st.DataObject):
+def test_a_damaged_jpeg_is_rendered_as_by_python_or_declined(data: st.DataObject):
     kind, view = data.draw(st.sampled_from(sorted(KINDS))), data.draw(st.sampled_from(CORNERS))
     content = bytearray(encoded(picture("RGB", 60, 90), "JPEG", **KINDS[kind]))
     places = st.integers(2, len(content) - 1) | st.integers(2, 200)

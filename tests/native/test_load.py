@@ -1,4 +1,4 @@
-"""The kernel loads samples from tars as Python makes them, and leaves everything unusual to Python."""
+"""The kernel loads samples from tars with the same result as Python, and leaves unusual samples to Python."""
 
 import os
 import tarfile
@@ -31,7 +31,7 @@ MANY_CLASSES = 10**18 - 1
 
 
 def member(name: str, content: bytes, **changes: Any) -> bytes:
-    """A member as packing writes it, or with a header of `tarfile` if something is changed."""
+    """Return a tar member as `pack` writes it, or with a header made by `tarfile` if an attribute is given."""
     if not changes:
         return header(name, len(content)) + content + padding(len(content))
     info = tarfile.TarInfo(name)
@@ -44,7 +44,7 @@ def member(name: str, content: bytes, **changes: Any) -> bytes:
 
 @contextmanager
 def stored(runs: Sequence[bytes], folder: Path) -> Iterator[np.ndarray]:
-    """The spans of some byte ranges in one open file."""
+    """Return the spans of some byte ranges in one open file."""
     path = folder / "shard.tar"
     path.write_bytes(b"".join(runs))
     descriptor = os.open(path, os.O_RDONLY)
@@ -142,14 +142,14 @@ CHANGES = st.fixed_dictionaries(
 
 @st.composite
 def runs(draw: st.DrawFn) -> bytes:
-    """The bytes of an index row: usually one sample, with headers of many kinds, sometimes damaged."""
+    """Draw the bytes of a row of the index: usually one sample, with headers of many kinds, sometimes damaged."""
     key = draw(NAMES)
     parts = [member(f"{key}.jpg", PHOTO), member(f"{key}.cls", b"7")] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0 if parts else 1, 3))):
         name = f"{key if draw(st.integers(0, 9)) else draw(NAMES)}.{draw(FIELDS)}"
         try:
             parts.append(member(name, draw(CONTENTS), **draw(CHANGES)))
-        except ValueError:  # no header of this kind holds the name
+        except ValueError:  # this kind of header cannot hold the name
             parts.append(member(name, PHOTO))
     run = bytearray(b"".join(draw(st.permutations(parts))))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
@@ -169,7 +169,9 @@ def read_by_python(run: bytes) -> tuple[str, int, bytes] | None:
 
 @settings(max_examples=600)
 @given(found=st.lists(runs(), min_size=1, max_size=3))
-def test_what_the_kernel_reads_is_what_python_reads(tmp_path_factory: pytest.TempPathFactory, found: list[bytes]):
+def test_samples_loaded_by_the_kernel_equal_those_that_python_reads(
+    tmp_path_factory: pytest.TempPathFactory, found: list[bytes]
+):
     with stored(found, tmp_path_factory.getbasetemp()) as spans:
         for most_label in (MANY_CLASSES, UNLABELED):
             result, rows = loaded(spans, most_label=most_label)
@@ -186,14 +188,14 @@ def test_what_the_kernel_reads_is_what_python_reads(tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("key", ["a", "class/image 1", "p" * 80 + "/" + "q" * 80])
-def test_tars_of_other_writers_are_loaded(tmp_path: Path, layout: int, key: str):
+def test_tars_of_other_programs_are_loaded(tmp_path: Path, layout: int, key: str):
     run = member(f"{key}.JPG", PHOTO, layout=layout, mtime=1_700_000_000) + member(f"{key}.cls", b"4\n", layout=layout)
     run += member(f"{key}.json", b"{}", layout=layout)
 
     with stored([run], tmp_path) as spans:
         found, _ = loaded(spans)
 
-    if len(key) < 100 or layout == tarfile.USTAR_FORMAT:  # others write a long name in a header of its own
+    if len(key) < 100 or layout == tarfile.USTAR_FORMAT:  # other programs write a long name in an extra header
         assert (found.keys, found.labels, found.outcomes) == ([key], [4], b"\2")
     else:
         assert found.outcomes == b"\0"
@@ -226,7 +228,7 @@ def test_unusual_samples_are_left_to_python(tmp_path: Path, run: bytes, most_lab
 
 
 @pytest.mark.parametrize("field", IMAGE_FIELDS)
-def test_every_field_of_an_image_is_one_for_the_kernel(tmp_path: Path, field: str):
+def test_the_kernel_knows_every_image_field_of_python(tmp_path: Path, field: str):
     label = member("a.cls", b"1")
     alone, beside = member(f"a.{field}", PHOTO) + label, member("a.other", b"") + member(f"a.{field}", PHOTO) + label
     twice = member("a.jpg" if field != "jpg" else "a.png", PHOTO) + alone
@@ -237,7 +239,7 @@ def test_every_field_of_an_image_is_one_for_the_kernel(tmp_path: Path, field: st
     assert found.outcomes == b"\2\2\0"
 
 
-def test_what_cannot_be_read_is_left_to_python(tmp_path: Path):
+def test_samples_that_cannot_be_read_are_left_to_python(tmp_path: Path):
     run = member("a.jpg", PHOTO) + member("a.cls", b"1")
     with stored([run], tmp_path) as spans:
         descriptor, offset, size = spans[0]
@@ -265,7 +267,7 @@ def test_images_of_another_shape_or_too_large_are_left_to_python(tmp_path: Path)
         assert loaded(spans, max_pixels=40 * 56 - 1)[0].outcomes == b"\0"
 
 
-def test_arguments_that_do_not_fit_are_refused(tmp_path: Path):
+def test_arguments_of_wrong_sizes_are_refused(tmp_path: Path):
     loading = Loading(geometry=WHOLE.numbers(), seed=0, epoch=0, most_label=0, scaled=False, max_pixels=1 << 20)
     rows = np.zeros((2, 3, SIDE, SIDE), np.uint8)
     spans, positions = np.zeros((2, 3), np.int64), np.zeros(2, np.uint64)

@@ -1,4 +1,4 @@
-"""Tiled JPEGs: the same pixels to every decoder, metadata kept, equal bytes each time, and crops cut out of them."""
+"""Tiled JPEGs have the pixels and metadata of the original, and crops can be decoded from their tiles alone."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ def by_pillow(content: bytes) -> np.ndarray:
 
 
 def segments(content: bytes) -> list[bytes]:
-    """Application and comment segments of the header, markers included."""
+    """Return the application and comment segments of the header, with their markers."""
     found, at = [], 2
     while content[at + 1] != 0xDA:
         length = 2 + int.from_bytes(content[at + 2 : at + 4], "big")
@@ -39,7 +39,7 @@ def segments(content: bytes) -> list[bytes]:
 
 @settings(max_examples=150)
 @given(made=jpegs())
-def test_pixels_are_those_of_the_original(made: tuple[bytes, int, int]):
+def test_a_tiled_jpeg_has_the_pixels_of_the_original(made: tuple[bytes, int, int]):
     content, height, width = made
 
     rewritten = tiled(content)
@@ -54,7 +54,7 @@ def test_pixels_are_those_of_the_original(made: tuple[bytes, int, int]):
 @pytest.mark.skipif(not HAS_UINT8_KERNELS, reason="torch has no uint8 kernels for this processor")
 @settings(max_examples=200)
 @given(data=st.data())
-def test_a_crop_that_is_cut_out_is_that_of_the_original(data: st.DataObject):
+def test_a_crop_of_a_tiled_jpeg_has_the_pixels_of_the_original(data: st.DataObject):
     content, height, width = data.draw(jpegs())
     view = data.draw(views(height, width))
     factor = data.draw(st.sampled_from([1, view.factor()]))
@@ -77,7 +77,7 @@ def test_progressive_files_become_baseline_and_stay_small():
     assert len(rewritten) < 1.15 * len(content)
 
 
-def test_metadata_is_kept_in_its_order_with_one_segment_more():
+def test_tiling_keeps_metadata_in_order_and_adds_one_segment():
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encoded(
@@ -94,7 +94,7 @@ def test_metadata_is_kept_in_its_order_with_one_segment_more():
         assert image.info["icc_profile"] == b"colours" * 20_000
 
 
-def test_equal_files_give_equal_bytes_and_tiled_ones_stay_as_they_are():
+def test_tiling_is_deterministic_and_does_not_change_tiled_files():
     content = turbo("RGB", "420", height=75, width=130)
 
     once = tiled(content)
@@ -117,7 +117,7 @@ NOT_REWRITTEN = {
 
 
 @pytest.mark.parametrize("name", NOT_REWRITTEN)
-def test_what_cannot_be_rewritten_without_loss_is_refused(name: str):
+def test_files_that_cannot_be_tiled_without_loss_are_refused(name: str):
     assert tiled(NOT_REWRITTEN[name]) is None
     assert original_sha256(NOT_REWRITTEN[name]) is None
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_rewritten_without_loss_is_refused(name: str):
 VIEW = View((30, 50, 20, 30), (9, 9), None, True)
 
 
-def test_a_tiled_jpeg_cut_off_anywhere_is_as_the_python_path_has_it():
+def test_a_truncated_tiled_jpeg_is_rendered_as_by_python_or_declined():
     content = tiled(encoded(picture("RGB", 60, 90), "JPEG"))
     assert content is not None
 
@@ -137,8 +137,8 @@ def test_a_tiled_jpeg_cut_off_anywhere_is_as_the_python_path_has_it():
 
 @settings(max_examples=500)
 @given(place=st.integers(0, 5000), value=st.integers(0, 255) | st.just(255))
-def test_a_damaged_byte_of_a_crop_s_tiles_is_as_the_python_path_has_it(place: int, value: int):
-    """And one of other tiles changes nothing."""
+def test_damage_in_the_tiles_of_a_crop_is_rendered_as_by_python_or_declined(place: int, value: int):
+    """Damage in other tiles changes nothing."""
     whole = tiled(encoded(picture("RGB", 60, 90), "JPEG"))
     assert whole is not None
     scan = whole.index(b"\xff\xda") + 14
@@ -150,8 +150,8 @@ def test_a_damaged_byte_of_a_crop_s_tiles_is_as_the_python_path_has_it(place: in
         assert as_python(bytes(content), VIEW)
 
 
-def test_a_crop_of_a_large_image_reads_little_of_it():
-    """Damage far from the crop leaves restart markers in place, and is never decoded."""
+def test_a_crop_of_a_large_tiled_image_decodes_only_its_tiles():
+    """The damage lies far from the crop, keeps the restart markers, and is never decoded."""
     content = tiled(encoded(picture("RGB", 600, 800), "JPEG"))
     assert content is not None
     damaged = bytearray(content)

@@ -1,4 +1,4 @@
-"""Tars that anybody made: read in order through webdataset, shuffled alike everywhere, and damage never passed over."""
+"""Tars without an index: read in order by webdataset, shuffled reproducibly, and damage is always an error."""
 
 import gzip
 import shutil
@@ -20,7 +20,7 @@ COUNTS = [5, 0, 1, 9]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Tars of our own, to be damaged."""
+    """A copy of tars that tests may damage."""
     return Path(shutil.copytree(foreign_tars(COUNTS), tmp_path / "tars"))
 
 
@@ -28,11 +28,11 @@ def keys_of(shards, **options) -> list[str]:
     return [key for *_, found in ShardDataset(shards, **{"batch_size": 4, "keys": True, **options}) for key in found]
 
 
-def test_without_shuffling_samples_come_as_they_lie():
+def test_without_shuffling_samples_come_in_the_order_of_the_tar():
     assert keys_of(foreign_tars(COUNTS)) == keys(range(15))
 
 
-def test_pixels_and_labels_are_those_of_the_indexed_set():
+def test_foreign_tars_give_the_pixels_and_labels_of_the_indexed_set():
     indexed = list(ShardDataset(shard_set(COUNTS), batch_size=4, keys=True))
     foreign = list(ShardDataset(foreign_tars(COUNTS), batch_size=4, keys=True))
 
@@ -41,8 +41,8 @@ def test_pixels_and_labels_are_those_of_the_indexed_set():
     ]
 
 
-def test_an_epoch_holds_each_sample_once_in_an_order_of_its_own():
-    many = foreign_tars([700, 800])  # more than the buffer holds
+def test_each_shuffled_epoch_has_each_sample_once_in_another_order():
+    many = foreign_tars([700, 800])  # more samples than the shuffle buffer holds
     epochs = [keys_of(many, batch_size=100, shuffle=True, epoch=epoch) for epoch in (0, 0, 1)]
 
     assert epochs[0] == epochs[1] != epochs[2]
@@ -52,13 +52,13 @@ def test_an_epoch_holds_each_sample_once_in_an_order_of_its_own():
 
 @pytest.mark.parametrize("remainder", ["pad", "drop", "keep"])
 @pytest.mark.parametrize("world", [2, 3, 4, 20])
-def test_ranks_share_the_sequence_as_with_an_index(remainder, world):
+def test_ranks_share_foreign_tars_as_they_share_an_indexed_set(remainder, world):
     for rank in range(world):
         options = {"rank": rank, "world_size": world, "remainder": remainder, "batch_size": 2}
         assert keys_of(foreign_tars(COUNTS), **options) == keys_of(shard_set(COUNTS), **options)
 
 
-def test_its_length_is_not_known():
+def test_foreign_tars_have_no_length():
     with pytest.raises(TypeError, match="the number of batches of tars without a manifest is not known"):
         len(ShardDataset(foreign_tars(COUNTS), batch_size=4))
 
@@ -80,12 +80,12 @@ def damaged(content: bytes, how: str) -> bytes:
         return content[: -len(END)]
     if how == "a header's byte":
         return content[:1024] + b"?" + content[1025:]
-    if how == "a time that is no number":  # at which tarfile takes a tar for ended, in silence
+    if how == "a time that is no number":  # where tarfile silently ends a tar
         header = bytearray(content[1024:1536])
         header[136:148], header[148:156] = b"when it was ", b" " * 8
         header[148:156] = b"%06o\0 " % sum(header)
         return content[:1024] + header + content[1536:]
-    return content + content  # one archive behind the other: webdataset would stop at the first one's end
+    return content + content  # two concatenated archives: webdataset alone would stop at the end of the first
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def damaged(content: bytes, how: str) -> bytes:
         ("doubled", r"s-000003.tar continues after its end"),
     ],
 )
-def test_damage_is_an_error_after_the_whole_samples_before_it(folder, how, complaint):
+def test_a_damaged_tar_is_an_error_after_the_complete_samples_before_the_damage(folder, how, complaint):
     tar = folder / "s-000003.tar"
     tar.write_bytes(damaged(tar.read_bytes(), how))
     found = []
@@ -113,7 +113,7 @@ def test_damage_is_an_error_after_the_whole_samples_before_it(folder, how, compl
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_headers_as_programs_write_them_are_known_as_usual(form: int):
+def test_headers_of_usual_tar_programs_are_recognised_as_usual(form: int):
     for mode, owner, time in ((0o644, 0, 0), (0o100777, 1000, 1_700_000_000)):
         info = tarfile.TarInfo("x.jpg")
         info.mode, info.uid, info.gid, info.mtime = mode, owner, owner, time
@@ -131,12 +131,12 @@ def test_headers_as_programs_write_them_are_known_as_usual(form: int):
         max_size=4,
     ),
 )
-def test_a_header_with_usual_numbers_is_one_that_tarfile_reads(form: int, changes: list[tuple[int, int]]):
+def test_tarfile_reads_every_header_with_usual_numbers(form: int, changes: list[tuple[int, int]]):
     info = tarfile.TarInfo("x.jpg")
     info.size = 5
     block = bytearray(info.tobuf(form))
     for place, value in changes:
-        if not (124 <= place < 136 or 148 <= place < 157):  # size, checksum and kind are judged elsewhere
+        if not (124 <= place < 136 or 148 <= place < 157):  # other code checks size, checksum and kind
             block[place] = value
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)

@@ -1,4 +1,4 @@
-"""Streamed tars: no sample alone decides what the targets are, and what belongs to no sample is counted."""
+"""Targets of tars without an index: several samples decide the task, and entries outside of samples are counted."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ Members = list[tuple[str, bytes]]
 
 
 def tar_of(path: Path, members: Members, *, odd: list[tuple[str, bytes]] = ()) -> Path:
-    """A tar of these members in this order; `odd` are names and type flags of entries without data, put first."""
+    """Write a tar of members in this order, after entries without data, whose names and type flags are `odd`."""
     with tarfile.open(path, "w") as tar:
         for name, kind in odd:
             info = tarfile.TarInfo(name)
@@ -45,7 +45,7 @@ def held(count: int, *, without: tuple[int, ...] = ()) -> Members:
     return found
 
 
-def test_a_first_sample_without_a_label_is_the_bad_one_and_not_the_others(tmp_path: Path):
+def test_if_the_first_sample_has_no_label_only_that_sample_is_bad(tmp_path: Path):
     tar = tar_of(tmp_path / "x.tar", held(10, without=(0,)))
 
     with pytest.raises(DecodeError, match=r"sample '000' of shard x\.tar has no label, but the set has labels"):
@@ -53,14 +53,14 @@ def test_a_first_sample_without_a_label_is_the_bad_one_and_not_the_others(tmp_pa
     assert labels(tar, on_bad_sample=ANY) == {f"{n:03d}": n % 3 for n in range(1, 10)}
 
 
-def test_a_set_without_labels_is_read_as_before(tmp_path: Path):
+def test_tars_without_labels_are_read(tmp_path: Path):
     tar = tar_of(tmp_path / "x.tar", held(70, without=tuple(range(70))))
 
     assert labels(tar) == {f"{n:03d}": -1 for n in range(70)}
 
 
 @pytest.mark.parametrize("policy", ["raise", ANY])
-def test_labels_that_come_late_are_an_error_that_names_the_ways_out(tmp_path: Path, policy: object):
+def test_labels_that_appear_late_are_an_error_that_names_the_remedies(tmp_path: Path, policy: object):
     tar = tar_of(tmp_path / "x.tar", held(70, without=tuple(range(65))))
 
     with pytest.raises(
@@ -71,7 +71,7 @@ def test_labels_that_come_late_are_an_error_that_names_the_ways_out(tmp_path: Pa
     assert labels(tar, target="cls", on_bad_sample=ANY) == {f"{n:03d}": n % 3 for n in range(65, 70)}
 
 
-def test_members_of_two_samples_that_lie_mixed_are_never_delivered_without_their_labels(tmp_path: Path):
+def test_samples_whose_members_are_interleaved_are_never_delivered_without_labels(tmp_path: Path):
     images = [(f"{n:03d}.jpg", tiny_jpeg(n)) for n in range(4)]
     numbers = [(f"{n:03d}.cls", b"1") for n in range(4)]
     tar = tar_of(tmp_path / "x.tar", images + numbers)
@@ -81,15 +81,15 @@ def test_members_of_two_samples_that_lie_mixed_are_never_delivered_without_their
     assert labels(tar, on_bad_sample=ANY) == {}
 
 
-def test_members_that_are_shifted_by_one_cost_their_samples_only(tmp_path: Path):
+def test_a_missing_image_makes_only_its_own_sample_bad(tmp_path: Path):
     members = held(5)
-    del members[2]  # the image of 001, so that its label stands alone
+    del members[2]  # the image of 001, which leaves its label alone
     tar = tar_of(tmp_path / "x.tar", members)
 
     assert labels(tar, on_bad_sample=ANY) == {"000": 0, "002": 2, "003": 0, "004": 1}
 
 
-def test_samples_before_damage_come_although_they_were_looked_at(tmp_path: Path):
+def test_samples_that_were_inspected_for_the_task_are_delivered_before_the_damage(tmp_path: Path):
     tar = tar_of(tmp_path / "x.tar", held(5, without=tuple(range(5))))
     tar.write_bytes(tar.read_bytes()[: 4 * 1024 + 3000])
     keys = []
@@ -128,7 +128,7 @@ def test_names_written_on_windows_are_samples(tmp_path: Path):
     assert labels(tar) == {f"./v1.0/{n}": 1 for n in range(3)}
 
 
-def test_what_is_no_label_map_is_a_bad_sample(tmp_path: Path):
+def test_a_mask_that_is_not_a_label_map_is_a_bad_sample(tmp_path: Path):
     mask = encoded(picture("L"), "JPEG")
     members = [("a.jpg", tiny_jpeg(0)), ("a.mask.png", mask)]
 
@@ -136,7 +136,7 @@ def test_what_is_no_label_map_is_a_bad_sample(tmp_path: Path):
         labels(tar_of(tmp_path / "x.tar", members))
 
 
-def test_deep_gray_images_are_bad_samples(tmp_path: Path):
+def test_16_bit_gray_images_are_bad_samples(tmp_path: Path):
     members = [("a.png", encoded(picture("I;16"), "PNG")), ("a.cls", b"0")]
 
     with pytest.raises(DecodeError, match="which 8 bits would clip"):

@@ -1,4 +1,4 @@
-"""Sets in a store: the same batches as from a disk, by few requests, made before their bytes are needed."""
+"""Shard sets in a store give the batches of a local set, by few requests, which are sent ahead of need."""
 
 import itertools
 import pickle
@@ -25,7 +25,7 @@ QUICK = StoreOptions(attempts=3, first_wait_s=0.01, read_timeout_s=1)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A set of our own, to be changed."""
+    """A copy of a set that tests may change."""
     return Path(shutil.copytree(SET, tmp_path / "set"))
 
 
@@ -45,7 +45,7 @@ def data(shards, read_options: ReadOptions = ReadOptions(), **options) -> ShardD
     ],
 )
 @pytest.mark.parametrize("remote_bytes", [2 << 30, 100_000, 1])
-def test_batches_are_those_of_the_local_set_however_little_memory_there_is(options, remote_bytes):
+def test_a_set_in_a_store_gives_the_batches_of_the_local_set_with_little_memory(options, remote_bytes):
     with web(SET) as server:
         assert_same(
             data(server.url, read_options=ReadOptions(ahead_bytes=remote_bytes), **options), data(SET, **options)
@@ -53,7 +53,7 @@ def test_batches_are_those_of_the_local_set_however_little_memory_there_is(optio
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_threads_read_the_same(workers):
+def test_several_threads_read_the_same_batches_from_a_store(workers):
     with web(SET) as server, DeviceLoader(data(server.url, shuffle=True), device="cpu", num_threads=workers) as loader:
         for epoch in (0, 1):
             loader.set_epoch(epoch)
@@ -63,7 +63,7 @@ def test_threads_read_the_same(workers):
     assert stats.requests > 0 and stats.bytes_fetched >= stats.bytes_read and stats.request_retries == 0
 
 
-def test_some_tars_and_sets_beside_each_other_and_resuming():
+def test_several_sets_of_a_store_are_read_and_resumed():
     other = shard_set([40, 50], name="t")
     with web(SET) as server:
         chosen = f"{server.url}/s-{{000002..000003}}.tar"
@@ -75,27 +75,28 @@ def test_some_tars_and_sets_beside_each_other_and_resuming():
         assert_same(resumed, whole[20:])
 
 
-def test_a_block_costs_one_request(monkeypatch):
-    monkeypatch.setattr("mps_shards.reading.remote_source.REQUEST_BYTES", 1)  # units of one block
+def test_a_block_is_read_by_one_request(monkeypatch):
+    monkeypatch.setattr("mps_shards.reading.remote_source.REQUEST_BYTES", 1)  # each request reads at most one block
     monkeypatch.setattr("mps_shards.storage.read_ahead._GAP", 0)
     shuffle = Shuffle(block=10, lanes=4, window=200)
     with web(shard_set([1000] * 3)) as server:
         found = list(data(server.url, shuffle=shuffle))
 
     assert sum(len(batch[-1]) for batch in found) == 3000
-    # each of 300 blocks, in three parts where the first batch takes a sample out of it, in two where lanes cut it
+    # 300 blocks: the first batch splits some into three parts, and lanes split some into two
     assert 300 <= len(server.of_tars()) <= 300 + 2 * 32 + 4
 
 
-def test_small_samples_are_fetched_many_at_once():
+def test_one_request_reads_many_small_samples():
     with web(SET) as server:
         list(data(server.url, shuffle=True))
 
-    assert len(server.of_tars()) <= 32 + 3  # for the first batch at most one a sample, for all others one a tar
+    # at most one request per sample of the first batch, and one per tar for all others
+    assert len(server.of_tars()) <= 32 + 3
 
 
-def test_requests_overlap_and_run_ahead_of_need():
-    together = threading.Barrier(8, timeout=30)  # breaks, and fails the test, unless 8 are under way at once
+def test_requests_overlap_and_are_sent_ahead_of_need():
+    together = threading.Barrier(8, timeout=30)  # the barrier breaks, and the test fails, unless 8 requests overlap
     numbers = itertools.count()
 
     def wait_for_others(asked: Asked) -> None:
@@ -107,12 +108,12 @@ def test_requests_overlap_and_run_ahead_of_need():
         batches = iter(dataset)
         next(batches)
         server.before = wait_for_others
-        found = [next(batches) for _ in range(100)]  # two samples each, of at most 2 x 4 blocks
+        found = [next(batches) for _ in range(100)]  # two samples of each of at most 2 x 4 blocks
 
     assert len(found) == 100 and not together.broken
 
 
-def test_little_is_in_memory_at_once(monkeypatch):
+def test_memory_for_read_ahead_stays_within_its_limit(monkeypatch):
     from mps_shards.storage.read_ahead import ReadAhead
 
     most = 0
@@ -129,10 +130,10 @@ def test_little_is_in_memory_at_once(monkeypatch):
             data(server.url, shuffle=True, read_options=ReadOptions(ahead_bytes=200_000)), data(SET, shuffle=True)
         )
 
-    assert most <= 200_000 + 2 * 32 * 4096  # and what the next two batches need
+    assert most <= 200_000 + 2 * 32 * 4096  # and the samples of the next two batches
 
 
-def test_leaving_early_and_reading_twice_at_a_time_leave_nothing_behind():
+def test_leaving_early_and_concurrent_reading_leave_no_threads():
     with web(SET) as server:
         found = data(server.url, shuffle=True)
         first, second = iter(found), iter(found)
@@ -145,7 +146,7 @@ def test_leaving_early_and_reading_twice_at_a_time_leave_nothing_behind():
             next(iter(loader))
 
 
-def test_a_worker_that_waits_for_a_store_is_woken_by_closing():
+def test_closing_wakes_a_worker_that_waits_for_a_store():
     arrived, release = threading.Event(), threading.Event()
 
     def block(asked: Asked) -> None:
@@ -175,14 +176,14 @@ def test_a_remote_set_pickles_without_its_index_and_reads_again():
         assert_same(pickle.loads(sent), data(SET, shuffle=True, epoch=1))
 
 
-def test_an_index_of_another_set_is_found_out_by_its_digest(folder):
+def test_an_index_of_another_set_is_detected_by_its_digest(folder):
     (folder / "index.npy").write_bytes((shard_set([1000]) / "index.npy").read_bytes())
 
     with web(folder) as server, pytest.raises(ManifestError, match=r"index.npy has SHA-256 .* its manifest says"):
         next(iter(data(server.url)))
 
 
-def test_a_tar_of_another_size_is_named_with_both_sizes_when_it_is_read(folder):
+def test_the_error_about_a_tar_of_another_size_names_both_sizes(folder):
     tar = folder / "s-000002.tar"
     size = tar.stat().st_size
     tar.write_bytes(tar.read_bytes() + b"more")
@@ -194,14 +195,14 @@ def test_a_tar_of_another_size_is_named_with_both_sizes_when_it_is_read(folder):
             list(found)
 
 
-def test_a_missing_tar_is_named_when_it_is_read(folder):
+def test_the_error_about_a_missing_tar_names_it(folder):
     (folder / "s-000002.tar").unlink()
 
     with web(folder) as server, pytest.raises(StorageError, match=r"/s-000002.tar: no such object"):
         list(data(server.url))
 
 
-def test_a_server_without_ranges_is_named_as_such():
+def test_the_error_about_a_server_without_range_requests_says_so():
     with web(SET, ranges=False) as server, pytest.raises(StorageError, match="cannot send a part of a file"):
         list(data(server.url))
 
@@ -216,12 +217,12 @@ def test_foreign_tars_stream_from_the_web(ranges):
         assert [asked.name for asked in server.of_tars()].count("s-000002.tar") == 1
 
 
-def test_a_web_folder_without_a_manifest_says_that_it_cannot_be_listed():
+def test_the_error_about_a_web_folder_without_a_manifest_says_that_it_cannot_be_listed():
     with web(foreign_tars(COUNTS)) as server, pytest.raises(StorageError, match="cannot be listed, name its tars"):
         data(server.url)
 
 
-def test_single_samples_can_be_read_anywhere():
+def test_single_samples_of_a_store_can_be_read_by_number():
     from mps_shards.shardset.shard_set import ShardSet
     from mps_shards.storage.location import locate
 

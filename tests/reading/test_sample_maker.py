@@ -1,4 +1,4 @@
-"""Samples are read in bunches and planned ahead of decoding: as if each were made all by itself."""
+"""Several samples are read and planned before the first is decoded, with the same result as one at a time."""
 
 import shutil
 from collections.abc import Callable
@@ -29,7 +29,7 @@ TRANSFORMS = [
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
-def test_a_planned_view_is_what_the_transform_shows(tmp_path: Path, photos: Path, transform: Callable[..., Any]):
+def test_a_planned_view_gives_the_pixels_of_the_transform(tmp_path: Path, photos: Path, transform: Callable[..., Any]):
     source = write(tmp_path / "imgs", {name: make() for name, make in PACKED_AS_IT_IS.items()})
     for number, path in enumerate(sorted(photos.rglob("*.jpg"))):
         shutil.copy(path, source / f"photo-{number}.jpg")
@@ -45,7 +45,7 @@ def test_a_planned_view_is_what_the_transform_shows(tmp_path: Path, photos: Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dark(classify.evaluate):
-    """A user's transform that builds on ours."""
+    """A user's transform, derived from ours."""
 
     def __call__(
         self, image: torch.Tensor, target: torch.Tensor, rng: np.random.Generator
@@ -54,7 +54,7 @@ class Dark(classify.evaluate):
         return image // 2, target
 
 
-def test_what_a_transform_adds_to_ours_is_done():
+def test_a_transform_that_extends_ours_is_applied():
     plain = classify.evaluate(8)
     dark = Dark(size=plain.size, resize=plain.resize, interpolation=plain.interpolation)
 
@@ -64,7 +64,7 @@ def test_what_a_transform_adds_to_ours_is_done():
         assert torch.equal(darker, (images * 255).round().to(torch.uint8) // 2 / 255)
 
 
-def test_a_transform_may_give_one_number_for_an_image():
+def test_a_transform_may_return_a_number_instead_of_an_image():
     data = ShardDataset(shard_set([9]), batch_size=4, transform=lambda image, target, _: (image.float().mean(), target))
 
     found = list(DeviceLoader(data, device="cpu", num_threads=2))
@@ -73,8 +73,8 @@ def test_a_transform_may_give_one_number_for_an_image():
     assert torch.allclose(torch.cat([images for images, _ in found]), torch.stack(expected))
 
 
-def test_the_first_bad_sample_is_the_one_that_is_named(tmp_path: Path):
-    """Sample 5 fails when it is read, which is before sample 2 is decoded."""
+def test_the_error_names_the_first_bad_sample_of_a_batch(tmp_path: Path):
+    """Reading sample 5 fails before decoding sample 2 fails."""
     damaged = torn(tmp_path, broken=2, torn=5)
 
     for loader in (lambda data: data, lambda data: DeviceLoader(data, device="cpu", num_threads=1)):
@@ -87,7 +87,7 @@ def test_the_first_bad_sample_is_the_one_that_is_named(tmp_path: Path):
 
 
 def torn(tmp_path: Path, *, broken: int, torn: int) -> Path:
-    """A set of 16 samples, of which one cannot be decoded and another has no header any more."""
+    """Make a set of 16 samples: one cannot be decoded, and the tar header of another is overwritten."""
     folder = Path(shutil.copytree(shard_set([16], broken=[broken]), tmp_path / "torn"))
     offset = int(np.load(folder / "index.npy")[torn][0])
     with (folder / "s-000000.tar").open("r+b") as tar:
@@ -97,7 +97,9 @@ def torn(tmp_path: Path, *, broken: int, torn: int) -> Path:
 
 
 @pytest.mark.parametrize(("size", "ahead"), [(10, 16), (1 << 17, 8), (1 << 20, 1), (9 << 20, 1)])
-def test_bunches_are_bounded_in_samples_and_bytes(monkeypatch: pytest.MonkeyPatch, size: int, ahead: int):
+def test_samples_that_are_read_ahead_are_limited_in_number_and_bytes(
+    monkeypatch: pytest.MonkeyPatch, size: int, ahead: int
+):
     taken, most = 0, 0
 
     def read(self: IndexedSource, number: int) -> RawSample:
@@ -129,7 +131,7 @@ def test_bunches_are_bounded_in_samples_and_bytes(monkeypatch: pytest.MonkeyPatc
     assert (taken, most, done) == (40, ahead, 40)
 
 
-def test_memory_of_dropped_batches_serves_again():
+def test_the_memory_of_dropped_batches_is_reused():
     addresses = set()
     with DeviceLoader(
         ShardDataset(shard_set([100]), batch_size=4), device="cpu", num_threads=2, host_batches=2
@@ -138,4 +140,4 @@ def test_memory_of_dropped_batches_serves_again():
             addresses.add(images.data_ptr())
             del images
 
-    assert len(addresses) <= 2 + 1 + 2 + 1  # ready + ahead + 2 slots, and the one that was just dropped
+    assert len(addresses) <= 2 + 1 + 2 + 1  # ready + ahead + 2 buffers, and the batch that was just dropped

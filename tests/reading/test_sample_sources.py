@@ -1,4 +1,4 @@
-"""Opening of the shards that a user names: shard sets, several sets, and tars of other tools."""
+"""Opening of shards by name: one shard set, several sets, and tars of other tools."""
 
 import shutil
 from contextlib import nullcontext
@@ -35,18 +35,18 @@ def read(shards, **options) -> list[str]:
     ],
     ids=["folder", "tar", "braces", "list", "file URL"],
 )
-def test_a_set_may_be_named_in_many_ways(named, numbers):
+def test_a_shard_set_can_be_named_in_many_ways(named, numbers):
     assert read(named) == keys(numbers)
 
 
-def test_several_sets_are_one_epoch():
+def test_an_epoch_holds_the_samples_of_several_sets():
     other = shard_set([2, 5], name="t")
 
     assert sorted(read([SET, other], shuffle=True)) == keys(range(8)) + keys(range(7), name="t")
     assert [key for key in read([SET, other]) if key[0] == "t"] == keys(range(7), name="t")
 
 
-def test_weights_say_how_much_of_each_set_an_epoch_holds():
+def test_weights_decide_the_share_of_each_set_in_an_epoch():
     other = shard_set([2, 5], name="t")
 
     for epoch in range(3):
@@ -54,7 +54,7 @@ def test_weights_say_how_much_of_each_set_an_epoch_holds():
         assert [sum(key.startswith(name) for key in found) for name in "st"] == [3, 12]
 
 
-def test_a_set_without_samples_has_no_batches_but_may_stand_beside_others():
+def test_a_set_without_samples_has_no_batches_but_can_be_combined_with_others():
     for ranks in ({}, {"rank": 1, "world_size": 2}):
         data = ShardDataset(shard_set([0, 0]), batch_size=4, shuffle=True, **ranks)
         assert (len(data), list(data)) == (0, [])
@@ -81,12 +81,12 @@ def test_sets_of_other_classes_or_tasks_are_not_mixed(tmp_path, other):
         ("gopher://here/s.tar", {}, ConfigError, "gopher"),
     ],
 )
-def test_what_cannot_be_opened_is_said_at_once(named, options, error, complaint):
+def test_shards_that_cannot_be_opened_are_an_error_at_construction(named, options, error, complaint):
     with pytest.raises(error, match=complaint):
         ShardDataset(named, batch_size=4, **options)
 
 
-def test_a_folder_of_neither_a_set_nor_tars_is_said_to_be_none(tmp_path):
+def test_a_folder_without_a_manifest_or_tars_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match=f"has no {MANIFEST_NAME}"):
         ShardDataset(tmp_path, batch_size=4)
     (tmp_path / "s-000000.tar.part").touch()
@@ -111,17 +111,17 @@ def test_a_folder_of_neither_a_set_nor_tars_is_said_to_be_none(tmp_path):
         {"normalize": "imagenot"},
     ],
 )
-def test_arguments_that_cannot_work_are_refused(wrong):
+def test_invalid_arguments_are_refused(wrong):
     with pytest.raises(ConfigError):
         ShardDataset(**{"shards": SET, "batch_size": 4, **wrong})
 
 
 @pytest.mark.parametrize("position", [0, 40, 996])
-def test_going_on_anywhere_reads_nothing_but_the_next_batch(monkeypatch, position):
+def test_resuming_reads_only_the_next_batch(monkeypatch, position):
     data = ShardDataset(shard_set([400, 600]), batch_size=4, shuffle=True, keys=True)
     data.load_state_dict({**data.state_dict(), "position": position})
     counted = []
-    monkeypatch.setattr(ShardSet, "opened", lambda self, shards: nullcontext())  # the kernel reads nothing
+    monkeypatch.setattr(ShardSet, "opened", lambda self, shards: nullcontext())  # keeps the kernel from reading
     monkeypatch.setattr(
         ShardSet, "read", lambda self, number, read=ShardSet.read: counted.append(number) or read(self, number)
     )

@@ -1,4 +1,4 @@
-"""A shard set by number does what a list does, with torch's own loaders and samplers, from disk and from a store."""
+"""`ShardSamples` behaves like a list, works with torch's loaders and samplers, and reads from disk and from stores."""
 
 import pickle
 from collections import Counter
@@ -22,7 +22,7 @@ def same(one: tuple, other: tuple) -> bool:
     return torch.equal(one[0], other[0]) and one[1] == other[1]
 
 
-def test_samples_are_those_of_the_data_set_by_number():
+def test_shard_samples_equal_those_of_the_data_set():
     samples = ShardSamples(SET)
     streamed = list(ShardDataset(SET, batch_size=None))
 
@@ -46,7 +46,7 @@ def test_slices_and_subsets_are_samples_again():
     assert Counter(few.targets) == {0: 2, 1: 2, 2: 2} and len(few) == 6
 
 
-def test_what_people_look_for_is_there_without_reading_images():
+def test_classes_targets_and_keys_are_known_without_reading_images():
     samples = ShardSamples(shard_set([4, 5], broken=[0, 7]))
 
     assert samples.classes == ["cat", "dog", "fox"] and samples.class_to_idx == {"cat": 0, "dog": 1, "fox": 2}
@@ -75,7 +75,7 @@ def test_torch_s_loaders_splits_and_samplers_work(workers):
     assert len(DataLoader(TorchSubset(samples, [3, 1, 16]), batch_size=2)) == 2
 
 
-def test_a_transform_draws_anew_at_each_access_and_with_a_seed_never():
+def test_a_transform_draws_new_numbers_at_each_access_unless_a_seed_is_given():
     drawing, seeded = ShardSamples(SET, classify.train(8)), ShardSamples(SET, classify.train(8), seed=3)
 
     torch.manual_seed(0)
@@ -88,7 +88,7 @@ def test_a_transform_draws_anew_at_each_access_and_with_a_seed_never():
     assert torch.equal(seeded[4][0], pickle.loads(pickle.dumps(seeded))[4][0])
 
 
-def test_many_threads_read_what_one_reads():
+def test_several_threads_read_the_same_samples_as_one():
     samples = ShardSamples(SET, classify.train(8), seed=1)
     numbers = list(range(17)) * 6
 
@@ -98,7 +98,7 @@ def test_many_threads_read_what_one_reads():
     assert all(same(sample, samples[number]) for number, sample in zip(numbers, found, strict=True))
 
 
-def test_a_run_of_neighbours_in_a_store_is_one_request():
+def test_consecutive_samples_of_a_store_are_read_by_one_request():
     local = ShardSamples(SET)
     with web(SET) as server:
         samples = ShardSamples(server.url)
@@ -112,7 +112,7 @@ def test_a_run_of_neighbours_in_a_store_is_one_request():
         assert same(samples[12], local[12]) and samples.key(3) == "s00003" and samples.targets == local.targets
 
 
-def test_a_store_is_asked_as_often_as_the_options_for_stores_say():
+def test_a_failed_request_is_repeated_as_often_as_the_store_options_say():
     options = ReadOptions(store=StoreOptions(attempts=2, first_wait_s=0.01))
 
     with (
@@ -122,7 +122,7 @@ def test_a_store_is_asked_as_often_as_the_options_for_stores_say():
         ShardSamples(server.url, read_options=options)
 
 
-def test_what_cannot_be_read_by_number_is_refused():
+def test_shards_without_an_index_cannot_be_read_by_number():
     with pytest.raises(ConfigError, match=r"needs a shard set with an index, .* run 'mps-shards index'"):
         ShardSamples(foreign_tars([3]))
     with pytest.raises(ConfigError, match="a list of sets, without weights"):

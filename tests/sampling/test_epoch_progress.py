@@ -1,4 +1,4 @@
-"""Where the next iteration begins, for the main process and for DataLoader workers."""
+"""Epoch and position where the next iteration begins, in the main process and in DataLoader workers."""
 
 import os
 import pickle
@@ -14,19 +14,19 @@ from tests.support.ranks import inside_worker
 
 
 def workers(count: int, *, seed: int = 0) -> list[DataLoaderWorker]:
-    """The workers of one DataLoader, of which each iteration without persistent workers has another seed."""
+    """Return the workers of a new DataLoader iteration, whose seed differs from that of earlier ones."""
     return [DataLoaderWorker(number, count, seed) for number in range(count)]
 
 
 def begun(progress: Progress, worker: DataLoaderWorker | None = None) -> tuple[int, int]:
-    """Epoch and start of an iteration that begins now and delivers a batch."""
+    """Return epoch and start of an iteration that begins now and delivers a batch."""
     number, epoch, start = progress.begin(worker)
     progress.delivered(number)
     return epoch, start
 
 
 def in_another_process(function: Callable[[], Any]) -> Any:
-    """What the function gives in a fork that is not a DataLoader worker."""
+    """Return the result of the function in a forked process that is not a DataLoader worker."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         os.write(writing, pickle.dumps(function()))
@@ -38,23 +38,23 @@ def in_another_process(function: Callable[[], Any]) -> Any:
     return answer
 
 
-def test_an_iteration_after_one_that_delivered_is_of_the_next_epoch():
+def test_the_iteration_after_one_that_delivered_a_batch_has_the_next_epoch():
     progress = Progress(4)
 
     assert [begun(progress) for _ in range(3)] == [(4, 0), (5, 0), (6, 0)]
 
 
-def test_an_iteration_that_delivered_nothing_is_repeated_from_its_start():
+def test_an_iteration_that_delivered_nothing_does_not_advance_the_epoch():
     progress = Progress(0)
     progress.move(7, 30)
 
-    assert progress.upcoming()[1:] == (7, 30)  # asking begins nothing
+    assert progress.upcoming()[1:] == (7, 30)  # reading the position does not begin an iteration
     assert progress.begin()[1:] == (7, 30)
     assert begun(progress) == (7, 30)
     assert begun(progress) == (8, 0)
 
 
-def test_setting_the_position_takes_precedence_over_an_iteration_that_runs():
+def test_setting_the_position_takes_precedence_over_a_running_iteration():
     progress = Progress(0)
     number, *_ = progress.begin()
     progress.move(5, 12)
@@ -64,7 +64,7 @@ def test_setting_the_position_takes_precedence_over_an_iteration_that_runs():
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_all_workers_of_an_iteration_are_of_one_epoch_and_start_in_any_order(order):
+def test_all_workers_of_an_iteration_have_one_epoch_and_start_in_any_order(order):
     progress = Progress(0)
     progress.move(1, 30)
 
@@ -75,7 +75,7 @@ def test_all_workers_of_an_iteration_are_of_one_epoch_and_start_in_any_order(ord
     assert found == [[(1, 30)] * 3, [(2, 0)] * 3]
 
 
-def test_persistent_workers_take_turns():
+def test_persistent_workers_advance_the_epoch_in_each_iteration():
     progress = Progress(0)
 
     found = [[begun(progress, worker) for worker in workers(2)] for _ in range(3)]
@@ -83,25 +83,25 @@ def test_persistent_workers_take_turns():
     assert found == [[(0, 0)] * 2, [(1, 0)] * 2, [(2, 0)] * 2]
 
 
-def test_a_worker_that_never_began_leaves_the_next_iteration_in_step():
+def test_a_worker_that_never_began_does_not_delay_the_next_epoch():
     progress = Progress(0)
-    begun(progress, workers(2, seed=11)[0])  # a break so early that worker 1 had not begun
+    begun(progress, workers(2, seed=11)[0])  # the loop ended before worker 1 had begun
 
     assert [begun(progress, worker) for worker in reversed(workers(2, seed=12))] == [(1, 0)] * 2
 
 
-def test_iterations_of_one_seed_are_told_apart_by_their_processes(monkeypatch):
-    progress = Progress(0)  # a program that seeds torch anew before each epoch gives all its iterations one seed
+def test_iterations_with_equal_seeds_are_distinguished_by_their_processes(monkeypatch):
+    progress = Progress(0)  # a program that seeds torch before each epoch has the same seed in all iterations
 
     def in_process(number: int, worker: DataLoaderWorker) -> tuple[int, int]:
         copy = pickle.loads(pickle.dumps(progress))
-        copy._shared = progress._shared  # as a fork has it
+        copy._shared = progress._shared  # as in a forked process
         with monkeypatch.context() as patch:
             patch.setattr("mps_shards.sampling.epoch_progress.current_process", lambda: Process(name=f"Fork-{number}"))
             return begun(copy, worker)
 
     first, second = workers(2)
-    assert in_process(1, first) == (0, 0)  # and the process of the other worker, 2, never began
+    assert in_process(1, first) == (0, 0)  # the process of worker 2 never began
     assert in_process(4, second) == (1, 0)
     assert in_process(3, first) == (1, 0)
 
@@ -115,7 +115,7 @@ def test_two_iterations_at_a_time_of_two_dataloaders_keep_their_epochs():
     assert found == [(0, 0), (1, 0), (0, 0), (1, 0)]
 
 
-def test_it_knows_where_the_running_iteration_began_and_who_makes_it():
+def test_progress_knows_where_the_running_iteration_began_and_whether_workers_make_it():
     progress = Progress(0)
     progress.move(1, 30)
 
@@ -135,7 +135,7 @@ def test_it_knows_where_the_running_iteration_began_and_who_makes_it():
     ]
 
 
-def test_dataloader_workers_share_it_and_other_processes_do_not():
+def test_dataloader_workers_share_progress_but_other_processes_do_not():
     progress = Progress(0)
 
     def moved() -> int:
@@ -152,7 +152,7 @@ def test_dataloader_workers_share_it_and_other_processes_do_not():
     assert progress.upcoming().epoch == 5
 
 
-def test_a_pickled_copy_goes_its_own_way():
+def test_a_pickled_copy_has_progress_of_its_own():
     progress = Progress(0)
     progress.move(3, 8)
 

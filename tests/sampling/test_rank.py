@@ -1,4 +1,4 @@
-"""Which share of the reading is ours."""
+"""The share of this process: rank, world size, DataLoader worker."""
 
 import os
 import pickle
@@ -21,7 +21,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_alone_one_rank_reads_all(bare_environment):
+def test_a_single_process_is_rank_0_of_1(bare_environment):
     assert Share.detect() == Share() == Share(rank=0, world_size=1, worker=0, num_workers=1)
 
 
@@ -36,7 +36,7 @@ def test_alone_one_rank_reads_all(bare_environment):
         ({}, Share()),
     ],
 )
-def test_launchers_name_the_rank_in_the_environment(environ, place):
+def test_the_rank_is_read_from_the_environment_variables_of_launchers(environ, place):
     assert Share.detect(environ) == place
 
 
@@ -51,7 +51,7 @@ def test_launchers_name_the_rank_in_the_environment(environ, place):
         ({"SLURM_PROCID": "one", "SLURM_NTASKS": "4"}, "SLURM_PROCID='one' and SLURM_NTASKS='4' do not name a rank"),
     ],
 )
-def test_an_environment_that_names_no_rank_is_refused(environ, complaint):
+def test_an_environment_with_an_invalid_rank_is_an_error(environ, complaint):
     with pytest.raises(ConfigError, match=complaint):
         Share.detect(environ)
 
@@ -59,12 +59,12 @@ def test_an_environment_that_names_no_rank_is_refused(environ, complaint):
 @pytest.mark.parametrize(
     "wrong", [{"rank": 1}, {"rank": -1}, {"world_size": 0}, {"worker": 1}, {"rank": 0.0}, {"num_workers": "2"}]
 )
-def test_a_place_that_is_none_is_refused(wrong):
+def test_an_invalid_rank_world_size_or_worker_is_an_error(wrong):
     with pytest.raises(ConfigError):
         Share(**wrong)
 
 
-def test_a_process_group_goes_before_the_environment(bare_environment, tmp_path):
+def test_a_process_group_takes_precedence_over_the_environment(bare_environment, tmp_path):
     bare_environment.setenv("RANK", "5")
     bare_environment.setenv("WORLD_SIZE", "6")
     assert Share.detect(os.environ) == Share(rank=5, world_size=6)
@@ -107,7 +107,7 @@ def test_a_data_set_shows_its_rank_and_what_it_holds(bare_environment):
     assert "shuffle=True, seed=4, epoch=2, rank=1, world_size=3)" in repr(given)
     bare_environment.setenv("RANK", "1")
     bare_environment.setenv("WORLD_SIZE", "2")
-    assert "rank=1, world_size=2" in repr(data)  # the launcher's environment counts when reading begins
+    assert "rank=1, world_size=2" in repr(data)  # the environment is read when reading begins
 
 
 def test_a_pickled_data_set_detects_its_own_rank_except_in_a_dataloader_worker(bare_environment):
@@ -119,7 +119,8 @@ def test_a_pickled_data_set_detects_its_own_rank_except_in_a_dataloader_worker(b
     arrived = pickle.loads(sent)
 
     assert "rank=0, world_size=2" in repr(arrived)
-    with inside_worker(arrived, 0, 1):  # which has no process group, so it takes the rank of who pickled it
+    # a worker has no process group, so it keeps the rank of the process that pickled the data set
+    with inside_worker(arrived, 0, 1):
         assert "rank=1, world_size=2" in repr(arrived)
 
 

@@ -1,4 +1,4 @@
-"""Decoding gives Pillow's pixels or a DecodeError, whatever the bytes."""
+"""Decoding any bytes gives the pixels of Pillow or a DecodeError."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ PHOTO = EXAMPLES["rgb.jpg"]()
 
 
 def by_pillow(content: bytes) -> np.ndarray | None:
-    """Pillow's pixels; None where it raises."""
+    """Return the pixels of Pillow; None if Pillow raises."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -33,17 +33,17 @@ def by_pillow(content: bytes) -> np.ndarray | None:
 
 
 def by_us(content: bytes) -> np.ndarray | None:
-    """Our pixels; None for a DecodeError. Anything else that is raised fails the test."""
+    """Return the pixels of `decode_image`; None for a DecodeError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
+            warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
             return decode_image(content)
     except DecodeError:
         return None
 
 
 def assert_as_pillow(content: bytes, *, damaged: bool = False) -> None:
-    """The pixels are Pillow's, or both refuse; of damaged files we refuse more: those that libjpeg warns of."""
+    """Check that the pixels equal those of Pillow, or that both refuse; files of which libjpeg warns may be refused."""
     ours, reference = by_us(content), by_pillow(content)
     if ours is not None:
         assert np.array_equal(ours, reference)
@@ -52,7 +52,7 @@ def assert_as_pillow(content: bytes, *, damaged: bool = False) -> None:
 
 
 @pytest.mark.parametrize("name", PACKED_AS_IT_IS)
-def test_pixels_are_pillow_s(name: str):
+def test_decoded_pixels_equal_those_of_pillow(name: str):
     content = EXAMPLES[name]()
 
     decoded = decode_image(content)
@@ -63,7 +63,7 @@ def test_pixels_are_pillow_s(name: str):
 
 
 @pytest.mark.parametrize("name", ["rgb.jpg", "cmyk.jpg", "palette.png", "alpha.webp"])
-def test_a_view_into_a_shard_decodes_like_bytes(name: str):
+def test_a_memoryview_decodes_like_bytes(name: str):
     content = EXAMPLES[name]()
     shard = memoryview(b"before" + content + b"behind")
 
@@ -80,7 +80,7 @@ def test_exif_rotation_is_not_applied():
 
 
 @pytest.mark.parametrize("name", ["rgb.jpg", "progressive.jpg", "gray.jpg", "restarts-by-block.jpg", "ycck.jpg"])
-def test_a_jpeg_cut_off_anywhere_is_as_pillow_has_it(name: str):
+def test_a_truncated_jpeg_decodes_as_in_pillow_or_is_an_error(name: str):
     content = EXAMPLES[name]()
 
     for size in range(1, len(content), 7):
@@ -92,9 +92,10 @@ DAMAGEABLE = sorted(set(EXAMPLES) - {"moving.gif"})
 
 @settings(max_examples=300)
 @given(name=st.sampled_from(DAMAGEABLE), data=st.data())
-def test_a_damaged_image_is_as_pillow_has_it_or_an_error(name: str, data: st.DataObject):
+def test_a_damaged_image_decodes_as_in_pillow_or_is_an_error(name: str, data: st.DataObject):
     content = bytearray(EXAMPLES[name]())
-    places = st.integers(0, len(content) - 1) | st.integers(0, min(200, len(content) - 1))  # headers are near the start
+    # headers lie near the start of a file
+    places = st.integers(0, len(content) - 1) | st.integers(0, min(200, len(content) - 1))
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
         content[place] = value
 
@@ -102,25 +103,25 @@ def test_a_damaged_image_is_as_pillow_has_it_or_an_error(name: str, data: st.Dat
 
 
 @given(content=st.binary(max_size=100) | st.binary(max_size=60).map(lambda rest: b"\xff\xd8\xff" + rest))
-def test_bytes_that_are_no_image_are_an_error(content: bytes):
+def test_bytes_that_are_not_an_image_are_an_error(content: bytes):
     assert_as_pillow(content)
 
 
 @pytest.mark.parametrize("kind", [2, 11, 12])
-def test_a_tiff_whose_offsets_are_no_numbers_of_bytes_is_an_error(kind: int):
+def test_a_tiff_whose_strip_offsets_have_a_wrong_type_is_an_error(kind: int):
     content = encoded(picture("L"), "TIFF").replace(struct.pack("<HH", 273, 4), struct.pack("<HH", 273, kind))
 
     with pytest.raises(DecodeError, match="cannot decode the image"):
         decode_image(content)
 
 
-def test_an_unknown_format_is_named_by_its_first_bytes():
+def test_an_error_about_an_unknown_format_shows_the_first_bytes():
     with pytest.raises(DecodeError, match=r"unknown format, 15 bytes that begin with b'<html><b'"):
         decode_image(b"<html><body></b")
 
 
 def jpeg_of(width: int, height: int) -> bytes:
-    """A JPEG whose header claims this size."""
+    """Return a JPEG whose header states this size."""
     at = PHOTO.index(b"\xff\xc0") + 5
     return PHOTO[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + PHOTO[at + 4 :]
 
@@ -132,12 +133,12 @@ def png_of(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("bomb", [jpeg_of(60000, 60000), png_of(60000, 60000)], ids=["jpeg", "png"])
-def test_an_image_of_billions_of_pixels_is_refused_before_memory_is_taken(bomb: bytes):
+def test_an_image_of_billions_of_pixels_is_refused_before_memory_is_allocated(bomb: bytes):
     with pytest.raises(DecodeError, match="pixels"):
         decode_image(bomb)
 
 
-def test_decoding_on_threads_leaves_the_warning_filters_alone():
+def test_decoding_in_threads_does_not_change_the_warning_filters():
     content, before = EXAMPLES["palette-translucent.png"](), list(warnings.filters)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -176,7 +177,7 @@ def mask_file(labels: np.ndarray, mode: str | None = None, kind: str = "PNG", **
     ],
     ids=["gray", "palette", "palette-4-bit", "palette-transparent", "one-bit", "255", "16-bit", "tiff", "32-bit"],
 )
-def test_a_mask_gives_the_very_label_ids(content: bytes, labels: np.ndarray):
+def test_a_decoded_mask_has_exactly_the_label_ids_of_its_file(content: bytes, labels: np.ndarray):
     decoded = decode_mask(content)
 
     assert decoded.dtype in (np.uint8, np.int32)
@@ -184,14 +185,14 @@ def test_a_mask_gives_the_very_label_ids(content: bytes, labels: np.ndarray):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "CMYK"])
-def test_a_mask_of_several_channels_is_refused_by_its_mode(mode: str):
+def test_a_mask_with_several_channels_is_an_error_that_names_its_mode(mode: str):
     content = encoded(picture(mode), "TIFF" if mode == "CMYK" else "PNG")
 
     with pytest.raises(DecodeError, match=f"the mask has mode {mode};"):
         decode_mask(content)
 
 
-def test_a_cut_off_mask_is_whole_or_an_error():
+def test_a_truncated_mask_has_all_its_pixels_or_is_an_error():
     content = mask_file(LABELS)
     whole = 0
 
@@ -202,10 +203,10 @@ def test_a_cut_off_mask_is_whole_or_an_error():
         except DecodeError:
             pass
 
-    assert whole < 30  # checksums and the end mark: all pixels are there
+    assert whole < 30  # only checksums and the end marker are missing, no pixels
 
 
-def test_postscript_is_refused_and_no_program_is_run_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_postscript_is_refused_without_running_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ran = tmp_path / "ran"
     program = tmp_path / "gs"
     program.write_text(f"#!/bin/sh\ntouch {ran}\n")
@@ -219,7 +220,7 @@ def test_postscript_is_refused_and_no_program_is_run_for_it(tmp_path: Path, monk
     assert not ran.exists()
 
 
-def test_the_bound_on_pixels_is_the_caller_s():
+def test_the_caller_chooses_the_limit_for_pixels():
     content = encoded(picture("RGB"), "PNG")
     height, width = decode_image(content).shape[:2]
 

@@ -1,4 +1,4 @@
-"""Images are turned, resized and encoded anew as Pillow would, with equal bytes each time."""
+"""Rotating, resizing and encoding images gives the pixels of Pillow, and equal bytes each time."""
 
 import io
 import warnings
@@ -32,28 +32,28 @@ def opened(content: bytes) -> Image.Image:
 
 
 @pytest.mark.parametrize("name", PACKED_AS_IT_IS)
-def test_a_header_tells_the_size_that_decoding_gives(name: str):
+def test_the_header_gives_the_size_of_the_decoded_image(name: str):
     content = EXAMPLES[name]()
 
     assert read_header(content).size == decode_image(content).shape[:2]
 
 
-def test_a_header_tells_the_format_by_content():
+def test_the_format_is_recognised_by_the_content():
     assert read_header(EXAMPLES["a-png-named.jpg"]()).format == "png"
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_header_tells_the_orientation(kind: str, orientation: int):
+def test_the_header_gives_the_orientation(kind: str, orientation: int):
     assert read_header(rotated(orientation, kind)).orientation == orientation
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_is_none(value: int):
+def test_an_invalid_orientation_counts_as_upright(value: int):
     assert read_header(rotated(value)).orientation == 1
 
 
-def test_a_tiff_is_upright_already_since_pillow_turns_it():
+def test_a_tiff_counts_as_upright_because_pillow_rotates_it():
     content = rotated(6, "TIFF")
 
     assert read_header(content).orientation == 1
@@ -61,14 +61,14 @@ def test_a_tiff_is_upright_already_since_pillow_turns_it():
 
 
 @given(data=st.data())
-def test_whatever_befalls_the_metadata_a_picture_that_decodes_has_a_header(data: st.DataObject):
+def test_an_image_with_damaged_metadata_has_a_header_if_it_decodes(data: st.DataObject):
     content = bytearray(rotated(6, icc_profile=SRGB))
-    end = content.index(b"\xff\xdb")  # the metadata lies before the first table
+    end = content.index(b"\xff\xdb")  # the metadata comes before the first table
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, end), st.integers(0, 255)), min_size=1)):
         content[place] = value
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
+        warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
         try:
             shape = decode_image(bytes(content)).shape[:2]
         except DecodeError:
@@ -77,13 +77,13 @@ def test_whatever_befalls_the_metadata_a_picture_that_decodes_has_a_header(data:
 
 
 @pytest.mark.parametrize("content", [b"RIFF of no kind", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b""])
-def test_what_has_no_header_is_an_error(content: bytes):
+def test_content_without_an_image_header_is_an_error(content: bytes):
     with pytest.raises(DecodeError, match="cannot read the image's header: "):
         read_header(content)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turning_is_what_pillow_s_transpose_does(orientation: int):
+def test_rotating_equals_pillow_s_transpose(orientation: int):
     image = opened(rotated(orientation, "PNG"))
 
     pixels = turned(np.asarray(image), orientation)
@@ -93,7 +93,7 @@ def test_turning_is_what_pillow_s_transpose_does(orientation: int):
 
 
 @pytest.mark.parametrize("name", ["rgb.jpg", "gray.jpg", "cmyk.jpg", "palette.png", "rgba.png"])
-def test_pixels_encoded_without_loss_are_pillow_s_resized(name: str):
+def test_images_resized_and_encoded_without_loss_equal_pillow_s(name: str):
     content = EXAMPLES[name]()
     header = read_header(content)
 
@@ -103,7 +103,7 @@ def test_pixels_encoded_without_loss_are_pillow_s_resized(name: str):
     assert np.array_equal(decode_image(anew), np.asarray(reference))
 
 
-def test_without_turning_or_resizing_png_keeps_every_pixel():
+def test_encoding_as_png_without_resizing_keeps_every_pixel():
     content = EXAMPLES["rgb.jpg"]()
 
     anew = encoded_anew(content, read_header(content), turn=1, size=(37, 53), kind="png", quality=90)
@@ -111,7 +111,7 @@ def test_without_turning_or_resizing_png_keeps_every_pixel():
     assert np.array_equal(decode_image(anew), decode_image(content))
 
 
-def test_the_first_frame_stands_for_a_moving_picture():
+def test_the_first_frame_of_an_animation_is_encoded():
     content = EXAMPLES["moving.gif"]()
     header = read_header(content)
 
@@ -121,7 +121,7 @@ def test_the_first_frame_stands_for_a_moving_picture():
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
-def test_equal_arguments_give_equal_bytes_of_that_kind(kind: str):
+def test_equal_arguments_give_equal_bytes_of_the_chosen_format(kind: str):
     content = EXAMPLES["rgb.jpg"]()
     once, again = (
         encoded_anew(content, read_header(content), turn=6, size=(53, 37), kind=kind, quality=80) for _ in range(2)
@@ -132,7 +132,7 @@ def test_equal_arguments_give_equal_bytes_of_that_kind(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_more_quality_takes_more_bytes_and_is_nearer(kind: str):
+def test_higher_quality_takes_more_bytes_and_changes_pixels_less(kind: str):
     content = EXAMPLES["rgb.jpg"]()
     pixels = decode_image(content).astype(int)
 
@@ -146,7 +146,7 @@ def test_more_quality_takes_more_bytes_and_is_nearer(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
-def test_the_colour_profile_stays_and_other_metadata_goes(kind: str):
+def test_encoding_anew_keeps_the_colour_profile_and_drops_other_metadata(kind: str):
     content = rotated(6, icc_profile=SRGB, comment=b"taken at home")
 
     anew = encoded_anew(content, read_header(content), turn=6, size=(53, 37), kind=kind, quality=90)
@@ -156,7 +156,7 @@ def test_the_colour_profile_stays_and_other_metadata_goes(kind: str):
     assert b"taken at home" not in anew
 
 
-def test_an_orientation_that_is_not_applied_stays():
+def test_an_orientation_that_is_not_applied_is_kept():
     content = rotated(6)
 
     anew = encoded_anew(content, read_header(content), turn=1, size=(10, 14), kind="jpeg", quality=90)
@@ -165,7 +165,7 @@ def test_an_orientation_that_is_not_applied_stays():
     assert read_header(anew).size == (10, 14)
 
 
-def test_a_profile_of_other_colours_goes_with_them():
+def test_the_profile_of_cmyk_is_dropped_when_an_image_becomes_rgb():
     content = encoded(picture("CMYK"), "JPEG", icc_profile=SRGB[:16] + b"CMYK" + SRGB[20:])
 
     anew = encoded_anew(content, read_header(content), turn=1, size=(20, 20), kind="jpeg", quality=90)
@@ -173,14 +173,14 @@ def test_a_profile_of_other_colours_goes_with_them():
     assert "icc_profile" not in opened(anew).info
 
 
-def test_a_size_that_no_loader_takes_is_refused_before_memory_is_taken():
+def test_resizing_beyond_the_pixel_limit_is_refused_before_memory_is_allocated():
     content = EXAMPLES["rgb.jpg"]()
 
     with pytest.raises(DataError, match="the resized image would have 30000 x 10000 pixels, but at most 178,956,970"):
         encoded_anew(content, read_header(content), turn=1, size=(10000, 30000), kind="jpeg", quality=90)
 
 
-def test_a_size_that_the_format_lacks_is_named():
+def test_an_error_names_a_size_that_the_format_does_not_support():
     content = encoded(Image.new("RGB", (40, 1)), "PNG")
 
     with pytest.raises(DataError, match="cannot encode 20000 x 1 pixels as webp: "):
@@ -202,7 +202,7 @@ OTHER = {
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OTHER])
-def test_a_jpeg_header_read_without_pillow_is_what_pillow_reads(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_jpeg_header_read_without_pillow_equals_what_pillow_reads(name: str, monkeypatch: pytest.MonkeyPatch):
     content = (PLAIN | OTHER)[name]()
     found = read_header(content)
 
@@ -212,14 +212,14 @@ def test_a_jpeg_header_read_without_pillow_is_what_pillow_reads(name: str, monke
 
 
 @pytest.mark.parametrize("name", [*PLAIN, *OTHER])
-def test_only_a_jpeg_without_metadata_is_read_without_pillow(name: str):
+def test_only_the_header_of_a_jpeg_without_metadata_is_read_without_pillow(name: str):
     found = plain_jpeg_header((PLAIN | OTHER)[name]())
 
     assert (found is not None) == (name in PLAIN)
 
 
 @given(st.data())
-def test_a_damaged_jpeg_header_ends_in_an_answer_or_in_none(data: st.DataObject):
+def test_a_damaged_jpeg_header_gives_a_valid_size_or_none(data: st.DataObject):
     content = bytearray(PLAIN["restarts"]())
     stop = data.draw(st.integers(0, len(content)))
     for _ in range(data.draw(st.integers(0, 3))):

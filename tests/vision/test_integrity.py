@@ -1,4 +1,4 @@
-"""Damage that decoders pass over is an error: in label maps always, in JPEGs wherever libjpeg notices it."""
+"""Damage that decoders ignore is an error: all damage of label maps, and damage of JPEGs that libjpeg notices."""
 
 import re
 
@@ -17,7 +17,7 @@ MASK = encoded(Image.fromarray(IDS), "PNG")
 
 
 def photo() -> bytes:
-    """A JPEG with enough pixels that damage leaves much to decode behind it."""
+    """Return a JPEG with many pixels after any damage in its middle."""
     rng = np.random.default_rng(1)
     ramp = np.linspace(0, 255, 160)[None, :, None] * np.array([1, 0.5, 0.2])
     return bytes(simplejpeg.encode_jpeg((ramp + rng.normal(0, 12, (120, 160, 3))).clip(0, 255).astype(np.uint8), 90))
@@ -26,7 +26,7 @@ def photo() -> bytes:
 PHOTO = photo()
 
 
-def test_every_flipped_bit_of_a_small_label_map_is_found():
+def test_every_flipped_bit_of_a_small_label_map_is_detected():
     wrong = []
     for bit in range(8 * len(MASK)):
         damaged = bytearray(MASK)
@@ -41,12 +41,12 @@ def test_every_flipped_bit_of_a_small_label_map_is_found():
 
 
 @pytest.mark.parametrize("size", [8, 20, 33, len(MASK) - 12, len(MASK) - 1])
-def test_a_label_map_that_is_cut_off_is_an_error(size: int):
+def test_a_truncated_label_map_is_an_error(size: int):
     with pytest.raises(DecodeError):
         decode_mask(MASK[:size])
 
 
-def test_a_wrong_checksum_is_named_with_its_chunk():
+def test_the_error_about_a_wrong_checksum_names_the_png_chunk():
     damaged = bytearray(MASK)
     damaged[60] ^= 4
 
@@ -54,11 +54,11 @@ def test_a_wrong_checksum_is_named_with_its_chunk():
         decode_mask(bytes(damaged))
 
 
-def test_bytes_behind_the_end_of_a_label_map_do_no_harm():
+def test_bytes_after_the_end_of_a_label_map_are_ignored():
     assert np.array_equal(decode_mask(MASK + b"written by a tool"), IDS)
 
 
-def test_a_label_map_compressed_as_jpeg_is_refused_whatever_its_name():
+def test_a_label_map_in_jpeg_format_is_refused_whatever_its_name():
     with pytest.raises(DecodeError, match="the mask is a JPEG, which is lossy and changes label ids"):
         decode_mask(encoded(Image.fromarray(IDS), "JPEG", quality=95))
 
@@ -76,12 +76,12 @@ def test_the_sizes_in_a_webp_are_checked(name: str):
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
-def test_whole_files_of_every_format_pass(name: str):
+def test_undamaged_files_of_every_format_pass(name: str):
     check_integrity(EXAMPLES[name]())
 
 
-def test_a_jpeg_with_pixels_that_libjpeg_made_up_is_an_error():
-    """Taken for whole before: the lower half of such pictures is gray."""
+def test_a_jpeg_whose_missing_pixels_libjpeg_fills_in_is_an_error():
+    """libjpeg fills the missing lower half of such images with gray."""
     middle = len(PHOTO) // 2
     for lost in range(40, 60):
         content = PHOTO[:middle] + PHOTO[middle + 20 * lost :]
@@ -94,7 +94,7 @@ def test_a_jpeg_with_pixels_that_libjpeg_made_up_is_an_error():
     pytest.fail("libjpeg noticed none of these gaps: choose others")
 
 
-def test_data_left_over_behind_the_last_pixel_is_an_error_and_padding_is_none():
+def test_data_after_the_last_pixel_is_an_error_unless_it_is_padding():
     zeroed = PHOTO[:3000] + bytes(64) + PHOTO[3064:]
     padded = PHOTO[:-2] + bytes(100) + PHOTO[-2:]
 

@@ -1,4 +1,4 @@
-"""What a transform draws from the global generators comes from the sample's generator, and theirs is left alone."""
+"""Global random functions draw from the sample's generator in a transform, and the global generators do not change."""
 
 import pickle
 import random
@@ -60,7 +60,7 @@ def states() -> str:
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
-def test_draws_depend_on_the_key_alone_and_leave_the_global_generators(draw: Callable[[], Any]):
+def test_draws_depend_on_the_key_alone_and_do_not_change_the_global_generators(draw: Callable[[], Any]):
     first = drawn(draw, 5)
     before = states()
 
@@ -111,7 +111,7 @@ def test_the_training_loop_draws_the_same_numbers_while_a_transform_draws():
     assert disturbed == undisturbed
 
 
-def test_a_block_inside_of_another_one_is_part_of_it():
+def test_nested_blocks_draw_from_the_outer_block_s_generator():
     with keyed_draws(KeyedRandom(seed=1).at(0, 1)):
         expected = torch.rand(1), torch.rand(1), torch.rand(1)
 
@@ -124,7 +124,7 @@ def test_a_block_inside_of_another_one_is_part_of_it():
     assert (before, inner, after) == expected
 
 
-def test_an_error_inside_a_block_ends_it():
+def test_after_an_error_in_a_block_draws_come_from_the_global_generators():
     with pytest.raises(KeyError), keyed_draws(KeyedRandom(seed=1).at(0, 1)):
         raise KeyError
 
@@ -140,7 +140,7 @@ def test_the_functions_of_the_modules_can_still_be_pickled():
     assert pickle.loads(pickle.dumps(np.random.rand)) is np.random.rand
 
 
-def test_dropout_in_a_transform_is_warned_of():
+def test_dropout_in_a_transform_gives_a_warning():
     with pytest.warns(
         UserWarning, match="the transform calls dropout, which can only draw from torch's global generator"
     ):

@@ -1,4 +1,4 @@
-"""Masks of every kind become the very label ids that they were drawn with."""
+"""Masks of every format become exactly the label ids that they were drawn with."""
 
 import io
 import json
@@ -27,7 +27,7 @@ COLOURS = [(0, 0, 0, 0), (128, 0, 0, 1), (0, 128, 0, 2), (224, 224, 192, 255)]
 
 
 def gray_png(ids: np.ndarray, bits: int) -> bytes:
-    """A gray PNG of this bit depth, whose samples are the ids; Pillow cannot write those of 2 and 4 bits."""
+    """Return a gray PNG of this bit depth, whose values are the ids; Pillow cannot write 2 and 4 bits."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -66,7 +66,7 @@ MEANT |= {"gray-2-bit": IDS % 4, "one-bit": IDS % 2}
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_one_channel_gives_its_very_numbers(name: str):
+def test_an_image_with_one_channel_gives_its_numbers_as_label_ids(name: str):
     ids = label_ids(KINDS[name], None)
 
     assert ids.dtype == (np.uint16 if "16" in name or "32" in name else np.uint8)
@@ -74,19 +74,19 @@ def test_one_channel_gives_its_very_numbers(name: str):
 
 
 @pytest.mark.parametrize("name", ["gray", "16-bit", "palette", "palette-4-bit", "palette-transparent"])
-def test_a_png_with_one_channel_is_a_label_map_already(name: str):
+def test_a_png_with_one_channel_is_a_label_map(name: str):
     assert label_map_size(KINDS[name]) == IDS.shape
 
 
 @pytest.mark.parametrize("name", ["gray-4-bit", "gray-2-bit", "one-bit", "gif", "bmp", "tiff", "tiff-32-bit"])
-def test_other_masks_are_none_yet(name: str):
+def test_masks_of_other_formats_are_not_label_maps(name: str):
     assert label_map_size(KINDS[name]) is None
 
 
 @pytest.mark.parametrize(
     "content", [encoded(picture("RGB"), "PNG"), encoded(picture("LA"), "PNG"), b"\x89PNG\r\n", b""]
 )
-def test_several_channels_or_a_stump_are_no_label_map(content: bytes):
+def test_a_png_with_several_channels_or_a_truncated_one_is_not_a_label_map(content: bytes):
     assert label_map_size(content) is None
 
 
@@ -96,7 +96,7 @@ ANY_IDS = arrays.arrays(
 
 
 @given(ids=ANY_IDS)
-def test_a_label_map_gives_back_its_label_ids(ids: np.ndarray):
+def test_decoding_an_encoded_label_map_gives_the_same_label_ids(ids: np.ndarray):
     content = label_map_bytes(ids)
 
     assert label_map_size(content) == ids.shape
@@ -106,7 +106,7 @@ def test_a_label_map_gives_back_its_label_ids(ids: np.ndarray):
 
 @pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_colours_become_the_ids_that_the_palette_gives_them(mode: str, wide: bool):
+def test_colours_become_the_label_ids_of_the_palette(mode: str, wide: bool):
     colours = [(*colour, number + 300 * wide) for *colour, number in COLOURS]
     table = np.array(colours)
     pick = np.random.default_rng(0).integers(0, 4, (9, 13))
@@ -118,7 +118,7 @@ def test_colours_become_the_ids_that_the_palette_gives_them(mode: str, wide: boo
     assert np.array_equal(ids, table[pick, 3])
 
 
-def test_an_unknown_colour_is_named_with_its_first_place():
+def test_the_error_about_an_unknown_colour_names_its_first_pixel():
     pixels = np.zeros((4, 5, 3), np.uint8)
     pixels[2, 3] = pixels[3, 0] = (128, 0, 1)
 
@@ -139,12 +139,12 @@ def test_an_unknown_colour_is_named_with_its_first_place():
     ],
     ids=["rgb", "jpeg", "gray-alpha", "too-high", "negative", "floats", "cut-off"],
 )
-def test_what_holds_no_label_ids_is_refused_for_its_reason(content: bytes, complaint: str):
+def test_the_error_about_an_unusable_mask_gives_the_reason(content: bytes, complaint: str):
     with pytest.raises(DecodeError, match=complaint):
         label_ids(content, None)
 
 
-def test_an_id_that_is_no_class_is_named_with_its_place():
+def test_the_error_about_an_id_without_a_class_names_its_pixel():
     ids = np.array([[0, 1, 255], [2, 4, 3]], np.uint8)
 
     check_ids(ids, classes=5, ignore_index=255)
@@ -160,7 +160,7 @@ def test_an_id_that_is_no_class_is_named_with_its_place():
 
 
 @given(old=st.integers(1, 60), new=st.integers(1, 90))
-def test_resizing_picks_the_pixel_that_each_centre_falls_on(old: int, new: int):
+def test_resizing_a_label_map_takes_the_pixel_below_each_centre(old: int, new: int):
     ids = np.arange(old, dtype=np.uint8)[:, None]
     centres = [(Fraction(2 * place + 1, 2) * old / new) for place in range(new)]
 
@@ -169,7 +169,7 @@ def test_resizing_picks_the_pixel_that_each_centre_falls_on(old: int, new: int):
 
 
 @pytest.mark.parametrize("size", [(5, 7), (37, 53), (12, 9), (1, 1)])
-def test_where_no_centre_falls_between_two_pixels_pillow_picks_the_same(size: tuple[int, int]):
+def test_resizing_equals_pillow_s_where_no_centre_lies_between_two_pixels(size: tuple[int, int]):
     ids = np.arange(11 * 17, dtype=np.uint16).reshape(11, 17)
 
     reference = Image.fromarray(ids).resize(size[::-1], Image.Resampling.NEAREST)
@@ -196,13 +196,13 @@ def test_polygons_are_drawn_as_coco_draws_them():
 
     for polygons in (SQUARE, triangle, two_parts):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 under NumPy 2.4
+            warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools 2.0.11 warns under NumPy 2.4
             reference = coco.decode(coco.merge(coco.frPyObjects(polygons, HEIGHT, WIDTH)))
         assert reference.any()
         assert np.array_equal(drawn(shape(3, polygons)), reference * 3)
 
 
-def test_a_square_covers_the_pixels_inside_its_corners():
+def test_a_drawn_square_covers_the_pixels_between_its_corners():
     expected = np.zeros((HEIGHT, WIDTH), int)
     expected[1:6, 2:7] = 4
 
@@ -210,7 +210,7 @@ def test_a_square_covers_the_pixels_inside_its_corners():
 
 
 @given(inside=arrays.arrays(bool, (HEIGHT, WIDTH)))
-def test_runs_give_their_very_pixels_packed_or_not(inside: np.ndarray):
+def test_run_length_encoding_gives_exact_pixels_compressed_or_not(inside: np.ndarray):
     packed = coco.encode(np.asfortranarray(inside.astype(np.uint8)))
     turns = np.flatnonzero(np.diff(inside.T.ravel(), prepend=False)).tolist()
     counts = np.diff([0, *turns, inside.size]).tolist()
@@ -222,7 +222,7 @@ def test_runs_give_their_very_pixels_packed_or_not(inside: np.ndarray):
     assert np.array_equal(by_numbers, inside)
 
 
-def test_long_runs_unpack_as_coco_packs_them():
+def test_compressed_runs_are_read_as_coco_writes_them():
     inside = np.zeros((700, 900), np.uint8, order="F")
     inside[100:650, 30:800] = 1
     inside[200, 400:] = 0
@@ -239,7 +239,7 @@ def runs(columns: slice) -> dict[str, object]:
     return {"size": packed["size"], "counts": packed["counts"].decode()}
 
 
-def test_smaller_areas_lie_over_larger_ones_and_equal_ones_in_their_order():
+def test_smaller_shapes_are_drawn_over_larger_ones_and_equal_ones_in_order():
     left, right, all_over = runs(slice(0, 6)), runs(slice(4, 10)), runs(slice(0, 11))
 
     for ids in (
@@ -249,20 +249,20 @@ def test_smaller_areas_lie_over_larger_ones_and_equal_ones_in_their_order():
         assert ids[0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3]
 
 
-def test_crowds_lie_below_all_and_are_ignored():
+def test_crowds_are_drawn_below_other_shapes_as_ignore_index():
     ids = drawn(shape(1, runs(slice(0, 6)), area=48), shape(2, runs(slice(3, 8)), area=1, iscrowd=1))
 
     assert ids[0].tolist() == [1, 1, 1, 1, 1, 1, 255, 255, 0, 0, 0]
 
 
-def test_where_nothing_is_drawn_there_is_background():
+def test_pixels_outside_of_all_shapes_are_background():
     ids = drawn(shape(1, []), shape(2, [[1, 1, 5, 5]]), shape(3, [[]]))
 
     assert ids.shape == (HEIGHT, WIDTH) and not ids.any()
 
 
 @pytest.mark.parametrize(("classes", "label", "kind"), [(256, 1, np.uint8), (257, 1, np.uint16), (0, 256, np.uint16)])
-def test_a_set_of_many_classes_has_masks_of_sixteen_bits(classes: int, label: int, kind: type):
+def test_label_maps_of_more_than_256_ids_have_16_bits(classes: int, label: int, kind: type):
     ids = drawn(shape(label, SQUARE), classes=classes)
 
     assert ids.dtype == kind and ids.max() == label
@@ -285,13 +285,13 @@ def test_a_set_of_many_classes_has_masks_of_sixteen_bits(classes: int, label: in
         ({"label": 1}, "malformed: .*segmentation"),
     ],
 )
-def test_malformed_shapes_are_refused_for_their_reason(bad: dict[str, object], complaint: str):
+def test_the_error_about_a_malformed_shape_gives_the_reason(bad: dict[str, object], complaint: str):
     with pytest.raises(DecodeError, match=complaint):
         drawn(bad)
 
 
 @given(text=st.text(st.characters(min_codepoint=32, max_codepoint=130), max_size=40))
-def test_any_packed_text_is_a_mask_or_refused(text: str):
+def test_any_text_as_compressed_runs_gives_a_mask_or_an_error(text: str):
     try:
         ids = drawn(shape(1, {"size": [HEIGHT, WIDTH], "counts": text}))
     except DecodeError:
@@ -300,12 +300,12 @@ def test_any_packed_text_is_a_mask_or_refused(text: str):
 
 
 @pytest.mark.parametrize("size", [(0, 5), (-1, -5), (100_000, 100_000)])
-def test_a_drawing_of_no_or_billions_of_pixels_is_refused(size: tuple[int, int]):
+def test_a_drawing_without_pixels_or_with_billions_is_refused(size: tuple[int, int]):
     with pytest.raises(DecodeError, match="the COCO shapes are for an image of"):
         drawn_ids(json.dumps({"height": size[0], "width": size[1], "shapes": []}), classes=0, ignore_index=255)
 
 
-def test_polygons_without_pycocotools_say_what_to_install(monkeypatch: pytest.MonkeyPatch):
+def test_the_error_about_missing_pycocotools_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
 
     with pytest.raises(ConfigError, match=r"pip install 'mps-shards\[coco\]'"):
@@ -313,7 +313,7 @@ def test_polygons_without_pycocotools_say_what_to_install(monkeypatch: pytest.Mo
     assert drawn(shape(1, runs(slice(0, 2)))).any()
 
 
-def test_a_label_map_opens_elsewhere_as_what_it_is():
+def test_pillow_opens_an_encoded_label_map_with_the_same_ids():
     for kind, mode in ((np.uint8, "L"), (np.uint16, "I;16")):
         with Image.open(io.BytesIO(label_map_bytes(IDS.astype(kind)))) as image:
             assert image.mode == mode

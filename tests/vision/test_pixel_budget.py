@@ -15,7 +15,7 @@ from mps_shards.vision.decoding import decode_image
 from mps_shards.vision.pixel_budget import COUNTED_FROM, PixelBudget
 from tests.support.images import encoded
 
-SIDE = 4200  # COUNTED_FROM and a little more
+SIDE = 4200  # slightly more pixels than COUNTED_FROM
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_threads_hold_no_more_large_images_than_fit(
     assert 1 <= most <= together
 
 
-def test_a_larger_image_than_the_limit_comes_through_alone() -> None:
+def test_an_image_larger_than_the_limit_is_decoded_alone() -> None:
     budget = PixelBudget(COUNTED_FROM)
     order: list[str] = []
 
@@ -83,7 +83,7 @@ def test_a_larger_image_than_the_limit_comes_through_alone() -> None:
     assert order == ["first", "other"]
 
 
-def test_outside_of_a_sample_nothing_waits() -> None:
+def test_nothing_waits_for_memory_outside_of_a_sample() -> None:
     budget = PixelBudget(1)
 
     budget.take(10 * COUNTED_FROM)
@@ -91,7 +91,7 @@ def test_outside_of_a_sample_nothing_waits() -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "LA"])
-def test_bands_of_a_large_image_are_the_same_pixels(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_converted_in_bands_has_the_same_pixels(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (61, 47, 3), dtype=np.uint8)).convert(mode)
     content = encoded(image, "TIFF")
@@ -104,5 +104,5 @@ def test_bands_of_a_large_image_are_the_same_pixels(mode: str, monkeypatch: pyte
     assert np.array_equal(whole, np.asarray(image.convert("RGB")))
 
 
-def test_the_limit_is_the_largest_image_that_is_accepted() -> None:
+def test_the_pixel_budget_is_the_size_of_the_largest_accepted_image() -> None:
     assert pixel_budget.LIMIT == decoding.MAX_PIXELS

@@ -17,13 +17,13 @@ def draw(rng: np.random.Generator, kind: str) -> object:
         return rng.random()
     if kind == "bits":
         return rng.bit_generator.random_raw()
-    if kind == "integers":  # half a word: the other half stays behind in the generator
+    if kind == "integers":  # half of 64 bits: the generator keeps the other half
         return int(rng.integers(0, 100, dtype=np.uint32))
     return rng.normal() if kind == "normal" else rng.bytes(3)
 
 
 @given(seed=whole, place=places)
-def test_the_bits_are_those_of_the_key(seed: int, place: tuple[int, int]):
+def test_random_numbers_are_those_of_seed_epoch_and_position(seed: int, place: tuple[int, int]):
     epoch, position = place
 
     raw = KeyedRandom(seed=seed).at(epoch, position).bit_generator.random_raw(9)
@@ -32,7 +32,7 @@ def test_the_bits_are_those_of_the_key(seed: int, place: tuple[int, int]):
 
 
 @given(seed=whole, order=st.lists(st.tuples(places, draws), min_size=1, max_size=6), kinds=draws)
-def test_what_was_drawn_before_changes_nothing(
+def test_earlier_draws_do_not_change_later_ones(
     seed: int, order: list[tuple[tuple[int, int], list[str]]], kinds: list[str]
 ):
     used, fresh = KeyedRandom(seed=seed), KeyedRandom(seed=seed)

@@ -1,4 +1,4 @@
-"""16-bit, float, transparent and many-channel images become 8-bit RGB as asked, and are refused where nobody asked."""
+"""16-bit, float, transparent and many-channel images become 8-bit RGB if options say how, and are refused otherwise."""
 
 import io
 import struct
@@ -18,7 +18,7 @@ from tests.support.images import EXAMPLES, encoded, picture
 
 
 def deep_png(values: np.ndarray) -> bytes:
-    """A 16-bit PNG of (height, width) gray or (height, width, channels) values, which Pillow itself cannot write."""
+    """Return a 16-bit PNG of values [height, width] or [height, width, channels]; Pillow cannot write it."""
     height, width = values.shape[:2]
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[values[0, 0].size]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
@@ -35,7 +35,7 @@ def tiff(values: np.ndarray, **options: object) -> bytes:
 
 
 def many_channels(count: int) -> bytes:
-    """A TIFF of one pixel with `count` 8-bit channels, written by hand."""
+    """Return a TIFF of one pixel with `count` 8-bit channels."""
     tags = [(256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 122), (277, count), (278, 1), (279, count)]
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + bytes(count)
@@ -73,14 +73,14 @@ def test_float_values_become_8_bits_as_asked():
     assert converted(content, to_8bit="clip") == [[0, 0], [0, 1]]
 
 
-def test_all_sixteen_bits_of_colours_count():
+def test_16_bit_colours_are_converted_from_all_their_bits():
     assert converted(deep_png(COLOUR), to_8bit="clip") == [[[0, 255, 255], [255, 255, 255]]]
     assert converted(deep_png(COLOUR), to_8bit="window=0,3000") == [[[0, 22, 255], [85, 170, 255]]]
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("compressed", [False, True])
-def test_all_sixteen_bits_of_a_tiff_s_colours_count(order: str, compressed: bool):
+def test_16_bit_colours_of_a_tiff_are_converted_from_all_their_bits(order: str, compressed: bool):
     data = COLOUR.astype(f"{order}u2").tobytes()
     data = zlib.compress(data) if compressed else data
     tags = [(256, 2), (257, 1), (258, 122), (259, 8 if compressed else 1), (262, 2), (273, 128), (277, 3), (278, 1)]
@@ -95,7 +95,7 @@ def test_all_sixteen_bits_of_a_tiff_s_colours_count(order: str, compressed: bool
     assert converted(content, to_8bit="window=0,3000") == [[[0, 22, 255], [85, 170, 255]]]
 
 
-def test_an_image_of_one_value_becomes_black_when_scaled():
+def test_scaling_an_image_with_one_value_gives_black():
     assert converted(deep_png(np.full((1, 2), 700, np.uint16)), to_8bit="scale") == [[0, 0]]
 
 
@@ -137,7 +137,7 @@ def test_an_alpha_channel_without_transparent_pixels_changes_nothing():
 
 
 @pytest.mark.parametrize("name", ["rgba.png", "gray-alpha.png", "palette-translucent.png", "alpha.webp"])
-def test_transparent_pixels_are_refused_or_lie_over_the_background(name: str):
+def test_transparent_pixels_are_refused_or_blended_with_the_background(name: str):
     content = EXAMPLES[name]()
     [loss] = changes_to_rgb(content)
     assert loss.kind == "alpha"
@@ -152,7 +152,7 @@ def test_transparent_pixels_are_refused_or_lie_over_the_background(name: str):
     assert np.array_equal(pixels, np.asarray(Image.alpha_composite(behind, image).convert("RGB")))
 
 
-def test_deep_colours_lie_over_the_background_too():
+def test_16_bit_colours_are_blended_with_the_background():
     values = np.array([[[3000, 0, 0, 65535], [3000, 0, 0, 0]]], np.uint16)
 
     pixels = converted(deep_png(values), to_8bit="window=0,3000", background="blue")
@@ -160,9 +160,9 @@ def test_deep_colours_lie_over_the_background_too():
     assert pixels == [[[255, 0, 0], [0, 0, 255]]]
 
 
-def test_a_fourth_channel_that_is_no_alpha_is_refused_unless_it_may_go():
+def test_a_fourth_channel_that_is_not_alpha_is_refused_unless_it_may_be_dropped():
     content = encoded(picture("RGBA"), "TIFF")
-    tag = struct.pack("<HHI", 338, 3, 1)  # extra samples: 2 is unassociated alpha, 0 is anything
+    tag = struct.pack("<HHI", 338, 3, 1)  # tag ExtraSamples: 2 is unassociated alpha, 0 is unspecified
     place = content.index(tag) + len(tag)
     content = content[:place] + b"\0" + content[place + 1 :]
     [loss] = changes_to_rgb(content)
@@ -173,14 +173,14 @@ def test_a_fourth_channel_that_is_no_alpha_is_refused_unless_it_may_go():
     assert not RgbConversion(drop_alpha=True).alters(content, (loss,), looks=True)
 
 
-def test_more_than_four_channels_are_refused_by_their_number():
+def test_the_error_about_more_than_four_channels_names_their_number():
     for read in (changes_to_rgb, read_header, decode_image):
         with pytest.raises(DecodeError, match="the image has 13 channels; images have at most four"):
             read(many_channels(13))
 
 
 @pytest.mark.parametrize("name", ["rgb.jpg", "cmyk.jpg", "gray.png", "palette.png", "rgb.tif", "one-bit.bmp"])
-def test_what_rgb_holds_changes_nothing(name: str):
+def test_images_that_rgb_can_hold_are_not_changed(name: str):
     assert changes_to_rgb(EXAMPLES[name]()) == ()
 
 
@@ -195,7 +195,7 @@ def test_what_rgb_holds_changes_nothing(name: str):
         ({"background": "white", "drop_alpha": True}, "needs the alpha channel"),
     ],
 )
-def test_options_that_cannot_work_are_refused(options: dict, complaint: str):
+def test_invalid_options_are_refused(options: dict, complaint: str):
     with pytest.raises(ConfigError, match=complaint):
         RgbConversion(**options)
 
@@ -213,14 +213,14 @@ def jxl() -> bytes:
 
 
 @pytest.mark.parametrize(("make", "kind"), [(heic, "heif"), (jxl, "jxl")])
-def test_heic_and_jpeg_xl_are_read_by_their_packages(make, kind: str):
+def test_heic_and_jpeg_xl_are_decoded(make, kind: str):
     content = make()
 
     assert begins_like_image(content)
     header = read_header(content)
     assert (header.format, header.size, header.losses) == (kind, (48, 64), ())
     error = np.abs(decode_image(content).astype(int) - np.asarray(picture("RGB", 48, 64)))
-    assert error.mean() < 40  # lossy, of a picture that is half noise
+    assert error.mean() < 40  # lossy, and half of the image is noise
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_heic_and_jpeg_xl_are_read_by_their_packages(make, kind: str):
         (b"\xff\x0a\xcb\x06", "pillow_jxl", "jxl"),
     ],
 )
-def test_a_missing_package_is_named_with_its_extra(
+def test_the_error_about_a_missing_package_names_the_extra(
     content: bytes, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, package, None)
@@ -243,7 +243,7 @@ def test_a_missing_package_is_named_with_its_extra(
 
 
 @pytest.mark.parametrize("make", [heic, jxl])
-def test_cut_off_heic_and_jpeg_xl_are_decode_errors(make):
+def test_truncated_heic_and_jpeg_xl_files_are_decode_errors(make):
     content = make()
 
     for size in range(16, len(content), 97):
@@ -252,7 +252,7 @@ def test_cut_off_heic_and_jpeg_xl_are_decode_errors(make):
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
-def test_an_avif_that_names_no_codec_first_is_not_taken_for_heic():
+def test_an_avif_whose_first_brand_is_generic_is_not_taken_for_heic():
     content = EXAMPLES["rgb.avif"]()
     renamed = content.replace(b"ftypavif", b"ftypmif1", 1)
 

@@ -48,7 +48,7 @@ def with_optional_target(image: torch.Tensor, target: Any = None) -> Any:
         (None, (IMAGE, 3)),
     ],
 )
-def test_a_callable_gets_as_many_arguments_as_it_takes(transform, expected):
+def test_a_callable_receives_as_many_arguments_as_it_accepts(transform, expected):
     image, target = applied(transform)
 
     assert torch.equal(image, expected[0]) and target == expected[1]
@@ -65,12 +65,12 @@ def test_a_callable_gets_as_many_arguments_as_it_takes(transform, expected):
         ((), "transform is an empty tuple"),
     ],
 )
-def test_what_is_no_transform_is_an_error_at_construction(wrong, message):
+def test_an_object_that_is_not_a_transform_is_an_error_at_construction(wrong, message):
     with pytest.raises(ConfigError, match=message):
         ShardDataset(shard_set([3]), batch_size=1, transform=wrong)
 
 
-def test_a_generator_that_a_function_holds_is_warned_of():
+def test_a_random_generator_inside_a_function_gives_a_warning():
     generator = np.random.default_rng(0)
 
     with pytest.warns(UserWarning, match=r"holds random generators, generator \(Generator\), .* third argument"):
@@ -85,7 +85,7 @@ def albumentations() -> Any:
     return pytest.importorskip("albumentations", reason="albumentations is not installed (make install does)")
 
 
-def test_albumentations_get_image_and_label_map_by_name(albumentations):
+def test_albumentations_receives_image_and_label_map_by_name(albumentations):
     transform = albumentations.Compose([albumentations.HorizontalFlip(p=1), albumentations.CenterCrop(20, 30)])
 
     image, label_map = applied(transform, LABEL_MAP)
@@ -116,7 +116,7 @@ def test_sixteen_bit_label_maps_survive_albumentations(albumentations):
     assert label_map.dtype == torch.int32 and set(label_map.unique().tolist()) <= set(wide.unique().tolist())
 
 
-def test_an_albumentations_pipeline_inside_of_a_function_is_warned_of(albumentations):
+def test_an_albumentations_pipeline_inside_a_function_gives_a_warning(albumentations):
     pipeline = albumentations.Compose([albumentations.HorizontalFlip()])
 
     with pytest.warns(UserWarning, match=r"pipeline \(Compose of albumentations: pass it directly as transform=\)"):
@@ -143,7 +143,7 @@ def test_an_albumentations_pipeline_inside_of_a_function_is_warned_of(albumentat
         (lambda image, target: image, r"with 2 arguments must return \(image, target\); .* type Tensor"),
     ],
 )
-def test_output_that_no_batch_can_hold_is_an_error_that_says_what_was_expected(transform, message):
+def test_the_error_about_output_that_no_batch_can_hold_says_what_is_expected(transform, message):
     with pytest.raises(ConfigError, match=message):
         applied(transform)
 
@@ -160,7 +160,7 @@ def test_classify_on_label_maps_and_segment_on_labels_are_errors_at_construction
         ShardDataset(shard_set([3]), batch_size=2, transform=segment.train(8))
 
 
-def test_where_the_task_shows_only_in_the_first_sample_the_error_comes_with_it():
+def test_a_transform_for_another_task_is_an_error_at_the_first_sample_of_foreign_tars():
     with pytest.raises(ConfigError, match="segment transforms need a label map as target, not 0: use classify"):
         next(iter(ShardDataset(foreign_tars([3]), batch_size=2, transform=segment.train(8))))
     with pytest.raises(ConfigError, match=r"would leave the label map as it is: use segment\.train"):
@@ -184,7 +184,7 @@ def test_an_ignore_index_that_differs_from_that_of_the_set_is_an_error():
     recognise(segment.evaluate(8, ignore_index=11), task="segmentation", ignore_index=11)
 
 
-def test_padding_is_never_a_class_of_the_set():
+def test_an_ignore_index_that_is_a_class_of_the_set_is_an_error():
     with pytest.raises(ConfigError, match="padding with 255 would be class 255 of the set"):
         recognise(segment.train(8), task="segmentation", classes=256)
 
@@ -192,7 +192,7 @@ def test_padding_is_never_a_class_of_the_set():
 # Several views
 
 
-def test_views_differ_and_the_first_is_that_of_one_view():
+def test_several_views_differ_and_the_first_equals_that_of_a_single_view():
     one = applied(classify.train(16), position=4)[0]
 
     images, target = applied(classify.train(16), position=4, views=3)
@@ -201,7 +201,7 @@ def test_views_differ_and_the_first_is_that_of_one_view():
     assert torch.equal(images[0], one) and not torch.equal(images[0], images[1])
 
 
-def test_a_tuple_of_transforms_gives_a_view_for_each():
+def test_a_tuple_of_transforms_gives_one_view_per_transform():
     images, _ = applied((classify.train(16), classify.train(8), v1.ToTensor()))
 
     assert [tuple(image.shape) for image in images] == [(3, 16, 16), (3, 8, 8), (3, 60, 80)]
@@ -229,6 +229,6 @@ def test_views_are_batched_as_a_tuple():
         ({"views": 2, "transform": (classify.train(8), classify.train(8))}, "give either views or a tuple"),
     ],
 )
-def test_wrong_views_are_an_error(arguments, message):
+def test_an_invalid_number_of_views_is_an_error(arguments, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         ShardDataset(shard_set([3]), batch_size=2, **arguments)

@@ -19,13 +19,13 @@ from tests.support.transforms import IMAGE, LABEL_MAP, applied, rng
 
 
 @pytest.mark.parametrize("module", [v1, v2])
-def test_a_compose_without_to_tensor_gives_pixels(module):
+def test_a_compose_without_to_tensor_gives_the_same_pixels(module):
     image, target = applied(module.Compose([module.Resize((32, 32)), module.RandomHorizontalFlip()]))
 
     assert (image.dtype, image.shape, target) == (torch.uint8, (3, 32, 32), 3)
 
 
-def test_v1_gives_what_an_image_folder_gives_for_the_same_draws():
+def test_a_v1_pipeline_gives_what_image_folder_gives_for_the_same_draws():
     transform = v1.Compose([v1.RandomResizedCrop(24), v1.RandomHorizontalFlip(), v1.ColorJitter(0.4), v1.ToTensor()])
 
     for position in range(10):
@@ -49,7 +49,7 @@ V2_FLOAT = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5, 0.4, 0.3],
     ],
     ids=lambda steps: type(steps[0]).__name__,
 )
-def test_v2_gives_torchvision_s_pixels_for_the_same_draws(steps):
+def test_a_v2_pipeline_gives_torchvision_s_pixels_for_the_same_draws(steps):
     transform = v2.Compose([v2.ToImage(), *steps, v2.ToDtype(torch.float32, scale=True)])
 
     for position in range(10):
@@ -60,7 +60,7 @@ def test_v2_gives_torchvision_s_pixels_for_the_same_draws(steps):
     assert type(image) is torch.Tensor
 
 
-def test_v2_moves_the_label_map_with_its_image():
+def test_a_v2_pipeline_applies_the_same_geometry_to_image_and_label_map():
     transform = v2.Compose([v2.RandomResizedCrop(32), v2.RandomHorizontalFlip(), v2.RandomRotation(30), *V2_FLOAT])
 
     for position in range(10):
@@ -93,7 +93,8 @@ def test_a_planned_random_crop_has_torchvision_s_pixels(rest, flip):
         with keyed_draws(generator):
             expected = v2.Compose(rest)(expected) if rest else expected
         assert torch.equal(image, expected)
-        assert torch.equal(image, thread(IMAGE, 0, 0, position)[0])  # as for a PNG, whose size is not known before
+        # as for a PNG, whose size is known only after decoding
+        assert torch.equal(image, thread(IMAGE, 0, 0, position)[0])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_a_planned_random_crop_has_torchvision_s_pixels(rest, flip):
         [v2.Resize((30, 50))],
         [v2.Resize(40, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop((16, 32)), *V2_FLOAT],
         [v2.PILToTensor(), v2.Resize([40])],
-        [v2.Resize(20), v2.CenterCrop(32)],  # pads
+        [v2.Resize(20), v2.CenterCrop(32)],  # a crop that pads
         [v2.Resize(20, max_size=21)],
         [v2.CenterCrop(32), v2.Resize(40)],
         [v2.Resize((30, 50), antialias=False)],
@@ -135,13 +136,13 @@ def test_resize_and_centre_crop_have_torchvision_s_pixels(steps, sides):
         ((classify.train(8), v2.RandomCrop(9)), False),
     ],
 )
-def test_which_transforms_follow_from_the_size_alone(transform, planned):
+def test_pipelines_whose_view_follows_from_the_size_of_the_image_are_recognised(transform, planned):
     assert bool(recognise(transform, task="classification").planned) == planned
 
 
-def test_v2_s_to_tensor_gets_a_pil_image_as_it_needs():
+def test_v2_s_to_tensor_receives_a_pil_image():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision: deprecated
+        warnings.simplefilter("ignore")  # torchvision warns that ToTensor is deprecated
         transform = v2.Compose([v2.Resize(30), v2.ToTensor(), v2.Normalize([0.5] * 3, [0.5] * 3)])
 
     image, _ = applied(transform)
@@ -158,12 +159,12 @@ def test_a_preset_of_torchvision_s_weights_works():
 
 
 @pytest.mark.parametrize("transform", [v1.RandomHorizontalFlip(), v1.Compose([v1.ToTensor(), v1.RandomCrop(8)])])
-def test_v1_geometry_is_refused_for_label_maps(transform):
+def test_a_v1_pipeline_that_moves_pixels_is_refused_for_label_maps(transform):
     with pytest.raises(ConfigError, match=r"label map would not fit it after Random.*; use torchvision.transforms.v2"):
         recognise(transform, task="segmentation")
 
 
-def test_v1_colours_leave_a_label_map_as_it_is():
+def test_a_v1_pipeline_that_changes_colours_does_not_change_label_maps():
     image, label_map = applied(v1.Compose([v1.ColorJitter(0.5), v1.ToTensor()]), LABEL_MAP)
 
     assert image.shape[1:] == label_map.shape and torch.equal(label_map, LABEL_MAP)

@@ -22,7 +22,7 @@ def image(height: int, width: int) -> torch.Tensor:
 
 
 class Fixed:
-    """A generator that gives these numbers and no others."""
+    """A generator that returns given numbers."""
 
     def __init__(self, *numbers: float):
         self._numbers = iter(numbers)
@@ -32,7 +32,7 @@ class Fixed:
 
 
 def distance(one: np.ndarray, two: np.ndarray) -> float:
-    """Kolmogorov and Smirnov's: the largest gap between the two shares of values up to x, over all x."""
+    """Return the Kolmogorov-Smirnov distance of two samples: the largest difference of their distribution functions."""
     values = np.concatenate([one, two])
     shares = [np.searchsorted(np.sort(sample), values, side="right") / len(sample) for sample in (one, two)]
     return float(np.abs(shares[0] - shares[1]).max())
@@ -72,17 +72,18 @@ def test_crops_are_distributed_as_torchvision_draws_them(height: int, width: int
     assert distance(*areas) < bound and distance(*ratios) < bound
 
 
-def test_every_place_that_a_crop_can_have_is_drawn_equally_often():
+def test_random_crops_are_at_every_position_equally_often():
     train, random = classify.train(8, scale=(0.25, 0.25), ratio=(1.0, 1.0)), KeyedRandom(seed=3)
 
     places = Counter(random_crop(6, 6, train.scale, train.ratio, random.at(0, position)) for position in range(3200))
 
     assert places.keys() == {(top, left, 3, 3) for top in range(4) for left in range(4)}
-    assert all(130 < count < 270 for count in places.values())  # 200, give or take five standard deviations
+    # 200 are expected; the bounds are five standard deviations away
+    assert all(130 < count < 270 for count in places.values())
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 1000), (1000, 1), (2, 3), (37, 53)])
-def test_crops_lie_inside_the_image(height: int, width: int):
+def test_random_crops_lie_inside_the_image(height: int, width: int):
     train, random = classify.train(224), KeyedRandom(seed=0)
 
     for position in range(200):
@@ -95,8 +96,10 @@ def test_crops_lie_inside_the_image(height: int, width: int):
     ("height", "width", "crop"),
     [(10, 1000, (0, 493, 10, 13)), (1000, 10, (493, 0, 13, 10)), (90, 100, (0, 0, 90, 100))],
 )
-def test_where_no_crop_fits_it_is_the_largest_central_one(height: int, width: int, crop: tuple[int, int, int, int]):
-    # twenty numbers for ten attempts, each of the whole area and of a ratio that is too wide for it
+def test_the_largest_central_crop_is_taken_if_no_random_crop_fits(
+    height: int, width: int, crop: tuple[int, int, int, int]
+):
+    # twenty numbers for ten attempts, each with the whole area and a ratio that is too wide
     never = Fixed(*[1.0, 1.0 if height >= width else 0.0] * 10)
 
     assert random_crop(height, width, (1.0, 1.0), (3 / 4, 4 / 3), never) == crop  # type: ignore[arg-type]
@@ -104,7 +107,7 @@ def test_where_no_crop_fits_it_is_the_largest_central_one(height: int, width: in
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_training_pixels_are_torchvision_s_for_the_same_crop(interpolation: str, mirrored: bool):
+def test_classify_train_gives_torchvision_s_pixels_for_the_same_crop(interpolation: str, mirrored: bool):
     train = classify.train(64, flip=float(mirrored), interpolation=interpolation)  # type: ignore[arg-type]
     whole, random = image(123, 170), KeyedRandom(seed=5)
 
@@ -119,7 +122,7 @@ def test_training_pixels_are_torchvision_s_for_the_same_crop(interpolation: str,
         assert target == 7
 
 
-def test_half_of_the_images_are_mirrored():
+def test_classify_train_mirrors_half_of_the_images():
     train, random = classify.train(8, scale=(1.0, 1.0), ratio=(1.0, 1.0)), KeyedRandom(seed=2)
     ramp = torch.arange(8, dtype=torch.uint8).expand(3, 8, 8)
 
@@ -130,7 +133,7 @@ def test_half_of_the_images_are_mirrored():
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (256, 256), (50, 49), (1000, 20)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_evaluation_is_torchvision_s_resize_and_centre_crop(height: int, width: int, interpolation: str):
+def test_classify_evaluate_equals_torchvision_s_resize_and_centre_crop(height: int, width: int, interpolation: str):
     whole = image(height, width)
     reference = v2.Compose([v2.Resize(256, v2.InterpolationMode(interpolation)), v2.CenterCrop(224)])(whole)
 
@@ -142,12 +145,12 @@ def test_evaluation_is_torchvision_s_resize_and_centre_crop(height: int, width: 
 @settings(max_examples=300, deadline=None)
 @given(
     sides=st.tuples(st.integers(1, 700), st.integers(1, 700)),
-    size=st.integers(2, 240),  # torchvision itself fails to make one pixel out of a packed image
+    size=st.integers(2, 240),  # torchvision fails to resize a packed image to one pixel
     more=st.integers(0, 60),
     packed=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-def test_the_fast_way_to_resize_and_crop_gives_torchvision_s_pixels(sides, size: int, more: int, packed: bool, seed):
+def test_resizing_only_the_crop_gives_torchvision_s_pixels(sides, size: int, more: int, packed: bool, seed):
     noise = torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (*sides, 3), dtype=np.uint8)).permute(2, 0, 1)
     whole = noise.contiguous() if packed else noise
     steps = v2.Compose([v2.Resize(size + more), v2.CenterCrop(size)])
@@ -183,7 +186,7 @@ def test_the_fast_way_to_resize_and_crop_gives_torchvision_s_pixels(sides, size:
         lambda: classify.evaluate(8, interpolation="area"),
     ],
 )
-def test_a_number_that_cannot_work_is_an_error_at_once(wrong):
+def test_an_invalid_argument_of_a_transform_is_an_error_at_construction(wrong):
     with pytest.raises(ConfigError):
         wrong()
 
@@ -203,7 +206,7 @@ def test_a_number_that_cannot_work_is_an_error_at_once(wrong):
     ],
     ids=str,
 )
-def test_changes_of_colour_are_torchvision_s_with_keyed_numbers(option, reference):
+def test_colour_changes_equal_torchvision_s_for_the_same_random_numbers(option, reference):
     train, plain, random, changed = classify.train(32, **option), classify.train(32), KeyedRandom(seed=7), 0
     reference = v2.RandomApply([reference], 1.0) if "blur" in option else reference
 
@@ -219,7 +222,7 @@ def test_changes_of_colour_are_torchvision_s_with_keyed_numbers(option, referenc
     assert changed > 5
 
 
-def test_colours_change_in_the_order_of_simclr_and_erasing_comes_last():
+def test_colour_changes_have_the_order_of_simclr_and_erasing_is_last():
     train = classify.train(32, augment="randaugment", jitter=0.4, grayscale=0.2, blur=0.5, erase=0.1)
 
     names = [type(step).__name__ for step in train._steps]

@@ -1,4 +1,4 @@
-"""Segmentation transforms: image and mask stay on top of each other, and no label is invented."""
+"""Segmentation transforms move image and mask together, and make no new labels."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ IGNORED = 255
 
 
 def coordinates(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image and mask that both say where a pixel was: red grows downwards, green to the right, blue is full.
+    """Return an image and a mask whose values tell the position of each pixel.
 
-    The mask holds row * 1000 + column + 1, so 0 is no place.
+    Red is 2 * row and green is 2 * column. The mask holds row * 1000 + column + 1, so 0 is no position.
     """
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.stack([rows * 2, columns * 2, torch.full_like(rows, 255)], dim=-1).to(torch.uint8)
@@ -24,7 +24,7 @@ def coordinates(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def black(height: int, width: int) -> torch.Tensor:
-    """An image without content, in memory as decoding leaves one: colours together."""
+    """Return a black image in the memory layout of a decoded one, channels last."""
     return torch.zeros(height, width, 3, dtype=torch.uint8).permute(2, 0, 1)
 
 
@@ -55,10 +55,10 @@ def test_image_and_mask_get_the_same_geometry(height, width, size, low, wider, f
 
         assert image.shape == (3, size, size) and mask.shape == (size, size)
         padded = mask == -1
-        assert torch.equal(padded, image[2] == 0)  # the very same pixels are padding, black in the image
+        assert torch.equal(padded, image[2] == 0)  # the same pixels are padding in both, black in the image
         places = mask[~padded].to(torch.float64) - 1
         rows, columns = places // 1000, places % 1000
-        # Interpolation mixes a pixel's neighbours, and the nearest one may be one off. A pixel is two grey levels.
+        # Interpolation mixes neighbouring pixels, and the nearest pixel may be off by one. A pixel is two gray levels.
         scale = max(1.0, max(height, width) / size if isinstance(transform, segment.evaluate) else 1 / low)
         red, green = (image[channel][~padded].to(torch.float64) / 2 for channel in (0, 1))
         assert not len(places) or (rows - red).abs().max() <= 2 * scale + 1
@@ -73,7 +73,7 @@ def test_image_and_mask_get_the_same_geometry(height, width, size, low, wider, f
     ids=st.lists(st.integers(0, 254), min_size=1, max_size=4, unique=True),
     seed=st.integers(0, 1000),
 )
-def test_no_label_appears_that_was_not_there(height, width, size, ids, seed):
+def test_a_transformed_label_map_has_no_new_labels(height, width, size, ids, seed):
     labels = np.random.default_rng(seed).choice(ids, (height, width)).astype(np.uint8)
     mask = torch.from_numpy(labels)
 
@@ -83,7 +83,7 @@ def test_no_label_appears_that_was_not_there(height, width, size, ids, seed):
         assert set(out.unique().tolist()) <= set(labels.flat) | {IGNORED}
 
 
-def test_at_scale_one_the_crop_is_a_cut_out_of_both():
+def test_without_scaling_the_crop_is_a_slice_of_image_and_mask():
     image, mask = coordinates(50, 60)
 
     out, labels = apply(segment.train(32, scale=(1.0, 1.0), flip=0.0), image, mask)
@@ -93,7 +93,7 @@ def test_at_scale_one_the_crop_is_a_cut_out_of_both():
     assert torch.equal(out, image[:, top : top + 32, left : left + 32])
 
 
-def test_every_place_of_a_crop_is_drawn():
+def test_random_crops_of_segment_train_are_at_every_position():
     image, mask = coordinates(12, 14)
     train = segment.train(10, scale=(1.0, 1.0), flip=0.0)
 
@@ -102,7 +102,7 @@ def test_every_place_of_a_crop_is_drawn():
     assert corners == {row * 1000 + column for row in range(3) for column in range(5)}
 
 
-def test_a_flip_mirrors_both():
+def test_a_flip_mirrors_image_and_mask():
     image, mask = coordinates(20, 20)
 
     out, labels = apply(segment.train(20, scale=(1.0, 1.0), flip=1.0), image, mask)
@@ -111,7 +111,7 @@ def test_a_flip_mirrors_both():
     assert torch.equal(out, image.flip(-1))
 
 
-def test_evaluation_shows_the_whole_picture_and_pads_right_and_below():
+def test_segment_evaluate_shows_the_whole_image_and_pads_right_and_below():
     image, mask = coordinates(50, 100)
 
     out, labels = apply(segment.evaluate(100, ignore_index=-1), image, mask)
@@ -121,7 +121,7 @@ def test_evaluation_shows_the_whole_picture_and_pads_right_and_below():
 
 
 @pytest.mark.parametrize("ignored", [-1, -100, 256, 65535])
-def test_padding_of_a_byte_mask_is_the_very_ignore_index(ignored: int):
+def test_padding_of_an_8_bit_mask_is_the_ignore_index(ignored: int):
     image, mask = black(4, 4), torch.ones(4, 4, dtype=torch.uint8)
 
     for transform in (segment.train(16, scale=(1.0, 1.0), ignore_index=ignored), segment.evaluate(3)):
@@ -130,7 +130,7 @@ def test_padding_of_a_byte_mask_is_the_very_ignore_index(ignored: int):
         assert set(out.unique().tolist()) <= {1, ignored}
 
 
-def test_sixteen_bit_labels_survive():
+def test_16_bit_labels_are_kept_by_segment_transforms():
     mask = torch.tensor([[0, 65535], [40000, 257]], dtype=torch.int32).repeat_interleave(8, 0).repeat_interleave(8, 1)
 
     _, out = apply(segment.evaluate(32), black(16, 16), mask)
@@ -155,12 +155,12 @@ def test_a_mask_of_another_size_is_an_error_with_both_sizes():
         lambda: segment.evaluate(0),
     ],
 )
-def test_a_number_that_cannot_work_is_an_error_at_once(wrong):
+def test_an_invalid_argument_of_a_transform_is_an_error_at_construction(wrong):
     with pytest.raises(ConfigError):
         wrong()
 
 
-def test_evaluation_keeps_the_stored_size_or_a_scale_of_it():
+def test_segment_evaluate_keeps_the_stored_size_or_scales_it():
     image, mask = coordinates(50, 100)
 
     stored, labels = apply(segment.evaluate(), image, mask)
@@ -170,7 +170,7 @@ def test_evaluation_keeps_the_stored_size_or_a_scale_of_it():
     assert doubled.shape == (3, 100, 200) and torch.equal(larger[::2, ::2], mask)
 
 
-def test_changes_of_colour_leave_the_label_map_as_it_is():
+def test_colour_changes_do_not_change_the_label_map():
     image, mask = coordinates(40, 50)
 
     plain, labels = apply(segment.train(32), image, mask)

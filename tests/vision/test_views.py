@@ -1,4 +1,4 @@
-"""Views as data: what of an image is seen after it was decoded smaller."""
+"""Views of images that are decoded smaller."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from mps_shards.vision.views import View
 
 
 @given(data=st.data())
-def test_a_region_keeps_a_pixel_at_least_however_small_the_image_is_decoded(data: st.DataObject):
+def test_a_region_has_at_least_one_pixel_in_an_image_that_is_decoded_smaller(data: st.DataObject):
     height, width = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
     tall, wide = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     top, left = data.draw(st.integers(0, height - tall)), data.draw(st.integers(0, width - wide))
