@@ -14,7 +14,7 @@ worlds = st.sampled_from([1, 2, 3, 4, 8])
 workers = st.sampled_from([0, 1, 2, 4])
 batches = st.integers(1, 9)
 remainders = st.sampled_from(["pad", "drop", "keep"])
-# sizes of a few sets, which are written once; all are odd
+# a few unusual sets, written once: one sample, empty shards, one sample per shard
 SETS = [shard_set(counts) for counts in ([1], [7, 0, 1, 30, 2], [0, 13], [1] * 9, [64], [3, 50, 0, 0, 8])]
 shards_of = st.one_of(st.sampled_from(SETS), st.lists(st.sampled_from(SETS), min_size=2, max_size=3))
 shuffles = st.sampled_from([False, True, Shuffle(block=3, lanes=4, window=20)])
