@@ -193,7 +193,7 @@ class LoaderStats:
         if limit == "transfer":
             sending = self.send_s / self.elapsed_s if self.elapsed_s else 0.0
             return f"transfer-bound: {waited}, and spent {sending:.0%} of it sending batches"
-        return f"loader-bound: {waited}; {self.shares()[limit]:.0%} of the workers' time went into {limit}"
+        return f"loader-bound: {waited}; {self.shares()[limit]:.0%} of the workers' busy time went into {limit}"
 
     def summary(self) -> str:
         """Return one line with the number of images, the speed, the share of waiting, and the skipped samples."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mps_shards.cli.output import say_json, say_next, say_table
-from mps_shards.cli.shared_options import json_option, read_options, workers_option
+from mps_shards.cli.shared_options import given_options, json_option, read_options, workers_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -150,7 +150,7 @@ def _say_next_step(shards: str, stats: "LoaderStats", reading: "ReadOptions", *,
     if not indexed:
         say_next("index", shards)
     elif stats.bottleneck() == "decode" and reading.decode == "exact":
-        say_next("bench", shards, "--decode", "scaled", index=reading.index)
+        say_next("bench", shards, *given_options(leave_out=("decode", "compare")), "--decode", "scaled")
     else:
         say_next("doctor", *([] if reading.index else ["--set", shards]))
 
@@ -229,7 +229,7 @@ def advice(stats: "LoaderStats", *, decode: str = "exact") -> str:
     cores = available_cores()
     more = f"; {cores} cores are available: try --workers {cores}" if stats.workers < cores and found != "read" else ""
     what = "JPEG decode" if found == "decode" else found
-    return f"{found}-bound: {shares[found]:.0%} of the workers' time went into {what}; {ways[found]}{more}"
+    return f"{found}-bound: {shares[found]:.0%} of the workers' busy time went into {what}; {ways[found]}{more}"
 
 
 def _say(found: dict[str, Any], stats: "LoaderStats") -> None:

@@ -114,6 +114,8 @@ def _summary(report: "PackReport", dry_run: bool) -> str:
         return "\n".join([*lines, f"Already packed: {report.out} holds these images, packed with the same options"])
     if not report.finished:
         return f"The shards of this task are finished. After all tasks, run: mps-shards pack --commit {report.out}"
+    if report.understanding is None:
+        return "\n".join([*lines, f"Committed {samples:,} images in {report.seconds:.1f} s"])
     rate = f"{samples / report.seconds:,.0f} images/s, {size / 1e6 / report.seconds:,.0f} MB/s"
     return "\n".join([*lines, f"Packed {samples:,} images in {report.seconds:.1f} s ({rate})"])
 

@@ -1,17 +1,19 @@
 """Arguments and options that several commands take, each declared once."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from mps_shards.storage.store_options import StoreOptions
 
 __all__ = [
     "FOLDER",
+    "given_options",
     "json_option",
     "read_options",
     "sample_options",
@@ -108,6 +110,22 @@ def store_options_given(ctx: click.Context | None = None) -> "StoreOptions":
     from mps_shards.storage.store_options import StoreOptions
 
     return StoreOptions.limited(**(ctx or click.get_current_context()).meta.get(_GIVEN, {}))
+
+
+def given_options(*, leave_out: Sequence[str]) -> list[str]:
+    """Return the options that the user gave to the running command, so that a suggested command measures the same.
+
+    Args:
+        leave_out: names of parameters that the suggested command changes or does not need.
+    """
+    ctx, words = click.get_current_context(), []
+    values = {**ctx.params, **ctx.meta.get(_GIVEN, {})}
+    for param in ctx.command.params:
+        name = param.name or ""
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and name in values
+        if isinstance(param, click.Option) and given and name not in leave_out:
+            words += [param.opts[0]] if param.is_flag else [param.opts[0], str(values[name])]
+    return words
 
 
 def read_options(command: Callable[..., Any]) -> Callable[..., Any]:

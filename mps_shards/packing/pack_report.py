@@ -159,6 +159,11 @@ class PackReport:
         """Number of samples in all sets."""
         return sum(one.samples for one in self.sets)
 
+    def __repr__(self) -> str:
+        """Name the destination and the counts; a notebook shows this, and the class names of a set could fill it."""
+        shards = sum(one.shards for one in self.sets)
+        return f"PackReport(out={str(self.out)!r}, samples={self.samples}, shards={shards}, seconds={self.seconds:.2f})"
+
 
 def encodable(text: str) -> str:
     r"""Return the text with undecodable bytes of file names written as ``\xff``, so that it can be encoded."""

@@ -58,7 +58,7 @@ def test_slow_decoding_is_named_as_the_bottleneck(monkeypatch: pytest.MonkeyPatc
     found, said = limit_of()
 
     assert found == "decode"
-    assert said.startswith("decode-bound: ") and "workers' time went into JPEG decode; try --decode scaled" in said
+    assert said.startswith("decode-bound: ") and "workers' busy time went into JPEG decode; try --decode scaled" in said
 
 
 def test_a_slow_transform_is_named_as_the_bottleneck():
@@ -104,6 +104,16 @@ def test_the_text_has_speed_stages_and_a_verdict(photo_set: Path):
     assert words[4:12] == ["stage", "read", "decode", "transform", "assemble", "wait", "transfer", "starved"]
     assert "measured   55 images in " in done.stdout  # all but the first batch
     assert "-bound" in lines[12]
+
+
+def test_the_suggested_benchmark_differs_only_in_the_remedy(photo_set: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LoaderStats, "bottleneck", lambda _: "decode")
+    options = ["--device", "cpu", "--batch-size", 5, "--transform", "train:32", "--batches", 3, "--store-attempts", 2]
+
+    done = run("bench", photo_set, *options, "--compare")
+
+    repeated = " ".join(map(str, options))
+    assert done.stderr.endswith(f"Next: mps-shards bench {photo_set} {repeated} --decode scaled\n"), done
 
 
 def test_json_has_every_figure(photo_set: Path):

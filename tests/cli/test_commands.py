@@ -159,10 +159,10 @@ def test_pack_prints_its_understanding_of_the_source_and_the_result(source: Path
         "  Left out, because they hold no images: nothing",
         "  Left out: 3 files of other kinds (2 .txt, 1 .csv)",
         "  Not used, though they look like annotations: class-1/notes.txt, class-2/notes.TXT, labels.csv",
-        f"Next: mps-shards preview {tmp_path / 'imgs-shards'} -o sheet.png",
+        "Next: mps-shards preview imgs-shards -o sheet.png",
     ]
     made, summary = done.stdout.splitlines()
-    assert made.startswith(f"{tmp_path / 'imgs-shards'}: 12 samples in 1 shard, 0.0 MB")
+    assert made.startswith("imgs-shards: 12 samples in 1 shard, 0.0 MB")
     assert summary.startswith("Packed 12 images in 0.")
     assert read_manifest(LocalFolder(tmp_path / "imgs-shards")).samples == 12
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,9 +63,12 @@ def test_tasks_of_a_slurm_array_take_their_index_from_the_environment_and_are_co
             done.stdout
             == f"The shards of this task are finished. After all tasks, run: mps-shards pack --commit {out}\n"
         )
+    copy = shutil.copytree(out, tmp_path / "copy")
+
     committed = said("--commit", out, "--json")
 
     assert json.loads(committed.stdout)["sets"][0]["samples"] == 12
+    assert "\nCommitted 12 images in " in said("--commit", copy).stdout
     assert contents(out) == contents(pack(source, tmp_path / "other", shard_samples=5).out)
     assert f"Already committed: the sets in {out} are finished" in said("--commit", out).stdout
 

@@ -66,7 +66,7 @@ def test_a_device_receives_a_quarter_of_the_bytes_that_the_cpu_does(loader_of: C
         ({"starved_s": 0.2}, "device-bound: the training loop waited 2% of the time for batches"),
         (
             {"starved_s": 6.0, "decode_s": 9.0, "read_s": 1.0},
-            "loader-bound: the training loop waited 60% of the time; 90% of the workers' time went into decode",
+            "loader-bound: the training loop waited 60% of the time; 90% of the workers' busy time went into decode",
         ),
         (
             {"starved_s": 0.2, "send_s": 7.0},
@@ -78,7 +78,7 @@ def test_a_device_receives_a_quarter_of_the_bytes_that_the_cpu_does(loader_of: C
         ),
         (
             {"starved_s": 6.0, "transform_s": 3.0, "decode_s": 1.0},
-            "loader-bound: the training loop waited 60% of the time; 75% of the workers' time went into transform",
+            "loader-bound: the training loop waited 60% of the time; 75% of the workers' busy time went into transform",
         ),
     ],
 )

@@ -5,6 +5,7 @@ them shows lines of its output, where ``…`` stands for what differs from run t
 What a page needs is said in comments that a reader does not see:
 
     <!-- setup: photos imgs 60 -->      60 photographs in class folders ./imgs (see setups.py)
+    <!-- setup: packages pyarrow -->    a package besides those of the project, which practice.py installs
     <!-- not run: needs a cluster -->   the next block is not run, for this reason
 
 Commands that change the machine (pip, git, make, brew) are left out.
@@ -36,7 +37,8 @@ def main(page: Path) -> None:
         line = page.read_text("utf-8")[: match.start()].count("\n") + 1
         if match["directive"] == "setup":
             kind, *arguments = shlex.split(match["argument"])
-            getattr(setups, kind)(*arguments)
+            if kind != "packages":
+                getattr(setups, kind)(*arguments)
         elif match["directive"] == "not run":
             skip = True
         elif skip:

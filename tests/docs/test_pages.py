@@ -1,10 +1,12 @@
 """Every command and code block of the README and the documentation runs unchanged in an empty folder."""
 
+import code
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -38,6 +40,34 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path):
     assert done.returncode == 0, f"{page}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_python_block_can_be_pasted_into_the_prompt_of_python_and_fits_into_the_column(page: Path):
+    prompt = Prompt()
+
+    for match in BLOCK.finditer(page.read_text("utf-8")):
+        if match["language"] == "python":
+            for line in match["code"].splitlines():
+                prompt.push(line)
+                assert len(line) <= 80, f"the line needs scrolling: {line}"
+            prompt.push("")
+
+    assert prompt.errors == []
+
+
+class Prompt(code.InteractiveConsole):
+    """The prompt of Python 3.11 and 3.12, which ends a loop or function at an empty line. Runs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+
+    def runcode(self, _: CodeType) -> None:
+        pass
+
+    def showsyntaxerror(self, *_: object, **__: object) -> None:
+        self.errors.append("\n".join(self.buffer))
+
+
 @pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_to_files_of_the_repository_are_valid(page: Path):
     targets = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)", page.read_text("utf-8"))
@@ -62,8 +92,9 @@ def test_the_data_of_every_page_is_made_below_the_checkout_and_never_over_what_i
             continue  # serves until it is stopped
         practice.main([name])
         assert f"cd {tmp_path / name}\n" in capsys.readouterr().out
-        assert all((tmp_path / name / made).exists() for _, made, *_ in wanted)
+        assert all((tmp_path / name / made).exists() for kind, made, *_ in wanted if kind != "packages")
 
+    assert practice.missing(["numpy", "pytest[extra]>=1", "no_such_package"]) == ["no_such_package"]
     with pytest.raises(SystemExit, match="exists: remove it to start again"):
         practice.main(["class-folders"])
     with pytest.raises(SystemExit, match="PAGE is one of readme, "):

@@ -48,20 +48,22 @@ def _opened(given: str | os.PathLike[str], root: str | None) -> Source:
     if archive is None:
         is_folder(Path(given))
     if path.is_dir() and is_arrow_folder(path):
-        return TableSource(ArrowFiles(Path(given)), default_out=_beside(path))
+        return TableSource(ArrowFiles(Path(given)), default_out=_beside(path, given))
     if path.suffix.lower() == ".parquet" or _holds_parquet(path):
-        return TableSource(ParquetFiles.at(Path(given)), default_out=_beside(path.with_suffix("")))
+        return TableSource(ParquetFiles.at(Path(given)), default_out=_beside(path.with_suffix(""), given))
     if path.is_dir():
-        return TreeSource(FolderFiles(Path(given)), default_out=_beside(path))
+        return TreeSource(FolderFiles(Path(given)), default_out=_beside(path, given))
     if path.exists() and path.suffix.lower() in _LISTS:
         beside = FolderFiles(Path(given).parent)
         images = FolderFiles(_root_of(root, Path(given).parent)) if root is not None else beside
-        return TreeSource(images, list_name=path.name, list_files=beside, default_out=_beside(path.with_suffix("")))
+        return TreeSource(
+            images, list_name=path.name, list_files=beside, default_out=_beside(path.with_suffix(""), given)
+        )
     if archive is not None and is_archive(archive) and path.suffix.lower() in _LISTS:
-        out, name = _beside(archive.with_name(archive_stem(archive))), path.relative_to(archive).as_posix()
+        out, name = _beside(archive.with_name(archive_stem(archive)), given), path.relative_to(archive).as_posix()
         return TreeSource(ArchiveFiles(archive), list_name=name, default_out=out)
     if is_archive(path):
-        return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path))))
+        return TreeSource(ArchiveFiles(path), default_out=_beside(path.with_name(archive_stem(path)), given))
     kinds = f"not a directory, a list, a Parquet file or an archive ({', '.join((*_LISTS, *_TABLES))})"
     raise StorageError(f"{given}: {kinds}")
 
@@ -81,6 +83,7 @@ def _root_of(root: str, folder_of_list: Path) -> Path:
     raise ConfigError(f"root {root!r} is not a folder, neither in {folder_of_list} nor in the current folder")
 
 
-def _beside(path: Path) -> Path:
+def _beside(path: Path, given: str | os.PathLike[str]) -> Path:
     folder = Path(os.path.abspath(path))  # for a path such as "imgs/." or ".."
-    return folder.with_name(folder.name + "-shards")
+    beside = folder.with_name(folder.name + "-shards")
+    return beside if Path(given).is_absolute() else Path(os.path.relpath(beside))  # so that lines about it stay short
