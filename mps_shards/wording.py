@@ -1,6 +1,6 @@
 """Formatting of numbers and names for errors, tables and reports."""
 
-__all__ = ["counted", "megabytes", "printable"]
+__all__ = ["counted", "megabytes", "percent", "printable"]
 
 
 def printable(text: str) -> str:
@@ -17,3 +17,10 @@ def counted(number: int, noun: str) -> str:
 def megabytes(size: int) -> str:
     """Return a number of bytes in decimal megabytes, such as ``"25.6 MB"``, or in gigabytes from 10 GB on."""
     return f"{size / 1e9:,.1f} GB" if size >= 10**10 else f"{size / 1e6:,.1f} MB"
+
+
+def percent(share: float) -> str:
+    """Return a share, 0..1, in percent, such as ``"25.0%"`` or ``"0.04%"``; only a share of 0 is shown as zero."""
+    if share == 0 or share >= 0.001:
+        return f"{share:.1%}"
+    return f"{share:.2%}" if share >= 0.0001 else "<0.01%"

@@ -9,7 +9,7 @@ import click
 from mps_shards.cli.output import say_broken, say_json, say_next, say_table
 from mps_shards.cli.shared_options import json_option, read_options, sample_options, workers_option
 from mps_shards.progress_bar import Bar
-from mps_shards.wording import counted, megabytes
+from mps_shards.wording import counted, megabytes, percent
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -196,7 +196,7 @@ def _say_shares(what: str, unit: str, counts: dict[str, int]) -> None:
     say_table(
         (what, unit, "share", ""),
         [
-            (name, f"{count:,}", f"{count / (total or 1):.1%}", "█" * round(_BAR * count / (most or 1)))
+            (name, f"{count:,}", percent(count / (total or 1)), "█" * round(_BAR * count / (most or 1)))
             for name, count in shown
         ],
     )

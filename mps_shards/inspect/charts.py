@@ -175,7 +175,10 @@ def _draw_classes(axes: Any, found: "Survey") -> None:
         return _draw_ranked(axes, classes, unit, of=len(found.manifest.classes))
     names, values = [name for name, _ in reversed(ranked)], [value for _, value in reversed(ranked)]
     axes.barh([_short(name) for name in names], values, color=FILL, height=min(0.7, 0.16 * len(ranked)))
-    axes.set(xlabel=unit, xlim=(0, max(values) * 1.12), ylim=(-0.7, max(len(ranked), 4) - 0.3))
+    room = max(0, 4 - len(ranked)) / 2  # a few bars are drawn in the middle of the chart
+    axes.set(xlabel=unit, xlim=(0, max(values) * 1.12), ylim=(-0.7 - room, len(ranked) - 0.3 + room))
+    if not masks:
+        _whole_numbers(axes.xaxis)
     axes.grid(axis="x")
     axes.grid(visible=False, axis="y")
     for place, value in enumerate(values):
@@ -228,13 +231,15 @@ def _draw_sizes(axes: Any, found: "Survey") -> None:
     axes.set_title(f"Image sizes ({len(sizes):,} different)")
     axes.margins(0.12)
     axes.grid(axis="x")
+    for axis in (axes.xaxis, axes.yaxis):
+        _whole_numbers(axis)
 
 
 def _draw_file_sizes(axes: Any, found: "Survey") -> None:
     sizes = np.array(found.tally.bytes) / 1e3
     axes.hist(sizes, bins=min(40, max(8, len(sizes) // 8)), **_SOLID)
     axes.axvline(float(np.median(sizes)), color=INK, linewidth=1, linestyle=":")
-    _whole_numbers(axes)
+    _whole_numbers(axes.yaxis)
     axes.set(xlabel="KB (dotted: median)", ylabel="images")
     axes.set_title("File sizes")
 
@@ -261,24 +266,24 @@ def columns_of(found: "Survey") -> int:
 
 def _draw_numbers(axes: Any, found: "Survey", *, column: int) -> None:
     axes.hist([values[column] for values in found.tally.numbers], bins=30, **_SOLID)
-    _whole_numbers(axes)
+    _whole_numbers(axes.yaxis)
     axes.set(xlabel=_short(found.manifest.column_names[column]), ylabel="images")
     axes.set_title(f"Target: {_short(found.manifest.column_names[column])}")
 
 
 def _draw_captions(axes: Any, found: "Survey") -> None:
     axes.hist(found.tally.caption_words, bins=range(max(found.tally.caption_words) + 2), align="left", **_SOLID)
-    _whole_numbers(axes)
+    _whole_numbers(axes.yaxis)
     axes.set(xlabel="words in a caption", ylabel="images")
     axes.set_title("Captions")
 
 
-def _whole_numbers(axes: Any) -> None:
-    """Label the axis of a count of images with whole numbers."""
+def _whole_numbers(axis: Any) -> None:
+    """Label an axis of counts or of pixels with whole numbers."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_major_locator(MaxNLocator("auto", integer=True))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def _short(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mps_shards.inspect.charts import chart_svgs, has_matplotlib, size_sentence
 from mps_shards.inspect.figures import by_class, figures, normalize_line
-from mps_shards.wording import counted, megabytes
+from mps_shards.wording import counted, megabytes, percent
 
 if TYPE_CHECKING:
     from mps_shards.inspect.contact_sheet import Tile
@@ -59,9 +59,12 @@ svg { display:block; width:100%; max-width:440px; height:auto; margin:0 auto }
 nav { margin:0 0 8px } nav a { margin-right:18px; color:var(--fill) }
 .scroll { overflow-x:auto } section + section, .scroll + section, p + section { margin-top:72px }
 .shots { display:grid; grid-template-columns:repeat(auto-fill,minmax(var(--wide),1fr)); gap:18px }
+@media (max-width:600px) {
+  .shots { gap:12px; grid-template-columns:repeat(auto-fill,minmax(calc(var(--wide)*.7),1fr)) } }
 figure { margin:0; min-width:0 } .pair { display:flex; gap:6px; align-items:flex-end }
 .pair img { flex:1 1 0; min-width:0; width:100%; border-radius:8px; aspect-ratio:var(--shape); object-fit:cover }
 figcaption { font-size:13px; margin-top:6px; overflow:hidden; text-overflow:ellipsis; white-space:nowrap }
+@media (max-width:600px) { figcaption { white-space:normal; overflow-wrap:anywhere } }
 figcaption i, .key i { display:inline-block; width:10px; height:10px; border-radius:5px; margin-right:7px }
 .key i { box-shadow:inset 0 0 0 1px var(--line) }
 .key { display:flex; flex-wrap:wrap; gap:6px 20px; margin:0 0 16px; font-size:14px }
@@ -117,7 +120,7 @@ def _comparison(title: str, sets: Sequence[SetPage]) -> str:
             short[one.name],
             f"{one.found.manifest.samples:,}",
             f"{len(one.found.manifest.classes):,}",
-            megabytes(one.found.manifest.bytes),
+            megabytes(one.found.manifest.bytes).replace(" ", "\u00a0"),  # a number and its unit stay on one line
             _rounded(one.found.tally.mean()),
             _rounded(one.found.tally.std()),
         )
@@ -138,7 +141,7 @@ def _class_shares(sets: Sequence[SetPage], short: Mapping[str, str]) -> str:
         return ""
     totals = {name: sum(classes.values()) or 1 for name, classes in counts.items()}
     rows = [
-        (name, *(f"{classes.get(name, 0) / totals[one]:.1%}" for one, classes in counts.items()))
+        (name, *(percent(classes.get(name, 0) / totals[one]) for one, classes in counts.items()))
         for name in names[:_MOST]
     ]
     more = f'<p class="faint">{len(names) - _MOST:,} more classes are left out.</p>' if len(names) > _MOST else ""
@@ -174,7 +177,7 @@ def _head(name: str, found: "Survey") -> str:
         (megabytes(manifest.bytes), "size of the shards"),
     ]
     if found.tally.samples:
-        cards.append((f"{sizes['width']['median']:,.0f} x {sizes['height']['median']:,.0f}", "median size"))
+        cards.append((f"{sizes['width']['median']:,.0f} x {sizes['height']['median']:,.0f}", "median width x height"))
         cards.append((f"{sizes['bytes']['median'] / 1e3:,.1f} KB", "median file size"))
     packed = manifest.packed
     order = "in the order of their paths" if packed.seed is None else f"shuffled with seed {packed.seed}"
@@ -262,7 +265,7 @@ def _bars(counts: Mapping[str, int], colours: Mapping[str, str], *, total: int, 
         style = f"width:{100 * count / most:.2f}%" + (f";background:{colours[name]}" if name in colours else "")
         rows.append(
             f'<tr><th scope="row">{escape(name)}</th><td class="bar"><i style="{style}"></i></td>'
-            f"<td>{count:,}</td><td>{count / total:.1%}</td></tr>"
+            f"<td>{count:,}</td><td>{escape(percent(count / total))}</td></tr>"
         )
     return f'<table class="bars">{"".join(rows)}</table>'
 

@@ -94,6 +94,20 @@ def test_shares_of_many_classes_refer_to_all_images_and_not_to_those_of_the_clas
     assert "10 classes in between are left out." in text and text.count("2.0%") == 40 and "2.5%" not in text
 
 
+def test_widths_and_heights_are_labelled_with_whole_numbers(tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    for width, height in ((8, 9), (9, 8), (10, 8)):
+        (tmp_path / "imgs").mkdir(exist_ok=True)
+        Image.new("RGB", (width, height)).save(tmp_path / "imgs" / f"{width}.png")
+    pack(tmp_path / "imgs", tmp_path / "set", yes=True)
+
+    assert run("report", tmp_path / "set", "-o", tmp_path / "report.html").code == 0
+
+    [sizes] = [svg for svg in (tmp_path / "report.html").read_text().split("<svg") if "height in pixels" in svg]
+    ticks = re.findall(r">\s*([\d.]+)\s*</text>", sizes)
+    assert len(ticks) >= 3 and all(tick.isdecimal() for tick in ticks)
+
+
 def test_a_page_draws_the_density_of_sizes_where_dots_would_cover_each_other(tmp_path: Path):
     pytest.importorskip("matplotlib")
     for number in range(301):
