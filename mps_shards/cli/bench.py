@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mps_shards.cli.output import say_json, say_next, say_table
-from mps_shards.cli.shared_options import given_options, json_option, read_options, workers_option
+from mps_shards.cli.shared_options import device_options, given_options, json_option, read_options, workers_option
+from mps_shards.cli.transform_option import transform_named, transform_option
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
@@ -23,17 +24,10 @@ __all__ = ["advice", "command", "measured"]
 
 @click.command("bench")
 @click.argument("shards", metavar="SET")
-@click.option(
-    "--device", default="auto", show_default=True, help="Device to send batches to: auto, mps, cuda, cuda:1 or cpu."
-)
+@device_options("use")
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Samples per batch.")
 @workers_option("Number of decoding threads")
-@click.option(
-    "--transform",
-    default="train",
-    show_default=True,
-    help="Transform to apply, such as train:224, evaluate:256, segment.train:512 or none.",
-)
+@transform_option("Transform to apply, such as train:224, evaluate:256, segment.train:512 or none.")
 @click.option(
     "--decode",
     type=click.Choice(["exact", "scaled"]),
@@ -41,7 +35,6 @@ __all__ = ["advice", "command", "measured"]
     show_default=True,
     help="Decode JPEGs exactly, or smaller and faster where the transform shrinks them.",
 )
-@click.option("--transfer", help="Transfer engine to use instead of the device's default: inline, thread or cpu.")
 @click.option("--batches", type=click.IntRange(min=2), help="Stop after this many batches.  [default: one epoch]")
 @click.option(
     "--seconds",
@@ -79,7 +72,6 @@ def command(
       mps-shards bench s3://bucket/imgs-shards
       mps-shards bench ./imgs-shards --device cpu --transform evaluate:256 --compare --json
     """
-    from mps_shards.cli.transform_option import transform_named
     from mps_shards.dataset import ShardDataset
     from mps_shards.loader import DeviceLoader
 

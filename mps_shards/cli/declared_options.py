@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mps_shards.cli.shared_options import json_option, store_options
+from mps_shards.cli.usage_errors import checked, contradictions
 from mps_shards.packing.option import option_name
 from mps_shards.packing.pack_options import PackOptions
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from mps_shards.packing.option import Declared
 
-__all__ = ["declared_options", "fill_in_array_task", "run_options"]
+__all__ = ["complete_options", "declared_options", "run_options"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
@@ -64,11 +65,24 @@ def _option(option: "Field[Any]", about: "Declared", default: Any) -> Callable[[
         type=kind,
         metavar=about.metavar,
         multiple=about.several or bool(about.joined),
-        callback=(lambda ctx, param, value: about.joined.join(value) or None) if about.joined else None,
+        callback=_callback(about),
         default=None if about.joined else default,
         show_default=default not in (None, ()),
         help=about.help + shown,
     )
+
+
+def _callback(about: "Declared") -> Callable[[click.Context, click.Parameter, Any], Any] | None:
+    """Return the callback that joins and checks the values of an option."""
+    check = checked(about.parser) if about.parser is not None else None
+    if not about.joined:
+        return check
+
+    def joined(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Any:
+        value = about.joined.join(values) or None
+        return value if check is None else check(ctx, param, value)
+
+    return joined
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,10 +93,17 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return dry_run(store_options(json_option("the report")(command)))
 
 
-def fill_in_array_task(options: dict[str, Any]) -> None:
-    """Take a missing task index and number of tasks from SLURM, whose arrays may have a start and a step (5-25:10)."""
-    if options["executor"] != "array":
-        return
+def complete_options(options: dict[str, Any]) -> None:
+    """Take a missing task index and number of tasks from SLURM, and refuse options that contradict each other."""
+    if options["executor"] == "array":
+        _fill_in_array_task(options)
+    known = {option.name for _, option, _ in PackOptions.declared()}
+    with contradictions():
+        PackOptions.of(**{name: value for name, value in options.items() if name in known})
+
+
+def _fill_in_array_task(options: dict[str, Any]) -> None:
+    """Take the task index and the number of tasks from SLURM, whose arrays may have a start and a step (5-25:10)."""
     if options["task_index"] is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):
         first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", int(name == "STEP"))) for name in ("MIN", "STEP"))
         options["task_index"] = (int(given) - first) // step

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.output import say_json, say_next
-from mps_shards.cli.shared_options import json_option, store_options, store_options_given
+from mps_shards.cli.shared_options import device_options, json_option, store_options, store_options_given
 from mps_shards.errors import ShardsError
 from mps_shards.wording import counted, megabytes
 
@@ -18,8 +18,7 @@ __all__ = ["command"]
 
 
 @click.command("doctor")
-@click.option("--device", default="auto", show_default=True, help="Device to check: auto, mps, cuda, cuda:1 or cpu.")
-@click.option("--transfer", help="Transfer engine to check instead of the default: inline, thread or cpu.")
+@device_options("check")
 @click.option(
     "--set", "shards", metavar="SET", help="Shard set (folder or URL) whose reading speed is measured as well."
 )

@@ -1,21 +1,29 @@
 """The command ``mps-shards index``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import json_option, store_options, store_options_given, workers_option
+from mps_shards.cli.usage_errors import checked, contradictions
 from mps_shards.errors import StorageError
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes
 
 if TYPE_CHECKING:
+    from mps_shards.shards.field_choice import FieldChoice
     from mps_shards.shards.manifest import Task
     from mps_shards.shardset.indexing import AdoptReport
 
 __all__ = ["command"]
+
+
+def _chosen(image: str | None, target: str | None, **options: Any) -> "FieldChoice | None":
+    from mps_shards.shards.field_choice import FieldChoice
+
+    return FieldChoice.parsed(image, target, **options)
 
 
 @click.command("index")
@@ -27,11 +35,15 @@ __all__ = ["command"]
     help="Folder to write manifest and index to.  [default: beside the tars]",
 )
 @click.option(
-    "--image", metavar="FIELDS", help='Fields to take the image from, in order of preference, such as "jpg;png;webp".'
+    "--image",
+    metavar="FIELDS",
+    callback=checked(lambda fields: _chosen(fields, None)),
+    help='Fields to take the image from, in order of preference, such as "jpg;png;webp".',
 )
 @click.option(
     "--target",
     metavar="FIELDS",
+    callback=checked(lambda fields: _chosen(None, fields)),
     help="Field to take the target from, such as cls, json:label, seg.png or txt; none for no target.",
 )
 @click.option(
@@ -86,13 +98,13 @@ def command(
       mps-shards index "https://host/train-{000000..000099}.tar" --out ./train-index
     """
     from mps_shards.reading.source_opening import expanded
-    from mps_shards.shards.field_choice import FieldChoice
     from mps_shards.shardset.indexing import adopt, index_labels
     from mps_shards.storage.location import locate
 
     names = _names(classes) if classes else []
     columns_named = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
-    choice = FieldChoice.parsed(image, target, task=task, columns=columns_named)
+    with contradictions():
+        choice = _chosen(image, target, task=task, columns=columns_named)
     locations = locate(expanded(named), index=out, options=store_options_given())
     for location in locations:
         folder = location.index or location.folder

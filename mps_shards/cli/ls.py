@@ -7,15 +7,23 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.shared_options import FOLDER, store_options
+from mps_shards.cli.usage_errors import checked
 from mps_shards.errors import ConfigError
 from mps_shards.wording import printable
 
 if TYPE_CHECKING:
     from mps_shards.shards.manifest import Manifest
+    from mps_shards.shardset.conditions import Condition
     from mps_shards.shardset.contents import Listed
     from mps_shards.storage.folder import WritableFolder
 
 __all__ = ["command"]
+
+
+def _parsed(condition: str) -> "Condition":
+    from mps_shards.shardset.conditions import Condition
+
+    return Condition.parsed(condition)
 
 
 @click.command("ls")
@@ -26,6 +34,7 @@ __all__ = ["command"]
     "--where",
     metavar="CONDITION",
     multiple=True,
+    callback=checked(_parsed),
     help="List only samples that fulfil this condition, such as class=cat, json:age>30, txt~dog, key=train/*, or "
     "mask.png (the sample has this field). Repeat the option for several conditions.",
 )
@@ -53,14 +62,13 @@ def command(
       mps-shards ls ./imgs-shards --shard 0 -l
       mps-shards ls ./faces-shards --where "age>=60" --where "key=train/*"
     """
-    from mps_shards.shardset.conditions import Condition
     from mps_shards.shardset.contents import listed
     from mps_shards.shardset.opening import open_set
 
     stored = open_set(folder, whole=True)
     manifest = stored.manifest
     written = [*where, *([] if of_class is None else [f"class={of_class}"])]
-    conditions = [Condition.parsed(text, manifest) for text in written]
+    conditions = [_parsed(text).resolved(manifest) for text in written]
     for name in _shards(manifest, shard):
         for sample in listed(stored, name, conditions):
             click.echo(_line(sample, manifest.classes, only_keys=only_keys, long=long, as_json=as_json))

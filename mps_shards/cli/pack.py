@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.declared_options import declared_options, fill_in_array_task, run_options
+from mps_shards.cli.declared_options import complete_options, declared_options, run_options
 from mps_shards.cli.grouped_command import GroupedCommand
 from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import FOLDER
@@ -76,7 +76,7 @@ def command(
     elif source is None:
         raise click.MissingParameter(ctx=ctx, param=command.params[0])
     else:
-        fill_in_array_task(options)
+        complete_options(options)
         with _explained():
             report = pack(source, out, progress=not as_json, **options)
     if as_json:

@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING
 import click
 
 from mps_shards.cli.shared_options import read_options, seed_option
+from mps_shards.cli.transform_option import transform_named, transform_option
+from mps_shards.cli.usage_errors import checked
 
 if TYPE_CHECKING:
     from mps_shards.reading.read_options import ReadOptions
 
 __all__ = ["command"]
+
+
+def _sheet_format(path: Path) -> None:
+    from mps_shards.inspect.contact_sheet import sheet_format
+
+    sheet_format(path)
 
 
 @click.command("preview")
@@ -20,6 +28,7 @@ __all__ = ["command"]
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
+    callback=checked(_sheet_format),
     help="Image file to write (PNG, JPEG or WebP).",
 )
 @click.option(
@@ -43,12 +52,7 @@ __all__ = ["command"]
     show_default=True,
     help="Number of augmented versions per sample with --augment.",
 )
-@click.option(
-    "--transform",
-    default="train",
-    show_default=True,
-    help="Transform for --augment, such as train:224 or evaluate:256.",
-)
+@transform_option("Transform for --augment, such as train:224 or evaluate:256.")
 @read_options
 @click.pass_context
 def command(
@@ -77,8 +81,7 @@ def command(
       mps-shards preview ./imgs-shards -o seen.png --augment --transform train:224
     """
     from mps_shards.cli.output import say_broken, say_next
-    from mps_shards.cli.transform_option import transform_named
-    from mps_shards.inspect.contact_sheet import file_bytes
+    from mps_shards.inspect.contact_sheet import file_bytes, sheet_format
     from mps_shards.inspect.gallery import Gallery, set_title
     from mps_shards.inspect.survey import open_shard_set
     from mps_shards.progress_bar import Bar
@@ -98,7 +101,7 @@ def command(
     classes = f"   {counted(len(manifest.classes), 'class')}" if manifest.classes else ""
     how = f"   as stored, then {times} times through {transform}" if augment else ""
     sheet = gallery.draw(set_title(shards), f"{of}   {manifest.task}{classes}{how}")
-    content = file_bytes(sheet, out.suffix)
+    content = file_bytes(sheet, sheet_format(out))
     with replacing(out) as file:
         file.write(content)
     click.echo(f"{out}: {of}, {sheet.width} x {sheet.height} pixels")

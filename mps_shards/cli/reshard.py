@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mps_shards.cli.declared_options import declared_options, fill_in_array_task, run_options
+from mps_shards.cli.declared_options import complete_options, declared_options, run_options
 from mps_shards.cli.output import say_json, say_next
 from mps_shards.cli.shared_options import FOLDER
 from mps_shards.packing.resharding import DEFAULTS, keys_to_drop, reshard
@@ -54,7 +54,9 @@ def command(
       mps-shards reshard ./imgs-shards -o ./clean --drop bad-keys.txt
       mps-shards reshard s3://bucket/imgs-shards -o ./small --max-size 256
     """
-    fill_in_array_task(options)
+    complete_options(options)
+    if options["only"] and options["without"]:
+        raise click.UsageError("name classes to keep (--only) or to leave out (--except), not both")
     keys = frozenset(key for each in drop for key in keys_to_drop(each))
     with contextlib.ExitStack() as shown:
         bars: list[Bar] = []

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 from click.core import ParameterSource
 
+from mps_shards.cli.usage_errors import checked
+
 if TYPE_CHECKING:
     from mps_shards.storage.store_options import StoreOptions
 
 __all__ = [
     "FOLDER",
+    "device_options",
     "given_options",
     "json_option",
     "read_options",
@@ -37,13 +40,44 @@ class _Folder(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         from mps_shards.errors import ConfigError
         from mps_shards.storage.location import open_folder
 
-        folder = open_folder(value, options=store_options_given(ctx))
-        if folder.path is not None and folder.path.is_file():
-            raise ConfigError(f"{value} is a file; name the folder of a shard set")
+        try:
+            folder = open_folder(value, options=store_options_given(ctx))
+            if folder.path is not None and folder.path.is_file():
+                raise ConfigError(f"{value} is a file; name the folder of a shard set")
+        except ConfigError as error:
+            if isinstance(param, click.Option):
+                self.fail(str(error), param, ctx)
+            raise
         return folder
 
 
 FOLDER = _Folder()
+
+
+def device_options(task: str) -> _Decorator:
+    """Add ``--device`` and ``--transfer`` to a command that does this task: "check" or "use"."""
+
+    def known(device: str) -> None:
+        from mps_shards.device.device_choice import parse_device
+
+        if device != "auto":
+            parse_device(device)
+
+    device = click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        callback=checked(known),
+        help=f"Device to {task}: auto, mps, cuda, cuda:1 or cpu.",
+    )
+    transfer = click.option(
+        "--transfer",
+        type=click.Choice(["inline", "inline-blocking", "thread", "thread-blocking", "cpu"]),
+        metavar="ENGINE",
+        help=f"Transfer engine to {task} instead of the device's default: inline, thread or cpu; inline-blocking and "
+        "thread-blocking wait for each copy.",
+    )
+    return lambda command: device(transfer(command))
 
 
 def json_option(what: str) -> _Decorator:

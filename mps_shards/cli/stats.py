@@ -8,6 +8,7 @@ import click
 
 from mps_shards.cli.output import say_broken, say_json, say_next, say_table
 from mps_shards.cli.shared_options import json_option, read_options, sample_options, workers_option
+from mps_shards.cli.usage_errors import checked
 from mps_shards.progress_bar import Bar
 from mps_shards.wording import counted, megabytes, percent
 
@@ -25,12 +26,21 @@ _MOST_WEIGHTS = 20  # classes whose weights are printed; for more classes, only 
 _MOST = 40  # classes that are listed as text
 
 
+def _chart_path(path: Path) -> None:
+    from mps_shards.inspect.charts import chart_path
+
+    chart_path(path)
+
+
 @click.command("stats")
 @click.argument("shards", metavar="SET")
 @sample_options
 @workers_option()
 @click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write charts to this PNG, SVG or PDF file."
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=checked(_chart_path),
+    help="Write charts to this PNG, SVG or PDF file.",
 )
 @click.option(
     "--sample-weights",
@@ -67,6 +77,8 @@ def command(
     """
     from mps_shards.inspect.figures import figures
 
+    if samples is not None and sample_weights is not None:
+        raise click.UsageError("--sample-weights needs a survey of the whole set: leave out --samples")
     found = surveyed(shards, samples=samples, seed=seed, workers=workers, quiet=as_json, reading=reading)
     if plot is not None:
         from mps_shards.inspect.charts import charts_file

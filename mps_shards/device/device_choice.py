@@ -16,7 +16,7 @@ from mps_shards.device.startup_check import CheckResult
 from mps_shards.device.torch_versions import LAST_KNOWN, non_blocking_is_safe, parse_version
 from mps_shards.errors import ConfigError
 
-__all__ = ["ENGINES", "Choice", "choose", "engine_for", "missing_mps", "with_check_result"]
+__all__ = ["ENGINES", "Choice", "choose", "engine_for", "missing_mps", "parse_device", "with_check_result"]
 
 # Values of DeviceLoader(transfer=...); with "-blocking" after the name, copies block
 ENGINES = ("cpu", "inline", "thread")
@@ -135,6 +135,21 @@ def missing_mps() -> str | None:
     return "torch was built with MPS, but finds no Metal GPU, or macOS is older than 14"
 
 
+def parse_device(device: str | torch.device) -> torch.device:
+    """Return the device of this name, whether this machine has it or not.
+
+    Raises:
+        ConfigError: the device is none of MPS, CUDA and the CPU.
+    """
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in _DEFAULTS:
+        raise ConfigError(f"unknown device {str(device)!r}: use auto, mps, cuda, cuda:1 or cpu")
+    return chosen
+
+
 def _device(device: str | torch.device, reasons: list[str]) -> torch.device:
     if str(device) == "auto":
         missing = missing_mps()
@@ -144,10 +159,7 @@ def _device(device: str | torch.device, reasons: list[str]) -> torch.device:
             if device != "cpu"
             else f"there is no MPS, because {missing}, and no CUDA device"
         )
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}: use auto, mps, cuda, cuda:1 or cpu") from error
+    chosen = parse_device(device)
     reason = None
     if chosen.type == "mps":
         reason = missing_mps()
@@ -155,8 +167,6 @@ def _device(device: str | torch.device, reasons: list[str]) -> torch.device:
         reason = "torch was built without CUDA" if torch.version.cuda is None else "torch sees no NVIDIA GPU"
     elif chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         reason = f"torch sees {torch.cuda.device_count()} GPUs"
-    elif chosen.type not in _DEFAULTS:
-        reason = "only MPS, CUDA and the CPU are supported"
     if reason:
         raise ConfigError(f"device {str(chosen)!r} cannot be used: {reason}; use device='auto' or 'cpu'")
     return chosen

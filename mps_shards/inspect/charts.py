@@ -25,6 +25,7 @@ __all__ = [
     "INK",
     "LINE",
     "PAPER",
+    "chart_path",
     "chart_style",
     "chart_svgs",
     "charts_file",
@@ -81,9 +82,10 @@ def charts_file(found: "Survey", path: Path, *, title: str) -> None:
         title: name of the set, shown above the charts.
 
     Raises:
-        ConfigError: matplotlib is not installed, or cannot write this kind of file.
+        ConfigError: matplotlib is not installed, or the name does not end in a format of charts.
         StorageError: the file cannot be written.
     """
+    path = chart_path(path)
     with chart_style():
         from matplotlib.figure import Figure
 
@@ -98,14 +100,22 @@ def charts_file(found: "Survey", path: Path, *, title: str) -> None:
             draw(place, found)
         for place in places[len(charts) :]:
             place.set_axis_off()
-        path = path if path.suffix else path.with_name(f"{path.name}.png")
         content = io.BytesIO()
-        try:
-            figure.savefig(content, dpi=120, format=path.suffix[1:])
-        except ValueError as error:
-            raise ConfigError(f"cannot write charts to {path}: {error}") from error
+        figure.savefig(content, dpi=120, format=path.suffix[1:].lower())
         with replacing(path) as file:
             file.write(content.getvalue())
+
+
+def chart_path(path: Path) -> Path:
+    """Return the path of a file for charts, with the extension ``.png`` if it has none.
+
+    Raises:
+        ConfigError: the extension is none of ``.png``, ``.svg``, ``.pdf``.
+    """
+    path = path if path.suffix else path.with_name(f"{path.name}.png")
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"charts are written as .png, .svg or .pdf, not as {path.suffix}")
+    return path
 
 
 def chart_svgs(found: "Survey") -> list[str]:

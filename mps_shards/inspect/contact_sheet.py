@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mps_shards.errors import ConfigError
 from mps_shards.inspect.palette_colours import IGNORED, Colour
 
-__all__ = ["Sheet", "Tile", "contact_sheet", "file_bytes", "jpeg_bytes", "shrunk", "shrunk_mask"]
+__all__ = ["Sheet", "Tile", "contact_sheet", "file_bytes", "jpeg_bytes", "sheet_format", "shrunk", "shrunk_mask"]
 
 Pixels = npt.NDArray[np.uint8]
 Sheet: TypeAlias = Image.Image
@@ -162,23 +163,29 @@ def shrunk_mask(mask: npt.NDArray[np.integer], size: tuple[int, ...]) -> npt.NDA
     return found
 
 
-def file_bytes(sheet: Sheet, suffix: str) -> bytes:
-    """Encode a sheet as the content of an image file.
+def sheet_format(path: Path) -> str:
+    """Return Pillow's name for the format of an image file that is to be written.
 
     Raises:
-        ConfigError: `suffix` is none of ``.png``, ``.jpg``, ``.jpeg``, ``.webp``.
+        ConfigError: the name ends in none of ``.png``, ``.jpg``, ``.jpeg``, ``.webp``.
     """
-    kinds = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-    if suffix.lower() not in kinds:
-        raise ConfigError(f"a sheet is written as {', '.join(kinds)}, not as {suffix or 'a file without extension'}")
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    if path.suffix.lower() not in formats:
+        wrong = path.suffix or "a file without extension"
+        raise ConfigError(f"a sheet is written as {', '.join(formats)}, not as {wrong}")
+    return formats[path.suffix.lower()]
+
+
+def file_bytes(sheet: Sheet, kind: str) -> bytes:
+    """Encode a sheet as the content of an image file in this format of Pillow."""
     stream = io.BytesIO()
-    sheet.save(stream, kinds[suffix.lower()], quality=90, optimize=True)
+    sheet.save(stream, kind, quality=90, optimize=True)
     return stream.getvalue()
 
 
 def jpeg_bytes(pixels: Pixels, longest: int) -> bytes:
     """Encode a picture as a JPEG whose longer side has at most this many pixels."""
-    return file_bytes(Image.fromarray(shrunk(pixels, longest)), ".jpg")
+    return file_bytes(Image.fromarray(shrunk(pixels, longest)), "JPEG")
 
 
 def _paste(

@@ -1,7 +1,7 @@
 """Declarations of options, from which the command line, the Python API and the checks are derived."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_args
 
@@ -28,6 +28,7 @@ class Declared:
         several: whether the option may be given several times, once for each value.
         joined: separator that joins the values of an option that may be given several times and is stored as one text.
         positive: whether a flag also has a negative form, as ``--check/--no-check``.
+        parser: function that raises `ConfigError` for a text that the option does not accept.
     """
 
     help: str
@@ -39,6 +40,7 @@ class Declared:
     several: bool = False
     joined: str = ""
     positive: bool = False
+    parser: Callable[[Any], object] | None = None
 
 
 def declared(default: T, help: str, *, choices: Any = None, **about: Any) -> T:

@@ -1,4 +1,4 @@
-"""Parsers of option values that users write as text: sizes, and the shares of a split."""
+"""Parsers of option values that users write as text. Each imports what it needs when it is called."""
 
 import re
 from typing import TYPE_CHECKING
@@ -8,7 +8,19 @@ from mps_shards.errors import ConfigError
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["parse_shares", "parse_size", "parse_subset"]
+    from mps_shards.packing.label_id_maps import LabelIdMap
+    from mps_shards.packing.palette import Palette
+    from mps_shards.vision.rgb_conversion import RgbConversion
+
+__all__ = [
+    "parse_background",
+    "parse_id_map",
+    "parse_palette",
+    "parse_shares",
+    "parse_size",
+    "parse_subset",
+    "parse_to_8bit",
+]
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # a split's name becomes a folder name and a file name prefix
@@ -96,3 +108,31 @@ def parse_subset(share: float | str) -> "Fraction":
     if not 0 < value < 1:
         raise ConfigError(f"subset must be above 0 and below 1, not {share!r}")
     return value
+
+
+def parse_to_8bit(how: str) -> "RgbConversion":
+    """Return the conversion of 16-bit and float images. Raises ConfigError if there is no such conversion."""
+    from mps_shards.vision.rgb_conversion import RgbConversion
+
+    return RgbConversion(to_8bit=how)
+
+
+def parse_background(colour: str) -> "RgbConversion":
+    """Return the conversion of transparent pixels. Raises ConfigError if the text is not a colour."""
+    from mps_shards.vision.rgb_conversion import RgbConversion
+
+    return RgbConversion(background=colour)
+
+
+def parse_palette(text: str) -> "Palette":
+    """Return a palette by name or from a file. Raises ConfigError if there is no such palette."""
+    from mps_shards.packing.palette import find_palette
+
+    return find_palette(text)
+
+
+def parse_id_map(text: str) -> "LabelIdMap":
+    """Return a map of label ids by name, from pairs or from a file. Raises ConfigError if there is no such map."""
+    from mps_shards.packing.label_id_maps import find_id_map
+
+    return find_id_map(text)

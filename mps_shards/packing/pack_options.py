@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from mps_shards.errors import ConfigError
+from mps_shards.packing import option_values
 from mps_shards.packing.option import Declared, check_values, declared, declared_in, unknown_option
-from mps_shards.packing.option_values import parse_shares, parse_size, parse_subset
 from mps_shards.storage.cores import available_cores
 
 __all__ = [
@@ -67,7 +67,9 @@ class SourceOptions:
     )
     suffix: str | None = declared(None, "Text to append to every path in a list, such as .jpg.", metavar="TEXT")
     separator: str | None = declared(
-        None, "Text between several labels in one cell of a list; makes the set multi-label.", metavar="TEXT"
+        None,
+        "Text between several labels in one cell of a list; makes the set multi-label.",
+        metavar="TEXT",
     )
     targets: Targets | None = declared(
         None,
@@ -100,6 +102,11 @@ class SourceOptions:
         check_values(self)
         if (self.images is None) != (self.masks is None):
             raise ConfigError("images and masks go together: give the folders or patterns of both")
+        patterns = [text for text in (self.images, self.masks) if text is not None]
+        if "{id}" in "".join(patterns) and not all(text.count("{id}") == 1 for text in patterns):
+            raise ConfigError(
+                f"write {{id}} once in images and masks, in place of what both names share, not {patterns}"
+            )
         if self.separator == "":
             raise ConfigError("separator must not be empty")
         if self.separator is not None and self.targets not in (None, "multi-label"):
@@ -110,11 +117,6 @@ class SourceOptions:
         """Whether an option is given that only applies to a list of images."""
         columns = (self.image_column, self.split_column, self.mask_column, self.root, self.suffix, self.separator)
         return bool(self.label_column or self.targets) or any(each is not None for each in columns)
-
-    @property
-    def by_name(self) -> bool:
-        """Whether keys include the extension of the image."""
-        return self.keys == "name"
 
     @property
     def skip_bad(self) -> bool:
@@ -153,12 +155,14 @@ class ImageOptions:
         "How 16-bit and float images become 8-bit images; such images are refused by default. 'scale' maps the range "
         "of values of each file to 0..255, 'window=LOW,HIGH' maps LOW..HIGH to 0..255, 'clip' clips values to 0..255.",
         metavar="HOW",
+        parser=option_values.parse_to_8bit,
     )
     background: str | None = declared(
         None,
         "Colour to put behind transparent pixels (white, #808080). Images with transparent pixels are refused unless "
         "--background or --drop-alpha is given.",
         metavar="COLOUR",
+        parser=option_values.parse_background,
     )
     drop_alpha: bool = declared(
         False, "Keep the colours under transparent pixels; also leave out a fourth channel that is not transparency."
@@ -195,16 +199,6 @@ class ImageOptions:
         """Whether these options require that images are decoded."""
         return self.check or self.alters or self.tiles
 
-    def size_of(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the new height and width of an image of this height and width, rounded to the nearest pixel."""
-        height, width = size
-        base, goal = min(size), self.resize
-        if self.max_size is not None and self.max_size < max(size):
-            base, goal = max(size), self.max_size
-        if goal is None:
-            return size
-        return max(1, (2 * height * goal + base) // (2 * base)), max(1, (2 * width * goal + base) // (2 * base))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskOptions:
@@ -215,6 +209,7 @@ class MaskOptions:
         "Meaning of the colours of RGB masks: 'voc', 'cityscapes', or a file with red, green, blue and a name on each "
         'line, a CSV with columns r, g, b and optionally id and name, or JSON {"name": [r, g, b]}.',
         metavar="NAME|FILE",
+        parser=option_values.parse_palette,
     )
     ignore_index: int | None = declared(
         None,
@@ -229,6 +224,7 @@ class MaskOptions:
         "becomes 0, 2 becomes 1 ...), 'cityscapes' (raw ids become the 19 train ids), pairs such as 255=1,7=0, or a "
         "file with one such pair per line.",
         metavar="NAME|PAIRS|FILE",
+        parser=option_values.parse_id_map,
     )
 
     def __post_init__(self) -> None:
@@ -239,7 +235,9 @@ class MaskOptions:
 class ShardOptions:
     """Which samples go into which shard."""
 
-    shard_size: str | int = declared("256MB", "Largest size of a shard, such as 256MB or 1GiB.", metavar="SIZE")
+    shard_size: str | int = declared(
+        "256MB", "Largest size of a shard, such as 256MB or 1GiB.", metavar="SIZE", parser=option_values.parse_size
+    )
     shard_samples: int | None = declared(None, "Number of samples of a shard, instead of a size.", metavar="N", least=1)
     shuffle: bool = declared(
         True, "Mix the samples over the shards; otherwise they keep the order of the source.", positive=True
@@ -251,11 +249,13 @@ class ShardOptions:
         "80/20, or 0.8 (train and val). Shares that add up to less than 1 leave the other images out.",
         metavar="NAME=SHARE,...",
         joined=",",
+        parser=option_values.parse_shares,
     )
     subset: float | None = declared(
         None,
         "Share of the images to pack, drawn at random with the same share of every class, for a quick trial: 0.1.",
         metavar="SHARE",
+        parser=option_values.parse_subset,
     )
     drop_duplicates: bool = declared(
         False, "Pack only the first of several identical images; otherwise they are packed and reported."
@@ -263,11 +263,11 @@ class ShardOptions:
 
     def __post_init__(self) -> None:
         check_values(self)
-        parse_size(self.shard_size)
+        option_values.parse_size(self.shard_size)
         if self.split is not None:
-            parse_shares(self.split)
+            option_values.parse_shares(self.split)
         if self.subset is not None:
-            parse_subset(self.subset)
+            option_values.parse_subset(self.subset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,7 +385,7 @@ class PackOptions:
         """
         values = {each.name: getattr(getattr(self, bundle), each.name) for bundle, each, _ in self.declared()}
         record = {name: values[name] for name in _RECORDED}
-        record |= {"shard_size": parse_size(self.shards.shard_size), "palette": palette_digest}
+        record |= {"shard_size": option_values.parse_size(self.shards.shard_size), "palette": palette_digest}
         for bundle, each, _ in self.declared():
             # the samples show how the source was read, and the executor changes no byte
             decides = bundle not in ("read", "work") and each.name not in (*_RECORDED, *_NOT_RECORDED)

@@ -228,7 +228,7 @@ class _Frame(NamedTuple):
 def _frame(content: bytes, rules: FieldRules) -> _Frame:
     header = read_header(content)
     turn = header.orientation if rules.images.upright else 1
-    return _Frame(header, turn, rules.images.size_of(turned_size(header.size, turn)))
+    return _Frame(header, turn, _stored_size(turned_size(header.size, turn), rules.images))
 
 
 def _image(extension: str, content: bytes, frame: _Frame, rules: FieldRules) -> dict[str, bytes]:
@@ -312,3 +312,14 @@ def _note(note: str) -> bytes:
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise DataError(f"the metadata is not a JSON object: {error}") from error
     return msgspec.json.format(content, indent=-1)
+
+
+def _stored_size(size: tuple[int, int], options: ImageOptions) -> tuple[int, int]:
+    """Return the height and width in which an image is stored, rounded to the nearest pixel."""
+    height, width = size
+    base, goal = min(size), options.resize
+    if options.max_size is not None and options.max_size < max(size):
+        base, goal = max(size), options.max_size
+    if goal is None:
+        return size
+    return max(1, (2 * height * goal + base) // (2 * base)), max(1, (2 * width * goal + base) // (2 * base))

@@ -4,7 +4,7 @@ import fnmatch
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mps_shards.errors import ConfigError, DecodeError
@@ -42,26 +42,34 @@ class Condition:
     value: str
 
     @classmethod
-    def parsed(cls, text: str, manifest: Manifest) -> "Condition":
+    def parsed(cls, text: str) -> "Condition":
         """Return the condition that a user wrote.
 
         Raises:
-            ConfigError: the text is not a condition, or names a class that the set does not have.
+            ConfigError: the text is not a condition.
         """
         found = _PARTS.match(text.strip())
         if not found or (found[1] and found[3]) or (found[3] and not found[4]):
             raise ConfigError(
-                f"--where {text!r} is not understood: write class=cat, json:age>30, txt~dog, key=train/*, or the name "
+                f"{text!r} is not understood: write class=cat, json:age>30, txt~dog, key=train/*, or the name "
                 "of a field that samples must have, such as mask.png (!mask.png: must not have)"
             )
         name, comparison, value = found[2].strip(), found[3] or ("lacks" if found[1] else "has"), found[4] or ""
-        if name in manifest.column_names:
-            name = f"json:{name}"
         if comparison in _ORDERS and _number(value) is None:
-            raise ConfigError(f"--where {text!r}: {value!r} is not a number")
-        if name == "class" and comparison in ("=", "!="):
-            value = str(class_number(manifest, value))
+            raise ConfigError(f"in {text!r}, {value!r} is not a number")
         return cls(name, comparison, value)
+
+    def resolved(self, manifest: Manifest) -> "Condition":
+        """Return the condition for a set, with class names as numbers and columns as values of its JSON field.
+
+        Raises:
+            ConfigError: the set does not have the class.
+        """
+        if self.name in manifest.column_names:
+            return replace(self, name=f"json:{self.name}")
+        if self.name == "class" and self.comparison in ("=", "!="):
+            return replace(self, value=str(class_number(manifest, self.value)))
+        return self
 
     @property
     def content(self) -> str | None:

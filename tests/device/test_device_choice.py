@@ -75,7 +75,7 @@ def test_arguments_override_the_choice_for_the_version_of_torch(on_a_mac: None) 
         ),
         ("cpu", "inline-fast", "is not available for cpu"),
         ("cpu", "inline-blocking-twice", "is not available for cpu"),
-        ("meta", None, "device 'meta' cannot be used: only MPS, CUDA and the CPU are supported"),
+        ("meta", None, "unknown device 'meta': use auto, mps, cuda, cuda:1 or cpu"),
         ("gpu", None, "unknown device 'gpu': use auto, mps, cuda, cuda:1 or cpu"),
     ],
 )

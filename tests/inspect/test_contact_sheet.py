@@ -2,13 +2,14 @@
 
 import io
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mps_shards.errors import ConfigError
-from mps_shards.inspect.contact_sheet import Tile, contact_sheet, file_bytes, shrunk, shrunk_mask
+from mps_shards.inspect.contact_sheet import Tile, contact_sheet, file_bytes, sheet_format, shrunk, shrunk_mask
 from mps_shards.inspect.overlay import class_names, overlaid
 from mps_shards.inspect.palette_colours import class_colour
 
@@ -74,13 +75,13 @@ def test_an_unreadable_image_keeps_its_cell_and_long_captions_are_shortened():
 def test_the_extension_chooses_the_format_of_a_sheet(suffix, kind):
     sheet = contact_sheet([Tile([flat(90)], "cat")], title="one")
 
-    with Image.open(io.BytesIO(file_bytes(sheet, suffix))) as image:
+    with Image.open(io.BytesIO(file_bytes(sheet, sheet_format(Path(f"sheet{suffix}"))))) as image:
         assert (image.format, image.size) == (kind, sheet.size)
 
 
 def test_a_file_with_another_extension_is_refused():
     with pytest.raises(ConfigError, match=r"written as .png, .jpg, .jpeg, .webp, not as .gif"):
-        file_bytes(contact_sheet([Tile([flat(90)], "cat")], title="one"), ".gif")
+        sheet_format(Path("sheet.gif"))
 
 
 def test_large_pictures_are_shrunk_and_small_ones_left_alone():

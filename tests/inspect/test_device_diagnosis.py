@@ -48,10 +48,10 @@ def test_a_batch_that_cannot_be_sent_is_found_and_leaves_no_thread() -> None:
 
 
 def test_a_missing_device_is_a_problem_with_exit_code_1() -> None:
-    done = CliRunner().invoke(command, ["--device", "gpu", "--json", "--quick"])
+    done = CliRunner().invoke(command, ["--device", "cuda:99", "--json", "--quick"])
 
     assert done.exit_code == 1
-    assert "unknown device 'gpu'" in json.loads(done.output)["problems"][0]
+    assert "device 'cuda:99' cannot be used" in json.loads(done.output)["problems"][0]
 
 
 def test_the_report_is_readable_and_exits_0() -> None:

@@ -210,7 +210,7 @@ class FileTree:
                 folder, slash, name = path.rpartition("/")
                 head = f"{folder}{slash}{name.partition('.')[0]}."
             stem = path.rpartition(".")[0]
-            other = keys.setdefault(path if self.options.by_name else stem, path)
+            other = keys.setdefault(path if self.options.keys == "name" else stem, path)
             if other != path:
                 raise DataError(
                     f"{self.shown(other)} and {self.shown(path)} would share the key "

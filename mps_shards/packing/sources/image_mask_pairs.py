@@ -86,10 +86,6 @@ def list_pairs(tree: FileTree) -> Listing:
 def _by_pattern(tree: FileTree) -> Listing:
     """List pairs by patterns such as ``images/{id}.jpg`` and ``masks/{id}_mask.png``."""
     images, masks = tree.options.images or "", tree.options.masks or ""
-    if images.count("{id}") != 1 or masks.count("{id}") != 1:
-        raise ConfigError(
-            f"--images {images} and --masks {masks}: write {{id}} once in each, in place of what both names share"
-        )
     head, tail = images.split("{id}")
     folder = head[: head.rfind("/") + 1]
     entries = Entries()

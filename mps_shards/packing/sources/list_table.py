@@ -136,7 +136,7 @@ class Table:
             for name, part in sorted(self._splits.items())
         ]
         for split in splits:
-            _refuse_repeated(split.entries, self._lines_of, by_name=options.by_name)
+            _refuse_repeated(split.entries, self._lines_of, by_name=options.keys == "name")
         labels = self._roles.labels if self._roles else ()
         classes = self._class_names(splits)
         tables = ", ".join(posixpath.basename(table) for table in self._tables[:3])
