@@ -59,7 +59,8 @@ def _unsupported(name: str, instead: str) -> Callable[..., NoReturn]:
 class ShardDataset(SetProperties, DataPipeline):  # type: ignore[misc]  # webdataset ships no types
     """An iterable data set over the batches of a shard set, in an order that depends only on set, seed and epoch.
 
-        data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
+        augment = classify.train(224)
+        data = ShardDataset("imgs-shards", batch_size=64, transform=augment)
         for images, labels in data: ...
 
     It yields (images, targets), and with ``keys=True`` also the list of keys. images: float32 [batch, 3, height,

@@ -1,14 +1,14 @@
 """Every error that this package raises on purpose, as one tree.
 
     ShardsError
-    ├── ConfigError (ValueError)         an argument or option is invalid
-    ├── DataError                        content that was read is wrong
-    │   ├── ManifestError                manifest.json, index.npy or labels.npy is missing or wrong
-    │   ├── ShardError                   a tar file is missing or damaged
-    │   └── DecodeError                  an image, label map or target cannot be decoded
-    ├── StorageError (OSError)           a disk or an object store failed
-    ├── ResumeMismatch                   a cursor belongs to another data set, seed or shuffle
-    └── ShutdownTimeout (TimeoutError)   a thread or a device did not finish in time
+    ├── ConfigError (ValueError)        an argument or option is invalid
+    ├── DataError                       content that was read is wrong
+    │   ├── ManifestError               manifest, index or labels are wrong
+    │   ├── ShardError                  a tar file is missing or damaged
+    │   └── DecodeError                 an image or target cannot be decoded
+    ├── StorageError (OSError)          a disk or an object store failed
+    ├── ResumeMismatch                  a cursor belongs to another data set
+    └── ShutdownTimeout (TimeoutError)  a thread or device did not end in time
 
 A message names the thing, both numbers and the next step: ``shard train-000012.tar holds 998 samples, but its manifest
 says 1000: run 'mps-shards verify imgs-shards'``. Errors of other libraries are translated with ``raise … from`` where

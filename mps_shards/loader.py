@@ -41,7 +41,8 @@ class DeviceLoader:
     It also takes a torch DataLoader, or any other iterable of batches (tuples, lists and dicts of tensors), and moves
     the tensors to the device in the background. Other values in a batch are not changed.
 
-        data = ShardDataset("imgs-shards", batch_size=64, transform=classify.train(224), shuffle=True)
+        augment = classify.train(224)
+        data = ShardDataset("imgs-shards", batch_size=64, transform=augment)
         for images, targets in DeviceLoader(data, device="auto"):
             ...
 

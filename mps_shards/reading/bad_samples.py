@@ -33,7 +33,8 @@ _log = logging.getLogger("mps_shards")
 class SkipRules:
     """Rules for skipping bad samples: the policy, a limit for their number, and a log file.
 
-        ShardDataset(shards, batch_size=64, on_bad_sample=SkipRules(max_bad=20, log="bad.jsonl"))
+        rules = SkipRules(max_bad=20, log="bad.jsonl")
+        ShardDataset(shards, batch_size=64, on_bad_sample=rules)
 
     Attributes:
         policy: "raise", "skip", or a callable that gets the error and returns True to skip the sample, like

@@ -16,7 +16,8 @@ __all__ = ["ReadOptions"]
 class ReadOptions:
     """Options for fetching, checking and decoding samples.
 
-        ShardDataset("s3://bucket/set", batch_size=64, read_options=ReadOptions(cache="/nvme/shards"))
+        options = ReadOptions(cache="/nvme/shards")
+        ShardDataset("s3://bucket/set", batch_size=64, read_options=options)
 
     Attributes:
         cache: folder in which complete shards of an object store or a slow disk are cached. All processes of a machine

@@ -43,7 +43,8 @@ class Balance:
     """Options for how often each sample is used in an epoch.
 
         ShardDataset(shards, batch_size=64, shuffle=True, balance="classes")
-        ShardDataset(shards, batch_size=64, shuffle=True, balance=Balance(classes={"cat": 1, "dog": 3}))
+        balance = Balance(classes={"cat": 1, "dog": 3})
+        ShardDataset(shards, batch_size=64, shuffle=True, balance=balance)
 
     An epoch has as many samples as the set or subset, unless `length` is given.
 
