@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mps_shards.errors import ConfigError
@@ -49,8 +50,10 @@ class ReadOptions:
         if self.decode not in ("exact", "scaled"):
             raise ConfigError(f"decode must be 'exact' or 'scaled', not {self.decode!r}")
         if self.cache is None and self.cache_bytes is not None:
-            raise ConfigError(f"cache_bytes={self.cache_bytes} needs a folder: cache=…")
+            raise ConfigError(f"cache_bytes={self.cache_bytes} needs a folder: set cache= as well")
+        if self.cache_bytes is not None and self.cache_bytes < 1:
+            raise ConfigError(f"cache_bytes must be at least 1, not {self.cache_bytes}")
 
     def open_cache(self) -> Cache | None:
         """Return the cache in the cache folder; None if no folder is given."""
-        return Cache.open(self.cache, self.cache_bytes)
+        return None if self.cache is None else Cache(Path(self.cache), max_bytes=self.cache_bytes)

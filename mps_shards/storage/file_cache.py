@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mps_shards.errors import ConfigError, ShardError, StorageError
+from mps_shards.errors import ShardError, StorageError
 from mps_shards.storage.folder import FileMissing, Folder, Identity, Stop
 from mps_shards.storage.local_disk import LocalFolder, replacing
 from mps_shards.storage.range_reader import RangeReader
@@ -34,22 +34,11 @@ class Cache:
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None):
-        if max_bytes is not None and max_bytes < 1:
-            raise ConfigError(f"cache_bytes must be at least 1, not {max_bytes}")
         self.folder, self._max_bytes = folder.absolute(), max_bytes
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"{folder}: {error.strerror}") from error
-
-    @classmethod
-    def open(cls, folder: str | os.PathLike[str] | None, max_bytes: int | None) -> "Cache | None":
-        """Return the cache that these options describe; None without a folder."""
-        if folder is not None:
-            return cls(Path(folder), max_bytes=max_bytes)
-        if max_bytes is not None:
-            raise ConfigError(f"cache_bytes={max_bytes} needs a folder: set cache= as well")
-        return None
 
     def path(self, source: Folder, name: str, *, sha256: str | None = None) -> Path:
         """Return the local path of a file, which is fetched first if the cache does not hold it.

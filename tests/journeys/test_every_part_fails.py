@@ -1,6 +1,5 @@
 """Each request of an upload in parts fails, or loses its response: the object is complete, or as it was before."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ NEW = bytes(range(256)) * (9 << 12)  # 9 MB: two parts
 OLD = b"old"
 # Parts of the addresses of the requests, which the S3 protocol fixes
 REQUESTS = ["POST ?uploads", "PUT partNumber=1", "PUT partNumber=2", "POST ?uploadId", "HEAD"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def address() -> Iterator[str]:
-    with stores.moto() as address, pytest.MonkeyPatch.context() as patch:
-        for name, value in stores.environment(address).items():
-            patch.setenv(name, value)
-        yield address
 
 
 def uploaded(folder: WritableFolder) -> str:

@@ -33,6 +33,8 @@ PATIENT = StoreOptions(first_wait_s=0.001)  # the default options with short wai
 Files = dict[str, object]  # contents of local files, or sizes and etags of files in a store
 Try = tuple[StoreOptions, StoreHow, int, StoreRequest]
 
+pytestmark = pytest.mark.usefixtures("address")
+
 
 @dataclass(frozen=True, slots=True)
 class Undisturbed:
@@ -41,14 +43,6 @@ class Undisturbed:
     result: object
     files: Files
     requests: list[StoreRequest]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def address() -> Iterator[str]:
-    with stores.moto() as address, pytest.MonkeyPatch.context() as patch:
-        for name, value in stores.environment(address).items():
-            patch.setenv(name, value)
-        yield address
 
 
 def new_places(program: StoreProgram, folder: Path) -> Iterator[Place]:

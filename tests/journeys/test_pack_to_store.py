@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,14 +25,6 @@ from tests.support.proxy import proxy
 from tools.support import stores
 
 OPTIONS = {"shard_samples": 4, "split": "train=0.8,val=0.2", "on_bad_sample": "skip"}
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with stores.moto() as address, pytest.MonkeyPatch.context() as patch:
-        for name, value in stores.environment(address).items():
-            patch.setenv(name, value)
-        yield address
 
 
 @pytest.fixture
