@@ -100,6 +100,14 @@ def test_tables_rank_by_rate_and_name_what_did_not_run(lines):
     assert rows[-1][:2] == ["DALI on the CPU", "not installed"]
 
 
+def test_a_column_without_any_figure_is_left_out(lines):
+    _, results = read_run(lines)
+
+    head = speed_tables(results).partition("**W3")[2].splitlines()[2]
+
+    assert [cell.strip() for cell in head.split("|")[1:-1]] == ["loader", "images/s", "range", "ratio to ours"]
+
+
 def test_the_sentence_compares_with_the_fastest_variant_of_the_fastest_rival(lines):
     about, results = read_run(lines)
 

@@ -203,5 +203,6 @@ def _one_table(results: Sequence[Line], workload: str) -> str:
                 "" if line.get("max_off") is None else f"{line['mean_off']:.3f}, {line['max_off']:.0f}",
             ]
         )
-    titles = ["images/s", "range", "ratio to ours", "CPU ms an image", "first batch", "memory", "pixels off"]
-    return table(["loader", *titles], rows)
+    titles = ["loader", "images/s", "range", "ratio to ours", "CPU ms an image", "first batch", "memory", "pixels off"]
+    filled = [column for column in range(len(titles)) if any(row[column] for row in rows)]
+    return table([titles[column] for column in filled], [[row[column] for column in filled] for row in rows])
