@@ -107,7 +107,7 @@ class Recycler:
         self._arrays: deque[Any] = deque(maxlen=2 * keep)  # arrays that tensors use, and idle ones
 
     def empty_copy(self) -> "Recycler":
-        """Return a recycler that keeps as many arrays, but has none yet."""
+        """Return an empty recycler with the same limit."""
         return Recycler(keep=self._keep)
 
     def lease(self, nbytes: int) -> torch.Tensor:

@@ -58,7 +58,7 @@ class PaddedBatch(HostBatch):
         image, target = sample.image, sample.target
         if not isinstance(image, torch.Tensor) or image.ndim != 3:
             raise ConfigError(
-                f"pad needs one image tensor [channels, height, width] per sample, which sample {sample.key!r} has not"
+                f"pad needs one image tensor [channels, height, width] per sample, but sample {sample.key!r} has none"
             )
         self._make_room(sample)
         # cloned, because a transform may reuse the memory of its result

@@ -72,7 +72,7 @@ class TreeBatch(HostBatch):
 
     @property
     def is_empty(self) -> bool:
-        """False, because every batch of the iterable is delivered."""
+        """Whether the batch has no rows: False, because batches of an iterable are delivered as they are."""
         return False
 
     def put(self, row: int, sample: Sample) -> None:

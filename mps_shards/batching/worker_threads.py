@@ -103,7 +103,7 @@ class Workers:
         busy = [thread.name for thread in started if thread.is_alive()]
         if busy:
             raise ShutdownTimeout(
-                f"{', '.join(busy)} still busy {_STOP_TIMEOUT_S:.0f} s after the end\n{self.describe()}"
+                f"{', '.join(busy)} did not end within {_STOP_TIMEOUT_S:.0f} s after the iteration\n{self.describe()}"
             )
         self._plans.close()  # the generator may have open files
 

@@ -97,7 +97,7 @@ def choose(
 
 
 def with_check_result(choice: Choice, result: CheckResult) -> Choice:
-    """Return the choice, changed to what works by the result of the start-up check."""
+    """Return the choice with blocking copies or conversion by the workers, if the start-up check shows the need."""
     reasons = choice.reasons
     if result.wrong_values:
         reasons += (f"the device computes {result.wrong_values} of 256 values of x / 255 wrongly",)

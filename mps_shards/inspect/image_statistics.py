@@ -23,7 +23,7 @@ __all__ = ["Facts", "Tally", "examined"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Facts about one sample.
+    """Size, format, target and pixel values of one sample.
 
     Attributes:
         format, mode: Pillow's names ("JPEG"; "RGB", "L", "P").

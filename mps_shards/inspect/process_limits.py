@@ -13,7 +13,7 @@ _FEW_FILES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """Limits of this process.
+    """How many files this process may open, and how long a new process takes to start.
 
     Attributes:
         open_files, open_files_most: number of files that may be open now, and that ``ulimit -n`` can allow.
@@ -29,7 +29,7 @@ class ProcessLimits:
 
 
 def process_limits(*, start: bool = True) -> ProcessLimits:
-    """Return the limits of this process.
+    """Return how many files this process may open, and how long a new process takes to start.
 
     Args:
         start: also measure the start of a process, which takes seconds.

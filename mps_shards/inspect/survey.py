@@ -28,7 +28,7 @@ _SAMPLES, _THREADS = 512, 16  # of a measurement of the reading speed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """Result of a survey.
+    """Result of decoding and measuring the samples of a shard set.
 
     Attributes:
         manifest: manifest of the set.
@@ -54,7 +54,7 @@ class Survey:
         mean, std = self.tally.mean(), self.tally.std()
         if not all(std) or not std:
             raise ConfigError(
-                f"{self.tally.pixels} pixels, std {std}: a channel without variation cannot be normalized"
+                f"normalize= needs values that vary in every channel, but {self.tally.pixels:,} pixels have std {std}"
             )
         return mean, std
 

@@ -293,7 +293,9 @@ class WorkOptions:
         shown_default="cores, up to 8",
     )
     ray_address: str | None = declared(
-        None, "Address of the Ray cluster (auto, host:port).", shown_default="RAY_ADDRESS, or a new local cluster"
+        None,
+        "Address of the Ray cluster (auto, host:port).",
+        shown_default="the environment variable RAY_ADDRESS, or a new local cluster",
     )
     task_index: int | None = declared(
         None,

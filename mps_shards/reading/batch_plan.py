@@ -42,7 +42,7 @@ class BatchPlan(Protocol):
         ...
 
     def read(self, row: int) -> RawSample:
-        """Return the sample of a row. Called from any thread, once for each row."""
+        """Return the sample of a row. Any thread may call this method, once for each row."""
         ...
 
     def opened(self, first: int, last: int) -> AbstractContextManager[Spans | None]:

@@ -122,7 +122,7 @@ class ForeignShards:
         """Yield the positions and samples of one rank.
 
         Args:
-            share: rank, whose DataLoader worker does not matter.
+            share: rank whose samples are yielded; its DataLoader worker is ignored.
             seed, epoch: key of the order.
             start: position of the first sample.
             remainder: handling of the last samples, see `Deal`.
@@ -340,7 +340,9 @@ class _WatchedTar(io.RawIOBase):
         while self.read(1 << 20):
             pass
         if self._ends < 2 or self._held or self._offset < self._next:
-            raise ShardError(f"shard {self._name} is cut off: it ends at byte {self._offset} without a tar's end")
+            raise ShardError(
+                f"shard {self._name} is cut off: it ends at byte {self._offset} without the end marker of a tar"
+            )
 
     def close(self) -> None:
         self._file.close()

@@ -66,7 +66,7 @@ class ForeignPlan:
         return plain
 
     def opened(self, first: int, last: int) -> nullcontext[None]:
-        """Return None: the samples were streamed."""
+        """Yield None, because the samples were streamed and are in memory."""
         return nullcontext()
 
     def name(self, row: int) -> SampleName:

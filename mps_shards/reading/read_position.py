@@ -96,7 +96,7 @@ class Start(NamedTuple):
         sequence: sequence of the samples.
         request: the part of the epoch that the iteration reads.
         number: number of the iteration, see `Progress`.
-        worker: number of this process as a DataLoader worker; None if it is none.
+        worker: number of this DataLoader worker; None in any other process.
     """
 
     sequence: SampleSequence

@@ -79,7 +79,7 @@ class _AheadPlan(IndexedPlan):
 
     @contextmanager
     def opened(self, first: int, last: int) -> Iterator[None]:
-        """Yield None: the samples of stores are in memory."""
+        """Yield None, because the samples of stores are in memory."""
         yield None
 
 

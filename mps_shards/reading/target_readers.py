@@ -165,10 +165,10 @@ class NamedFields:
         return Opened(image, image_size(image), None if self.mask is not None else self._values(raw))
 
     def most_label(self, task: Task | None) -> None:
-        """Return None: targets are values by name."""
+        """Return None, because the targets are a dict of values by name."""
 
     def label_map(self, raw: RawSample, size: tuple[int, int]) -> None:
-        """Return None: a sample holds several values."""
+        """Return None, because the target of a sample is a dict, which may hold a label map."""
 
     def decoded(self, raw: RawSample, known: Opened) -> tuple[torch.Tensor, Any]:
         pixels = decode_image(known.image, max_pixels=self._max_pixels, size=known.size)

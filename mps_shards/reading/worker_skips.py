@@ -53,7 +53,7 @@ class WorkerSkips:
         self._shared = WorkerMemory(_Memory)
 
     def record(self, iteration: int, worker: int, count: int, first: Skip | None) -> None:
-        """Record how many samples a worker has skipped so far. Called in that worker.
+        """Record how many samples a worker has skipped so far. Only that worker calls this method.
 
         Args:
             iteration: number of the iteration.

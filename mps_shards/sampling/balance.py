@@ -172,7 +172,7 @@ class Balance:
     def draws(
         self, labels: npt.NDArray[np.int32] | None, samples: int, *, names: Sequence[str], seed: int, epoch: int
     ) -> Draws:
-        """Return the samples of an epoch. The arguments are those of `epoch_length`, and the seed and the epoch."""
+        """Return the samples of an epoch; see `epoch_length` for the first three arguments."""
         length = self.epoch_length(labels, samples, names)
         if self.samples is not None:
             uses = _uses_by_sample(np.asarray(self.samples), length, seed=seed, epoch=epoch)

@@ -34,7 +34,7 @@ def shares(sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
     if weights is None:
         return list(sizes)
     if len(weights) != len(sizes):
-        raise ConfigError(f"{len(weights)} weights were given for {len(sizes)} shard sets")
+        raise ConfigError(f"weights has {len(weights)} numbers for {len(sizes)} shard sets; give one for each set")
     if not all(0 < weight < float("inf") for weight in weights):
         raise ConfigError(f"weights must be positive numbers, not {list(weights)}")
     if not all(sizes):

@@ -40,7 +40,7 @@ class Shuffle:
         lanes: number of streams from which samples are taken in turn. In a batch of this size, all samples are of
             different blocks.
         window: number of samples, over all lanes, within which the order is random. Reading from an object store holds
-            at most so many samples in memory.
+            at most this many samples in memory.
     """
 
     block: int = 64

@@ -97,7 +97,7 @@ class DataLoaderWorker(NamedTuple):
 
 
 def dataloader_worker() -> DataLoaderWorker | None:
-    """Return the identity of this process as a DataLoader worker; None if it is none."""
+    """Return the number of this DataLoader worker, with the total and the seed; None in any other process."""
     data = sys.modules.get("torch.utils.data")
     info = data.get_worker_info() if data is not None else None
     return None if info is None else DataLoaderWorker(info.id, info.num_workers, info.seed - info.id)

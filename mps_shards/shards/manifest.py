@@ -164,8 +164,8 @@ def parse_manifest(content: bytes, *, where: str) -> Manifest:
         raise ManifestError(f"{where} names a shard twice")
     if (manifest.task == "regression") != bool(manifest.column_names):
         raise ManifestError(
-            f"{where} states the task {manifest.task} with {len(manifest.column_names)} columns, but only regression, "
-            "and every regression, has columns"
+            f"{where} states the task {manifest.task} with {len(manifest.column_names)} columns; a set for regression "
+            "has at least one column, and any other set has none"
         )
     if manifest.fingerprint != manifest.computed_fingerprint():
         raise ManifestError(f"{where} has a fingerprint that does not match its content; was the file edited by hand?")

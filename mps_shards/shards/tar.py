@@ -242,7 +242,9 @@ def data_size(block: bytes, *, where: str, position: int) -> int:
     except ValueError as error:
         raise ShardError(f"{where}: there is no tar header at byte {position}") from error
     if block[156] in b"xgXLK" and size > MAX_NAMING:
-        raise ShardError(f"{where}: the header at byte {position} states a name of {size} bytes")
+        raise ShardError(
+            f"{where}: the header at byte {position} states a name of {size} bytes, more than {MAX_NAMING}"
+        )
     return size
 
 

@@ -21,7 +21,7 @@ __all__ = ["Listed", "keys_in", "labels_in", "listed"]
 
 
 class Listed(NamedTuple):
-    """One listed sample.
+    """A sample as `mps-shards ls` lists it.
 
     Attributes:
         shard, sample: name of the sample's shard, and the sample's number in the shard.

@@ -32,7 +32,7 @@ _REQUESTS = 16  # number of tars whose first bytes are requested at the same tim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptReport:
-    """Result of indexing.
+    """Result of indexing existing tars.
 
     Attributes:
         folder: folder of the tars.

@@ -113,7 +113,7 @@ def _fetch(source: Folder, name: str, identity: Identity, content: Path, sha256:
             file.write(piece)
         where = source / name
         if size != identity.size:
-            raise StorageError(f"{where} has {identity.size} bytes, but {size} bytes arrived")
+            raise StorageError(f"{where} has {identity.size} bytes, but {size} bytes arrived; try again")
         if sha256 is not None and digest.hexdigest() != sha256:
             raise ShardError(
                 f"{where} has SHA-256 {digest.hexdigest()}, but its manifest says {sha256}; the file was replaced"

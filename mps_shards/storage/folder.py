@@ -111,7 +111,7 @@ class Folder(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise StorageError if this is certainly not a folder. Stores are not asked: they only have prefixes."""
+        """Raise StorageError if this is certainly not a folder. A store is not asked, because any prefix may exist."""
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -130,7 +130,7 @@ class Folder(ABC):
         """Return size and tag of a file. In a store, the first answer about a file is kept until `forget`."""
 
     def seen(self, name: str) -> Identity | None:
-        """Return the identity of a file if it is known without a request to a store, else None."""
+        """Return size and tag of a file if they are known without a request to a store, else None."""
         return None
 
     def forget(self, name: str) -> None:  # noqa: B027  # local folders remember nothing
@@ -215,7 +215,7 @@ class WritableFolder(Folder):
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Raise ConfigError or StorageError if the folder is certainly not writable. Writes nothing to find out."""
+        """Raise ConfigError or StorageError if the folder is certainly not writable. The check writes nothing."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:

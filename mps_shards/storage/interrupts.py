@@ -23,7 +23,7 @@ class WakeUp:
         self._unset.acquire()
 
     def set(self) -> None:
-        """Wake the waiting thread. Called from any thread."""
+        """Wake the waiting thread. Any thread may call this method."""
         with contextlib.suppress(RuntimeError):  # it is set already
             self._unset.release()
 

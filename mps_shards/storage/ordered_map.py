@@ -181,7 +181,7 @@ class Job(Generic[Result]):
         return job
 
     def result(self) -> Result:
-        """Wait for the function, and return its result or raise its error. Called by one thread."""
+        """Wait for the function, and return its result or raise its error. Only one thread may call this method."""
         self.wait()
         if self._error is not None:
             raise self._error

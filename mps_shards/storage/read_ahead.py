@@ -43,7 +43,7 @@ class ReadAhead:
     piece that was not requested yet is then requested at once.
 
     Args:
-        read: function (file, start, stop, stopped) -> bytes. Called from several threads.
+        read: function (file, start, stop, stopped) -> bytes, which several threads call.
         max_bytes: limit for pieces in memory and in flight; beyond it, only pieces that are needed next are fetched.
         traffic: counts to which waiting times are added.
     """

@@ -44,7 +44,7 @@ class StoreBackend(Protocol):
     tells_identity: bool
 
     def head(self, name: str) -> Identity:
-        """Return the identity of an object."""
+        """Return size and tag of an object."""
         ...
 
     def get(self, name: str, start: int, stop: int | None, stopped: Stop | None = None) -> Answer:

@@ -193,7 +193,7 @@ class StoreFolder(WritableFolder):
                 end = identity.size if stop is None else min(stop, identity.size)
                 for piece in pieces:
                     if offset + len(piece) > end:
-                        raise Transient(f"more than the {end - offset} bytes from byte {offset} on arrived")
+                        raise Transient(f"more than the {end - offset} requested bytes from byte {offset} arrived")
                     offset += len(piece)
                     self.traffic.add(bytes=len(piece))
                     yield memoryview(piece)

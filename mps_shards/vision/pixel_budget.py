@@ -44,8 +44,9 @@ class PixelBudget:
                 self._in_use -= taken
 
     def take(self, pixels: int) -> None:
-        """Wait until an image of so many pixels may be decoded. Does nothing for small images, or outside of a sample.
+        """Wait until an image with this number of pixels may be decoded.
 
+        The method does nothing for small images, or outside of a sample.
         A thread that already holds pixels never waits, because other threads could be waiting for these pixels.
         """
         taken = getattr(self._thread, "taken", None)

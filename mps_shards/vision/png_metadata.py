@@ -1,4 +1,4 @@
-"""Removal of damaged or too long metadata that keep decoders from reading a PNG whose pixels are intact."""
+"""Removal of metadata that is damaged or too long, so that decoders read a PNG whose pixels are intact."""
 
 import zlib
 

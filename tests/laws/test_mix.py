@@ -136,7 +136,7 @@ def test_the_mixed_sequence_equals_a_stored_one():
 @pytest.mark.parametrize(
     ("sizes", "weights", "complaint"),
     [
-        ([3, 4], [1], "1 weights were given for 2"),
+        ([3, 4], [1], "weights has 1 numbers for 2 shard sets"),
         ([3, 4], [1, 0], "positive"),
         ([3, 4], [1, float("nan")], "positive"),
         ([3, 4], [1, float("inf")], "positive"),

@@ -111,7 +111,7 @@ def test_an_empty_mask_is_named(tmp_path: Path):
 def test_two_folders_of_masks_are_both_named(tmp_path: Path):
     source = tree(tmp_path, "images/a.jpg", "masks/a.png", "labels/a.png")
 
-    with pytest.raises(ConfigError, match=r"labels and .*masks both fit; choose folders with --images and --masks"):
+    with pytest.raises(ConfigError, match=r"labels and .*masks could each be the folder of the masks; choose with"):
         list_source(source)
 
 

@@ -93,7 +93,7 @@ def damaged(content: bytes, how: str) -> bytes:
     [
         ("cut between members", r"s-000003.tar is cut off"),
         ("cut in a member", r"s-000003.tar is cut off|webdataset cannot read shard .*s-000003.tar"),
-        ("without its end", r"s-000003.tar is cut off: it ends at byte \d+ without a tar's end"),
+        ("without its end", r"s-000003.tar is cut off: it ends at byte \d+ without the end marker of a tar"),
         ("a header's byte", r"s-000003.tar: the header at byte 1024 has a wrong checksum"),
         ("a time that is no number", r"s-000003.tar: header at byte 1024 is damaged \(invalid header\)"),
         ("doubled", r"s-000003.tar continues after its end"),

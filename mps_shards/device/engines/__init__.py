@@ -45,7 +45,7 @@ class Engine(Protocol):
     device_batches: int
 
     def allocate(self, nbytes: int) -> torch.Tensor:
-        """Return uint8 memory of at least `nbytes` for a host buffer. Called from worker threads."""
+        """Return uint8 memory of at least `nbytes` for a host buffer. Worker threads call this method."""
         ...
 
     def send(self, batch: HostBatch, *, blocking: bool = False) -> Flight:
@@ -61,5 +61,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """End the threads of the engine. Called after all copies have finished."""
+        """End the threads of the engine. All copies must have finished."""
         ...

@@ -91,7 +91,7 @@ class ThreadEngine:
         if self._thread is not None:
             self._thread.join(_TIMEOUT_S)
             if self._thread.is_alive():
-                raise ShutdownTimeout(f"{self._thread.name} still busy {_TIMEOUT_S:.0f} s after the end")
+                raise ShutdownTimeout(f"{self._thread.name} did not end within {_TIMEOUT_S:.0f} s after the iteration")
 
     def _work(self) -> None:
         while True:

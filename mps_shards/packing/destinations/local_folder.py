@@ -95,7 +95,7 @@ class LocalDestination:
             file.write(msgspec.json.encode(completion))
 
     def holds(self, split: str, shard: str, done: Completion) -> bool:
-        """Compare the SHA-256 of a shard, for which every byte is read."""
+        """Whether a shard has the recorded SHA-256, for which every byte is read."""
         try:
             with open(self._out / split / shard, "rb") as tar:
                 return hashlib.file_digest(tar, "sha256").hexdigest() == done.sha256

@@ -51,7 +51,7 @@ def is_archive(path: Path) -> bool:
 
 
 def archive_stem(path: Path) -> str:
-    """The name of an archive without its suffix: ``imgs.tar.gz`` -> ``imgs``."""
+    """Return the name of an archive without its suffix: ``imgs.tar.gz`` -> ``imgs``."""
     suffix = next((each for each in sorted(ARCHIVE_SUFFIXES, key=len)[::-1] if path.name.lower().endswith(each)), "")
     return path.name[: len(path.name) - len(suffix)] or path.name
 
@@ -238,12 +238,12 @@ class _Endings:
         self._places, self._checksums = array("q"), array("L")
 
     def note(self, place: int, ending: bytes) -> None:
-        """Keep the checksum of a member. Places ascend."""
+        """Keep the checksum of a member, whose place is after those of all earlier members."""
         self._places.append(place)
         self._checksums.append(zlib.crc32(ending))
 
     def find(self, place: int) -> bytes:
-        """The checksum of a member; b"" if there is none."""
+        """Return the checksum of a member; b"" if none was kept."""
         at = bisect_left(self._places, place)
         is_noted = at < len(self._places) and self._places[at] == place
         return self._checksums[at].to_bytes(4, "big") if is_noted else b""

@@ -271,7 +271,7 @@ class FileTree:
         return any(is_image(path) or path.endswith(ICLOUD) for path in self.paths(folder))
 
     def below(self, folder: str) -> "FileTree":
-        """Return a folder of this tree as another tree. Neither tree records what the other one records."""
+        """Return a folder of this tree as another tree. Each tree records its own ignored and bad files."""
         return FileTree(files=SubFiles(self.files, folder), options=self.options)
 
     def class_order(self, names: Iterable[str]) -> list[str]:

@@ -198,7 +198,8 @@ def _image_and_mask_folder(tree: FileTree, prefix: str) -> tuple[str, str] | Non
     for several in (images, masks):
         if len(several) > 1:
             shown = " and ".join(map(tree.shown, several))
-            raise ConfigError(f"{shown} both fit; choose folders with --images and --masks")
+            kind = "images" if several is images else "masks"
+            raise ConfigError(f"{shown} could each be the folder of the {kind}; choose with --images and --masks")
     return images[0], masks[0]
 
 

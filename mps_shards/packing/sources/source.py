@@ -94,7 +94,7 @@ class Source(Protocol):
         return ""
 
     def read(self, entry: "Entry") -> SourceSample:
-        """Return the stored bytes of an entry. Called from many threads.
+        """Return the stored bytes of an entry. Several threads may call this method at once.
 
         Raises:
             DataError: the content is damaged, or differs from the listing.
@@ -103,7 +103,7 @@ class Source(Protocol):
         ...
 
     def stamp(self, entry: "Entry") -> Stamp:
-        """Identify the content of all files of an entry together. Called from many threads.
+        """Return a stamp of the content of all files of an entry. Several threads may call this method at once.
 
         Raises:
             StorageError: a file of the entry no longer exists.

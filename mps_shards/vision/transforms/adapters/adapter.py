@@ -15,7 +15,7 @@ Apply: TypeAlias = Callable[[torch.Tensor, Any, np.random.Generator], tuple[Any,
 
 
 class Adapter(Protocol):
-    """Calls a transform of some library. Adapters are pickled for DataLoader workers.
+    """Calls a transform of one library in the way of that library. Adapters are pickled for DataLoader workers.
 
     Attributes:
         planned: the same transform as `Planned`, for targets that are not label maps; None if the transform needs

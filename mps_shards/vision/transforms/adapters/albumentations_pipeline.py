@@ -61,7 +61,7 @@ class _PythonDraws(random.Random):
         return int.from_bytes(self.rng.bytes((k + 7) // 8), "little") >> -k % 8
 
     def seed(self, *_: Any, **__: Any) -> None:
-        """Do nothing: the NumPy generator is keyed by the sample."""
+        """Do nothing, because the sample has seeded the NumPy generator."""
 
 
 def _tensor(image: Any) -> Any:
