@@ -5,11 +5,11 @@ are in the CPU's cache. (``x * (1 / 255)`` differs for 126 of 256 values, as doe
 ``ToDtype(scale=True)``.) For another device the pixels stay uint8, a quarter of the bytes, and the device divides.
 """
 
-import ctypes
 import math
 import threading
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from mps_shards.vision.normalization import Normalize, mean_and_std
 __all__ = ["HostBatch", "ImageFormat", "Sample"]
 
 _ALIGNMENT = 64  # bytes; every tensor in a host buffer begins at a cache line
+_NUMPY = {torch.uint8: "|u1", torch.int64: "<i8", torch.float32: "<f4"}  # dtypes in host buffers
 _WHITE = torch.tensor(255.0)  # a tensor, because torch would convert a number in each call
 
 
@@ -205,8 +206,9 @@ class HostBatch:
             None if the samples of the batch have another shape or structure.
         """
         if self._layout is None:
-            sample = Sample(torch.empty(shape, dtype=dtype, device="meta"), 0, key)
-            self._lay_out_once(*self._layout_of(sample), sample)
+            sample = Sample(_like(shape, dtype), 0, key)
+            self._check_normalized(sample)
+            self._lay_out_once(*_layout_of_image(shape, dtype, self._pixels), sample)
         fast = self._fast_path
         if fast is None or fast.dtype is not dtype or tuple(fast.shape) != shape:
             return None
@@ -246,10 +248,7 @@ class HostBatch:
         """Close the gaps of skipped rows, and return their number. `rows` becomes the number of remaining rows."""
         for leaf, rows in zip(self.leaves, self._rows_of_leaves, strict=True):
             if leaf.ndim == 1:
-                numbers = np.array(
-                    rows, np.int64 if leaf.dtype == torch.int64 else np.float32
-                )  # torch takes 3 times as long
-                leaf.copy_(torch.from_numpy(numbers))
+                _array_of(leaf)[:] = rows  # torch takes several times as long
         # views would keep the memory alive
         self._rows_of_leaves, self._fast_path, self._image_memory = [], None, None
         if not self._skipped_rows:
@@ -286,24 +285,22 @@ class HostBatch:
 
     def _checked_leaves(self, sample: Sample) -> list[Any]:
         """Return the sample's leaves after comparing them with those of the first sample, which decides the layout."""
-        layout, structure, images = self._layout_of(sample)
+        self._check_normalized(sample)
+        layout, structure, images = _layout_of(sample, self._pixels)
         if self._layout is None:
             self._lay_out_once(layout, structure, images, sample)
         if layout != self._layout or structure != self._structure:
             raise ConfigError(describe_difference(self._first_key, self._layout or [], sample.key, layout))
         return [*tree.leaves(sample.image), *tree.leaves(sample.target)]
 
-    def _layout_of(self, sample: Sample) -> tuple[list[Leaf], Any, int]:
-        """Return the memory layout of the sample's leaves, their structure, and how many of them are images."""
-        images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
-        layout = [image_leaf(leaf, self._pixels, sample.key) for leaf in images]
-        layout += [target_leaf(leaf, self._pixels, sample.key) for leaf in targets]
-        if self.image_format.normalize is not None and any(leaf.dtype == torch.float32 for leaf in images):
+    def _check_normalized(self, sample: Sample) -> None:
+        if self.image_format.normalize is not None and any(
+            isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32 for leaf in tree.leaves(sample.image)
+        ):
             raise ConfigError(
                 f"normalize= applies to uint8 images, but the transform returned float32 for sample {sample.key!r}: "
                 "leave out ToTensor, ToDtype and Normalize in the transform, or normalize="
             )
-        return layout, tree.rebuilt((sample.image, sample.target), [None] * len(layout)), len(images)
 
     def _lay_out_once(self, layout: list[Leaf], structure: Any, images: int, sample: Sample) -> None:
         with self._lock:
@@ -343,16 +340,53 @@ class HostBatch:
         self._layout = layout  # last, because other threads read it without the lock
 
 
+def _layout_of(sample: Sample, pixels: torch.dtype) -> tuple[list[Leaf], Any, int]:
+    """Return the memory layout of the sample's leaves, their structure, and how many of them are images."""
+    images, targets = tree.leaves(sample.image), tree.leaves(sample.target)
+    layout = [image_leaf(leaf, pixels, sample.key) for leaf in images]
+    layout += [target_leaf(leaf, pixels, sample.key) for leaf in targets]
+    return layout, tree.rebuilt((sample.image, sample.target), [None] * len(layout)), len(images)
+
+
+@lru_cache(maxsize=32)
+def _layout_of_image(
+    shape: tuple[int, int, int], dtype: torch.dtype, pixels: torch.dtype
+) -> tuple[list[Leaf], Any, int]:
+    """Return the memory layout of samples that consist of an image and an integer. It is kept, as all batches have it.
+
+    The caller must not change it.
+    """
+    return _layout_of(Sample(_like(shape, dtype), 0, ""), pixels)
+
+
+@lru_cache(maxsize=32)
+def _like(shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
+    """Return an image without memory."""
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
 def _no_limit(nbytes: int) -> None:
     """Return None, because memory is not limited."""
 
 
 def _array_of(tensor: torch.Tensor) -> npt.NDArray[Any]:
-    """Return the memory of a dense uint8 or float32 tensor as an array, which is valid as long as the tensor lives.
+    """Return the memory of a dense tensor of a batch as an array, which is valid as long as the tensor lives.
 
     `Tensor.numpy` would make Python a co-owner of the memory. The copy to a device could then drop the last reference
     in a thread that does not hold the GIL.
     """
-    memory: Any = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
-    array = np.frombuffer(memory, np.uint8)
-    return (array if tensor.dtype == torch.uint8 else array.view(np.float32)).reshape(tuple(tensor.shape))
+    return np.asarray(_Memory(tensor))
+
+
+class _Memory:
+    """Memory of a tensor for NumPy; see NumPy's array interface protocol."""
+
+    __slots__ = ("__array_interface__",)
+
+    def __init__(self, tensor: torch.Tensor):
+        self.__array_interface__ = {
+            "data": (tensor.data_ptr(), False),
+            "shape": tuple(tensor.shape),
+            "typestr": _NUMPY[tensor.dtype],
+            "version": 3,
+        }

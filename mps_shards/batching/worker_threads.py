@@ -26,7 +26,9 @@ __all__ = ["Workers"]
 
 _STOP_TIMEOUT_S = 60.0  # longest wait, when the threads are stopped, for the samples that they are making
 _POLL_S = 0.5  # interval at which an idle worker checks that the consumer's thread is alive
-_MOST_ROWS = 16  # most rows that a worker takes at once; beyond that, locking takes hardly any time
+# Most rows that a worker takes at once, and how many it takes even if two batches must then be made at the same time to
+# keep all workers busy. Python's work for each taking, under the GIL, would otherwise limit the rate of many workers.
+_MOST_ROWS, _WORTHWHILE_ROWS = 16, 8
 
 
 class Workers:
@@ -228,9 +230,7 @@ class Workers:
             if batch is None:
                 return None
             rows = len(batch.plan)
-            # several rows for each locking, but so few that all workers finish a batch at about the same time
-            count = max(1, min(_MOST_ROWS, rows // (2 * len(self._threads))))
-            first, last = batch.next_row, min(batch.next_row + count, rows)
+            first, last = batch.next_row, min(batch.next_row + _rows_at_once(rows, len(self._threads)), rows)
             batch.next_row = last
             return batch, first, last
 
@@ -331,6 +331,12 @@ class Workers:
                 break
             other.detach()
         return not in_use or in_use + nbytes <= limit
+
+
+def _rows_at_once(rows: int, workers: int) -> int:
+    """Return how many rows of a batch a worker takes at once: few, so that all workers finish a batch together."""
+    several = min(_WORTHWHILE_ROWS, 2 * rows // workers)
+    return max(1, min(_MOST_ROWS, max(rows // (2 * workers), several)))
 
 
 class _Stopped(BaseException):

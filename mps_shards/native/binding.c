@@ -225,7 +225,7 @@ static PyObject *render(PyObject *module, PyObject *args) {
 }
 
 struct load_job {
-    Py_buffer spans, positions, geometry;
+    Py_buffer spans, geometry;
     Py_ssize_t count;
     struct rows rows;
     struct loading loading;
@@ -236,24 +236,20 @@ struct load_job {
 
 static void release_load(struct load_job *job) {
     release(&job->spans);
-    release(&job->positions);
     release(&job->geometry);
     release_rows(&job->rows);
     PyMem_Free(job->samples);
     PyMem_Free(job->done);
 }
 
-static int hold_spans(struct load_job *job, PyObject *spans, PyObject *positions, PyObject *geometry) {
+static int hold_spans(struct load_job *job, PyObject *spans, PyObject *geometry) {
     if (PyObject_GetBuffer(spans, &job->spans, PyBUF_SIMPLE) != 0 ||
-        PyObject_GetBuffer(positions, &job->positions, PyBUF_SIMPLE) != 0 ||
         PyObject_GetBuffer(geometry, &job->geometry, PyBUF_SIMPLE) != 0)
         return -1;
     job->count = job->spans.len / (Py_ssize_t)sizeof(struct span);
     if ((size_t)job->spans.len != (size_t)job->count * sizeof(struct span) ||
-        (size_t)job->positions.len != (size_t)job->count * sizeof(uint64_t) ||
         (size_t)job->geometry.len != sizeof(struct geometry)) {
-        PyErr_Format(PyExc_ValueError, "spans, positions and geometry have %zd, %zd and %zd bytes", job->spans.len,
-                     job->positions.len, job->geometry.len);
+        PyErr_Format(PyExc_ValueError, "spans and geometry have %zd and %zd bytes", job->spans.len, job->geometry.len);
         return -1;
     }
     memcpy(&job->loading.geometry, job->geometry.buf, sizeof job->loading.geometry);
@@ -271,11 +267,8 @@ static void load_all(struct load_job *job) {
     for (Py_ssize_t i = 0; i < job->count; i++) {
         const struct target target = row_target(&job->rows, i);
         struct span span;
-        uint64_t position;
         memcpy(&span, (const char *)job->spans.buf + (size_t)i * sizeof span, sizeof span);
-        memcpy(&position, (const char *)job->positions.buf + (size_t)i * sizeof position, sizeof position);
-        job->done[i] = (char)load_sample(&job->decoder->loader, &job->loading, &span, position, &target,
-                                         &job->samples[i]);
+        job->done[i] = (char)load_sample(&job->decoder->loader, &job->loading, &span, &target, &job->samples[i]);
     }
 }
 
@@ -318,13 +311,13 @@ static PyObject *load_job(struct load_job *job) {
 
 static PyObject *load(PyObject *module, PyObject *args) {
     (void)module;
-    PyObject *decoder, *spans, *positions, *geometry, *destination, *table, *result = NULL;
+    PyObject *decoder, *spans, *geometry, *destination, *table, *result = NULL;
     int layout;
     unsigned long long seed, epoch;
     long long most_label, max_pixels;
     struct load_job job;
     memset(&job, 0, sizeof job);
-    if (!PyArg_ParseTuple(args, "OOOOKKLpOiiiOL", &decoder, &spans, &positions, &geometry, &seed, &epoch, &most_label,
+    if (!PyArg_ParseTuple(args, "OOOKKLpOiiiOL", &decoder, &spans, &geometry, &seed, &epoch, &most_label,
                           &job.loading.is_scaled, &destination, &layout, &job.rows.target.height,
                           &job.rows.target.width, &table, &max_pixels))
         return NULL;
@@ -333,7 +326,7 @@ static PyObject *load(PyObject *module, PyObject *args) {
     job.loading.most_label = most_label;
     job.loading.max_pixels = max_pixels;
     job.decoder = idle_decoder(decoder);
-    if (job.decoder != NULL && hold_spans(&job, spans, positions, geometry) == 0 &&
+    if (job.decoder != NULL && hold_spans(&job, spans, geometry) == 0 &&
         hold_rows(&job.rows, job.count, destination, table, layout) == 0)
         result = load_job(&job);
     release_load(&job);
@@ -367,7 +360,7 @@ static PyMethodDef methods[] = {
      "render(decoder, images, views, destination, layout, height, width, table, max_pixels) -> bytes\n\n"
      "Render each image into its row of `destination`; each byte returned is an `enum outcome`, see kernel.h."},
     {"load", load, METH_VARARGS,
-     "load(decoder, spans, positions, geometry, seed, epoch, most_label, scaled, destination, layout, height, width, "
+     "load(decoder, spans, geometry, seed, epoch, most_label, scaled, destination, layout, height, width, "
      "table, max_pixels) -> (done, keys, labels, bytes, seconds)\n\n"
      "Read, parse and render samples of open tars; `done` as for render, see load.h."},
     {"rewrite", rewrite, METH_VARARGS,

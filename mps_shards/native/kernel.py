@@ -118,7 +118,6 @@ class Decoder:
     def load(
         self,
         spans: npt.NDArray[np.int64],
-        positions: npt.NDArray[np.uint64],
         loading: Loading,
         destination: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
         *,
@@ -128,8 +127,8 @@ class Decoder:
         """Read samples of open tars, draw their views, and render their images, in one call without the GIL.
 
         Args:
-            spans: int64 [samples, 3], descriptor of the tar, offset and size of each sample.
-            positions: uint64 [samples], position of each sample in the epoch's sequence.
+            spans: int64 [samples, 4], descriptor of the tar, offset and size of each sample, and its position in the
+                epoch's sequence.
             destination: contiguous rows in this layout, at least one for each sample.
             table: float32 [3, 256], the result for each value of each channel, instead of value / 255.
 
@@ -139,16 +138,12 @@ class Decoder:
         Raises:
             ValueError: the sizes do not match, or another thread is using this object.
         """
-        if spans.dtype != np.int64 or spans.shape != (len(positions), 3) or positions.dtype != np.uint64:
-            raise ValueError(
-                f"spans are {spans.dtype} {spans.shape} and positions {positions.dtype} {positions.shape}, "
-                f"not int64 ({len(positions)}, 3) and uint64 ({len(positions)},)"
-            )
+        if spans.dtype != np.int64 or spans.shape[1:] != (4,):
+            raise ValueError(f"spans are {spans.dtype} {spans.shape}, not int64 (samples, 4)")
         return Loaded(
             *self._module.load(
                 self._decoder,
                 spans,
-                positions,
                 loading.geometry,
                 loading.seed,
                 loading.epoch,

@@ -41,7 +41,7 @@ static int read_span(struct loader *loader, const struct span *span) {
 }
 
 enum outcome load_sample(struct loader *loader, const struct loading *loading, const struct span *span,
-                         uint64_t position, const struct target *target, struct sample *sample) {
+                         const struct target *target, struct sample *sample) {
     struct jpeg jpeg;
     if (read_span(loader, span) != 0 || sample_parse(sample, loader->bytes, (size_t)span->size) != 0)
         return DECLINED;
@@ -49,7 +49,7 @@ enum outcome load_sample(struct loader *loader, const struct loading *loading, c
         return DECLINED;
     if (jpeg_parse(&jpeg, sample->image, sample->image_size) != 0)
         return DECLINED;
-    const struct draw draw = {loading->seed, loading->epoch, position};
+    const struct draw draw = {loading->seed, loading->epoch, span->position};
     struct view view = geometry_view(&loading->geometry, jpeg.height, jpeg.width, &draw);
     if (loading->is_scaled)
         view.factor = geometry_factor(&view);

@@ -9,9 +9,11 @@
 #include "kernel.h"
 #include "sample.h"
 
-/* The byte range of a sample in an open file, with the memory layout of the binding's array of 3 int64. */
+/* The byte range of a sample in an open file, and its position in the epoch's sequence, with the memory layout of the
+ * binding's array of 4 int64. */
 struct span {
     int64_t descriptor, offset, size;
+    uint64_t position;
 };
 
 /* Properties that all samples of a batch share. */
@@ -34,6 +36,6 @@ struct loader {
 /* Load one sample. Returns DECLINED if the sample cannot be read or parsed, if its label is not as `loading` says, or
  * if kernel_render declines its image. */
 enum outcome load_sample(struct loader *loader, const struct loading *loading, const struct span *span,
-                         uint64_t position, const struct target *target, struct sample *sample);
+                         const struct target *target, struct sample *sample);
 
 #endif

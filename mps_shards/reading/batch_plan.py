@@ -11,7 +11,8 @@ from mps_shards.shards.raw_sample import RawSample
 
 __all__ = ["BatchPlan", "SampleName", "Spans"]
 
-Spans: TypeAlias = npt.NDArray[np.int64]  # [samples, 3]: descriptor of the open tar, offset and size of each sample
+# [samples, 4]: descriptor of the open tar, offset and size of each sample, and its position in the epoch's sequence
+Spans: TypeAlias = npt.NDArray[np.int64]
 
 
 class SampleName(NamedTuple):

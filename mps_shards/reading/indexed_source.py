@@ -3,8 +3,9 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import accumulate
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +15,14 @@ from mps_shards.errors import ManifestError
 from mps_shards.reading.batch_plan import BatchPlan, SampleName, Spans
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.reading.selection import Selection
+from mps_shards.sampling.order import Numbers
 from mps_shards.shards.manifest import Task
 from mps_shards.shards.raw_sample import RawSample
 from mps_shards.storage.folder import Traffic
 
-__all__ = ["IndexedSource"]
+__all__ = ["IndexedPlan", "IndexedSource", "Planned"]
+
+_PLANNED = 1024  # samples whose batches are planned together, or one larger batch
 
 
 class _Located(NamedTuple):
@@ -26,22 +30,44 @@ class _Located(NamedTuple):
 
     Attributes:
         shards: number of the shard of each sample, counted through all sets.
-        ranges: int64 [samples, 2], offset and size of each sample in its shard.
+        spans: spans of the samples, without descriptors.
     """
 
     shards: list[int]
-    ranges: npt.NDArray[np.int64]
+    spans: Spans
+
+
+class Planned:
+    """The samples of several consecutive batches. Planning them together takes a fraction of the time.
+
+    Attributes:
+        positions: int64 [samples], positions in the epoch's sequence.
+        numbers: int64 [samples], numbers of the samples over all sets.
+    """
+
+    def __init__(self, source: "IndexedSource", positions: Numbers, numbers: Numbers):
+        self._source, self.positions, self.numbers = source, positions, numbers
+
+    @cached_property
+    def located(self) -> _Located | None:
+        """Places of the samples; None if a set must be read in another way, or an index row is invalid."""
+        return self._source.located(self.positions, self.numbers)
 
 
 class IndexedPlan:
-    """A `BatchPlan` whose samples are read by their numbers in the source."""
+    """A `BatchPlan` whose samples are read by their numbers in the source.
 
-    __slots__ = ("_located", "_numbers", "_source", "next_position", "positions")
+    Args:
+        planned: samples of this batch and others.
+        first, stop: the samples of this batch among them.
+    """
 
-    def __init__(self, source: "IndexedSource", positions: list[int], numbers: list[int], next_position: int):
-        self._source, self._numbers = source, numbers
-        self._located: _Located | None = None
-        self.positions, self.next_position = positions, next_position
+    __slots__ = ("_first", "_planned", "_source", "next_position", "positions")
+
+    def __init__(self, source: "IndexedSource", planned: Planned, first: int, stop: int, next_position: int):
+        self._source, self._planned, self._first = source, planned, first
+        self.positions: list[int] = planned.positions[first:stop].tolist()
+        self.next_position = next_position
 
     @property
     def task(self) -> Task | None:
@@ -53,30 +79,41 @@ class IndexedPlan:
 
     def read(self, row: int) -> RawSample:
         """Return the sample of a row, by one ranged read."""
-        return self._source.read(self._numbers[row])
+        return self._source.read(self._number(row))
 
-    @contextmanager
-    def opened(self, first: int, last: int) -> Iterator[Spans | None]:
-        located = self._located
+    def opened(self, first: int, last: int) -> AbstractContextManager[Spans | None]:
+        located = self._planned.located
         if located is None:
-            located = self._located = self._source.located(self._numbers)
-        if located is None:
-            yield None
-            return
-        shards = located.shards[first:last]
-        distinct = list(dict.fromkeys(shards))
-        with self._source.opened(distinct) as descriptors:
-            spans = None
-            if descriptors is not None:
-                descriptor_of = dict(zip(distinct, descriptors, strict=True))
-                spans = np.empty((last - first, 3), np.int64)
-                spans[:, 0] = [descriptor_of[shard] for shard in shards]
-                spans[:, 1:] = located.ranges[first:last]
-            yield spans
+            return nullcontext()
+        rows = slice(self._first + first, self._first + last)
+        return _OpenedSpans(self._source.opened(located.shards[rows]), located.spans[rows])
 
     def name(self, row: int) -> SampleName:
         """Return the name of a row's sample for messages, without its key."""
-        return self._source.name(self._numbers[row])
+        return self._source.name(self._number(row))
+
+    def _number(self, row: int) -> int:
+        return int(self._planned.numbers[self._first + row])
+
+
+class _OpenedSpans:
+    """Result of `IndexedPlan.opened`: a class, because it is used for every few samples, and a generator is slower."""
+
+    __slots__ = ("_opened", "_spans")
+
+    def __init__(self, opened: AbstractContextManager[list[int] | None], spans: Spans):
+        self._opened, self._spans = opened, spans
+
+    def __enter__(self) -> Spans | None:
+        descriptors = self._opened.__enter__()
+        if descriptors is None:
+            return None
+        spans = self._spans.copy()
+        spans[:, 0] = descriptors
+        return spans
+
+    def __exit__(self, *error: Any) -> None:
+        self._opened.__exit__(*error)
 
 
 class IndexedSource:
@@ -108,41 +145,46 @@ class IndexedSource:
 
     def plans(self, request: Request, *, damaged: Damaged = refused) -> Iterator[BatchPlan]:
         """Yield the plans of the batches of a request. Resuming late in an epoch is as fast as early in it."""
-        for positions, numbers, next_position in self._batches(request):
-            yield IndexedPlan(self, positions, numbers, next_position)
+        for batch in self._batches(request):
+            yield IndexedPlan(self, *batch)
 
-    def _batches(self, request: Request) -> Iterator[tuple[list[int], list[int], int]]:
-        """Yield the positions and the sample numbers of each batch of a request, and the cursor's position after it."""
+    def _batches(self, request: Request) -> Iterator[tuple[Planned, int, int, int]]:
+        """Yield for each batch of a request the arguments of `IndexedPlan`. The first batch is planned alone."""
         deal = request.deal(self.samples)
         order = self._selection.order(seed=request.seed, epoch=request.epoch)
-        for step in deal:
-            positions = deal.positions(step)
-            yield positions.tolist(), order.at(positions).tolist(), deal.after(step)
+        steps, count = iter(deal), 1
+        while chosen := list(islice(steps, count)):
+            parts = [deal.positions(step) for step in chosen]
+            positions = np.concatenate(parts)
+            planned = Planned(self, positions, order.at(positions))
+            stops = list(accumulate(map(len, parts)))
+            for step, first, stop in zip(chosen, [0, *stops], stops, strict=False):
+                yield planned, first, stop, deal.after(step)
+            count = max(1, min(2 * count, _PLANNED // request.batch_size))
 
     def read(self, number: int) -> RawSample:
         """Return a sample by its number over all sets, by one ranged read."""
         at = bisect_right(self._starts, number) - 1
         return self.sets[at].read(number - self._starts[at])
 
-    def located(self, numbers: list[int]) -> _Located | None:
+    def located(self, positions: Numbers, numbers: Numbers) -> _Located | None:
         """Return the places of some samples; None if a set must be read in another way, or an index row is invalid."""
-        wanted = np.array(numbers)
-        shards, ranges = np.empty(len(numbers), np.int64), np.empty((len(numbers), 2), np.int64)
+        spans = np.empty((len(numbers), 4), np.int64)
+        spans[:, 3] = positions
         for one, first, stop, first_shard in zip(
             self.sets, self._starts, self._starts[1:], self._first_shards, strict=False
         ):
-            inside = (wanted >= first) & (wanted < stop)
+            inside = (numbers >= first) & (numbers < stop)
             if not inside.any():
                 continue
             if not one.is_plain:
                 return None
             try:
-                at, _, starts, stops = one.spans(wanted[inside] - first)
+                at, _, starts, stops = one.spans(numbers[inside] - first)
             except ManifestError:
                 return None
-            shards[inside] = at + first_shard
-            ranges[inside] = np.stack((starts, stops - starts), 1)
-        return _Located(shards.tolist(), ranges)
+            spans[inside, :3] = np.stack((at + first_shard, starts, stops - starts), 1)
+        return _Located(spans[:, 0].tolist(), spans)
 
     def opened(self, shards: list[int]) -> AbstractContextManager[list[int] | None]:
         """Keep shards open in the block; the result is the descriptor of each, or None if one cannot be opened."""

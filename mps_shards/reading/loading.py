@@ -49,9 +49,8 @@ class SampleLoader:
         began = time.perf_counter()
         with plan.opened(first, last) as spans:
             opened = time.perf_counter()
-            positions = plan.positions[first:last]
             loaded = spans is not None and self._renderer.load(
-                batch, self._shape, spans, first=first, positions=positions, loading=self._loading
+                batch, self._shape, spans, first=first, loading=self._loading
             )
         if not loaded:
             return range(first, last)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mps_shards.reading.batch_plan import BatchPlan
-from mps_shards.reading.indexed_source import IndexedPlan, IndexedSource
+from mps_shards.reading.indexed_source import IndexedPlan, IndexedSource, Planned
 from mps_shards.reading.sample_sources import Damaged, Request, refused
 from mps_shards.reading.selection import Selection
 from mps_shards.sampling.order import Numbers, Shuffle
@@ -60,14 +60,15 @@ class _AheadPlan(IndexedPlan):
     def __init__(
         self,
         source: "RemoteSource",
-        positions: list[int],
-        numbers: list[int],
+        planned: Planned,
+        first: int,
+        stop: int,
         next_position: int,
         *,
         ahead: ReadAhead,
         fetched: dict[int, _Ahead],
     ):
-        super().__init__(source, positions, numbers, next_position)
+        super().__init__(source, planned, first, stop, next_position)
         self._ahead, self._fetched = ahead, fetched
 
     def read(self, row: int) -> RawSample:
@@ -135,7 +136,7 @@ class RemoteSource(IndexedSource):
                     if batch is None:
                         ended = True
                     else:
-                        planned.append(self._plan(*batch, ahead, ticket, pieces))
+                        planned.append(self._plan(batch, ahead, ticket, pieces))
                         ticket += len(planned[-1])
                 ahead.plan(pieces, known=ticket if ended or span == 1 else ticket - 2 * window)
                 ahead.prioritise(range(first, first + max(_URGENT, 2 * request.batch_size)))
@@ -151,27 +152,20 @@ class RemoteSource(IndexedSource):
             raise
 
     def _plan(
-        self,
-        positions: list[int],
-        listed: list[int],
-        next_position: int,
-        ahead: ReadAhead,
-        ticket: int,
-        pieces: list[Piece],
+        self, batch: tuple[Planned, int, int, int], ahead: ReadAhead, ticket: int, pieces: list[Piece]
     ) -> _AheadPlan:
         """Return the plan of a batch, and append the byte ranges to fetch to `pieces`.
 
         Args:
-            positions: positions of the samples.
-            listed: numbers of the samples over all sets.
-            next_position: position of the cursor after the batch.
+            batch: arguments of `IndexedPlan`.
             ahead: reader that fetches the samples.
             ticket: ticket of the first sample.
             pieces: list to which the byte ranges of samples in object stores are appended.
         """
         fetched: dict[int, _Ahead] = {}
         here: list[Piece] = []
-        numbers = np.asarray(listed, dtype=np.int64)
+        planned, first, stop, _ = batch
+        numbers = planned.numbers[first:stop]
         owners = np.searchsorted(self._starts, numbers, side="right") - 1
         for at in set(owners.tolist()):
             one = self.sets[at]
@@ -185,7 +179,7 @@ class RemoteSource(IndexedSource):
                 fetched[row] = _Ahead(ticket + row, at, number)
                 here.append(Piece(ticket + row, (at, unit), (at, shard), start, stop))
         pieces += sorted(here)
-        return _AheadPlan(self, positions, listed, next_position, ahead=ahead, fetched=fetched)
+        return _AheadPlan(self, *batch, ahead=ahead, fetched=fetched)
 
     def _read(self, file: tuple[int, ...], start: int, stop: int, stopped: Stop) -> Buffer:
         at, shard = file

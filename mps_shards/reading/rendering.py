@@ -82,7 +82,6 @@ class Renderer:
         spans: Spans,
         *,
         first: int,
-        positions: list[int],
         loading: Loading,
     ) -> Loaded | None:
         """Write the images of consecutive rows into the batch; None if the batch has images of another shape.
@@ -92,7 +91,6 @@ class Renderer:
                 batch holds already.
             spans: places of the samples in open tars.
             first: row of the first sample.
-            positions: positions of the samples in the epoch's sequence.
         """
         if shape is None and batch.image_shape is not None:
             shape = batch.image_shape[1], batch.image_shape[2]
@@ -101,7 +99,6 @@ class Renderer:
             return None
         return self._decoder.load(
             spans,
-            np.array(positions, np.uint64),
             loading,
             rows[first : first + len(spans)],
             layout=_layout(batch.image_format, rows),

@@ -87,7 +87,7 @@ class LocalFolder(WritableFolder):
         return self._reader.read(self._path_of(name), start, stop - start)
 
     def opened(self, names: Sequence[str]) -> contextlib.AbstractContextManager[list[int] | None]:
-        return self._reader.borrowed([self._path_of(name) for name in names])
+        return self._reader.opened([self._path_of(name) for name in names])
 
     def _path_of(self, name: str) -> str:
         path = self._paths.get(name)

@@ -4,8 +4,8 @@ import errno
 import os
 import resource
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from threading import Lock
 from weakref import WeakValueDictionary
 
@@ -77,30 +77,32 @@ class RangeReader:
                     raise kind(f"{path}: {error.strerror}{_remedy(error)}") from error
                 recovered = True
 
-    @contextmanager
-    def borrowed(self, paths: Sequence[str]) -> Iterator[list[int] | None]:
+    def opened(self, paths: Sequence[str]) -> "_Opened":
         """Keep files open in the block, for code that reads them itself.
 
-        Yields:
-            The descriptor of each path, in order; all paths differ. None if a file cannot be opened, or if more files
-            would be open than this reader may keep: then `read` is to be used, which names an error.
+        The result is the descriptor of each path, in order. It is None if a file cannot be opened, or if more files
+        would be open than this reader may keep: then `read` is to be used, which names an error.
         """
+        return _Opened(self, paths)
+
+    def _borrow_all(self, paths: Sequence[str]) -> list["_File"]:
+        """Borrow files, or only some of them, if a file cannot be opened or more would be open than allowed."""
         self._reset_after_fork()
         with self._lock:
-            in_use = sum(file.users > 0 for file in self._open.values())
             files = [file for path in paths if (file := self._open.get(path)) is not None]
             for file in files:
                 file.users += 1
-        try:
-            if len(files) < len(paths) and in_use + len(paths) <= self._limit():
-                self._give_back(*files)
-                files = []
-                with suppress(OSError):
-                    for path in paths:
-                        files.append(self._borrow(path))
-            yield [file.descriptor for file in files] if len(files) == len(paths) else None
-        finally:
+            if len(files) == len(paths):
+                return files
+            idle = sum(not file.users for file in self._open.values())
+            needed = len(self._open) - idle + len(set(paths) - self._open.keys())
+        if needed <= self._limit():
             self._give_back(*files)
+            files = []
+            with suppress(OSError):
+                for path in paths:
+                    files.append(self._borrow(path))
+        return files
 
     def _recover(self, path: str, error: OSError) -> bool:
         """Prepare another attempt after an error; return whether it may succeed."""
@@ -199,6 +201,22 @@ def _remedy(error: OSError) -> str:
         return ""
     granted, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return f"; this process may open {granted} files: raise the limit with ulimit -n {max(1024, 4 * granted)}"
+
+
+class _Opened:
+    """Result of `RangeReader.opened`: a class, because it is used for every few samples, and a generator is slower."""
+
+    __slots__ = ("_files", "_paths", "_reader")
+
+    def __init__(self, reader: RangeReader, paths: Sequence[str]):
+        self._reader, self._paths = reader, paths
+
+    def __enter__(self) -> list[int] | None:
+        self._files = self._reader._borrow_all(self._paths)
+        return [file.descriptor for file in self._files] if len(self._files) == len(self._paths) else None
+
+    def __exit__(self, *_: object) -> None:
+        self._reader._give_back(*self._files)
 
 
 class _File:

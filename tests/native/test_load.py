@@ -50,7 +50,8 @@ def stored(runs: Sequence[bytes], folder: Path) -> Iterator[np.ndarray]:
     descriptor = os.open(path, os.O_RDONLY)
     stops = np.cumsum([len(run) for run in runs])
     try:
-        yield np.array([(descriptor, stop - len(run), len(run)) for stop, run in zip(stops, runs, strict=True)])
+        places = zip(stops, runs, strict=True)
+        yield np.array([(descriptor, stop - len(run), len(run), at) for at, (stop, run) in enumerate(places)])
     finally:
         os.close(descriptor)
 
@@ -59,7 +60,6 @@ def loaded(
     spans: np.ndarray,
     *,
     geometry: Geometry = WHOLE,
-    positions: Sequence[int] | None = None,
     most_label: int = MANY_CLASSES,
     seed: int = 0,
     epoch: int = 0,
@@ -76,8 +76,7 @@ def loaded(
         scaled=scaled,
         max_pixels=max_pixels,
     )
-    numbers = np.array(range(len(spans)) if positions is None else positions, np.uint64)
-    return Decoder().load(spans, numbers, loading, rows, layout=Layout.BYTE_PLANES), rows
+    return Decoder().load(spans, loading, rows, layout=Layout.BYTE_PLANES), rows
 
 
 def geometries() -> st.SearchStrategy[Geometry]:
@@ -99,7 +98,7 @@ def geometries() -> st.SearchStrategy[Geometry]:
     geometry=geometries(),
     seed=st.integers(0, (1 << 64) - 1),
     epoch=st.integers(0, (1 << 64) - 1),
-    position=st.integers(0, (1 << 64) - 1),
+    position=st.integers(0, (1 << 63) - 1),
     scaled=st.booleans(),
 )
 def test_a_view_is_drawn_as_python_draws_it(
@@ -117,7 +116,8 @@ def test_a_view_is_drawn_as_python_draws_it(
     run = member("a.jpg", content) + member("a.cls", b"3")
 
     with stored([run], tmp_path_factory.getbasetemp()) as spans:
-        found, rows = loaded(spans, geometry=geometry, positions=[position], seed=seed, epoch=epoch, scaled=scaled)
+        spans[0, 3] = position
+        found, rows = loaded(spans, geometry=geometry, seed=seed, epoch=epoch, scaled=scaled)
 
     assert (found.keys, found.labels, found.nbytes) == (["a"], [3], len(content) + 1)
     assert np.array_equal(rows[0], by_kernel(content, view, factor=view.factor() if scaled else 1))
@@ -242,17 +242,17 @@ def test_the_kernel_knows_every_image_field_of_python(tmp_path: Path, field: str
 def test_samples_that_cannot_be_read_are_left_to_python(tmp_path: Path):
     run = member("a.jpg", PHOTO) + member("a.cls", b"1")
     with stored([run], tmp_path) as spans:
-        descriptor, offset, size = spans[0]
+        descriptor, offset, size, _ = spans[0]
         closed = os.dup(descriptor)
         os.close(closed)
         wrong = [
-            (closed, 0, size),
-            (descriptor, offset + 512, size),
-            (descriptor, -512, size),
-            (descriptor, 0, 1 << 40),
+            (closed, 0, size, 0),
+            (descriptor, offset + 512, size, 0),
+            (descriptor, -512, size, 0),
+            (descriptor, 0, 1 << 40, 0),
         ]
 
-        found, _ = loaded(np.array([*wrong, (descriptor, 0, 0), spans[0]]))
+        found, _ = loaded(np.array([*wrong, (descriptor, 0, 0, 0), spans[0]]))
 
     assert found.outcomes == b"\0\0\0\0\0\2"
     assert found.read_s > 0
@@ -270,20 +270,19 @@ def test_images_of_another_shape_or_too_large_are_left_to_python(tmp_path: Path)
 def test_arguments_of_wrong_sizes_are_refused(tmp_path: Path):
     loading = Loading(geometry=WHOLE.numbers(), seed=0, epoch=0, most_label=0, scaled=False, max_pixels=1 << 20)
     rows = np.zeros((2, 3, SIDE, SIDE), np.uint8)
-    spans, positions = np.zeros((2, 3), np.int64), np.zeros(2, np.uint64)
+    spans = np.zeros((2, 4), np.int64)
     short = Loading(geometry=np.zeros(4), seed=0, epoch=0, most_label=0, scaled=False, max_pixels=1)
     for wrong in (
-        (spans[:1], positions, loading, rows),
-        (spans.astype(np.int32), positions, loading, rows),
-        (spans, positions.astype(np.int64), loading, rows),
-        (spans, positions, loading, rows[:1]),
-        (spans, positions, short, rows),
+        (spans[:, :3], loading, rows),
+        (spans.astype(np.int32), loading, rows),
+        (spans, loading, rows[:1]),
+        (spans, short, rows),
     ):
         with pytest.raises(ValueError, match=r"spans|destination"):
             native.Decoder().load(*wrong, layout=Layout.BYTE_PLANES)  # type: ignore[arg-type]  # not tuples of one kind
 
 
 def test_an_empty_call_loads_nothing():
-    found, _ = loaded(np.zeros((0, 3), np.int64))
+    found, _ = loaded(np.zeros((0, 4), np.int64))
 
     assert found == Loaded(b"", [], [], 0, 0.0)

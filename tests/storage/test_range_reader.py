@@ -209,3 +209,36 @@ def test_a_stale_descriptor_is_not_used_again(tmp_path: Path, monkeypatch: pytes
     assert reader.read(str(path), 7, 2) == b"\7\10"
     assert len(open_tars(tmp_path)) == 1
     reader.close()
+
+
+@needs_proc
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 3, 3, 0, 1], [2, 2]])
+def test_files_that_are_kept_open_are_those_that_were_asked_for_in_order(tmp_path: Path, order: list[int]):
+    paths, reader = numbered(tmp_path, 4), RangeReader(limit=4)
+    for _ in range(2):  # first they are opened, and then they are open already
+        with reader.opened([str(paths[n]) for n in order]) as descriptors:
+            assert descriptors is not None
+            reader.close()  # closes none that is in use
+            assert [os.pread(descriptor, 1, 0)[0] for descriptor in descriptors] == order
+        reader.read(str(paths[order[0]]), 0, 1)
+
+    reader.close()
+    assert open_tars(tmp_path) == []
+
+
+@needs_proc
+def test_no_more_files_are_kept_open_than_the_limit(tmp_path: Path):
+    paths, reader = [str(path) for path in numbered(tmp_path, 5)], RangeReader(limit=3)
+
+    with reader.opened(paths[:2]) as some, reader.opened([paths[0], paths[2]]) as others:
+        assert some is not None and others is not None
+        with reader.opened(paths[3:4]) as fourth, reader.opened([paths[1], paths[3]]) as both:
+            assert fourth is both is None
+        with reader.opened([str(tmp_path / "missing.tar")]) as missing:
+            assert missing is None
+        assert len(open_tars(tmp_path)) == 3
+    with reader.opened(paths[3:]) as later:
+        assert later is not None
+
+    reader.close()
+    assert open_tars(tmp_path) == []
