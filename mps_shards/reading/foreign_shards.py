@@ -148,7 +148,7 @@ class ForeignShards:
 
 
 def _listed(tar: File) -> str:
-    """Return the name and size of a tar; only the name in an object store or a cached folder, to save a request."""
+    """Return the name and size of a tar, without the size in a store or a cached folder, to save a request."""
     return tar.name if tar.folder.path is None else f"{tar.name} {tar.size()}"
 
 

@@ -340,7 +340,7 @@ def test_masks_of_metadata_are_those_of_hugging_face(tmp_path: Path):
         (("metadata.csv", "train/metadata.csv"), r"metadata\.csv and train/metadata\.csv describe the same images"),
         (
             ("train/metadata.parquet",),
-            r"metadata\.parquet cannot be read; write it as metadata\.csv or metadata\.jsonl",
+            r"metadata\.parquet: Parquet metadata is not read; write metadata\.csv or metadata\.jsonl",
         ),
     ],
 )

@@ -86,7 +86,7 @@ class FileTree:
 
     @property
     def lists(self) -> Files:
-        """The files that may include lists of images."""
+        """The files among which a list of images is looked up: those of the tree, unless others were given."""
         return self.list_files or self.files
 
     def names(self, folder: str = "") -> list[str]:

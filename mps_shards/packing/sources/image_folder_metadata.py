@@ -38,7 +38,7 @@ def list_metadata(tree: FileTree) -> Listing:
     files = metadata_in(tree)
     for path in files:
         if path.endswith(".parquet"):
-            raise ConfigError(f"{tree.shown(path)} cannot be read; write it as metadata.csv or metadata.jsonl")
+            raise ConfigError(f"{tree.shown(path)}: Parquet metadata is not read; write metadata.csv or metadata.jsonl")
     for one, other in pairwise(files):
         if posixpath.dirname(one) in (posixpath.dirname(other), ""):
             raise ConfigError(f"{tree.shown(one)} and {other} describe the same images; remove one")

@@ -39,11 +39,12 @@ TRUE = frozenset(["1", "1.0", "true", "yes"])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
-    """The columns of a list.
+    """The names of the columns that hold the image, labels, split and mask of each row of a list.
 
     Attributes:
-        flags: a column that marks the images of one split, as (split if true, split if false).
+        flags: the two splits of a column that is true or false: (split if true, split if false).
         targets: kind of targets that the labels become.
+        doubts: ambiguities that the user must settle.
     """
 
     image: str

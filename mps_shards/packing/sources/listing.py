@@ -80,7 +80,7 @@ class Entries(Sequence[Entry]):
             self.append(entry)
 
     def append(self, entry: Entry) -> None:
-        """Add an entry; not while an array of `sizes` or `labels` is still held."""
+        """Add an entry. This is an error while an array of `sizes` or `labels` is held."""
         texts = "\0".join((entry.path, entry.mask, entry.shapes, entry.note, entry.caption))
         self._sizes.append(entry.size)
         self._places.append(entry.place)

@@ -90,7 +90,7 @@ def is_arrays(given: Any) -> bool:
 
 
 def without_images(samples: Any) -> Any:
-    """Return the rows of a Hugging Face data set without its images, which listing need not read; None for others."""
+    """Return a Hugging Face data set without its columns of images; None for samples of another kind."""
     if not hasattr(samples, "remove_columns"):
         return None
     images = [name for name, feature in samples.features.items() if type(feature).__name__ == "Image"]

@@ -176,7 +176,7 @@ class ShardSetSource(Source):
             raise ConfigError(f"{unknown[0]!r} is not a class of these sets; they have {shown or 'none with names'}")
         kept = tuple(name for name in everything if (not only or name in only) and name not in without)
         if everything and not kept:
-            raise ConfigError("every class is left out")
+            raise ConfigError("every class is left out; leave at least one class in")
         return kept
 
     def __getstate__(self) -> dict[str, Any]:
@@ -289,9 +289,13 @@ def _check_compatible(sets: Sequence[StoredSet]) -> None:
             if mine != theirs:
                 raise ConfigError(f"{first.folder} and {other.folder} differ in {what}: {mine} and {theirs}")
         if first.manifest.packed.options.get("keys", "stem") != other.manifest.packed.options.get("keys", "stem"):
-            raise ConfigError(f"{first.folder} and {other.folder} were packed with different --keys")
+            raise ConfigError(
+                f"{first.folder} and {other.folder} were packed with different --keys, so their keys cannot be compared"
+            )
         if bool(first.manifest.classes) != bool(other.manifest.classes):
-            raise ConfigError(f"only one of {first.folder} and {other.folder} names its classes")
+            raise ConfigError(
+                f"only one of {first.folder} and {other.folder} names its classes, so their labels cannot be matched"
+            )
         if first.manifest.task in ("segmentation", "multilabel") and first.manifest.classes != other.manifest.classes:
             raise ConfigError(
                 f"{first.folder} and {other.folder} have different classes, and only labels of classification are "
