@@ -49,7 +49,7 @@ class PaddedBatch(HostBatch):
         """Return None, because the size of a row is unknown until all samples are made."""
 
     def put(self, row: int, sample: Sample) -> None:
-        """Keep a sample until `complete`.
+        """Keep a sample until `complete` pads and writes it.
 
         Raises:
             ConfigError: the image is not one tensor [channels, height, width], or the padded batch would take more

@@ -139,7 +139,7 @@ class WrappedIteration:
         self._iterator: Any = self._source.started()
 
     def plans(self) -> Generator[PulledBatch, None, None]:
-        """Yield the batches of the iterable. Runs in worker threads, in one at a time."""
+        """Yield the batches of the iterable. Worker threads run this iterator, one at a time."""
         iterator, self._iterator = self._iterator, None  # otherwise the iterator would live as long as this iteration
         number = 0
         try:

@@ -67,7 +67,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def has_matplotlib() -> bool:
-    """Return whether charts can be drawn here."""
+    """Return whether matplotlib is installed, which draws the charts."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:

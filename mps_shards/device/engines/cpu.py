@@ -17,7 +17,7 @@ class CpuEngine:
     The memory is reused once no tensor shares it any more.
 
     Args:
-        recycler: keeper of the memory.
+        recycler: provides the memory, and reuses it.
     """
 
     name = "cpu"

@@ -198,7 +198,7 @@ class ThreadTransform:
         return tuple(images) if self._several else images[0]
 
     def plan_pair(self, size: tuple[int, int], epoch: int, position: int) -> tuple[View, np.random.Generator]:
-        """Draw the view for `SampleTransform.pair`; the generator, in its state after that, is valid until `plan`."""
+        """Return the view for `SampleTransform.pair`, and the generator after this draw, which the next draw resets."""
         assert self._pair is not None
         rng = self._random.at(epoch, position)
         return self._pair.plan(*size, rng), rng
