@@ -128,6 +128,8 @@ def _end(stop: int, side: int, resized: int) -> tuple[int, float | None]:
         side: length of the side before resizing.
         resized: length of the side after resizing.
     """
+    # the kernel rounds by the largest weight of the pixels that it computes: by symmetry, one half has those of all
+    stop = max(stop, (resized + 1) // 2)
     stop += stop == side != resized  # the kernel never resizes if the output length equals the side, whatever the scale
     near = resized / side
     for scale in (near, math.nextafter(near, math.inf), math.nextafter(near, 0)):
