@@ -4,7 +4,6 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import cached_property
 from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
@@ -47,11 +46,14 @@ class Planned:
 
     def __init__(self, source: "IndexedSource", positions: Numbers, numbers: Numbers):
         self._source, self.positions, self.numbers = source, positions, numbers
+        self._located: tuple[_Located | None] | None = None  # not a cached_property, whose lock a fork may leave locked
 
-    @cached_property
+    @property
     def located(self) -> _Located | None:
         """Places of the samples; None if a set must be read in another way, or an index row is invalid."""
-        return self._source.located(self.positions, self.numbers)
+        if self._located is None:  # several threads may find the same places at the same time
+            self._located = (self._source.located(self.positions, self.numbers),)
+        return self._located[0]
 
 
 class IndexedPlan:
