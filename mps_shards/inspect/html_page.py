@@ -63,8 +63,7 @@ nav { margin:0 0 8px } nav a { margin-right:18px; color:var(--fill) }
   .shots { gap:12px; grid-template-columns:repeat(auto-fill,minmax(calc(var(--wide)*.7),1fr)) } }
 figure { margin:0; min-width:0 } .pair { display:flex; gap:6px; align-items:flex-end }
 .pair img { flex:1 1 0; min-width:0; width:100%; border-radius:8px; aspect-ratio:var(--shape); object-fit:cover }
-figcaption { font-size:13px; margin-top:6px; overflow:hidden; text-overflow:ellipsis; white-space:nowrap }
-@media (max-width:600px) { figcaption { white-space:normal; overflow-wrap:anywhere } }
+figcaption { font-size:13px; margin-top:6px; overflow-wrap:anywhere }
 figcaption i, .key i { display:inline-block; width:10px; height:10px; border-radius:5px; margin-right:7px }
 .key i { box-shadow:inset 0 0 0 1px var(--line) }
 .key { display:flex; flex-wrap:wrap; gap:6px 20px; margin:0 0 16px; font-size:14px }
