@@ -104,8 +104,23 @@ def complete_options(options: dict[str, Any]) -> None:
 
 def _fill_in_array_task(options: dict[str, Any]) -> None:
     """Take the task index and the number of tasks from SLURM, whose arrays may have a start and a step (5-25:10)."""
-    if options["task_index"] is None and (given := os.environ.get("SLURM_ARRAY_TASK_ID")):
-        first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", int(name == "STEP"))) for name in ("MIN", "STEP"))
-        options["task_index"] = (int(given) - first) // step
-    if options["num_tasks"] is None and (given := os.environ.get("SLURM_ARRAY_TASK_COUNT")):
-        options["num_tasks"] = int(given)
+    if options["task_index"] is None and (given := _of_slurm("ID", least=0)) is not None:
+        first, step = _of_slurm("MIN", least=0) or 0, _of_slurm("STEP", least=1) or 1
+        options["task_index"] = (given - first) // step
+    if options["num_tasks"] is None:
+        options["num_tasks"] = _of_slurm("COUNT", least=1)
+
+
+def _of_slurm(name: str, *, least: int) -> int | None:
+    """Return a number about the array job from the environment; None if it is missing or empty."""
+    variable = f"SLURM_ARRAY_TASK_{name}"
+    given = os.environ.get(variable)
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit()) or int(given) < least:
+        raise click.UsageError(
+            f"the environment variable {variable} is {given!r}, not a whole number from {least}: give --task-index and "
+            "--num-tasks",
+            ctx=click.get_current_context(),
+        )
+    return int(given)

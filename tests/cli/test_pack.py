@@ -73,6 +73,16 @@ def test_tasks_of_a_slurm_array_take_their_index_from_the_environment_and_are_co
     assert f"Already committed: the sets in {out} are finished" in said("--commit", out).stdout
 
 
+@pytest.mark.parametrize(("name", "value"), [("ID", "x"), ("MIN", "-1"), ("STEP", "0"), ("COUNT", "2.5")])
+def test_a_number_of_the_array_job_that_is_none_is_a_usage_error_that_names_it(source: Path, name: str, value: str):
+    numbers = {f"SLURM_ARRAY_TASK_{each}": "1" for each in ("ID", "MIN", "STEP", "COUNT")}
+    done = said(source, "--executor", "array", **{**numbers, f"SLURM_ARRAY_TASK_{name}": value})
+
+    assert done.returncode == 2
+    assert f"SLURM_ARRAY_TASK_{name} is '{value}', not a whole number from" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
