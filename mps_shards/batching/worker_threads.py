@@ -230,7 +230,9 @@ class Workers:
             if batch is None:
                 return None
             rows = len(batch.plan)
-            first, last = batch.next_row, min(batch.next_row + _rows_at_once(rows, len(self._threads)), rows)
+            in_turn = batch.is_padded and self._max_bytes is not None  # see `_reserve`
+            count = _rows_at_once(rows, len(self._threads), batches=1 if in_turn else 2)
+            first, last = batch.next_row, min(batch.next_row + count, rows)
             batch.next_row = last
             return batch, first, last
 
@@ -333,9 +335,13 @@ class Workers:
         return not in_use or in_use + nbytes <= limit
 
 
-def _rows_at_once(rows: int, workers: int) -> int:
-    """Return how many rows of a batch a worker takes at once: few, so that all workers finish a batch together."""
-    several = min(_WORTHWHILE_ROWS, 2 * rows // workers)
+def _rows_at_once(rows: int, workers: int, *, batches: int) -> int:
+    """Return how many rows of a batch a worker takes at once: few, so that all workers finish a batch together.
+
+    Args:
+        batches: number of batches that may be made at the same time to keep all workers busy.
+    """
+    several = min(_WORTHWHILE_ROWS, batches * rows // workers)
     return max(1, min(_MOST_ROWS, max(rows // (2 * workers), several)))
 
 
