@@ -230,8 +230,8 @@ class Workers:
             if batch is None:
                 return None
             rows = len(batch.plan)
-            in_turn = batch.is_padded and self._max_bytes is not None  # see `_reserve`
-            count = _rows_at_once(rows, len(self._threads), batches=1 if in_turn else 2)
+            at_once = 2 if self._max_bytes is None else 1  # a second batch may have to wait for memory
+            count = _rows_at_once(rows, len(self._threads), batches=at_once)
             first, last = batch.next_row, min(batch.next_row + count, rows)
             batch.next_row = last
             return batch, first, last
