@@ -42,12 +42,12 @@ class _Folder(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
         try:
             folder = open_folder(value, options=store_options_given(ctx))
-            if folder.path is not None and folder.path.is_file():
-                raise ConfigError(f"{value} is a file; name the folder of a shard set")
         except ConfigError as error:
             if isinstance(param, click.Option):
                 self.fail(str(error), param, ctx)
             raise
+        if folder.path is not None and folder.path.is_file():
+            raise ConfigError(f"{value} is a file; name the folder of a shard set")
         return folder
 
 

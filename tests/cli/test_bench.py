@@ -45,7 +45,7 @@ def test_slow_storage_is_named_as_the_bottleneck(monkeypatch: pytest.MonkeyPatch
     found, said = limit_of()
 
     assert found == "read"
-    assert said.startswith("read-bound: 9") and "--workers" in said and "local disk" in said
+    assert said.startswith("read-bound: ") and "--workers" in said and "local disk" in said
 
 
 def test_slow_decoding_is_named_as_the_bottleneck(monkeypatch: pytest.MonkeyPatch):
